@@ -1,0 +1,31 @@
+# ARGS go to the program behind a target: make test ARGS="--filter Storage"
+ARGS =
+sources = Package.swift Sources Tests
+
+.PHONY: help run test faults build lint format clean
+
+help: ## these targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
+
+run: ## from a clone to a stored event: private PostgreSQL, webhook-api, examples; Ctrl-C stops all
+	@scripts/run
+
+test: ## every test, on a private PostgreSQL (ARGS="--filter Name" for some)
+	@scripts/test $(ARGS)
+
+faults: ## kill and stop things under load, and count what is left
+	@scripts/faults $(ARGS)
+
+build: ## all products, for release
+	@scripts/setup
+	@swift build --configuration release
+
+lint: ## what swift format finds wrong
+	@swift format lint --strict --parallel --recursive $(sources)
+
+format: ## let swift format put it right
+	@swift format --in-place --parallel --recursive $(sources)
+
+clean: ## remove what was built, and .local with its private databases
+	@for cluster in postgres postgres-test; do scripts/postgres remove .local/$$cluster; done
+	@rm -rf .build .local

@@ -1,0 +1,122 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let asyncHTTPClient: Target.Dependency = .product(name: "AsyncHTTPClient", package: "async-http-client")
+let configuration: Target.Dependency = .product(name: "Configuration", package: "swift-configuration")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
+let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore: Target.Dependency = .product(name: "HummingbirdCore", package: "hummingbird")
+let hummingbirdTLS: Target.Dependency = .product(name: "HummingbirdTLS", package: "hummingbird")
+let hummingbirdTesting: Target.Dependency = .product(name: "HummingbirdTesting", package: "hummingbird")
+let inMemoryLogging: Target.Dependency = .product(name: "InMemoryLogging", package: "swift-log")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metrics")
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
+
+/// A library or executable of this package, with the house's compiler settings.
+func target(_ name: String, _ dependencies: [Target.Dependency], at path: String? = nil) -> Target {
+    .target(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+/// A program of this package, with the house's compiler settings.
+func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// The tests of the target `name`, in `Tests/<name>Tests`.
+func tests(of name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, swiftSettings: settings)
+}
+
+let package = Package(
+    name: "codexflow",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "webhook-api", targets: ["WebhookAPI"]),
+        .executable(name: "codexflow", targets: ["CodexFlow"]),
+        .executable(name: "faults", targets: ["Faults"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "CMalloc"),
+        .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
+        .target(
+            name: "CSimdjson", cxxSettings: [.unsafeFlags(["-O2"])],
+            linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
+
+        target("Postgres", ["CLibPQ", lifecycle, logging, metrics]),
+        target("Domain", [crypto]),
+        target("LiteLLM", ["CSimdjson", "Domain", crypto]),
+        target("Passwords", ["CCrypt"]),
+        target("Storage", ["Domain", "Postgres", crypto, lifecycle, logging, metrics]),
+        target("Bootstrap", ["CMalloc", "Postgres", configuration, crypto, lifecycle, logging, metrics, unixSignals]),
+        target(
+            "HTTPSupport",
+            [
+                "Bootstrap", "Domain", httpTypes, hummingbird, hummingbirdCore, hummingbirdTLS, logging, metrics,
+                nioCore,
+                nioHTTP1, nioSSL,
+            ]),
+
+        executable(
+            "WebhookAPI",
+            [
+                "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage", argumentParser, hummingbird,
+                lifecycle,
+                logging, metrics, nioCore,
+            ]),
+        executable("CodexFlow", ["Bootstrap", "Domain", "Passwords", "Postgres", "Storage", argumentParser, logging]),
+
+        target("TestSupport", ["Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1]),
+        executable("Faults", ["TestSupport", argumentParser, unixSignals]),
+
+        tests(of: "Postgres", ["TestSupport", lifecycle, logging]),
+        tests(of: "Domain", [crypto]),
+        tests(of: "LiteLLM", ["Domain", "TestSupport"]),
+        tests(of: "Passwords", []),
+        tests(of: "Storage", ["Domain", "Postgres", "TestSupport", lifecycle, logging]),
+        tests(of: "Bootstrap", ["Postgres", inMemoryLogging, lifecycle, logging, metrics]),
+        tests(
+            of: "HTTPSupport",
+            [
+                "Bootstrap", "Domain", httpTypes, hummingbird, hummingbirdTesting, inMemoryLogging, logging, metrics,
+                nioCore, nioPosix,
+            ]),
+        tests(
+            of: "WebhookAPI",
+            [
+                "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport", asyncHTTPClient, httpTypes,
+                hummingbird, hummingbirdTesting, lifecycle, logging, nioCore, nioHTTP1,
+            ]),
+        tests(of: "CodexFlow", ["Postgres", "TestSupport"]),
+    ],
+    swiftLanguageModes: [.v6],
+    cxxLanguageStandard: .cxx17
+)

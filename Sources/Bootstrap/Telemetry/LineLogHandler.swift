@@ -1,0 +1,67 @@
+internal import FoundationEssentials
+package import Logging
+
+/// Writes each event as exactly one line: time in UTC, level, label, message and `key=value` pairs.
+///
+/// Control characters are escaped, so that no text of a client can forge a line or colour a terminal.
+package struct LineLogHandler: LogHandler {
+    package var metadata: Logger.Metadata = [:]
+    package var metadataProvider: Logger.MetadataProvider?
+    package var logLevel: Logger.Level
+
+    private let label: String
+    private let write: @Sendable (String) -> Void
+
+    /// - Parameters:
+    ///   - label: The program's name.
+    ///   - level: The least severe level that is written.
+    ///   - write: Takes one line with its newline.
+    package init(label: String, level: Logger.Level, write: @escaping @Sendable (String) -> Void) {
+        self.label = label
+        self.logLevel = level
+        self.write = write
+    }
+
+    package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    package func log(event: LogEvent) {
+        var pairs = metadata
+        if let provided = metadataProvider?.get() { pairs.merge(provided) { $1 } }
+        if let own = event.metadata { pairs.merge(own) { $1 } }
+        if let error = event.error { pairs["error"] = "\(String(reflecting: error))" }
+        let time = Date.now.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+        var line = "\(time) \(event.level) \(label): \(event.message.description.escapingControls)"
+        for (key, value) in pairs.sorted(by: { $0.key < $1.key }) {
+            line += " \(key)=\(value.description.asLogValue)"
+        }
+        write(line + "\n")
+    }
+}
+
+extension String {
+    /// Quoted where a space, a quote or an equals sign would blur where the value ends.
+    fileprivate var asLogValue: String {
+        let needsQuotes = isEmpty || contains { $0 == " " || $0 == "\"" || $0 == "=" }
+        let text = escapingControls
+        return needsQuotes ? "\"" + text.replacing("\"", with: "\\\"") + "\"" : text
+    }
+
+    fileprivate var escapingControls: String {
+        let isControl = { (scalar: Unicode.Scalar) in scalar.properties.generalCategory == .control }
+        let lineBreaks: ClosedRange<Unicode.Scalar> = "\u{2028}"..."\u{2029}"
+        guard unicodeScalars.contains(where: { isControl($0) || lineBreaks.contains($0) }) else { return self }
+        return unicodeScalars.reduce(into: "") { text, scalar in
+            switch scalar {
+            case "\n": text += "\\n"
+            case "\r": text += "\\r"
+            case "\t": text += "\\t"
+            case _ where isControl(scalar) || lineBreaks.contains(scalar):
+                text += "\\u{\(String(scalar.value, radix: 16))}"
+            default: text.unicodeScalars.append(scalar)
+            }
+        }
+    }
+}

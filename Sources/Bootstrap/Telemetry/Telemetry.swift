@@ -1,0 +1,23 @@
+internal import CoreMetrics
+internal import Glibc
+package import Logging
+
+/// Logs and metrics of one program, set up once, before anything else.
+package enum Telemetry {
+    /// Sends every log of the process to standard error from `level` on, every metric to the registry that is returned,
+    /// and returns the program's own logger.
+    package static func bootstrap(label: String, level: Logger.Level) -> (logger: Logger, metrics: PrometheusRegistry) {
+        LoggingSystem.bootstrap { _ in LineLogHandler(label: label, level: level, write: writeToStandardError) }
+        let metrics = PrometheusRegistry()
+        MetricsSystem.bootstrap(metrics)
+        return (Logger(label: label), metrics)
+    }
+
+    /// Whole lines in one `write`, so that two programs may share a terminal or a pipe.
+    private static func writeToStandardError(_ line: String) {
+        var line = line
+        line.withUTF8 { bytes in
+            _ = Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count)
+        }
+    }
+}

@@ -1,0 +1,28 @@
+import ArgumentParser
+import Storage
+
+/// `codexflow adopt`
+struct AdoptCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "adopt",
+        abstract: "Accepts Laravel's present tables as those this installation belongs to.",
+        discussion: """
+            Needed once after a restore or `php artisan migrate:fresh`: the services refuse to attribute events while \
+            the tables are not those they know.
+            """)
+
+    @Flag(help: "Where ids started again: drop our events, counters, keys and quarantine, which belong to other rows.")
+    var discardHistory = false
+
+    func run() async throws {
+        let discardingHistory = discardHistory
+        let adoption = try await Operation.run(privileged: true) { operation, connection in
+            try Installation.adopt(connection, discardingHistory: discardingHistory, now: operation.now)
+        }
+        switch adoption {
+        case .unchanged: print("nothing had changed")
+        case .sameIDs: print("adopted; history kept")
+        case .discardedHistory: print("adopted; history discarded")
+        }
+    }
+}

@@ -1,0 +1,11 @@
+import ArgumentParser
+
+/// The operator's command line.
+@main
+struct CodexFlow: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "codexflow",
+        abstract: "Operates CodexFlow's usage backend.",
+        discussion: "Reads the same environment variables, or .env, as the services.",
+        subcommands: [MigrateCommand.self, SchemaCommand.self, AdoptCommand.self, UserCommand.self])
+}

@@ -1,0 +1,101 @@
+import ArgumentParser
+import Domain
+import Foundation
+import Passwords
+import Storage
+
+/// `codexflow user`
+struct UserCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "user", abstract: "Makes and lists users and gives them new keys.",
+        subcommands: [Create.self, List.self, RotateKey.self])
+
+    /// `codexflow user create`
+    struct Create: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Makes a user with a key, which is shown this once.",
+            discussion: "Without --password-stdin the password is random, and Laravel's password reset sets one.")
+
+        @Option(help: "The user's name.") var name: String
+        @Option(help: "The user's e-mail, with which Laravel logs them in.") var email: String
+        @Option(help: "starter, pro or agency.") var plan = "starter"
+        @Flag(help: "Make an administrator.") var admin = false
+        @Flag(help: "Read the password from the first line of standard input.") var passwordStdin = false
+        @Flag(help: "Print JSON.") var json = false
+
+        func run() async throws {
+            let key = APIKey.random()
+            let password = passwordStdin ? readLine(strippingNewline: true) ?? "" : APIKey.random()
+            guard password.utf8.count >= 8 else { throw ValidationError("A password has at least 8 characters.") }
+            let account = UserAccounts.NewAccount(
+                name: name, email: email, passwordHash: try Password.hash(password), apiKey: key, plan: plan,
+                isAdmin: admin)
+            let id = try await Operation.run { operation, connection in
+                try UserAccounts.create(account, connection, now: operation.now)
+            }
+            NewKey(id: id, email: email, apiKey: key).print(asJSON: json)
+        }
+    }
+
+    /// `codexflow user list`
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Lists all users; of a key only its beginning.")
+
+        func run() async throws {
+            var last: Int64 = 0
+            while true {
+                let after = last
+                let accounts = try await Operation.run { _, connection in
+                    try UserAccounts.list(connection, after: after)
+                }
+                guard let newest = accounts.last else { return }
+                last = newest.id
+                for account in accounts {
+                    let role = account.isAdmin ? "admin" : "user"
+                    let key = account.keyPrefix.map { "\($0)…" } ?? "no key"
+                    print(account.id, account.email, account.plan, account.status, role, key, separator: "\t")
+                }
+            }
+        }
+    }
+
+    /// `codexflow user rotate-key`
+    struct RotateKey: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Gives a user a new key, which is shown this once.",
+            discussion: "Calls made under the old key still find the user; new calls need the new key.")
+
+        @Option(help: "The user's e-mail.") var email: String
+        @Flag(help: "Print JSON.") var json = false
+
+        func run() async throws {
+            let (key, email) = (APIKey.random(), email)
+            let account = try await Operation.run { operation, connection in
+                try UserAccounts.rotateKey(email: email, to: key, connection, now: operation.now)
+            }
+            NewKey(id: account.id, email: email, apiKey: key).print(asJSON: json)
+        }
+    }
+}
+
+/// A key on the one occasion on which it is shown.
+private struct NewKey: Encodable {
+    let id: Int64
+    let email: String
+    let apiKey: String
+
+    private enum CodingKeys: String, CodingKey {
+        case id, email
+        case apiKey = "api_key"
+    }
+
+    func print(asJSON: Bool) {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        if asJSON, let data = try? encoder.encode(self) {
+            Swift.print(String(decoding: data, as: UTF8.self))
+        } else {
+            Swift.print("id: \(id)\nemail: \(email)\napi key: \(apiKey)\nThe key is not shown again.")
+        }
+    }
+}

@@ -1,0 +1,104 @@
+/// One call of a language model, as the proxy reported it: the facts that become a row, without prompt, answer or key.
+package struct UsageEvent: Sendable, Hashable, Codable {
+    /// Which sender's shape the event had; the two are counted differently (`design.md` §4, Counters).
+    package enum Shape: String, Sendable, Codable {
+        /// LiteLLM's `StandardLoggingPayload` (`litellm.md` §4).
+        case litellm
+        /// The product brief's flat or nested payload.
+        case documented
+    }
+
+    /// What befell the event on its way into a row, so that nobody takes a changed value for the sender's.
+    package enum Flag: String, Sendable, Codable, CaseIterable {
+        /// `api_logs.total_cost` is smaller than the cost.
+        case costSaturated = "cost_saturated"
+        /// The sender's start lay in our future; the arrival stands instead.
+        case timeClamped = "time_clamped"
+        /// A token count was negative, no number, or beyond 64 bits (here) or 32 bits (in `api_logs`).
+        case tokensClamped = "tokens_clamped"
+    }
+
+    package var key: EventKey
+    /// Whether the sender named the event; a nameless one counts at every delivery.
+    package var isNamed: Bool
+    package var shape: Shape
+    package var identity: IdentityClaim
+    package var status: UsageStatus
+    /// The name the client asked for, 1 to 255 characters; Laravel's `model`.
+    package var model: String
+    /// The deployment that served it (`openai/gpt-4o`), at most 255 characters.
+    package var deployment: String?
+    package var provider: String?
+    package var callType: String?
+    package var inputTokens: Int64
+    package var outputTokens: Int64
+    /// Part of ``inputTokens`` that the provider had cached.
+    package var cachedTokens: Int64
+    /// Part of ``outputTokens`` that was reasoning.
+    package var reasoningTokens: Int64
+    /// `nil` where the sender stated none.
+    package var cost: Cost?
+    package var occurredAt: Timestamp
+    /// Milliseconds from start to end.
+    package var duration: Int64?
+    /// Milliseconds to the first token, of streams only.
+    package var timeToFirstToken: Int64?
+    package var isStream: Bool
+    package var isCacheHit: Bool
+    package var errorCode: String?
+    /// Scrubbed of key patterns, at most 8 KiB.
+    package var errorMessage: String?
+    /// The client's own word for its user: a label, never an identity.
+    package var endUser: String?
+    package var tags: [String]
+    package var flags: [Flag]
+
+    package init(
+        key: EventKey, isNamed: Bool, shape: Shape, identity: IdentityClaim, status: UsageStatus, model: String,
+        deployment: String? = nil, provider: String? = nil, callType: String? = nil, inputTokens: Int64 = 0,
+        outputTokens: Int64 = 0, cachedTokens: Int64 = 0, reasoningTokens: Int64 = 0, cost: Cost? = nil,
+        occurredAt: Timestamp, duration: Int64? = nil, timeToFirstToken: Int64? = nil, isStream: Bool = false,
+        isCacheHit: Bool = false, errorCode: String? = nil, errorMessage: String? = nil, endUser: String? = nil,
+        tags: [String] = [], flags: [Flag] = []
+    ) {
+        self.key = key
+        self.isNamed = isNamed
+        self.shape = shape
+        self.identity = identity
+        self.status = status
+        self.model = model
+        self.deployment = deployment
+        self.provider = provider
+        self.callType = callType
+        self.inputTokens = inputTokens
+        self.outputTokens = outputTokens
+        self.cachedTokens = cachedTokens
+        self.reasoningTokens = reasoningTokens
+        self.cost = cost
+        self.occurredAt = occurredAt
+        self.duration = duration
+        self.timeToFirstToken = timeToFirstToken
+        self.isStream = isStream
+        self.isCacheHit = isCacheHit
+        self.errorCode = errorCode
+        self.errorMessage = errorMessage
+        self.endUser = endUser
+        self.tags = tags
+        self.flags = flags
+    }
+}
+
+/// How a call ended, in Laravel's words (`api_logs_status_check`).
+package enum UsageStatus: String, Sendable, Codable, CaseIterable {
+    case success
+    case error
+    case rateLimited = "rate_limited"
+}
+
+extension UsageEvent {
+    /// Whether a cost of zero, or none, means that nobody knows the price: a served call with tokens that no cache
+    /// answered (`design.md` §4). Free models are exempt, which only the database knows.
+    package var isUnpricedUnlessFree: Bool {
+        (cost?.isZero ?? true) && status == .success && !isCacheHit && (inputTokens > 0 || outputTokens > 0)
+    }
+}

@@ -1,0 +1,54 @@
+import ArgumentParser
+import Foundation
+import TestSupport
+import UnixSignals
+
+/// The fault program: kills and stops things under load, and counts what is left.
+@main
+struct Faults: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "faults",
+        abstract: "Kills and stops webhook-api and PostgreSQL under load, and counts what is left.",
+        discussion: """
+            Works on a throw-away PostgreSQL cluster. Exits with 1 when an acknowledged event is lost, stored twice or \
+            counted wrongly.
+            """)
+
+    @Option(help: "How often each fault happens.")
+    var rounds = 20
+
+    @Option(help: "How many webhook-api processes share the database.")
+    var services = 1
+
+    @Option(help: "How many senders post at the same time.")
+    var clients = 8
+
+    @Option(help: "Decides bodies and faults; random where not given.")
+    var seed: UInt64?
+
+    func validate() throws {
+        guard rounds > 0, services > 0, clients > 0 else {
+            throw ValidationError("--rounds, --services and --clients are 1 or more.")
+        }
+    }
+
+    func run() async throws {
+        var options = FaultDrill.Options(rounds: rounds, services: services, clients: clients)
+        options.seed = seed ?? options.seed
+        let drill = Task { [options] in try await FaultDrill(options, log: Self.show).run() }
+        // A drill that is stopped takes its cluster and its processes with it.
+        let watch = Task {
+            for await _ in await UnixSignalsSequence(trapping: .sigint, .sigterm) { drill.cancel() }
+        }
+        defer { watch.cancel() }
+        let report = try await drill.value
+        Self.show(report.description)
+        guard report.isClean else { throw ExitCode(1) }
+    }
+
+    /// Also into a pipe at once.
+    @Sendable private static func show(_ text: String) {
+        print(text)
+        fflush(nil)
+    }
+}

@@ -1,0 +1,130 @@
+internal import CoreMetrics
+internal import Domain
+internal import Synchronization
+
+/// The bytes of request bodies that may be in memory at once; who comes when they are spent waits in line.
+///
+/// Strictly first come, first served, so that a large body is never starved by small ones; a body larger than the whole
+/// budget is let in alone. Gauges `http_body_budget_used_bytes` and `http_body_budget_waiting`.
+package final class ByteBudget: Sendable {
+    private struct Waiter {
+        let id: Int
+        let bytes: Int
+        /// What the same request holds already; it may use the budget alone together with it.
+        let held: Int
+        let admission: CheckedContinuation<Void, any Error>
+    }
+
+    private struct State {
+        var used = 0
+        var nextID = 0
+        var waiters: [Waiter] = []
+    }
+
+    private let capacity: Int
+    private let patience: Duration
+    private let sleep: @Sendable (Duration) async throws -> Void
+    private let state = Mutex(State())
+    private let usedGauge = Gauge(label: "http_body_budget_used_bytes")
+    private let waitingGauge = Gauge(label: "http_body_budget_waiting")
+
+    /// - Parameters:
+    ///   - capacity: Bytes in flight, of all requests together.
+    ///   - patience: How long a request waits for its bytes; shorter than a connection's idle timeout.
+    ///   - sleep: Waits for a time.
+    package init(
+        capacity: Int = 32 << 20, patience: Duration = .seconds(5),
+        sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
+    ) {
+        self.capacity = capacity
+        self.patience = patience
+        self.sleep = sleep
+    }
+
+    /// Bytes in flight and requests in line.
+    package var usage: (used: Int, waiting: Int) { state.withLock { ($0.used, $0.waiters.count) } }
+
+    /// Takes `bytes` for a request that holds `held` already; a request that holds some goes first, for only it can give
+    /// them back.
+    /// - Throws: `AppError` `.unavailable` when the wait was too long; `CancellationError`
+    package func acquire(_ bytes: Int, holding held: Int = 0) async throws {
+        let id: Int? = state.withLock { state in
+            if take(bytes, held, &state) { return nil }
+            state.nextID += 1
+            return state.nextID
+        }
+        defer { showUsage() }
+        guard let id else { return }
+        let deadline = Task {
+            try await sleep(patience)
+            fail(id, AppError(.unavailable, "Too many bodies are being read; send again.", retryAfter: 1))
+        }
+        defer { deadline.cancel() }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { enqueue(id, bytes, held, $0) }
+        } onCancel: {
+            fail(id, CancellationError())
+        }
+    }
+
+    /// Gives `bytes` back and lets in whoever fits, from the head of the line.
+    package func release(_ bytes: Int) {
+        settle { $0.used -= bytes }
+    }
+
+    /// Takes the bytes if nobody stands before this request and they fit, or if the request has the budget to itself.
+    private func take(_ bytes: Int, _ held: Int, _ state: inout State) -> Bool {
+        let isFirst = held > 0 || state.waiters.isEmpty
+        guard isFirst, fits(bytes, held, state) else { return false }
+        state.used += bytes
+        return true
+    }
+
+    private func fits(_ bytes: Int, _ held: Int, _ state: State) -> Bool {
+        state.used + bytes <= capacity || state.used == held
+    }
+
+    private func enqueue(_ id: Int, _ bytes: Int, _ held: Int, _ admission: CheckedContinuation<Void, any Error>) {
+        let answer: Result<Void, any Error>? = state.withLock { state in
+            // A cancellation before this line found no waiter to fail.
+            if Task.isCancelled { return .failure(CancellationError()) }
+            if take(bytes, held, &state) { return .success(()) }
+            let waiter = Waiter(id: id, bytes: bytes, held: held, admission: admission)
+            state.waiters.insert(waiter, at: held > 0 ? 0 : state.waiters.endIndex)
+            return nil
+        }
+        if let answer { admission.resume(with: answer) }
+        showUsage()
+    }
+
+    /// Sends waiter `id` away, if it still waits.
+    private func fail(_ id: Int, _ error: any Error) {
+        let waiter = state.withLock { state in
+            state.waiters.firstIndex { $0.id == id }.map { state.waiters.remove(at: $0) }
+        }
+        guard let waiter else { return }
+        waiter.admission.resume(throwing: error)
+        settle { _ in }
+    }
+
+    /// Changes the state, then admits from the head of the line as long as the head fits.
+    private func settle(_ change: (inout State) -> Void) {
+        let admitted = state.withLock { state in
+            change(&state)
+            var admitted: [Waiter] = []
+            while let head = state.waiters.first, fits(head.bytes, head.held, state) {
+                state.used += head.bytes
+                admitted.append(state.waiters.removeFirst())
+            }
+            return admitted
+        }
+        for waiter in admitted { waiter.admission.resume() }
+        showUsage()
+    }
+
+    private func showUsage() {
+        let usage = usage
+        usedGauge.record(usage.used)
+        waitingGauge.record(usage.waiting)
+    }
+}

@@ -1,0 +1,87 @@
+internal import Domain
+
+/// An event of one of the two shapes that the product brief documents: flat, or nested in `response` (`design.md` §4).
+struct DocumentedEvent {
+    private let fields: EventFields
+    private let arrival: Arrival
+    private let key: EventKey
+    private let isNamed: Bool
+    private let identity: IdentityClaim
+    private let secrets: [String]
+
+    /// Reads who the event is of, and its name: the header's `idempotencyKey`, which belongs to the only event of a
+    /// request, else its own; without one, `generator` makes its key.
+    init(
+        fields: EventFields, arrival: Arrival, idempotencyKey: String?, generator: inout some RandomNumberGenerator
+    ) {
+        self.fields = fields
+        self.arrival = arrival
+        let name = idempotencyKey?.trimmed ?? ""
+        if let name = name.isEmpty ? fields[.eventID].trimmedText : name {
+            key = EventKey(idempotencyKey: name)
+            isNamed = true
+        } else {
+            key = EventKey(arrival: arrival.at, using: &generator)
+            isNamed = false
+        }
+        identity = IdentityClaim(ofDocumented: fields)
+        // A number is no secret, and would be found in every message.
+        secrets = identity.userID == nil ? identity.presentedKey.map { [$0.text] } ?? [] : []
+    }
+
+    /// The event, or why it cannot become a row.
+    func result() -> Result<UsageEvent, Rejection> {
+        let cost = StatedCost(fields.first(.cost, .responseCostUSD))
+        let event = event(cost: cost.cost)
+        if identity.isEmpty { return .failure(.missingIdentity(event)) }
+        if cost == .implausible { return .failure(.implausibleCost(event)) }
+        return .success(event)
+    }
+
+    private func event(cost: Cost?) -> UsageEvent {
+        let tokens = tokens
+        var event = UsageEvent(
+            key: key, isNamed: isNamed, shape: .documented, identity: identity, status: status, model: model,
+            inputTokens: tokens.input, outputTokens: tokens.output, cachedTokens: tokens.cached,
+            reasoningTokens: tokens.reasoning, cost: cost, occurredAt: arrival.at,
+            duration: EventTime.milliseconds(seconds: fields.first(.responseTime, .responseSeconds).number),
+            errorMessage: status == .success ? nil : errorMessage)
+        event.note(tokens, cost)
+        return event
+    }
+
+    private var model: String {
+        let stated = fields[.model].label(scrubbing: secrets) ?? fields[.responseModel].label(scrubbing: secrets)
+        return stated ?? "unknown"
+    }
+
+    /// The flat `usage` counts as soon as it is there, whatever it holds, as in PHP's `??`.
+    private var tokens: TokenCounts {
+        if fields[.usage].isStated {
+            return TokenCounts(
+                input: fields.first(.usagePrompt, .usageInput), output: fields.first(.usageCompletion, .usageOutput),
+                cached: fields.first(.usageCachedTokens, .usageCacheRead), reasoning: fields[.usageReasoningTokens])
+        }
+        return TokenCounts(
+            input: fields.first(.nestedPrompt, .nestedInput), output: fields.first(.nestedCompletion, .nestedOutput),
+            cached: fields.first(.nestedCachedTokens, .nestedCacheRead), reasoning: fields[.nestedReasoningTokens])
+    }
+
+    private var status: UsageStatus {
+        if isError(fields[.error]) || isError(fields[.responseError]) { return .error }
+        switch fields[.status].trimmedText {
+        case "rate_limited": return .rateLimited
+        case "error", "failure", "failed": return .error
+        default: return .success
+        }
+    }
+
+    private func isError(_ value: JSONValue) -> Bool {
+        value.isStated && !value.isFalse && !(value.isString && value.trimmedText == nil)
+    }
+
+    private var errorMessage: String? {
+        [Field.errorMessage, .error, .responseErrorMessage, .responseError].lazy
+            .compactMap { fields[$0].message(scrubbing: secrets) }.first
+    }
+}

@@ -1,0 +1,101 @@
+internal import Domain
+
+/// Turns the body of a webhook request into events: bytes in, one result per event out (`design.md` §4).
+package enum EventParser {
+    /// The most events of one body; what follows them is one unreadable part.
+    package static let maximumEvents = 100_000
+
+    /// Reads a body, whatever it is: an array of events, events one after another, one event, or nothing of the kind.
+    package static func parse(_ body: [UInt8], arrival: Arrival) -> ParsedBody {
+        body.withUnsafeBytes { parse($0, arrival: arrival) }
+    }
+
+    /// Reads a body in place.
+    package static func parse(_ body: UnsafeRawBufferPointer, arrival: Arrival) -> ParsedBody {
+        var splitter = BodySplitter(body: body, maximumParts: maximumEvents)
+        var parsing = BodyParsing(body: body, arrival: arrival)
+        guard let first = splitter.next() else {
+            guard !splitter.hasArray else { return ParsedBody(form: .events, results: []) }
+            return ParsedBody(form: .documented, results: [parsing.unreadable(body, "The body is empty.")])
+        }
+        if splitter.isAtEnd, !splitter.hasArray {
+            let (form, result) = parsing.only(first)
+            return ParsedBody(form: form, results: [result])
+        }
+        var results = [parsing.result(of: first)]
+        while let part = splitter.next() { results.append(parsing.result(of: part)) }
+        return ParsedBody(form: .events, results: results)
+    }
+}
+
+/// The reading of one body's parts.
+private struct BodyParsing: ~Copyable {
+    private let body: UnsafeRawBufferPointer
+    private let arrival: Arrival
+    private var generator: any RandomNumberGenerator & Sendable
+    private let reader = EventReader()
+
+    init(body: UnsafeRawBufferPointer, arrival: Arrival) {
+        self.body = body
+        self.arrival = arrival
+        generator = arrival.generator
+    }
+
+    /// The result of a body's only part, and how the sender expects its answer.
+    mutating func only(_ part: BodySplitter.Part) -> (ParsedBody.Form, Result<UsageEvent, Rejection>) {
+        guard case .document(let range) = part else { return (.events, result(of: part)) }
+        let text = UnsafeRawBufferPointer(rebasing: body[range])
+        let result = result(of: text, readable: body.count - range.lowerBound, idempotencyKey: arrival.idempotencyKey)
+        return (JSONValue(bytes: text).isObject ? form(of: result) : .documented, result)
+    }
+
+    mutating func result(of part: BodySplitter.Part) -> Result<UsageEvent, Rejection> {
+        switch part {
+        case .document(let range):
+            return result(of: UnsafeRawBufferPointer(rebasing: body[range]), readable: body.count - range.lowerBound)
+        case .broken(let range):
+            let part = UnsafeRawBufferPointer(rebasing: body[range])
+            return unreadable(part, "The body is not JSON from here on, or ends too early.")
+        }
+    }
+
+    private func form(of result: Result<UsageEvent, Rejection>) -> ParsedBody.Form {
+        let event =
+            switch result {
+            case .success(let event): event
+            case .failure(let rejection): rejection.event
+            }
+        return event?.shape == .documented ? .documented : .events
+    }
+
+    private mutating func result(
+        of text: UnsafeRawBufferPointer, readable: Int, idempotencyKey: String? = nil
+    ) -> Result<UsageEvent, Rejection> {
+        guard JSONValue(bytes: text).isObject else { return unreadable(text, "The element is no object.") }
+        do throws(EventReader.Failure) {
+            let fields = try reader.read(text, readable: readable)
+            return event(fields, idempotencyKey: idempotencyKey)
+        } catch {
+            guard error == .invalidText else { return unreadable(text, "The object is not JSON.") }
+        }
+        // Mended: bytes that are no UTF-8 become U+FFFD, control characters white space.
+        let mended = String(decoding: text, as: UTF8.self).utf8.map { $0 < 0x20 ? 0x20 : $0 }
+        return mended.withUnsafeBytes { mended in
+            guard let fields = try? reader.read(mended, readable: mended.count) else {
+                return unreadable(text, "The object is not JSON.")
+            }
+            return event(fields, idempotencyKey: idempotencyKey)
+        }
+    }
+
+    private mutating func event(_ fields: EventFields, idempotencyKey: String?) -> Result<UsageEvent, Rejection> {
+        if ProxyEvent.recognizes(fields) { return ProxyEvent(fields: fields, arrival: arrival).result() }
+        return DocumentedEvent(
+            fields: fields, arrival: arrival, idempotencyKey: idempotencyKey, generator: &generator
+        ).result()
+    }
+
+    func unreadable(_ part: UnsafeRawBufferPointer, _ detail: String) -> Result<UsageEvent, Rejection> {
+        .failure(.unreadable(part, of: body, detail: detail))
+    }
+}

@@ -1,0 +1,94 @@
+internal import CSimdjson
+
+/// What is read of an event; all else in it (prompt, answer, price map) is passed over.
+///
+/// A parent stands before its children.
+enum Field: Int, CaseIterable {
+    // Both shapes
+    case status, model, error, errorMessage, metadata
+    // LiteLLM
+    case id, callID, callType, stream, cacheHit, provider, modelGroup, endUser, tags
+    case startTime, endTime, firstTokenTime, responseCost, promptTokens, completionTokens
+    case errorText, errorInformation, errorCode, errorDescription
+    case keyHash, keyUserID, keyMetadata, keyLaravelUserID
+    case proxyUsage, proxyInputDetails, proxyCachedTokens, proxyCacheRead, proxyOutputDetails, proxyReasoningTokens
+    // Documented
+    case eventID, userID, metadataUserID, laravelUserID, cost, responseTime
+    case usage, usagePrompt, usageCompletion, usageInput, usageOutput
+    case usageInputDetails, usageCachedTokens, usageCacheRead, usageOutputDetails, usageReasoningTokens
+    case response, responseModel, responseCostUSD, responseSeconds, responseError, responseErrorMessage
+    case nested, nestedPrompt, nestedCompletion, nestedInput, nestedOutput
+    case nestedInputDetails, nestedCachedTokens, nestedCacheRead, nestedOutputDetails, nestedReasoningTokens
+
+    /// The member's name, and the member that contains it.
+    var member: (parent: Field?, name: String) {
+        switch self {
+        case .status: (nil, "status")
+        case .model: (nil, "model")
+        case .error: (nil, "error")
+        case .errorMessage: (.error, "message")
+        case .metadata: (nil, "metadata")
+        case .id: (nil, "id")
+        case .callID: (nil, "litellm_call_id")
+        case .callType: (nil, "call_type")
+        case .stream: (nil, "stream")
+        case .cacheHit: (nil, "cache_hit")
+        case .provider: (nil, "custom_llm_provider")
+        case .modelGroup: (nil, "model_group")
+        case .endUser: (nil, "end_user")
+        case .tags: (nil, "request_tags")
+        case .startTime: (nil, "startTime")
+        case .endTime: (nil, "endTime")
+        case .firstTokenTime: (nil, "completionStartTime")
+        case .responseCost: (nil, "response_cost")
+        case .promptTokens: (nil, "prompt_tokens")
+        case .completionTokens: (nil, "completion_tokens")
+        case .errorText: (nil, "error_str")
+        case .errorInformation: (nil, "error_information")
+        case .errorCode: (.errorInformation, "error_code")
+        case .errorDescription: (.errorInformation, "error_message")
+        case .keyHash: (.metadata, "user_api_key_hash")
+        case .keyUserID: (.metadata, "user_api_key_user_id")
+        case .keyMetadata: (.metadata, "user_api_key_auth_metadata")
+        case .keyLaravelUserID: (.keyMetadata, "laravel_user_id")
+        case .proxyUsage: (.metadata, "usage_object")
+        case .proxyInputDetails: (.proxyUsage, "prompt_tokens_details")
+        case .proxyCachedTokens: (.proxyInputDetails, "cached_tokens")
+        case .proxyCacheRead: (.proxyUsage, "cache_read_input_tokens")
+        case .proxyOutputDetails: (.proxyUsage, "completion_tokens_details")
+        case .proxyReasoningTokens: (.proxyOutputDetails, "reasoning_tokens")
+        case .eventID: (nil, "event_id")
+        case .userID: (nil, "user_id")
+        case .metadataUserID: (.metadata, "user_id")
+        case .laravelUserID: (.metadata, "laravel_user_id")
+        case .cost: (nil, "cost")
+        case .responseTime: (nil, "response_time")
+        case .usage: (nil, "usage")
+        case .usagePrompt: (.usage, "prompt_tokens")
+        case .usageCompletion: (.usage, "completion_tokens")
+        case .usageInput: (.usage, "input_tokens")
+        case .usageOutput: (.usage, "output_tokens")
+        case .usageInputDetails: (.usage, "prompt_tokens_details")
+        case .usageCachedTokens: (.usageInputDetails, "cached_tokens")
+        case .usageCacheRead: (.usage, "cache_read_input_tokens")
+        case .usageOutputDetails: (.usage, "completion_tokens_details")
+        case .usageReasoningTokens: (.usageOutputDetails, "reasoning_tokens")
+        case .response: (nil, "response")
+        case .responseModel: (.response, "model")
+        case .responseCostUSD: (.response, "cost")
+        case .responseSeconds: (.response, "response_time")
+        case .responseError: (.response, "error")
+        case .responseErrorMessage: (.responseError, "message")
+        case .nested: (.response, "usage")
+        case .nestedPrompt: (.nested, "prompt_tokens")
+        case .nestedCompletion: (.nested, "completion_tokens")
+        case .nestedInput: (.nested, "input_tokens")
+        case .nestedOutput: (.nested, "output_tokens")
+        case .nestedInputDetails: (.nested, "prompt_tokens_details")
+        case .nestedCachedTokens: (.nestedInputDetails, "cached_tokens")
+        case .nestedCacheRead: (.nested, "cache_read_input_tokens")
+        case .nestedOutputDetails: (.nested, "completion_tokens_details")
+        case .nestedReasoningTokens: (.nestedOutputDetails, "reasoning_tokens")
+        }
+    }
+}

@@ -1,0 +1,139 @@
+/// The rules of a connection pool, without sockets, threads or clocks: each event goes in, what to do comes out.
+///
+/// Waiters are served first come, first served; of the unused sessions the one used last is taken, so that surplus ones grow
+/// old. A session counts until it is closed, so there are never more connections than the limit.
+struct PoolStateMachine<Session: Sendable> {
+    typealias Instant = ContinuousClock.Instant
+    typealias WaiterID = Int
+
+    /// What a request for a connection gets.
+    enum Lease {
+        case use(Session)
+        /// A place for a new session, which the one who asked opens.
+        case open
+    }
+
+    /// What is to be done after an event.
+    struct Actions {
+        var granted: [(waiter: WaiterID, lease: Lease)] = []
+        var failed: [WaiterID] = []
+        /// Sessions to close; `closed()` is due for each.
+        var retired: [Session] = []
+        /// Whether the pool was closed and the last session is gone.
+        var isDrained = false
+    }
+
+    private struct Idle {
+        var session: Session
+        var since: Instant
+        var expiry: Instant
+    }
+
+    private let maxConnections: Int
+    private var idle: [Idle] = []
+    private var waiters: [WaiterID] = []
+    /// Sessions that are connected, lent out or not.
+    private var connected = 0
+    /// All sessions, those being opened and those being closed too.
+    private(set) var total = 0
+    private(set) var isClosed = false
+
+    var waiterCount: Int { waiters.count }
+
+    init(maxConnections: Int) {
+        self.maxConnections = maxConnections
+    }
+
+    /// A lease for the one who asks, or `nil` and a place at the end of the queue.
+    mutating func lease(_ waiter: WaiterID) -> Lease? {
+        // While others wait, a place that is free was refused by the server; `opened` and `maintain` try it again.
+        if waiters.isEmpty, let lease = nextLease() {
+            return lease
+        }
+        waiters.append(waiter)
+        return nil
+    }
+
+    /// Takes a waiter from the queue; `false` if it is not there any more.
+    mutating func removeWaiter(_ waiter: WaiterID) -> Bool {
+        guard let index = waiters.firstIndex(of: waiter) else { return false }
+        waiters.remove(at: index)
+        return true
+    }
+
+    /// A session was opened in the place lent for it, so there may be connections for others too.
+    mutating func opened() -> Actions {
+        connected += 1
+        return serveNext()
+    }
+
+    /// A session could not be opened in the place lent for it. If no other is connected, PostgreSQL is down for everybody.
+    mutating func openFailed() -> Actions {
+        total -= 1
+        var actions = Actions(isDrained: isClosed && total == 0)
+        if connected == 0 {
+            actions.failed = waiters
+            waiters = []
+        }
+        return actions
+    }
+
+    /// A lent session comes back in order.
+    mutating func release(_ session: Session, expiry: Instant, now: Instant) -> Actions {
+        guard !isClosed, expiry > now else { return retire(session) }
+        guard waiters.isEmpty else {
+            return Actions(granted: [(waiters.removeFirst(), .use(session))])
+        }
+        idle.append(Idle(session: session, since: now, expiry: expiry))
+        return Actions()
+    }
+
+    /// A lent session comes back broken, in a doubtful state, or too old.
+    mutating func retire(_ session: Session) -> Actions {
+        connected -= 1
+        return Actions(retired: [session])
+    }
+
+    /// A retired session is closed, and makes room.
+    mutating func closed() -> Actions {
+        total -= 1
+        var actions = serveNext()
+        actions.isDrained = isClosed && total == 0
+        return actions
+    }
+
+    /// Retires unused sessions that are too old or have been unused since before `idleSince`, and uses a place that is free.
+    mutating func maintain(unusedSince idleSince: Instant, now: Instant) -> Actions {
+        let expired = idle.filter { $0.expiry <= now || $0.since <= idleSince }
+        idle.removeAll { $0.expiry <= now || $0.since <= idleSince }
+        connected -= expired.count
+        var actions = serveNext()
+        actions.retired = expired.map(\.session)
+        return actions
+    }
+
+    /// Nobody gets a connection any more; unused sessions retire at once, lent ones when they come back.
+    mutating func close() -> Actions {
+        isClosed = true
+        connected -= idle.count
+        defer {
+            idle = []
+            waiters = []
+        }
+        return Actions(failed: waiters, retired: idle.map(\.session))
+    }
+
+    private mutating func serveNext() -> Actions {
+        guard !waiters.isEmpty, let lease = nextLease() else { return Actions() }
+        return Actions(granted: [(waiters.removeFirst(), lease)])
+    }
+
+    private mutating func nextLease() -> Lease? {
+        if let last = idle.popLast() {
+            return .use(last.session)
+        }
+        guard total < maxConnections else { return nil }
+        total += 1
+        return .open
+    }
+}

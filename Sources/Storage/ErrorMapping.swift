@@ -1,0 +1,17 @@
+package import Domain
+package import Postgres
+
+extension AppError {
+    /// What a client may know of a database failure (`notes-swift.md` §5.4, `style.md` §7); `nil` for an internal error.
+    ///
+    /// Temporary trouble is ``Code/unavailable`` with a `Retry-After`, so that a sender tries the same body again.
+    package init?(_ error: PostgresError) {
+        if error.sqlState == "57014" {
+            self.init(.timeout, "The database took too long. Send the same request again.", retryAfter: 2)
+        } else if error.isTransient || error.kind == .cancelled {
+            self.init(.unavailable, "The database is unavailable. Send the same request again.", retryAfter: 1)
+        } else {
+            return nil
+        }
+    }
+}

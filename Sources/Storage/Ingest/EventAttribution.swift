@@ -1,0 +1,67 @@
+import Domain
+import Postgres
+
+/// Finds the user of each event of a batch.
+struct EventAttribution: Sendable {
+    /// What is known of an event before the transaction that stores it.
+    enum Outcome: Sendable {
+        case event(AttributedEvent)
+        case rejected(Rejection)
+
+        var event: AttributedEvent? {
+            if case .event(let event) = self { event } else { nil }
+        }
+
+        var rejection: Rejection? {
+            if case .rejected(let rejection) = self { rejection } else { nil }
+        }
+    }
+
+    let pool: ConnectionPool
+    let now: @Sendable () -> Timestamp
+    private let pace = Pace(every: .seconds(1))
+
+    init(pool: ConnectionPool, now: @escaping @Sendable () -> Timestamp) {
+        self.pool = pool
+        self.now = now
+    }
+
+    /// The outcome of each item, in order.
+    ///
+    /// A key we do not know, or whose holder changed, makes us look: at the users who hold the keys presented in clear
+    /// (an index look-up), and, for hashes, at all users, but at most once a second: whatever was unknown then and is
+    /// presented now appeared less than a second ago. So a flood of unknown keys costs neither scans nor memory.
+    func attribute(_ items: [IngestItem]) async throws -> [Outcome] {
+        let claims = items.compactMap { item in try? item.result.get().identity }
+        let hashes = Array(Set(claims.flatMap(\.keyHashes)))
+        let (now, pace) = (now(), pace)
+        let holders = try await pool.withConnection { connection in
+            var holders = try KeyHistory.holders(of: hashes, connection)
+            let presented = holders.uncertain(of: claims).compactMap(\.presentedKey?.text)
+            if !presented.isEmpty {
+                try KeyHistory.look(for: presented, connection, now: now)
+                holders = try KeyHistory.holders(of: hashes, connection)
+            }
+            if !holders.uncertain(of: claims).isEmpty {
+                try pace.whenDue(at: now) {
+                    try KeyHistory.look(connection, now: now)
+                    holders = try KeyHistory.holders(of: hashes, connection)
+                }
+            }
+            return holders
+        }
+        return items.map { item in
+            switch item.result {
+            case .failure(let rejection): .rejected(rejection)
+            case .success(let event): Self.outcome(of: event, holders)
+            }
+        }
+    }
+
+    private static func outcome(of event: UsageEvent, _ holders: KeyHolders) -> Outcome {
+        switch IdentityResolution(event.identity, occurredAt: event.occurredAt, holders: holders) {
+        case .user(let id, let keyHash): .event(AttributedEvent(event: event, userID: id, keyHash: keyHash))
+        case .rejected(let reason): .rejected(Rejection(reason, of: event))
+        }
+    }
+}

@@ -1,0 +1,126 @@
+import Domain
+import Postgres
+
+/// What one statement did with the events it was given; an event in none of the sets had been stored before.
+struct EventInsert {
+    /// New rows and their ids in `api_logs`.
+    var logIDs: [EventKey: Int64] = [:]
+    /// Users whose row somebody's open transaction holds.
+    var lockedUsers: Set<Int64> = []
+    var missingUsers: Set<Int64> = []
+
+    /// Stores events as facts, as rows of `api_logs` and as one delta of the counters: one statement, so they commit or
+    /// fail together (`design.md` §1.3).
+    ///
+    /// - Events of users whose row is missing or locked are left out; nobody waits for somebody else's lock.
+    /// - Ids come from the sequence inside this statement, which holds the table's ROW EXCLUSIVE lock since it was
+    ///   parsed; the worker's cursor rests on that (`design.md` §6).
+    /// - `ON CONFLICT` waits for another process that stores the same key. Both go in key order, so none waits in a ring.
+    ///
+    /// `events` are sorted by key, each key once.
+    ///
+    /// - Throws: ``PostgresError``; ``Installation/Mismatch`` when Laravel's tables are not those we belong to.
+    init(_ events: [AttributedEvent], _ connection: Connection, now: Timestamp) throws {
+        guard !events.isEmpty else { return }
+        let rows = try connection.query(Self.statement(EventColumns(events), now: now))
+        for row in rows {
+            let (outcome, key, number) = try row.decode(String.self, String?.self, Int64?.self)
+            switch (outcome, key.flatMap { EventKey($0) }, number) {
+            case ("stored", let key?, let logID?): logIDs[key] = logID
+            case ("locked", _, let user?): lockedUsers.insert(user)
+            case ("missing", _, let user?): missingUsers.insert(user)
+            default: throw Installation.Mismatch()
+            }
+        }
+    }
+
+    mutating func formUnion(_ other: EventInsert) {
+        logIDs.merge(other.logIDs) { first, _ in first }
+        lockedUsers.formUnion(other.lockedUsers)
+        missingUsers.formUnion(other.missingUsers)
+    }
+
+    private static func statement(_ column: EventColumns, now: Timestamp) -> Query {
+        """
+        WITH event AS MATERIALIZED (
+            SELECT e.*, 'epoch'::timestamptz + e.occurred_us * interval '1 microsecond' AS occurred_at
+            FROM unnest(
+                \(column.keys)::uuid[], \(column.userIDs)::bigint[], \(column.occurredAt)::bigint[],
+                \(column.inputTokens)::bigint[], \(column.outputTokens)::bigint[],
+                \(column.cachedTokens)::bigint[], \(column.reasoningTokens)::bigint[],
+                \(column.durations)::bigint[], \(column.timesToFirstToken)::bigint[],
+                \(column.digests)::bigint[], \(column.quotaTokens)::bigint[], \(column.quotaRequests)::smallint[],
+                \(column.streams)::boolean[], \(column.cacheHits)::boolean[],
+                \(column.costs)::numeric[], \(column.ledgerCosts)::numeric[], \(column.zeroIsUnpriced)::boolean[],
+                \(column.shapes)::text[], \(column.statuses)::text[], \(column.providers)::text[],
+                \(column.models)::text[], \(column.deployments)::text[], \(column.callTypes)::text[],
+                \(column.errorCodes)::text[], \(column.errorMessages)::text[], \(column.endUsers)::text[],
+                \(column.tags)::text[], \(column.flags)::text[], \(column.keyHashes)::bytea[]
+            ) AS e (
+                event_key, user_id, occurred_us, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
+                duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
+                cost, ledger_cost, zero_is_unpriced, shape, status, provider, model, deployment, call_type,
+                error_code, error_message, end_user, tags, flags, key_hash
+            )
+        ), person AS MATERIALIZED (
+            SELECT u.id, u.plan
+            FROM public.users u
+            WHERE u.id = ANY(\(column.distinctUserIDs)::bigint[])
+              AND (SELECT is_intact FROM metering.installation_state)
+            ORDER BY u.id
+            FOR KEY SHARE OF u SKIP LOCKED
+        ), fact AS (
+            INSERT INTO metering.events (
+                event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens, cached_tokens,
+                reasoning_tokens, duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests,
+                is_stream, is_cache_hit, cost, shape, status, plan, provider, model_group, model, call_type,
+                error_code, end_user, tags, flags, key_hash)
+            SELECT e.event_key, nextval('public.api_logs_id_seq'), e.user_id, e.occurred_at, e.input_tokens,
+                   e.output_tokens, e.cached_tokens, e.reasoning_tokens, e.duration_ms, e.first_token_ms,
+                   e.billable_digest, e.quota_tokens, e.quota_requests, e.is_stream, e.is_cache_hit,
+                   CASE WHEN e.zero_is_unpriced AND e.model NOT IN (SELECT f.model FROM metering.free_models f)
+                        THEN NULL ELSE coalesce(e.cost, 0) END,
+                   e.shape, e.status, p.plan, e.provider, e.model, e.deployment, e.call_type, e.error_code,
+                   e.end_user, string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
+            FROM event e JOIN person p ON p.id = e.user_id
+            ORDER BY e.event_key
+            ON CONFLICT (event_key) DO NOTHING
+            RETURNING event_key, api_log_id
+        ), log AS (
+            INSERT INTO public.api_logs (
+                id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, error_message,
+                created_at, updated_at)
+            SELECT f.api_log_id, e.user_id, e.model, least(e.input_tokens, 2147483647),
+                   least(e.output_tokens, 2147483647), coalesce(e.ledger_cost, 0),
+                   least(coalesce(e.duration_ms, 0), 2147483647), e.status, e.error_message,
+                   date_trunc('second', e.occurred_at AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC')
+            FROM fact f JOIN event e USING (event_key)
+        ), delta AS (
+            INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests)
+            SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests)
+            FROM (
+                SELECT e.user_id, (e.occurred_at AT TIME ZONE 'UTC')::date AS day,
+                       least(sum(e.quota_tokens), 9223372036854775807)::bigint AS tokens, sum(e.quota_requests) AS requests
+                FROM fact f JOIN event e USING (event_key)
+                WHERE e.quota_requests > 0
+                GROUP BY 1, 2
+            ) d
+            HAVING count(*) > 0
+        ), healed AS (
+            UPDATE metering.quarantine q
+            SET resolved_at = \(now), resolution = 'stored', api_log_id = f.api_log_id
+            FROM fact f
+            WHERE q.id = f.event_key AND q.resolved_at IS NULL
+        )
+        SELECT 'stored', f.event_key::text, f.api_log_id FROM fact f
+        UNION ALL
+        SELECT CASE WHEN EXISTS (SELECT FROM public.users u WHERE u.id = w.id) THEN 'locked' ELSE 'missing' END,
+               NULL, w.id
+        FROM unnest(\(column.distinctUserIDs)::bigint[]) AS w (id)
+        WHERE NOT EXISTS (SELECT FROM person p WHERE p.id = w.id)
+        UNION ALL
+        SELECT 'foreign', NULL, NULL
+        WHERE (SELECT is_intact FROM metering.installation_state) IS NOT TRUE
+        """
+    }
+}

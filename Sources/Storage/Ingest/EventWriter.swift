@@ -1,0 +1,67 @@
+package import Domain
+package import Postgres
+
+/// Gives every item of a batch its verdict and commits all of them in one transaction (`design.md` §4).
+package struct EventWriter: Sendable {
+    /// What becomes of an event whose user's row somebody's open transaction holds.
+    package enum LockedUsers: Sendable {
+        /// It gets no verdict; the caller tries again.
+        case tryAgain
+        /// It is put aside, durably, and stored by a replay.
+        case quarantine
+    }
+
+    /// Transactions of one batch before an unknown outcome is given up.
+    private static let attempts = 3
+
+    private let pool: ConnectionPool
+    private let attribution: EventAttribution
+    private let now: @Sendable () -> Timestamp
+
+    package init(pool: ConnectionPool, now: @escaping @Sendable () -> Timestamp) {
+        self.pool = pool
+        self.now = now
+        attribution = EventAttribution(pool: pool, now: now)
+    }
+
+    /// The verdicts of `items`, in their order, all of them durable; `nil` for an event to try again.
+    ///
+    /// One event's trouble is its own: when the set-based statement fails for another reason than the database being
+    /// unavailable, the batch is bisected inside a second transaction down to the one event.
+    ///
+    /// - Throws: ``PostgresError`` when nothing could be committed; ``Installation/Mismatch``.
+    package func write(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
+        let batch = IngestBatch(items, attributions: try await attribution.attribute(items))
+        do {
+            return try await commit(batch, lockedUsers, isolatesFailures: false)
+        } catch let error as PostgresError where error.isRefusal {
+            return try await commit(batch, lockedUsers, isolatesFailures: true)
+        }
+    }
+
+    private func commit(
+        _ batch: IngestBatch, _ lockedUsers: LockedUsers, isolatesFailures: Bool
+    ) async throws -> [Verdict?] {
+        let now = now()
+        var attempt = 1
+        while true {
+            do {
+                return try await pool.transaction { connection in
+                    try batch.settle(
+                        connection, lockedUsers: lockedUsers, isolatesFailures: isolatesFailures, now: now)
+                }
+            } catch let error as PostgresError where error.isUnknownOutcome && attempt < Self.attempts {
+                // Every event has its key by now, nameless ones too: what the lost COMMIT stored is recognised.
+                attempt += 1
+            }
+        }
+    }
+}
+
+extension PostgresError {
+    /// Whether PostgreSQL refused the statement for what it says, so that a part of it may succeed.
+    var isRefusal: Bool { sqlState != nil && !isTransient && sqlState != "57014" }
+
+    /// Whether a COMMIT was sent and nobody can tell what became of it.
+    var isUnknownOutcome: Bool { if case .commitOutcomeUnknown = kind { true } else { false } }
+}

@@ -1,0 +1,92 @@
+import Domain
+import Postgres
+
+/// The items of one transaction on their way to verdicts.
+struct IngestBatch: Sendable {
+    /// An item and what is known of it before the transaction.
+    private struct Lead {
+        let item: IngestItem
+        let attribution: EventAttribution.Outcome
+    }
+
+    private let items: [IngestItem]
+    /// The first item of each key; later ones of the same key are its twins.
+    private let leads: [EventKey: Lead]
+
+    init(_ items: [IngestItem], attributions: [EventAttribution.Outcome]) {
+        self.items = items
+        leads = Dictionary(
+            zip(items, attributions).map { ($0.key, Lead(item: $0, attribution: $1)) },
+            uniquingKeysWith: { first, _ in first })
+    }
+
+    /// Stores what can be stored, recognises what was stored before, puts the rest aside, and returns the verdicts of all
+    /// items in order; `nil` for an event whose user is locked and which is to be tried again.
+    func settle(
+        _ connection: Connection, lockedUsers: EventWriter.LockedUsers, isolatesFailures: Bool, now: Timestamp
+    ) throws -> [Verdict?] {
+        var refused: [EventKey: Rejection] = [:]
+        let events = leads.values.compactMap(\.attribution.event).sorted { $0.event.key < $1.event.key }
+        let inserted =
+            isolatesFailures
+            ? try insertIsolating(events, connection, now: now, refused: &refused)
+            : try EventInsert(events, connection, now: now)
+        let unsettled = leads.filter { inserted.logIDs[$0.key] == nil }
+        let lookup = try EventLookup(unsettled.values.compactMap(\.item.event?.key).sorted(), connection)
+        var rejections: [EventKey: Rejection] = [:]
+        for (key, lead) in unsettled {
+            let rejection = refused[key] ?? lead.attribution.rejection ?? inserted.rejection(of: lead.attribution)
+            if rejection?.reason == .userLocked, lockedUsers == .tryAgain { continue }
+            rejections[key] = rejection
+        }
+
+        var entries: [QuarantineEntry] = []
+        var seen: Set<EventKey> = []
+        let verdicts = items.map { item -> Verdict? in
+            let isFirst = seen.insert(item.key).inserted
+            if let logID = inserted.logIDs[item.key] {
+                if isFirst { return .stored(logID: logID) }
+                return conflictOrDuplicate(item, logID: logID, entries: &entries)
+            }
+            if let event = item.event, let verdict = lookup.verdict(of: event) {
+                if case .conflict = verdict { entries.append(QuarantineEntry(.conflicting(event), of: item)) }
+                return verdict
+            }
+            guard let rejection = rejections[item.key] else { return nil }
+            if isFirst, !item.isReplay { entries.append(QuarantineEntry(rejection, of: item)) }
+            return .quarantined(rejection.reason)
+        }
+        try QuarantineInsert.insert(entries, connection, now: now)
+        return verdicts
+    }
+
+    /// The verdict of a twin of an event that this very batch stored.
+    private func conflictOrDuplicate(
+        _ twin: IngestItem, logID: Int64, entries: inout [QuarantineEntry]
+    ) -> Verdict? {
+        guard let event = twin.event, let lead = leads[twin.key]?.item.event,
+            lead.billableDigest != event.billableDigest
+        else { return .duplicate(logID: logID) }
+        entries.append(QuarantineEntry(.conflicting(event), of: twin))
+        return .conflict(logID: logID)
+    }
+
+    /// Halves the events until what is refused stands alone; each part in a savepoint.
+    private func insertIsolating(
+        _ events: [AttributedEvent], _ connection: Connection, now: Timestamp, refused: inout [EventKey: Rejection]
+    ) throws -> EventInsert {
+        do {
+            return try connection.savepoint { try EventInsert(events, $0, now: now) }
+        } catch let error as PostgresError where error.isRefusal {
+            if events.count == 1 || error.refusesEveryRow {
+                for event in events { refused[event.event.key] = Rejection(error, of: event.event) }
+                return try EventInsert([], connection, now: now)
+            }
+            let middle = events.count / 2
+            var outcome = try insertIsolating(Array(events[..<middle]), connection, now: now, refused: &refused)
+            outcome.formUnion(
+                try insertIsolating(Array(events[middle...]), connection, now: now, refused: &refused))
+            return outcome
+        }
+    }
+}

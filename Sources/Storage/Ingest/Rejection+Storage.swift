@@ -1,0 +1,74 @@
+import Domain
+import Postgres
+
+extension Rejection {
+    /// The rejection of an event that could be read, in words for the operator.
+    init(_ reason: QuarantineReason, of event: UsageEvent) {
+        self.init(reason: reason, detail: reason.explanation, key: event.key, event: event)
+    }
+
+    /// PostgreSQL refused the row for another reason than being unavailable.
+    init(_ error: PostgresError, of event: UsageEvent) {
+        let reason: QuarantineReason = error.refusesEveryRow ? .laravelUnavailable : error.refusalReason
+        let subject = [error.table, error.constraint].compactMap { $0 }.joined(separator: ", ")
+        self.init(
+            reason: reason,
+            detail: "\(reason.explanation) SQLSTATE \(error.sqlState ?? "-")\(subject.isEmpty ? "" : " (\(subject))").",
+            key: event.key, event: event)
+    }
+
+    /// An event whose key is taken by one with other billable facts: kept under a key of its own, for the operator.
+    static func conflicting(_ event: UsageEvent) -> Rejection {
+        let key = EventKey(high: event.key.high, low: event.key.low ^ UInt64(bitPattern: event.billableDigest))
+        return Rejection(
+            reason: .conflict, detail: QuarantineReason.conflict.explanation, key: key, event: event)
+    }
+}
+
+extension EventInsert {
+    /// Why an event that has no row was left out; `nil` where its user is there.
+    func rejection(of outcome: EventAttribution.Outcome) -> Rejection? {
+        guard let attributed = outcome.event else { return nil }
+        if missingUsers.contains(attributed.userID) { return Rejection(.unknownUser, of: attributed.event) }
+        if lockedUsers.contains(attributed.userID) { return Rejection(.userLocked, of: attributed.event) }
+        return nil
+    }
+}
+
+extension PostgresError {
+    /// Whether every row would be refused alike, so that bisecting finds nothing: the table is gone, renamed, has a new
+    /// mandatory column, or our role may not write it (SQLSTATE class 42, 23502; PostgreSQL manual, appendix A).
+    var refusesEveryRow: Bool {
+        guard let sqlState else { return false }
+        return sqlState.hasPrefix("42") || sqlState == "23502"
+    }
+
+    /// The reason of a single row's refusal.
+    fileprivate var refusalReason: QuarantineReason {
+        switch sqlState?.prefix(2) {
+        case "22": .unstorable
+        case "23" where sqlState == "23503": .unknownUser
+        default: .laravelUnavailable
+        }
+    }
+}
+
+extension QuarantineReason {
+    /// One sentence for the operator.
+    fileprivate var explanation: String {
+        switch self {
+        case .unreadable: "This is no JSON that can be read."
+        case .missingIdentity: "The event names neither a key nor a user."
+        case .unknownKey: "No user holds this key, or held it when the call was made."
+        case .unknownUser: "No user has this id."
+        case .identityConflict: "The key, laravel_user_id and user id belong to different users."
+        case .denied: "The proxy refused the caller."
+        case .implausibleTime: "The start is no time, older than the retention, or more than 24 hours ahead."
+        case .implausibleCost: "The cost is negative, not finite, or too large."
+        case .userLocked: "An open transaction holds the user's row; the event is stored when it ends."
+        case .laravelUnavailable: "Laravel's tables refuse the row as they are now; it is stored when they take it."
+        case .unstorable: "PostgreSQL refuses the values of this event."
+        case .conflict: "Another event of this identity was stored before, with other tokens, cost or status."
+        }
+    }
+}

@@ -1,0 +1,18 @@
+import Domain
+
+/// An item that is put aside, with what a later attempt needs.
+struct QuarantineEntry: Sendable {
+    let rejection: Rejection
+    let isReplayable: Bool
+
+    /// The entry of `item`, which as it was delivered decides whether its sender will send it again.
+    init(_ rejection: Rejection, of item: IngestItem) {
+        self.rejection = rejection
+        isReplayable =
+            switch rejection.reason {
+            case .userLocked, .laravelUnavailable: true
+            case .unknownKey, .unknownUser: rejection.event?.isNamed == true || !item.isRefusedWhenUnknown
+            default: false
+            }
+    }
+}

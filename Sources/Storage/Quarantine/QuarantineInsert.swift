@@ -1,0 +1,82 @@
+import Domain
+import Foundation
+import Postgres
+
+/// Puts items aside, each once however often it is delivered.
+enum QuarantineInsert {
+    /// Denials kept one by one; beyond, strangers could fill the disk.
+    static let deniedEntries = 10_000
+
+    static func insert(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
+        guard !entries.isEmpty else { return }
+        let denied = entries.filter { $0.rejection.reason == .denied }
+        var kept = entries
+        if !denied.isEmpty, try openDenials(connection) >= Self.deniedEntries {
+            try count(denied, connection, now: now)
+            kept = entries.filter { $0.rejection.reason != .denied }
+        }
+        try keep(unique(kept), connection, now: now)
+    }
+
+    /// One entry a key, in key order, so that two processes never wait for each other in a ring.
+    private static func unique(_ entries: [QuarantineEntry]) -> [QuarantineEntry] {
+        Dictionary(entries.map { ($0.rejection.key, $0) }, uniquingKeysWith: { first, _ in first }).values
+            .sorted { $0.rejection.key < $1.rejection.key }
+    }
+
+    private static func openDenials(_ connection: Connection) throws -> Int {
+        let rows = try connection.query(
+            """
+            SELECT count(*) FROM (
+                SELECT FROM metering.quarantine
+                WHERE reason = 'denied' AND resolved_at IS NULL LIMIT \(Self.deniedEntries)
+            ) d
+            """)
+        return try rows.first?.decode(0, as: Int.self) ?? 0
+    }
+
+    private static func count(_ denied: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
+        let hashes = denied.map { $0.rejection.event?.identity.keyHashes.first?.bytes ?? [] }
+        try connection.execute(
+            """
+            INSERT INTO metering.denied_calls (hour, key_hash, calls)
+            SELECT date_trunc('hour', \(now) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', h.key_hash, count(*)
+            FROM unnest(\(hashes)::bytea[]) AS h (key_hash)
+            GROUP BY h.key_hash ORDER BY h.key_hash
+            ON CONFLICT (hour, key_hash) DO UPDATE SET calls = denied_calls.calls + excluded.calls
+            """)
+    }
+
+    /// A repeated delivery is counted and keeps the first entry; a resolved entry stays resolved.
+    private static func keep(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
+        let encoder = JSONEncoder()
+        let rejections = entries.map(\.rejection)
+        let events = try rejections.map { rejection in
+            try rejection.event.map { String(decoding: try encoder.encode($0), as: UTF8.self) }
+        }
+        let hashes = rejections.map { rejection in
+            rejection.event?.identity.keyHashes.map(\.hex).joined(separator: ",")
+        }
+        let users = rejections.map { $0.event?.identity.laravelUserID ?? $0.event?.identity.userID }
+        try connection.execute(
+            """
+            INSERT INTO metering.quarantine AS q (
+                id, reason, detail, event, excerpt, key_hashes, user_id, occurred_at, received_at, last_received_at,
+                deliveries, is_replayable, attempts, next_attempt_at)
+            SELECT i.id, i.reason, i.detail, i.event::jsonb, i.excerpt,
+                   ARRAY(SELECT decode(h, 'hex') FROM unnest(string_to_array(i.key_hashes, ',')) h), i.user_id,
+                   'epoch'::timestamptz + i.occurred_us * interval '1 microsecond', \(now), \(now),
+                   1, i.is_replayable, 0, \(now)
+            FROM unnest(
+                \(rejections.map(\.key.description))::uuid[], \(rejections.map(\.reason.rawValue))::text[],
+                \(rejections.map(\.detail))::text[], \(events)::text[], \(rejections.map(\.excerpt))::text[],
+                \(hashes)::text[], \(users)::bigint[],
+                \(rejections.map { $0.event?.occurredAt.microseconds })::bigint[],
+                \(entries.map(\.isReplayable))::boolean[]
+            ) AS i (id, reason, detail, event, excerpt, key_hashes, user_id, occurred_us, is_replayable)
+            ORDER BY i.id
+            ON CONFLICT (id) DO UPDATE
+            SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at
+            """)
+    }
+}

@@ -1,0 +1,11 @@
+import Domain
+import Postgres
+
+extension Query.StringInterpolation {
+    /// A moment, as a `timestamptz` exact to the microsecond (through the integer, not through `to_timestamp`'s double).
+    mutating func appendInterpolation(_ timestamp: Timestamp) {
+        appendLiteral("('epoch'::timestamptz + ")
+        appendInterpolation(timestamp.microseconds)
+        appendLiteral("::bigint * interval '1 microsecond')")
+    }
+}

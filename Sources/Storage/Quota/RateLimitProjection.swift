@@ -1,0 +1,101 @@
+package import Domain
+package import Postgres
+
+/// Sets Laravel's `rate_limits` to the truth of the current windows (`design.md` §4, Counters).
+///
+/// Absolute, never an increment: Laravel resets and increments these rows by itself, with races, and whatever it wrote is
+/// repaired by the next projection. Rows and users that somebody's open transaction holds are left for a later one.
+package enum RateLimitProjection {
+    /// Which rows are compared with the truth.
+    package enum Scope: Sendable {
+        /// These users', whose missing rows are made.
+        case users([Int64])
+        /// Every row there is, and the missing ones of everybody with usage in a current window.
+        case all
+    }
+
+    /// The number of rows that were wrong or missing and now are right.
+    @discardableResult
+    package static func project(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
+        try connection.transaction { try insertMissing($0, scope, now: now) } + update(connection, scope, now: now)
+    }
+
+    private static func update(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
+        try connection.execute(
+            """
+            WITH \(truth(of: scope, columnOfAll: "SELECT user_id FROM public.rate_limits", now: now)),
+            changed AS (
+                SELECT r.id, t.*
+                FROM public.rate_limits r JOIN truth t ON t.user_id = r.user_id AND t.period = r.period
+                WHERE (r.limit_tokens, r.used_tokens, r.limit_requests, r.used_requests, r.reset_at)
+                      IS DISTINCT FROM
+                      (t.limit_tokens, t.used_tokens, t.limit_requests, t.used_requests, t.reset_at)
+                ORDER BY r.id
+                FOR NO KEY UPDATE OF r SKIP LOCKED
+            )
+            UPDATE public.rate_limits r
+            SET limit_tokens = c.limit_tokens, used_tokens = c.used_tokens, limit_requests = c.limit_requests,
+                used_requests = c.used_requests, reset_at = c.reset_at,
+                updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+            FROM changed c
+            WHERE r.id = c.id
+            """)
+    }
+
+    /// Makes the rows that Laravel would make at a user's first call. Only for users whose row nobody holds, as the foreign
+    /// key would wait for it; a row that Laravel is just making is waited for a moment only.
+    private static func insertMissing(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
+        try connection.executeScript("SET LOCAL lock_timeout = '250ms'")
+        return try connection.execute(
+            """
+            WITH \(truth(of: scope, columnOfAll: "SELECT user_id FROM metering.quota_usage WHERE window_start IN (SELECT window_start FROM bound)", now: now)),
+            missing AS MATERIALIZED (
+                SELECT t.* FROM truth t
+                WHERE NOT EXISTS (
+                    SELECT FROM public.rate_limits r WHERE r.user_id = t.user_id AND r.period = t.period)
+            ), free AS MATERIALIZED (
+                SELECT u.id FROM public.users u
+                WHERE u.id IN (SELECT m.user_id FROM missing m)
+                ORDER BY u.id FOR KEY SHARE OF u SKIP LOCKED
+            )
+            INSERT INTO public.rate_limits (
+                user_id, period, limit_tokens, used_tokens, limit_requests, used_requests, reset_at, created_at, updated_at)
+            SELECT m.user_id, m.period, m.limit_tokens, m.used_tokens, m.limit_requests, m.used_requests, m.reset_at,
+                   date_trunc('second', \(now) AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC')
+            FROM missing m JOIN free f ON f.id = m.user_id
+            ORDER BY m.user_id, m.period
+            ON CONFLICT (user_id, period) DO NOTHING
+            """)
+    }
+
+    /// CTEs `bound` (the current windows in UTC) and `truth` (what a row of `rate_limits` must say), saturated at the end
+    /// of int4, Laravel's column type.
+    private static func truth(of scope: Scope, columnOfAll: Query, now: Timestamp) -> Query {
+        let users: Query =
+            switch scope {
+            case .users(let ids): "SELECT unnest(\(ids)::bigint[])"
+            case .all: columnOfAll
+            }
+        return """
+            bound (period, window_start, reset_at) AS MATERIALIZED (
+                SELECT w.period, date_trunc(w.unit, n.utc)::date, date_trunc(w.unit, n.utc) + w.length
+                FROM (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n,
+                     (VALUES ('daily', 'day', interval '1 day'), ('monthly', 'month', interval '1 month'))
+                     AS w (period, unit, length)
+            ), truth AS (
+                SELECT u.id AS user_id, b.period, b.reset_at::timestamp(0) AS reset_at,
+                       least(coalesce(l.tokens, p.tokens), 2147483647)::integer AS limit_tokens,
+                       least(coalesce(l.requests, p.requests), 2147483647)::integer AS limit_requests,
+                       least(coalesce(q.tokens, 0), 2147483647)::integer AS used_tokens,
+                       least(coalesce(q.requests, 0), 2147483647)::integer AS used_requests
+                FROM public.users u
+                CROSS JOIN bound b
+                JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
+                LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = b.period
+                LEFT JOIN metering.quota_usage q
+                    ON q.user_id = u.id AND q.period = b.period AND q.window_start = b.window_start
+                WHERE u.id IN (\(users))
+            )
+            """
+    }
+}

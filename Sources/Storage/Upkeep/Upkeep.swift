@@ -1,0 +1,42 @@
+package import Domain
+package import Logging
+package import Postgres
+
+/// The work beside ingest that keeps counters, keys and quarantine current.
+package enum Upkeep {
+    /// All of it, for a service that ingests. Several processes may do it at once.
+    package static func services(
+        pool: ConnectionPool, writer: EventWriter, logger: Logger, now: @escaping @Sendable () -> Timestamp
+    ) -> [RecurringWork] {
+        let (everybody, keys, replays) = (
+            Pace(every: .seconds(1)), Pace(every: .seconds(5)), Pace(every: .seconds(1))
+        )
+        return [
+            RecurringWork("quota", every: .milliseconds(300), logger: logger) {
+                try await pool.withConnection { connection in
+                    let users = try QuotaFold.fold(connection)
+                    if !users.isEmpty { try RateLimitProjection.project(connection, .users(users), now: now()) }
+                    try everybody.whenDue(at: now()) {
+                        try RateLimitProjection.project(connection, .all, now: now())
+                    }
+                }
+            },
+            RecurringWork("keys", every: .seconds(1), logger: logger) {
+                try await pool.withConnection { connection in
+                    try keys.whenDue(at: now()) { try KeyHistory.look(connection, now: now()) }
+                }
+            },
+            RecurringWork("quarantine", every: .milliseconds(500), logger: logger) {
+                try await replays.whenDue(at: now()) {
+                    try await QuarantineReplay(pool: pool, writer: writer, now: now).replay()
+                }
+            },
+            RecurringWork("installation", every: .seconds(1), logger: logger) {
+                try await pool.withConnection { connection in
+                    try Installation.require(connection)
+                    try Installation.recordHighestIDs(connection)
+                }
+            },
+        ]
+    }
+}

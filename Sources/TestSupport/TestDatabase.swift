@@ -1,0 +1,105 @@
+internal import Foundation
+internal import Logging
+package import Postgres
+
+/// A database of one test's own, dropped at its end.
+package struct TestDatabase: Sendable {
+    /// What is in it at first.
+    package enum Contents: Sendable {
+        /// Nothing, as `CREATE DATABASE` leaves it.
+        case empty
+        /// Every migration.
+        case migrated
+    }
+
+    package let configuration: ConnectionConfiguration
+    /// For the test's own statements; the code under test has its own connections.
+    package let pool: ConnectionPool
+
+    package var name: String { configuration.database }
+
+    /// Where it is, as `DATABASE_URL` wants it.
+    package var url: String { configuration.url }
+}
+
+/// How many databases there are at one time: each may have a dozen connections, and `max_connections` is 100.
+private let permits = Permits(4)
+
+private enum Holder {
+    /// Whether this task has a database already: a second one must not wait for others who wait for theirs.
+    @TaskLocal static var hasPermit = false
+}
+
+/// Lends `body` a database of its own.
+///
+/// Throws ``TestServer/Refusal``, `PostgresError`, and what `body` throws.
+@discardableResult
+package func withTestDatabase<Result>(
+    _ contents: TestDatabase.Contents = .migrated, isolation: isolated (any Actor)? = #isolation,
+    _ body: (TestDatabase) async throws -> Result
+) async throws -> Result {
+    let server = try TestServer.configuration()
+    let isFirst = !Holder.hasPermit
+    if isFirst {
+        await permits.acquire()
+    }
+    defer {
+        if isFirst {
+            permits.release()
+        }
+    }
+    let template = contents == .migrated ? try await TemplateDatabase.shared.name(on: server) : "template0"
+    let name = "test_" + UUID().uuidString.lowercased().replacing("-", with: "_")
+    try await onServer(server, "CREATE DATABASE \(name) TEMPLATE \(template)")
+    let database = TestDatabase(
+        configuration: server.database(name),
+        pool: ConnectionPool(server.database(name), limits: PoolLimits(maxConnections: 4), logger: .test))
+    let result: Swift.Result<Result, any Error>
+    do {
+        result = .success(try await Holder.$hasPermit.withValue(true) { try await body(database) })
+    } catch {
+        result = .failure(error)
+    }
+    await database.pool.close()
+    // The test's own failure says more than one of the clean-up.
+    do {
+        try await onServer(server, "DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+    } catch {
+        return try result.flatMap { _ in .failure(error) }.get()
+    }
+    return try result.get()
+}
+
+/// Runs one statement that PostgreSQL refuses inside a transaction, in the maintenance database.
+func onServer(_ server: ConnectionConfiguration, _ statement: String) async throws {
+    // A cancelled test cleans up all the same.
+    try await Task {
+        try await withPool(server) { pool in
+            try await pool.withConnection { try $0.executeScript(statement) }
+        }
+    }.value
+}
+
+/// Lends `body` a pool that is closed at the end.
+func withPool<Result: Sendable>(
+    _ configuration: ConnectionConfiguration, _ body: @Sendable (ConnectionPool) async throws -> Result
+) async throws -> Result {
+    let pool = ConnectionPool(configuration, limits: PoolLimits(maxConnections: 1), logger: .test)
+    do {
+        let result = try await body(pool)
+        await pool.close()
+        return result
+    } catch {
+        await pool.close()
+        throw error
+    }
+}
+
+extension Logger {
+    /// Says what goes wrong and no more.
+    static var test: Logger {
+        var logger = Logger(label: "test")
+        logger.logLevel = .warning
+        return logger
+    }
+}

@@ -1,0 +1,96 @@
+import Foundation
+import Postgres
+import TestSupport
+import Testing
+
+/// The operator's command line, as a process of its own.
+@Suite struct CommandLineTests {
+    /// Runs `codexflow` on `database` and returns its exit code and what it printed.
+    private func codexflow(
+        _ arguments: [String], on database: TestDatabase
+    ) async throws -> (exitCode: Int32, output: String) {
+        let process = try ServiceProcess(
+            product: "codexflow", arguments: arguments,
+            environment: ["DATABASE_URL": database.url, "MIGRATIONS_PATH": Checkout.migrations])
+        let exitCode = try await process.waitForExit()
+        return (exitCode, process.output)
+    }
+
+    @Test func migratesAndSaysWhereTheSchemaIs() async throws {
+        try await withTestDatabase(.empty) { database in
+            let before = try await codexflow(["schema"], on: database)
+            #expect(before.exitCode == 1)
+            #expect(before.output.contains("missing migration 0001_laravel_tables"))
+            #expect(try await codexflow(["migrate"], on: database).output.contains("applied 0001_laravel_tables"))
+            let again = try await codexflow(["migrate"], on: database)
+            #expect(again.exitCode == 0)
+            #expect(!again.output.contains("applied"))
+            #expect(try await codexflow(["schema"], on: database).exitCode == 0)
+        }
+    }
+
+    @Test func makesAUserWhomLaravelCanLogIn() async throws {
+        try await withTestDatabase { database in
+            let create = ["user", "create", "--name", "Ada", "--email", "ada@example.com", "--plan", "pro", "--json"]
+            let made = try await codexflow(create, on: database)
+            #expect(made.exitCode == 0)
+            let answer = try JSONSerialization.jsonObject(with: Data(made.output.utf8)) as? [String: Any]
+            let key = try #require(answer?["api_key"] as? String)
+            #expect(key.wholeMatch(of: /cf_[0-9a-f]{64}/) != nil)
+            let (stored, password, plan) = try await database.pool.withConnection { connection in
+                try connection.query("SELECT api_key, password, plan FROM users")[0]
+                    .decode(String.self, String.self, String.self)
+            }
+            #expect(stored == key)
+            #expect(password.hasPrefix("$2y$12$") && password.utf8.count == 60)
+            #expect(plan == "pro")
+
+            let twice = try await codexflow(create, on: database)
+            #expect(twice.exitCode == 1)
+            #expect(twice.output == "codexflow: A user with this e-mail exists.\n")
+            let list = try await codexflow(["user", "list"], on: database)
+            #expect(list.output.contains("ada@example.com"))
+            #expect(!list.output.contains(key))
+
+            let rotated = try await codexflow(["user", "rotate-key", "--email", "ada@example.com"], on: database)
+            #expect(rotated.exitCode == 0)
+            #expect(!rotated.output.contains(key))
+            let history = try await database.pool.withConnection { connection in
+                try connection.query("SELECT count(*), count(valid_to) FROM metering.api_keys")[0]
+                    .decode(Int.self, Int.self)
+            }
+            #expect(history == (2, 1))
+        }
+    }
+
+    @Test func saysInOneLineWhatIsWrong() async throws {
+        try await withTestDatabase { database in
+            let plan = try await codexflow(
+                ["user", "create", "--name", "A", "--email", "a@b.c", "--plan", "gold"], on: database)
+            #expect(plan.exitCode == 1)
+            #expect(plan.output == "codexflow: The plan is one of starter, pro, agency.\n")
+            let nobody = try await codexflow(["user", "rotate-key", "--email", "nobody@b.c"], on: database)
+            #expect(nobody.output == "codexflow: No user has this e-mail.\n")
+        }
+        let process = try ServiceProcess(
+            product: "codexflow", arguments: ["schema"],
+            environment: ["DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/nothing"])
+        #expect(try await process.waitForExit() == 1)
+        #expect(process.output.split(separator: "\n").count == 1)
+        #expect(!process.output.contains("secret"))
+    }
+
+    @Test func adoptsTheDatabaseOnlyWhenToldToForgetWhatIsNotItsOwn() async throws {
+        try await withTestDatabase { database in
+            #expect(try await codexflow(["adopt"], on: database).output == "nothing had changed\n")
+            _ = try await database.pool.withConnection {
+                try $0.execute("UPDATE metering.installation SET users_table = 1, highest_user_id = 9")
+            }
+            let refused = try await codexflow(["adopt"], on: database)
+            #expect(refused.exitCode == 1)
+            #expect(refused.output.contains("--discard-history"))
+            let adopted = try await codexflow(["adopt", "--discard-history"], on: database)
+            #expect(adopted.output == "adopted; history discarded\n")
+        }
+    }
+}

@@ -1,0 +1,38 @@
+import Domain
+import Foundation
+import Testing
+
+@Suite struct IdentityTests {
+    @Test func `hashes a key as LiteLLM does`() {
+        let hash = KeyHash(of: "abc")
+        #expect(hash.hex == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+        #expect(KeyHash(hex: hash.hex) == hash)
+        #expect(KeyHash(bytes: hash.bytes) == hash)
+    }
+
+    @Test(arguments: ["", "ba78", String(repeating: "A", count: 64), String(repeating: "g", count: 64)])
+    func `takes nothing else for a hash`(text: String) {
+        #expect(KeyHash(hex: text) == nil)
+        #expect(KeyHash(bytes: Array(text.utf8)) == nil)
+    }
+
+    @Test func `a key in clear is neither printed nor coded`() throws {
+        let claim = IdentityClaim(
+            keyHashes: [KeyHash(of: "cf_secret")], isKeyOptional: true, laravelUserID: 1, userID: 2,
+            presentedKey: "cf_secret")
+        let coded = try JSONEncoder().encode(claim)
+        #expect(!String(decoding: coded, as: UTF8.self).contains("cf_secret"))
+        #expect(!"\(claim)\(String(reflecting: claim))".contains("cf_secret"))
+        var read = try JSONDecoder().decode(IdentityClaim.self, from: coded)
+        #expect(read.presentedKey == nil)
+        read.presentedKey = claim.presentedKey
+        #expect(read == claim)
+    }
+
+    @Test func `an empty claim names nobody`() {
+        #expect(IdentityClaim().isEmpty)
+        #expect(!IdentityClaim(userID: 1).isEmpty)
+        #expect(!IdentityClaim(laravelUserID: 1).isEmpty)
+        #expect(!IdentityClaim(keyHashes: [KeyHash(of: "")]).isEmpty)
+    }
+}

@@ -1,0 +1,69 @@
+import Bootstrap
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+import HummingbirdTesting
+import InMemoryLogging
+import Logging
+import Testing
+
+@Suite struct AccessLogTests {
+    @Test func `A request is one line with what happened, and never the query`() async throws {
+        let server = TestServer()
+        try await server.test(
+            .live,
+            routes: { router in
+                router.post("/api/users/:id") { _, context in
+                    context.log["stored"] = "3"
+                    return HTTPResponse.Status.created
+                }
+            }
+        ) { client in
+            _ = try await client.execute(
+                uri: "/api/users/7?token=s3cret", method: .post, body: ByteBuffer(string: "four"))
+        }
+        let line = try #require(server.requestLines.first)
+        #expect(server.requestLines.count == 1)
+        #expect(line["method"] == "POST" && line["path"] == "/api/users/7" && line["status"] == "201")
+        #expect(line["bytes_in"] == "4" && line["stored"] == "3")
+        #expect(["127.0.0.1", "::1"].contains(line["client"]?.description))
+        #expect((line["duration_ms"]?.description).flatMap(Double.init) != nil)
+        #expect(!server.logs.entries.contains { "\($0)".contains("s3cret") })
+    }
+
+    @Test func `Failures are lines too, with their status`() async throws {
+        let server = TestServer()
+        try await server.test(routes: { $0.get("/fail") { _, _ -> String in throw HTTPError(.gone) } }) { client in
+            _ = try await client.execute(uri: "/fail", method: .get)
+            _ = try await client.execute(uri: "/nope", method: .get)
+        }
+        #expect(server.requestLines.map { $0["status"] } == ["410", "404"])
+    }
+
+    @Test func `A handler cannot overwrite what the line says of the request`() async throws {
+        let server = TestServer()
+        try await server.test(routes: { router in
+            router.get("/x") { _, context in
+                context.log["status"] = "999"
+                return "x"
+            }
+        }) { _ = try await $0.execute(uri: "/x", method: .get) }
+        #expect(server.requestLines.map { $0["status"] } == ["200"])
+    }
+
+    @Test func `Requests are counted and timed by route, strangers' paths and methods under one label`() async throws {
+        let server = TestServer()
+        try await server.test(routes: { $0.get("/users/:id") { _, _ in "x" } }) { client in
+            for path in ["/users/1", "/users/2", "/nope1", "/nope2"] {
+                _ = try await client.execute(uri: path, method: .get)
+            }
+            let brew = try #require(HTTPRequest.Method("BREW"))
+            _ = try await client.execute(uri: "/users/1", method: brew)
+        }
+        let metrics = server.metrics.render()
+        #expect(metrics.contains("http_requests_total{method=\"GET\",route=\"/users/{id}\",status=\"200\"} 2\n"))
+        #expect(metrics.contains("http_requests_total{method=\"GET\",route=\"NotFound\",status=\"404\"} 2\n"))
+        #expect(metrics.contains("http_requests_total{method=\"other\",route=\"NotFound\",status=\"404\"} 1\n"))
+        #expect(metrics.contains("http_request_duration_seconds_count{method=\"GET\",route=\"/users/{id}\"} 2\n"))
+    }
+}

@@ -1,0 +1,142 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+import HummingbirdTesting
+import Logging
+import NIOCore
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct BodyReaderTests {
+    private static func routes(_ reader: BodyReader) -> (Router<AppRequestContext>) -> Void {
+        { router in
+            router.post("/sum") { request, context in
+                try await reader.withBody(of: request, context: context) { bytes in
+                    let padding = UnsafeRawBufferPointer(start: bytes.baseAddress?.advanced(by: bytes.count), count: 64)
+                    let sum = bytes.reduce(0) { $0 &+ Int($1) }
+                    return "\(bytes.count) \(sum) \(padding.allSatisfy { $0 == 0 })"
+                }
+            }
+        }
+    }
+
+    private func test<T>(
+        limit: Int = 1 << 20, budget: ByteBudget = ByteBudget(), _ setup: TestingSetup = .live,
+        server: TestServer = TestServer(), _ body: @Sendable (any TestClientProtocol) async throws -> T
+    ) async throws -> T {
+        try await server.test(setup, routes: Self.routes(BodyReader(limit: limit, budget: budget)), body)
+    }
+
+    @Test(arguments: [0, 1, 63, 64, 65, 16_384, 16_385, 300_000, 1 << 20])
+    func `A body arrives whole, with zeroed padding, and its bytes are given back`(length: Int) async throws {
+        let budget = ByteBudget()
+        let server = TestServer()
+        let text = try await test(budget: budget, server: server) { client in
+            let body = ByteBuffer(repeating: 7, count: length)
+            return try await client.execute(uri: "/sum", method: .post, body: body).text
+        }
+        #expect(text == "\(length) \(7 * length) true")
+        #expect(budget.usage == (0, 0))
+        #expect(server.requestLines.map { $0["bytes_in"] } == ["\(length)"])
+    }
+
+    @Test func `Many bodies at once stay within the budget and all arrive`() async throws {
+        let budget = ByteBudget(capacity: 100_000)
+        try await test(budget: budget, .ahc()) { client in
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<40 {
+                    group.addTask {
+                        let body = ByteBuffer(repeating: 1, count: 40_000)
+                        return try await client.execute(uri: "/sum", method: .post, body: body).text
+                    }
+                }
+                for try await text in group { #expect(text == "40000 40000 true") }
+            }
+        }
+        #expect(budget.usage == (0, 0))
+    }
+
+    @Test func `An announced length over the limit is refused before the body comes`() async throws {
+        let answer = try await test(limit: 1000) { client in
+            try await RawConnection.run(port: try #require(client.port)) { connection in
+                try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
+                return try await connection.receive(until: "limit")
+            }
+        }
+        #expect(answer.hasPrefix("HTTP/1.1 413 "))
+        #expect(answer.hasSuffix(#"{"message":"The body is over the limit of 1000 bytes."}"#))
+    }
+
+    private func chunked(_ length: Int, piece: Int = 1000) -> String {
+        let pieces = stride(from: 0, to: length, by: piece).map { min(piece, length - $0) }
+        let chunks = pieces.map { "\(String($0, radix: 16))\r\n\(String(repeating: "a", count: $0))\r\n" }
+        return "POST /sum HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\(chunks.joined())0\r\n\r\n"
+    }
+
+    @Test func `A body of unannounced length grows under the same limit and budget`() async throws {
+        let budget = ByteBudget(capacity: 100_000)
+        let answers = try await test(limit: 200_000, budget: budget) { client in
+            let port = try #require(client.port)
+            return try await [200_000, 200_001].asyncMap { length in
+                try await RawConnection.run(port: port) { connection in
+                    try await connection.send(chunked(length))
+                    return try await connection.receive(until: length == 200_000 ? "true" : "limit")
+                }
+            }
+        }
+        #expect(answers[0].hasSuffix("200000 \(200_000 * 97) true"))
+        #expect(answers[1].hasPrefix("HTTP/1.1 413 "))
+        #expect(budget.usage == (0, 0))
+    }
+
+    @Test func `When no memory comes free in time the answer is 503 with Retry-After`() async throws {
+        let budget = ByteBudget(capacity: 10, sleep: { _ in })
+        try await budget.acquire(10)
+        let response = try await test(budget: budget) { client in
+            try await client.execute(uri: "/sum", method: .post, body: ByteBuffer(string: "x"))
+        }
+        #expect(response.status == .serviceUnavailable)
+        #expect(response.headers[.retryAfter] == "1")
+        #expect(budget.usage == (10, 0))
+    }
+
+    @Test func `A sender that hangs up in the middle gives its bytes back, and its half is not handled`() async throws {
+        let budget = ByteBudget()
+        let server = TestServer()
+        try await test(budget: budget, server: server) { client in
+            try await RawConnection.run(port: try #require(client.port)) { connection in
+                try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+                while budget.usage.used == 0 { await Task.yield() }
+            }
+            while server.requestLines.isEmpty { await Task.yield() }
+        }
+        #expect(server.requestLines.map { $0["status"] } == ["400"])
+        #expect(budget.usage == (0, 0))
+    }
+
+    @Test func `A silent sender is cut off after the idle timeout and gives its bytes back`() async throws {
+        let budget = ByteBudget()
+        let server = TestServer(settings: HTTPServerSettings(port: 0, idleTimeout: .milliseconds(50)))
+        try await test(budget: budget, server: server) { client in
+            let port = try #require(client.port)
+            // On a busy machine a connection may be cut off before its first byte; one that sends in time will come.
+            while server.requestLines.isEmpty {
+                _ = try? await RawConnection.run(port: port) { connection in
+                    try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+                    return try await connection.receiveAll()
+                }
+            }
+        }
+        #expect(server.requestLines.allSatisfy { $0["status"] == "400" })
+        #expect(budget.usage == (0, 0))
+    }
+}
+
+extension Sequence where Self: Sendable, Element: Sendable {
+    /// The results of `transform`, one after the other.
+    fileprivate func asyncMap<T>(_ transform: (Element) async throws -> T) async rethrows -> [T] {
+        var results: [T] = []
+        for element in self { results.append(try await transform(element)) }
+        return results
+    }
+}

@@ -1,0 +1,127 @@
+import Domain
+import HTTPSupport
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct ByteBudgetTests {
+    /// A deadline that never comes, until it is cancelled.
+    @Sendable private static func never(_: Duration) async throws {
+        for await _ in AsyncStream<Never>.makeStream().stream {}
+        throw CancellationError()
+    }
+
+    private func budget(_ capacity: Int) -> ByteBudget {
+        ByteBudget(capacity: capacity, sleep: Self.never)
+    }
+
+    /// Starts a task that takes `bytes` and returns once it stands in line.
+    private func waiter(for bytes: Int, holding held: Int = 0, in budget: ByteBudget) async -> Task<Void, any Error> {
+        let before = budget.usage.waiting
+        let task = Task { try await budget.acquire(bytes, holding: held) }
+        while budget.usage.waiting == before { await Task.yield() }
+        return task
+    }
+
+    @Test func `What fits is let in at once and what is given back is free again`() async throws {
+        let budget = budget(10)
+        try await budget.acquire(4)
+        try await budget.acquire(6)
+        #expect(budget.usage == (10, 0))
+        budget.release(4)
+        try await budget.acquire(4)
+        #expect(budget.usage == (10, 0))
+    }
+
+    @Test func `Who waits is let in in order, the small ones not before the large one`() async throws {
+        let budget = budget(10)
+        try await budget.acquire(8)
+        let large = await waiter(for: 9, in: budget)
+        let small = await waiter(for: 1, in: budget)
+        #expect(budget.usage == (8, 2))
+        budget.release(8)
+        try await large.value
+        try await small.value
+        #expect(budget.usage == (10, 0))
+    }
+
+    @Test func `A body larger than the budget is let in alone`() async throws {
+        let budget = budget(10)
+        try await budget.acquire(1)
+        let large = await waiter(for: 100, in: budget)
+        let small = await waiter(for: 1, in: budget)
+        budget.release(1)
+        try await large.value
+        #expect(budget.usage == (100, 1))
+        budget.release(100)
+        try await small.value
+        #expect(budget.usage == (1, 0))
+    }
+
+    @Test func `Who holds bytes already goes before who holds none, and may use the budget alone`() async throws {
+        let budget = budget(10)
+        try await budget.acquire(5)
+        try await budget.acquire(5)
+        let stranger = await waiter(for: 5, in: budget)
+        let growing = await waiter(for: 20, holding: 5, in: budget)
+        budget.release(5)
+        try await growing.value
+        #expect(budget.usage == (25, 1))
+        budget.release(25)
+        try await stranger.value
+        #expect(budget.usage == (5, 0))
+    }
+
+    @Test func `A wait that is too long is a temporary failure and leaves the line`() async throws {
+        let budget = ByteBudget(capacity: 10, patience: .seconds(5), sleep: { #expect($0 == .seconds(5)) })
+        try await budget.acquire(10)
+        let error = await #expect(throws: AppError.self) { try await budget.acquire(1) }
+        #expect(error?.code == .unavailable)
+        #expect(error?.retryAfter == 1)
+        #expect(budget.usage == (10, 0))
+    }
+
+    @Test func `A cancelled wait leaves the line and lets the next one in`() async throws {
+        let budget = budget(10)
+        try await budget.acquire(8)
+        let large = await waiter(for: 9, in: budget)
+        let small = await waiter(for: 2, in: budget)
+        large.cancel()
+        await #expect(throws: CancellationError.self) { try await large.value }
+        try await small.value
+        #expect(budget.usage == (10, 0))
+    }
+
+    @Test func `A task that is cancelled before it waits does not wait`() async throws {
+        let budget = budget(1)
+        try await budget.acquire(1)
+        let task = Task {
+            withUnsafeCurrentTask { $0?.cancel() }
+            try await budget.acquire(1)
+        }
+        await #expect(throws: CancellationError.self) { try await task.value }
+        #expect(budget.usage == (1, 0))
+    }
+
+    @Test func `A storm of requests, a third of them cancelled, never overdraws and leaves nothing behind`() async {
+        let budget = budget(100)
+        let seen = await withTaskGroup(of: Int?.self) { group in
+            for index in 0..<600 {
+                group.addTask {
+                    let bytes = 1 + index % 60
+                    let task = Task {
+                        try await budget.acquire(bytes)
+                        let used = budget.usage.used
+                        await Task.yield()
+                        budget.release(bytes)
+                        return used
+                    }
+                    if index.isMultiple(of: 3) { task.cancel() }
+                    return try? await task.value
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(budget.usage == (0, 0))
+        #expect(seen.compactMap { $0 }.count >= 400)
+        #expect(seen.allSatisfy { ($0 ?? 0) <= 100 })
+    }
+}

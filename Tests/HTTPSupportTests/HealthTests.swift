@@ -1,0 +1,67 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+import HummingbirdTesting
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct HealthTests {
+    private struct Unexpected: Error {
+        let detail = "s3cret"
+    }
+
+    private func ready(_ check: @escaping HealthRoutes.ReadinessCheck) async throws -> TestResponse {
+        var server = TestServer()
+        server.readiness = check
+        return try await server.test { try await $0.execute(uri: "/health/ready", method: .get) }
+    }
+
+    @Test func `A living process says so whatever else is wrong`() async throws {
+        var server = TestServer()
+        server.readiness = { throw Unexpected() }
+        let response = try await server.test { try await $0.execute(uri: "/health/live", method: .get) }
+        #expect(response.status == .ok)
+        #expect(response.text == #"{"status":"ok"}"#)
+        #expect(response.headers[.contentType] == "application/json")
+    }
+
+    @Test func `A service that can work is ready`() async throws {
+        let response = try await ready {}
+        #expect(response.status == .ok)
+        #expect(response.text == #"{"status":"ok"}"#)
+    }
+
+    @Test func `A service that cannot work says why in our words only`() async throws {
+        let known = try await ready { throw AppError(.unavailable, "PostgreSQL does not answer.") }
+        #expect(known.status == .serviceUnavailable)
+        #expect(known.text == #"{"reasons":["PostgreSQL does not answer."],"status":"unavailable"}"#)
+        let unexpected = try await ready { throw Unexpected() }
+        #expect(unexpected.status == .serviceUnavailable)
+        #expect(unexpected.text == #"{"reasons":["The readiness check failed."],"status":"unavailable"}"#)
+    }
+
+    @Test func `A check that hangs, deaf to cancellation, is not waited for`() async throws {
+        let (hanging, release) = AsyncStream.makeStream(of: Void.self)
+        let hang = Task { for await _ in hanging {} }
+        let routes = HealthRoutes(check: { await hang.value }, sleep: { #expect($0 == .seconds(2)) })
+        let router = Router(context: AppRequestContext.self)
+        routes.add(to: router)
+        let response = try await Application(router: router).test(.router) { client in
+            try await client.execute(uri: "/health/ready", method: .get)
+        }
+        release.finish()
+        #expect(response.status == .serviceUnavailable)
+        #expect(response.text.contains("The readiness check took longer than 2 seconds."))
+    }
+
+    @Test func `Metrics are Prometheus' text`() async throws {
+        let server = TestServer()
+        let response = try await server.test { client in
+            _ = try await client.execute(uri: "/health/live", method: .get)
+            return try await client.execute(uri: "/metrics", method: .get)
+        }
+        #expect(response.headers[.contentType] == "text/plain; version=0.0.4")
+        let line = "http_requests_total{method=\"GET\",route=\"/health/live\",status=\"200\"} 1\n"
+        #expect(response.text.contains(line))
+    }
+}

@@ -1,0 +1,88 @@
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+import HummingbirdTesting
+import Testing
+
+@Suite struct RoutingTests {
+    private func response(
+        _ method: HTTPRequest.Method, _ path: String, headers: HTTPFields = [:]
+    ) async throws -> TestResponse {
+        try await TestServer().test(routes: { router in
+            router.post("/api/webhook/litellm") { _, _ in "posted" }
+            router.get("/api/users/:id") { _, context in try context.parameters.require("id") }
+        }) { client in
+            try await client.execute(uri: path, method: method, headers: headers)
+        }
+    }
+
+    @Test func `An unknown path is 404 in Laravel's words`() async throws {
+        let response = try await response(.get, "/api/nope?token=x")
+        #expect(response.status == .notFound)
+        #expect(response.text == #"{"message":"The route api/nope could not be found."}"#)
+    }
+
+    @Test(arguments: [HTTPRequest.Method.get, .put, .delete, .patch])
+    func `Another method is 405 with Allow`(method: HTTPRequest.Method) async throws {
+        let response = try await response(method, "/api/webhook/litellm")
+        #expect(response.status == .methodNotAllowed)
+        #expect(response.headers[.allow] == "POST")
+        let message =
+            "The \(method.rawValue) method is not supported for route api/webhook/litellm. Supported methods: POST."
+        #expect(response.text == #"{"message":"\#(message)"}"#)
+    }
+
+    @Test func `A route with a parameter knows its methods too`() async throws {
+        let response = try await response(.post, "/api/users/7")
+        #expect(response.status == .methodNotAllowed)
+        #expect(response.headers[.allow] == "GET, HEAD")
+        #expect(response.text.contains("for route api/users/7."))
+    }
+
+    @Test func `HEAD is answered where GET is`() async throws {
+        let response = try await response(.head, "/api/users/7")
+        #expect(response.status == .ok)
+        #expect(response.text.isEmpty)
+    }
+
+    @Test func `A trailing slash changes nothing`() async throws {
+        #expect(try await response(.post, "/api/webhook/litellm/").text == "posted")
+    }
+
+    @Test func `OPTIONS names the methods`() async throws {
+        let response = try await response(.options, "/api/webhook/litellm")
+        #expect(response.status == .ok)
+        #expect(response.headers[.allow] == "POST")
+        #expect(response.text.isEmpty)
+    }
+
+    @Test func `A preflight is allowed what it asks for`() async throws {
+        let response = try await response(
+            .options, "/api/webhook/litellm",
+            headers: [
+                .origin: "https://x.example", .accessControlRequestMethod: "POST",
+                .accessControlRequestHeaders: "content-type,x-api-key",
+            ])
+        #expect(response.status == .noContent)
+        #expect(response.headers[.accessControlAllowOrigin] == "*")
+        #expect(response.headers[.accessControlAllowMethods] == "POST")
+        #expect(response.headers[.accessControlAllowHeaders] == "content-type,x-api-key")
+        #expect(response.headers[.accessControlMaxAge] == "0")
+        #expect(response.headers[.vary] == "Access-Control-Request-Method, Access-Control-Request-Headers")
+        #expect(response.headers[.cacheControl] == "no-cache, private")
+    }
+
+    @Test(arguments: ["/api/webhook/litellm", "/api/nope"])
+    func `API answers carry Laravel's headers, errors too`(path: String) async throws {
+        let headers = try await response(.post, path).headers
+        #expect(headers[.cacheControl] == "no-cache, private")
+        #expect(headers[.accessControlAllowOrigin] == "*")
+        #expect(headers[.xContentTypeOptions] == "nosniff")
+    }
+
+    @Test func `Other answers are no API's`() async throws {
+        let headers = try await response(.get, "/health/live").headers
+        #expect(headers[.accessControlAllowOrigin] == nil)
+        #expect(headers[.xContentTypeOptions] == "nosniff")
+    }
+}

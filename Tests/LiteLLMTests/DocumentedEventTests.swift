@@ -1,0 +1,139 @@
+import Domain
+import LiteLLM
+import Testing
+
+/// The rules for the product brief's two shapes (`design.md` §4, `laravel.md` §3).
+@Suite struct DocumentedEventTests {
+    private func event(_ members: String) throws -> UsageEvent {
+        try EventParser.parse(documentedEvent(members)).onlyEvent()
+    }
+
+    @Test func `flat and nested say the same`() throws {
+        let nested = """
+            {"user_id": "cf_key1", "response": {"model": "gpt-4", \
+            "usage": {"prompt_tokens": 100, "completion_tokens": 50}, "cost": 0.0015, \
+            "response_time": 1.25}, "messages": [{"role": "user", "content": "hi"}]}
+            """
+        for body in [documentedEvent(), nested] {
+            let event = try EventParser.parse(body).onlyEvent()
+            let expected = UsageEvent(
+                key: event.key, isNamed: false, shape: .documented,
+                identity: IdentityClaim(keyHashes: [KeyHash(of: "cf_key1")], presentedKey: "cf_key1"), status: .success,
+                model: "gpt-4", inputTokens: 100, outputTokens: 50, cost: DecimalLiteral("0.0015").flatMap(Cost.init),
+                occurredAt: captured.at, duration: 1250)
+            #expect(event == expected)
+        }
+    }
+
+    @Test func `the flat usage counts as soon as it is there`() throws {
+        let response = #""response": {"usage": {"prompt_tokens": 7, "completion_tokens": 8}, "model": "r"}"#
+        #expect(try event(#""usage": null, \#(response)"#).inputTokens == 7)
+        for usage in ["[1, 2]", "5", "{}", "\"x\""] {
+            let event = try event(#""usage": \#(usage), \#(response)"#)
+            #expect(event.inputTokens == 0 && event.outputTokens == 0 && event.model == "gpt-4")
+        }
+    }
+
+    @Test func `Anthropic's names and details are read`() throws {
+        let usage = """
+            {"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": 2, \
+            "completion_tokens_details": {"reasoning_tokens": 1}}
+            """
+        for members in [#""usage": \#(usage)"#, #""usage": null, "response": {"usage": \#(usage)}"#] {
+            let event = try event(members)
+            #expect(
+                [event.inputTokens, event.outputTokens, event.cachedTokens, event.reasoningTokens] == [3, 4, 2, 1])
+        }
+    }
+
+    @Test(
+        arguments: [
+            (#""error": {"message": "boom", "code": 500}"#, UsageStatus.error, "boom"),
+            (#""error": "boom""#, .error, "boom"),
+            (#""error": null"#, .success, nil), (#""error": """#, .success, nil), (#""error": {}"#, .error, nil),
+            (#""error": false"#, .success, nil), (#""error": {"message": ["x"]}"#, .error, nil),
+            (#""response": {"error": {"message": "inner"}}"#, .error, "inner"),
+            (#""response": {"error": "in"}"#, .error, "in"),
+            (#""status": "error""#, .error, nil), (#""status": "failed""#, .error, nil),
+            (#""status": "rate_limited""#, .rateLimited, nil), (#""status": 5"#, .success, nil),
+            (#""error": "key cf_key1""#, .error, "key ***"),
+        ] as [(String, UsageStatus, String?)])
+    func `an error is an error, whatever the status says`(
+        members: String, status: UsageStatus, message: String?
+    ) throws {
+        let event = try event(members)
+        #expect(event.status == status)
+        #expect(event.errorMessage == message)
+    }
+
+    @Test(
+        arguments: [
+            ("1.005", 1005), ("0.0009", 1), ("0.0005", 1), ("0.00049", 0), ("2.3", 2300), ("\"1.5\"", 1500), ("-1", 0),
+            ("null", nil), ("\"abc\"", nil), ("[1]", nil), ("1e300", 2_147_483_647), ("2147483.648", 2_147_483_647),
+        ] as [(String, Int64?)])
+    func `seconds become milliseconds`(value: String, expected: Int64?) throws {
+        #expect(try event(#""response_time": \#(value)"#).duration == expected)
+    }
+
+    @Test(arguments: ["null", "\"\"", "\" \"", "0", "\"0\"", "false", "0.0", "[]", "{}", "-0"])
+    func `what PHP takes for false names nobody`(value: String) throws {
+        let parsed = EventParser.parse(documentedEvent(#""user_id": \#(value)"#))
+        #expect(parsed.form == .documented)
+        #expect(try parsed.onlyReason() == .missingIdentity)
+        let elsewhere = documentedEvent(#""user_id": \#(value), "metadata": {"user_id": "cf_m"}"#)
+        #expect(try EventParser.parse(elsewhere).onlyEvent().identity.presentedKey?.text == "cf_m")
+    }
+
+    @Test(
+        arguments: [
+            ("42", "42", 42), ("\"42\"", "42", 42), ("\" 42 \"", "42", 42), ("\"007\"", "007", 7), ("-1", "-1", nil),
+            ("1.5", "1.5", nil), ("\"1.9\"", "1.9", nil), ("\"9223372036854775807\"", "9223372036854775807", .max),
+            ("9223372036854775808", "9223372036854775808", nil), ("\" cf_x \"", "cf_x", nil), ("42.0", "42.0", nil),
+        ] as [(String, String, Int64?)])
+    func `a number is a key or an id, all else a key`(value: String, key: String, id: Int64?) throws {
+        let expected = IdentityClaim(
+            keyHashes: [KeyHash(of: key)], isKeyOptional: id != nil, userID: id, presentedKey: key)
+        #expect(try event(#""user_id": \#(value)"#).identity == expected)
+    }
+
+    @Test(arguments: ["true", #"["cf_key1"]"#, #"{"a": 1}"#])
+    func `what is no text names nobody known`(value: String) throws {
+        #expect(try event(#""user_id": \#(value)"#).identity == IdentityClaim(keyHashes: [KeyHash(of: value)]))
+    }
+
+    @Test func `laravel_user_id is enough, and stands beside user_id`() throws {
+        let alone = try event(#""user_id": null, "metadata": {"laravel_user_id": "9"}"#)
+        #expect(alone.identity == IdentityClaim(laravelUserID: 9))
+        let both = try event(#""metadata": {"laravel_user_id": 9}"#).identity
+        #expect(both.laravelUserID == 9 && both.presentedKey?.text == "cf_key1")
+    }
+
+    @Test func `an event has the header's name, else its own, else none`() throws {
+        var arrival = captured
+        #expect(try !event("").isNamed)
+        #expect(try event(#""event_id": "e1""#).key == EventKey(idempotencyKey: "e1"))
+        #expect(try event(#""event_id": 17"#).key == EventKey(idempotencyKey: "17"))
+        #expect(try !event(#""event_id": " ""#).isNamed)
+        arrival.idempotencyKey = "h1"
+        let body = documentedEvent(#""event_id": "e1""#)
+        #expect(try EventParser.parse(body, arrival: arrival).onlyEvent().key == EventKey(idempotencyKey: "h1"))
+        #expect(try EventParser.parse("[\(body)]", arrival: arrival).onlyEvent().key == EventKey(idempotencyKey: "e1"))
+        arrival.idempotencyKey = ""
+        #expect(try EventParser.parse(body, arrival: arrival).onlyEvent().key == EventKey(idempotencyKey: "e1"))
+    }
+
+    @Test func `nameless events never share a key, and a seed repeats them`() {
+        var arrival = captured
+        let body = "[\((0..<50).map { _ in documentedEvent() }.joined(separator: ","))]"
+        #expect(Set(EventParser.parse(body).events.map(\.key)).count == 50)
+        arrival.generator = SplitMix(state: 1)
+        #expect(EventParser.parse(body, arrival: arrival).results == EventParser.parse(body, arrival: arrival).results)
+    }
+
+    @Test func `an impossible cost keeps the rest`() throws {
+        let parsed = EventParser.parse(documentedEvent(#""cost": -1"#))
+        #expect(try parsed.onlyReason() == .implausibleCost)
+        #expect(parsed.form == .documented)
+        #expect(try parsed.onlyEvent().inputTokens == 100)
+    }
+}

@@ -1,0 +1,140 @@
+import Foundation
+import Glibc
+import Postgres
+import Synchronization
+
+/// A TCP proxy between a pool and the server that can lose the connection in the middle of a COMMIT, or be down.
+final class CommitProxy: Sendable {
+    /// What happens to the first COMMIT that passes.
+    enum Fault: Sendable {
+        case none
+        /// The server commits; its answer never arrives.
+        case answerLost
+        /// The server never sees the COMMIT.
+        case requestLost
+    }
+
+    private struct State {
+        var fault = Fault.none
+        var isDownAfterFault = false
+        var listener: Int32 = -1
+    }
+
+    let port: UInt16
+    private let upstream: ConnectionConfiguration
+    private let state = Mutex(State())
+
+    init(to upstream: ConnectionConfiguration) throws {
+        self.upstream = upstream
+        let (listener, port) = try Self.listen(on: 0)
+        self.port = port
+        accept(from: listener)
+    }
+
+    /// The upstream's configuration through this proxy.
+    var configuration: ConnectionConfiguration {
+        var configuration = upstream
+        configuration.host = "127.0.0.1"
+        configuration.port = Int(port)
+        configuration.sslMode = "disable"
+        return configuration
+    }
+
+    /// Arms `fault` for the next COMMIT; `thenDown` refuses connections from that moment on.
+    func arm(_ fault: Fault, thenDown: Bool = false) {
+        state.withLock { state in
+            state.fault = fault
+            state.isDownAfterFault = thenDown
+        }
+    }
+
+    /// Refuses connections from now on; those that are open go on.
+    func stop() {
+        let listener = state.withLock { state in
+            defer { state.listener = -1 }
+            return state.listener
+        }
+        if listener >= 0 {
+            // Wakes the thread in accept, which closes it.
+            shutdown(listener, Int32(SHUT_RDWR))
+        }
+    }
+
+    /// Accepts connections again, on the same port.
+    func start() throws {
+        accept(from: try Self.listen(on: port).listener)
+    }
+
+    private func accept(from listener: Int32) {
+        state.withLock { $0.listener = listener }
+        Thread.detachNewThread { [self] in
+            while case let client = Glibc.accept(listener, nil, nil), client >= 0 {
+                serve(Relay(client: client, server: connectUpstream()))
+            }
+            close(listener)
+        }
+    }
+
+    private func serve(_ relay: Relay) {
+        Thread.detachNewThread { [self] in
+            relay.pump(from: relay.client, to: relay.server) { bytes in
+                switch takeFault(in: bytes) {
+                case .none: return true
+                case .answerLost:
+                    relay.isAnswerLost.store(true, ordering: .releasing)
+                    return true
+                case .requestLost: return false
+                }
+            }
+        }
+        Thread.detachNewThread {
+            relay.pump(from: relay.server, to: relay.client) { _ in !relay.isAnswerLost.load(ordering: .acquiring) }
+        }
+    }
+
+    private func takeFault(in bytes: ArraySlice<UInt8>) -> Fault {
+        guard bytes.starts(with: Array("Q".utf8)), bytes.dropFirst(5).elementsEqual(Array("COMMIT\0".utf8)) else {
+            return .none
+        }
+        let (fault, isDown) = state.withLock { state in
+            defer { state.fault = .none }
+            return (state.fault, state.isDownAfterFault)
+        }
+        if fault != .none, isDown {
+            stop()
+        }
+        return fault
+    }
+
+    private func connectUpstream() -> Int32 {
+        guard upstream.host.hasPrefix("/") else { return Self.connect(port: UInt16(upstream.port)) }
+        return Self.connect(path: "\(upstream.host)/.s.PGSQL.\(upstream.port)")
+    }
+}
+
+/// The two sockets of one proxied connection, closed when both directions are done.
+private final class Relay: Sendable {
+    let client: Int32
+    let server: Int32
+    let isAnswerLost = Atomic(false)
+
+    init(client: Int32, server: Int32) {
+        self.client = client
+        self.server = server
+    }
+
+    deinit {
+        close(client)
+        close(server)
+    }
+
+    /// Passes bytes on until either side ends or `isPassed` says no; then ends both.
+    func pump(from source: Int32, to target: Int32, _ isPassed: (ArraySlice<UInt8>) -> Bool) {
+        var buffer = [UInt8](repeating: 0, count: 16 * 1024)
+        while case let count = read(source, &buffer, buffer.count), count > 0, isPassed(buffer[..<count]) {
+            guard send(target, buffer, count, Int32(MSG_NOSIGNAL)) == count else { break }
+        }
+        shutdown(source, Int32(SHUT_RDWR))
+        shutdown(target, Int32(SHUT_RDWR))
+    }
+}

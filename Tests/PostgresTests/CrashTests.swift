@@ -1,0 +1,43 @@
+import Glibc
+import Postgres
+import TestSupport
+import Testing
+
+@Suite struct CrashTests {
+    /// A crash forgets the ids of transactions that were never flushed and gives them to others, whose `committed` is not ours.
+    @Test func anotherTransactionsCommitIsNeverTakenForOurs() async throws {
+        try await withPostgresCluster { cluster in
+            try await withPool(connections: 3, cluster.configuration) { pool in
+                try await pool.withConnection { connection in
+                    try connection.executeScript(
+                        "CREATE TABLE ours (x bigint); CREATE TABLE others (x bigint); CHECKPOINT")
+                }
+                let others = Task {
+                    while !Task.isCancelled {
+                        _ = try? await pool.transaction { try $0.execute("INSERT INTO others VALUES (1)") }
+                    }
+                }
+                for number in 0..<5 {
+                    let outcome = await Result {
+                        try await pool.transaction { connection in
+                            try connection.execute("INSERT INTO ours VALUES (\(number))")
+                            let backend = connection.backendProcessID
+                            // The crash comes before COMMIT, which then meets a dead connection.
+                            kill(backend, SIGKILL)
+                            while kill(backend, 0) == 0 { sched_yield() }
+                        }
+                    }
+                    var rows: Int?
+                    while rows == nil {
+                        rows = try? await pool.withConnection {
+                            try $0.query("SELECT FROM ours WHERE x = \(number)").count
+                        }
+                    }
+                    if case .success = outcome { #expect(rows == 1) }
+                }
+                others.cancel()
+                await others.value
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+import Domain
+import Logging
+import Postgres
+import ServiceLifecycle
+import Storage
+import TestSupport
+import Testing
+
+@Suite struct GroupCommitTests {
+    /// Runs a queue while `body` uses it, and stops it as a service group does at SIGTERM.
+    private func withQueue<T: Sendable>(
+        _ ledger: Ledger, _ limits: GroupCommit.Limits = .init(lockedRetryInterval: .milliseconds(1)),
+        _ body: @escaping @Sendable (GroupCommit) async throws -> T
+    ) async throws -> T {
+        let queue = GroupCommit(writer: ledger.writer, limits: limits)
+        let group = ServiceGroup(services: [queue], logger: Logger(label: "test"))
+        let running = Task { try await group.run() }
+        let result = try await body(queue)
+        await group.triggerGracefulShutdown()
+        try await running.value
+        return result
+    }
+
+    private func items(_ events: [UsageEvent]) -> [IngestItem] { events.map { IngestItem(.success($0)) } }
+
+    @Test func everyWaiterGetsTheVerdictsOfItsOwnEvents() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await withQueue(ledger, .init(batchEvents: 7)) { queue in
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for index in 0..<50 {
+                        group.addTask {
+                            let size = index % 5 + 1
+                            let events = (0..<size).map {
+                                UsageEvent.sample(UInt64(index * 10 + $0), by: .user(user), at: Ledger.noon)
+                            }
+                            let verdicts = try await queue.submit(items(events))
+                            for (event, verdict) in zip(events, verdicts) {
+                                guard case .stored(let log) = verdict else {
+                                    Issue.record("\(verdict)")
+                                    continue
+                                }
+                                let stored = try await ledger.number(
+                                    "SELECT api_log_id FROM metering.events WHERE event_key = \(event.key.description)::uuid"
+                                )
+                                #expect(stored == Int(log))
+                            }
+                        }
+                    }
+                    try await group.waitForAll()
+                }
+            }
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 150)
+        }
+    }
+
+    @Test func aLockedUserIsWaitedForBesideTheOthersAndThenPutAside() async throws {
+        try await Ledger.with { ledger in
+            let (free, locked) = (try await ledger.makeUser(), try await ledger.makeUser())
+            let lock = try await OpenTransaction(ledger.pool) { connection in
+                try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
+            }
+            let verdicts = try await withQueue(ledger) { queue in
+                try await queue.submit(
+                    items([
+                        .sample(1, by: .user(free), at: Ledger.noon), .sample(2, by: .user(locked), at: Ledger.noon),
+                    ]))
+            }
+            #expect(verdicts[1] == .quarantined(.userLocked))
+            try await lock.end()
+        }
+    }
+
+    @Test func aLockThatEndsInTimeCostsNothing() async throws {
+        try await Ledger.with { ledger in
+            let locked = try await ledger.makeUser()
+            let lock = try await OpenTransaction(ledger.pool) { connection in
+                try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
+            }
+            let limits = GroupCommit.Limits(lockedRetryInterval: .milliseconds(1), lockedAttempts: .max)
+            let verdicts = try await withQueue(ledger, limits) { queue in
+                async let verdicts = queue.submit(items([.sample(1, by: .user(locked), at: Ledger.noon)]))
+                try await lock.end()
+                return try await verdicts
+            }
+            guard case .stored = verdicts[0] else {
+                Issue.record("\(verdicts)")
+                return
+            }
+        }
+    }
+
+    @Test func aFullQueueIsUnavailableAtOnce() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            let queue = GroupCommit(writer: ledger.writer, limits: .init(queuedEvents: 3))
+            // Nobody writes yet, so this waits.
+            let waiting = Task {
+                try await queue.submit(items((0..<3).map { .sample($0, by: .user(user), at: Ledger.noon) }))
+            }
+            while queue.depth < 3 { await Task.yield() }
+            let refusal = await #expect(throws: AppError.self) {
+                try await queue.submit(items([.sample(9, by: .user(user), at: Ledger.noon)]))
+            }
+            #expect(refusal?.code == .unavailable)
+            #expect(refusal?.retryAfter != nil)
+
+            let group = ServiceGroup(services: [queue], logger: Logger(label: "test"))
+            let running = Task { try await group.run() }
+            #expect(try await waiting.value.count == 3)
+            await group.triggerGracefulShutdown()
+            try await running.value
+        }
+    }
+
+    @Test func stoppingAnswersWhatWasTaken() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            let submissions = try await withQueue(ledger) { queue in
+                let submissions = (0..<20).map { index in
+                    Task { try await queue.submit(items([.sample(UInt64(index), by: .user(user), at: Ledger.noon)])) }
+                }
+                _ = try await submissions[0].value
+                return submissions
+            }
+            var answered = 0
+            for submission in submissions {
+                do {
+                    answered += try await submission.value.count
+                } catch let error as AppError {
+                    #expect(error.code == .unavailable)
+                }
+            }
+            #expect(answered > 0)
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == answered)
+        }
+    }
+}

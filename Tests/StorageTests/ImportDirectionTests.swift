@@ -1,0 +1,74 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// SwiftPM lets a target import what its dependencies depend on; this is the rule of `design.md` §2 all the same.
+@Suite struct ImportDirectionTests {
+    /// The targets of this package that each target may import.
+    private static let allowed: [String: Set<String>] = [
+        "CSimdjson": [],
+        "Postgres": ["CLibPQ"],
+        "Domain": [],
+        "LiteLLM": ["CSimdjson", "Domain"],
+        "Passwords": ["CCrypt"],
+        "Storage": ["Domain", "Postgres"],
+        "Bootstrap": ["CMalloc", "Postgres"],
+        "HTTPSupport": ["Bootstrap", "Domain"],
+        "WebhookAPI": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage"],
+        "CodexFlow": ["Bootstrap", "Domain", "Passwords", "Postgres", "Storage"],
+        "TestSupport": ["Domain", "Postgres", "Storage"],
+        "Faults": ["TestSupport"],
+    ]
+
+    /// Modules of C headers.
+    private static let system: Set<String> = ["CCrypt", "CLibPQ", "CMalloc"]
+
+    /// Libraries of others that a target must not know.
+    private static let forbidden: [String: Set<String>] = [
+        "Domain": ["Hummingbird", "Logging", "NIOCore"],
+        "LiteLLM": ["Hummingbird", "Logging", "NIOCore"],
+        "Storage": ["Hummingbird", "HummingbirdCore", "CLibPQ"],
+        "Bootstrap": ["Hummingbird", "HummingbirdCore"],
+        "HTTPSupport": ["CLibPQ"],
+    ]
+
+    @Test(arguments: allowed.keys.sorted())
+    func importsOnlyDownwards(target: String) throws {
+        let imports = try Self.imports(of: target)
+        let own = Self.system.union(Self.allowed.keys)
+        let wrong = imports.intersection(own).subtracting(Self.allowed[target] ?? [])
+        #expect(wrong.isEmpty, "\(target) imports \(wrong.sorted())")
+        #expect(imports.isDisjoint(with: Self.forbidden[target] ?? []))
+    }
+
+    @Test func everyTargetIsKnown() throws {
+        let folders = try FileManager.default.contentsOfDirectory(atPath: Self.sources)
+        #expect(Set(folders) == Self.system.union(Self.allowed.keys))
+    }
+
+    @Test func driverNamesNoTable() throws {
+        for file in try Self.files(of: "Postgres") {
+            let text = try String(contentsOfFile: file, encoding: .utf8)
+            #expect(!text.contains("public.") && !text.contains("metering."), "\(file) names a table")
+        }
+    }
+
+    private static let sources = Checkout.root.appending(path: "Sources").path()
+
+    private static func files(of target: String) throws -> [String] {
+        try FileManager.default.subpathsOfDirectory(atPath: "\(sources)/\(target)")
+            .filter { $0.hasSuffix(".swift") }.map { "\(sources)/\(target)/\($0)" }
+    }
+
+    private static func imports(of target: String) throws -> Set<String> {
+        var modules: Set<String> = []
+        for file in try files(of: target) {
+            for line in try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n") {
+                if let match = line.wholeMatch(of: /(?:(?:package|internal|public|private) )?import (\w+)/) {
+                    modules.insert(String(match.1))
+                }
+            }
+        }
+        return modules
+    }
+}

@@ -1,0 +1,75 @@
+import Domain
+import Foundation
+import Postgres
+import Storage
+import Synchronization
+import TestSupport
+
+/// A database with people in it, a writer whose clock stands still, and what a test asks of both.
+struct Ledger: Sendable {
+    /// 2026-11-23T12:00:00Z; the clock of every test until it is moved.
+    static let noon = Timestamp(microseconds: 1_795_435_200_000_000)
+
+    let pool: ConnectionPool
+    let clock: ManualClock
+    let writer: EventWriter
+
+    /// A clock that a test moves.
+    final class ManualClock: Sendable {
+        private let moment = Mutex(Ledger.noon)
+        var now: Timestamp { moment.withLock { $0 } }
+        func advance(by duration: Duration) { moment.withLock { $0 = $0.advanced(by: duration) } }
+    }
+
+    /// Gives `body` a migrated database of its own.
+    static func with<T: Sendable>(_ body: (Ledger) async throws -> T) async throws -> T {
+        try await withTestDatabase { database in
+            let clock = ManualClock()
+            let ledger = Ledger(
+                pool: database.pool, clock: clock, writer: EventWriter(pool: database.pool, now: { clock.now }))
+            return try await body(ledger)
+        }
+    }
+
+    /// Makes a user as Laravel would, behind our back.
+    @discardableResult
+    func makeUser(key: String? = nil, plan: String = "starter", status: String = "active") async throws -> Int64 {
+        let email = "\(UUID().uuidString)@example.com"
+        return try await pool.withConnection { connection in
+            try connection.query(
+                """
+                INSERT INTO public.users (name, email, password, api_key, plan, status)
+                VALUES ('Ada', \(email), 'x', \(key as String?), \(plan), \(status)) RETURNING id
+                """
+            )[0].decode(0)
+        }
+    }
+
+    func write(_ events: [UsageEvent]) async throws -> [Verdict?] {
+        try await writer.write(events.map { IngestItem(.success($0)) }, lockedUsers: .quarantine)
+    }
+
+    func execute(_ query: Query) async throws {
+        _ = try await pool.withConnection { try $0.execute(query) }
+    }
+
+    /// The first column of the first row, as text.
+    func text(_ query: Query) async throws -> String? {
+        try await pool.withConnection { connection in
+            try connection.query("SELECT (\(query))::text")[0].decode(0, as: String?.self)
+        }
+    }
+
+    func number(_ query: Query) async throws -> Int {
+        Int(try await text(query) ?? "") ?? -1
+    }
+
+    /// Folds and projects, as a service does within a second.
+    func settleCounters() async throws {
+        let now = clock.now
+        try await pool.withConnection { connection in
+            _ = try QuotaFold.fold(connection)
+            try RateLimitProjection.project(connection, .all, now: now)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Queries that meet big tables use their indexes (PostgreSQL manual, "Using EXPLAIN").
+@Suite struct PlanTests {
+    @Test func ingestScansNoBigTable() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser(key: "cf_ada")
+            try await ledger.fill(rows: 20_000, user: user)
+            let scans = try await ledger.sequentialScans {
+                for round in 0..<5 {
+                    let events = (0..<20).map {
+                        UsageEvent.sample(UInt64(1_000_000 + round * 20 + $0), by: .key("cf_ada"), at: Ledger.noon)
+                    }
+                    _ = try await ledger.write(events)
+                    _ = try await ledger.write(events)
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
+
+    @Test func countersScanNoBigTable() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.fill(rows: 20_000, user: user)
+            let now = Ledger.noon
+            let scans = try await ledger.sequentialScans {
+                for index in 0..<5 {
+                    _ = try await ledger.write([.sample(UInt64(1_000_000 + index), by: .user(user), at: now)])
+                    try await ledger.pool.withConnection { connection in
+                        let users = try QuotaFold.fold(connection)
+                        try RateLimitProjection.project(connection, .users(users), now: now)
+                    }
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
+
+    @Test func aReplayRoundScansNoQuarantine() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.execute(
+                """
+                INSERT INTO metering.quarantine (id, reason, detail, key_hashes, received_at, last_received_at,
+                                                 deliveries, is_replayable, next_attempt_at, resolved_at, resolution)
+                SELECT gen_random_uuid(), 'user_locked', '', '{}', now(), now(), 1, true, now(), now(), 'stored'
+                FROM generate_series(1, 20000)
+                """)
+            try await ledger.execute("ANALYZE metering.quarantine")
+            let scans = try await ledger.sequentialScans {
+                let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { Ledger.noon })
+                for _ in 0..<3 { try await replay.replay() }
+            }
+            #expect(scans == [:])
+        }
+    }
+}
+
+extension Ledger {
+    /// Rows in the tables that grow: events and logs of `user`, usage and limits of 20,000 others.
+    fileprivate func fill(rows: Int, user: Int64) async throws {
+        try await execute(
+            """
+            INSERT INTO public.users (name, email, password, api_key)
+            SELECT 'x', 'x' || g, 'x', 'cf_' || g FROM generate_series(1, \(rows)) g
+            """)
+        let now = clock.now
+        try await pool.withConnection { try KeyHistory.look($0, now: now) }
+        try await execute(
+            """
+            INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
+                cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
+                shape, status, plan, model_group)
+            SELECT metering.event_key_floor('2026-11-01'::timestamptz + g * interval '1 second'), g, \(user),
+                '2026-11-01', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4'
+            FROM generate_series(1, \(rows)) g
+            """)
+        try await execute(
+            """
+            INSERT INTO metering.quota_usage
+            SELECT u.id, '2026-11-23', 'daily', 1, 1 FROM public.users u
+            """)
+        try await execute(
+            """
+            INSERT INTO metering.quarantine (id, reason, detail, key_hashes, received_at, last_received_at,
+                                             deliveries, is_replayable, next_attempt_at)
+            SELECT gen_random_uuid(), 'unknown_key', '', '{}', now(), now(), 1, false, now()
+            FROM generate_series(1, \(rows))
+            """)
+        try await settleCounters()
+        try await execute("ANALYZE")
+    }
+
+    /// The tables, with the number of sequential scans, that `body` read whole although they are big.
+    fileprivate func sequentialScans(_ body: () async throws -> Void) async throws -> [String: Int] {
+        let before = try await scans()
+        try await body()
+        return try await scans().merging(before) { $0 - $1 }.filter { $0.value > 0 }
+    }
+
+    private func scans() async throws -> [String: Int] {
+        // Counters of every session reach the view when the session flushes them: all of them are ended first.
+        try await execute("SELECT pg_stat_force_next_flush()")
+        return try await pool.withConnection { connection in
+            let rows = try connection.query(
+                """
+                SELECT schemaname || '.' || relname, seq_scan FROM pg_stat_user_tables
+                WHERE n_live_tup > 5000
+                """)
+            return Dictionary(
+                uniqueKeysWithValues: try rows.map { try $0.decode(String.self, Int.self) as (String, Int) })
+        }
+    }
+}

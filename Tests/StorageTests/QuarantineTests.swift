@@ -1,0 +1,113 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+@Suite struct QuarantineTests {
+    private func rejection(_ reason: QuarantineReason, _ id: UInt64, key: String = "cf_secret") -> IngestItem {
+        let event = UsageEvent.sample(id, by: .key(key), at: Ledger.noon)
+        return IngestItem(.failure(Rejection(reason: reason, detail: "why", key: event.key, event: event)))
+    }
+
+    @Test func anEntryIsKeptOnceAndWithoutTheKey() async throws {
+        try await Ledger.with { ledger in
+            for _ in 0..<3 {
+                let verdicts = try await ledger.writer.write(
+                    [rejection(.implausibleCost, 1)], lockedUsers: .quarantine)
+                #expect(verdicts == [.quarantined(.implausibleCost)])
+            }
+            let entry = try await ledger.text(
+                "SELECT concat_ws('|', count(*), max(reason), max(deliveries)) FROM metering.quarantine")
+            #expect(entry == "1|implausible_cost|3")
+            let everything = try await ledger.text("SELECT string_agg(q::text, '') FROM metering.quarantine q")
+            #expect(everything?.contains("cf_secret") == false)
+        }
+    }
+
+    @Test func aLateDeliveryHealsTheEntryInTheSameTransaction() async throws {
+        try await Ledger.with { ledger in
+            let event = UsageEvent.sample(1, by: .key("cf_late"), at: Ledger.noon)
+            #expect(try await ledger.write([event]) == [.quarantined(.unknownKey)])
+            try await ledger.makeUser(key: "cf_late")
+            _ = try await ledger.write([event])
+            #expect(try await ledger.text("SELECT resolution FROM metering.quarantine") == "stored")
+            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            #expect(try await replay.replay() == 0)
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 1)
+        }
+    }
+
+    @Test func anEntryHealsWhenItsUserAppears() async throws {
+        try await Ledger.with { ledger in
+            let yesterday = Ledger.noon.advanced(by: .seconds(-86_400))
+            _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: yesterday)])
+            _ = try await ledger.write([.sample(2, by: .user(1), at: yesterday)])
+            try await ledger.makeUser(key: "cf_late")
+            ledger.clock.advance(by: .seconds(2))
+            let now = ledger.clock.now
+            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            #expect(try await replay.replay() == 2)
+            try await ledger.settleCounters()
+            #expect(
+                try await ledger.number(
+                    "SELECT requests FROM metering.quota_usage WHERE window_start = '2026-11-22'") == 2)
+        }
+    }
+
+    @Test func aNamelessEventThatWasRefusedNeverBecomesARowByItself() async throws {
+        try await Ledger.with { ledger in
+            var event = UsageEvent.sample(1, by: .key("cf_late"), at: Ledger.noon)
+            event.isNamed = false
+            _ = try await ledger.writer.write(
+                [IngestItem(.success(event), isRefusedWhenUnknown: true)], lockedUsers: .quarantine)
+            try await ledger.makeUser(key: "cf_late")
+            let now = ledger.clock.now
+            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            #expect(try await replay.replay() == 0)
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 0)
+        }
+    }
+
+    @Test func denialsBeyondTheLimitAreCountedNotKept() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.execute(
+                """
+                INSERT INTO metering.quarantine (id, reason, detail, key_hashes, received_at, last_received_at,
+                                                 deliveries, is_replayable, next_attempt_at)
+                SELECT gen_random_uuid(), 'denied', '', '{}', now(), now(), 1, false, now()
+                FROM generate_series(1, 9999)
+                """)
+            for round in 0..<2 {
+                _ = try await ledger.writer.write(
+                    (0..<3).map { rejection(.denied, UInt64(round * 10 + $0), key: "stranger") },
+                    lockedUsers: .quarantine)
+            }
+            #expect(try await ledger.number("SELECT count(*) FROM metering.quarantine") == 10_002)
+            #expect(
+                try await ledger.text("SELECT concat(count(*), ' ', sum(calls)) FROM metering.denied_calls") == "1 3")
+        }
+    }
+
+    @Test func aFailingReplayBacksOff() async throws {
+        try await Ledger.with { ledger in
+            // The key exists, but nobody held it when the call was made.
+            let user = try await ledger.makeUser(key: "cf_old")
+            _ = try await ledger.write([.sample(1, by: .key("cf_old"), at: Ledger.noon)])
+            try await ledger.execute("UPDATE public.users SET api_key = NULL WHERE id = \(user)")
+            ledger.clock.advance(by: .seconds(10))
+            _ = try await ledger.write([
+                .sample(2, by: .key("cf_old"), at: Ledger.noon.advanced(by: .seconds(60)))
+            ])
+            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            for _ in 0..<5 {
+                _ = try await replay.replay()
+                ledger.clock.advance(by: .seconds(1))
+            }
+            let attempts = try await ledger.number("SELECT attempts FROM metering.quarantine")
+            #expect(attempts == 3)
+        }
+    }
+}

@@ -1,0 +1,142 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Counters and their projection into Laravel's `rate_limits` (`design.md` §4, Counters).
+@Suite struct QuotaTests {
+    /// `period used_tokens/limit_tokens used_requests/limit_requests reset_at` of a user, a line each.
+    private func rateLimits(_ ledger: Ledger, _ user: Int64) async throws -> String? {
+        try await ledger.text(
+            """
+            SELECT string_agg(concat_ws(' ', period, used_tokens || '/' || limit_tokens,
+                                        used_requests || '/' || limit_requests, reset_at), E'\\n' ORDER BY period)
+            FROM public.rate_limits WHERE user_id = \(user)
+            """)
+    }
+
+    @Test func whatCountsAndWhatDoesNot() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser(plan: "pro")
+            var events = (0..<7).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon) }
+            events[1].isCacheHit = true
+            events[2].status = .rateLimited
+            (events[3].status, events[3].inputTokens, events[3].outputTokens) = (.error, 0, 0)
+            (events[4].status, events[4].inputTokens, events[4].outputTokens) = (.error, 10, 4)
+            (events[5].shape, events[5].status) = (.documented, .error)
+            (events[6].shape, events[6].status) = (.documented, .rateLimited)
+            _ = try await ledger.write(events)
+            try await ledger.settleCounters()
+            #expect(
+                try await rateLimits(ledger, user) == """
+                    daily 314/500000 4/5000 2026-11-24 00:00:00
+                    monthly 314/10000000 4/100000 2026-12-01 00:00:00
+                    """)
+        }
+    }
+
+    @Test func anEventCountsInTheWindowInWhichItOccurred() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            let ages: [Duration] = [.zero, .seconds(-86_400), .seconds(-86_400 * 40)]
+            _ = try await ledger.write(
+                ages.enumerated().map {
+                    .sample(UInt64($0), by: .user(user), at: Ledger.noon.advanced(by: $1))
+                })
+            try await ledger.settleCounters()
+            let requests = try await ledger.text(
+                "SELECT string_agg(period || used_requests, ' ' ORDER BY period) FROM rate_limits")
+            #expect(requests == "daily1 monthly2")
+            let windows = try await ledger.text(
+                """
+                SELECT string_agg(concat_ws(' ', period, window_start, requests), ',' ORDER BY period, window_start)
+                FROM metering.quota_usage
+                """)
+            #expect(
+                windows
+                    == "daily 2026-10-14 1,daily 2026-11-22 1,daily 2026-11-23 1,"
+                    + "monthly 2026-10-01 1,monthly 2026-11-01 2")
+        }
+    }
+
+    @Test func whatLaravelWroteIsRepaired() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
+            try await ledger.settleCounters()
+            let truth = try await rateLimits(ledger, user)
+            // A reset from a stale read, an increment of its own, and the limits of an old plan.
+            try await ledger.execute(
+                """
+                UPDATE rate_limits SET used_tokens = 0, used_requests = used_requests + 7, limit_tokens = 1,
+                                       reset_at = '2026-11-25'
+                """)
+            try await ledger.settleCounters()
+            #expect(try await rateLimits(ledger, user) == truth)
+        }
+    }
+
+    @Test func aNewWindowBeginsAtZero() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
+            try await ledger.settleCounters()
+            ledger.clock.advance(by: .seconds(86_400 * 31))
+            try await ledger.settleCounters()
+            #expect(
+                try await rateLimits(ledger, user) == """
+                    daily 0/100000 0/1000 2026-12-25 00:00:00
+                    monthly 0/1000000 0/10000 2027-01-01 00:00:00
+                    """)
+        }
+    }
+
+    @Test func aUsersOwnLimitsStandInsteadOfThePlans() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.execute(
+                "INSERT INTO metering.user_limits VALUES (\(user), 'daily', 9000000000, 5)")
+            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
+            try await ledger.settleCounters()
+            let daily = try await ledger.text(
+                "SELECT limit_tokens || ' ' || limit_requests FROM rate_limits WHERE period = 'daily'")
+            #expect(daily == "2147483647 5")
+        }
+    }
+
+    @Test func aLockedRowHoldsUpNobodyElse() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+            for id in [ada, bob] { _ = try await ledger.write([.sample(UInt64(id), by: .user(id), at: Ledger.noon)]) }
+            try await ledger.settleCounters()
+            let lock = try await OpenTransaction(ledger.pool) { connection in
+                try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
+            }
+            _ = try await ledger.write([.sample(99, by: .user(bob), at: Ledger.noon)])
+            try await ledger.settleCounters()
+            let used: Query = "SELECT used_requests FROM rate_limits WHERE period = 'daily' AND user_id = "
+            #expect(try await ledger.number("\(used)\(bob)") == 2)
+            try await lock.end()
+            try await ledger.settleCounters()
+            #expect(try await ledger.number("\(used)\(ada)") == 1)
+        }
+    }
+
+    @Test func foldsAtOnceFoldEachDeltaOnce() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            for index in 0..<40 {
+                _ = try await ledger.write([.sample(UInt64(index), by: .user(user), at: Ledger.noon)])
+            }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<4 {
+                    group.addTask { _ = try await ledger.pool.withConnection { try QuotaFold.fold($0) } }
+                }
+                try await group.waitForAll()
+            }
+            #expect(try await ledger.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 40)
+            #expect(try await ledger.number("SELECT count(*) FROM metering.quota_deltas") == 0)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+import HTTPTypes
+import Postgres
+import TestSupport
+import Testing
+
+/// The product brief's payloads (`seed/`), answered and stored as in `laravel.md` §3.
+@Suite struct DocumentedEventTests {
+    private static let key = "cf_" + String(repeating: "a1", count: 32)
+    private static let row: String = """
+        SELECT concat_ws('|', user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                         error_message) FROM api_logs ORDER BY id DESC LIMIT 1
+        """
+
+    private func flat(_ key: String = Self.key, _ fields: String = #""response_time": 1.25"#) -> String {
+        """
+        {"user_id": "\(key)", "model": "gpt-4", "usage": {"prompt_tokens": 100, "completion_tokens": 50},
+         "cost": 0.0015, "status": "success", \(fields)}
+        """
+    }
+
+    @Test func theBriefsFlatAndNestedPayloads() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            let flat = try await bench.post(flat())
+            #expect(flat.status == 201)
+            #expect(flat.body == #"{"success":true,"log_id":1}"#)
+            #expect(try await bench.text(.init(unsafeSQL: Self.row)) == "1|gpt-4|100|50|0.001500|1250|success")
+            let nested = try await bench.post(
+                """
+                {"user_id": "\(Self.key)", "model": "gpt-4", "messages": [{"role": "user", "content": "hi"}],
+                 "response": {"model": "gpt-4", "usage": {"prompt_tokens": 100, "completion_tokens": 50,
+                 "total_tokens": 150}, "cost": 0.0015, "response_time": 1.005}, "status": "success"}
+                """)
+            #expect(nested.body == #"{"success":true,"log_id":2}"#)
+            #expect(try await bench.text(.init(unsafeSQL: Self.row)) == "1|gpt-4|100|50|0.001500|1005|success")
+        }
+    }
+
+    @Test func anIdempotencyKeyOrEventIDCountsOnce() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            for (first, again) in [
+                (try await bench.post(flat(), idempotencyKey: "k"), try await bench.post(flat(), idempotencyKey: "k")),
+                (
+                    try await bench.post(flat(Self.key, #""event_id": "e""#)),
+                    try await bench.post(flat(Self.key, #""event_id": "e""#))
+                ),
+            ] {
+                #expect(first.status == 201)
+                #expect(again.status == 200)
+                #expect(again.logID == first.logID)
+                #expect(again.json["duplicate"] as? Bool == true)
+            }
+            let other = try await bench.post(
+                #"{"user_id": "cf_second", "usage": {"prompt_tokens": 1}}"#, idempotencyKey: "k")
+            #expect(other.status == 200)
+            #expect(other.json["conflict"] as? Bool == true)
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 2)
+        }
+    }
+
+    @Test func withoutAnIdentityEveryDeliveryCounts() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            for _ in 0..<3 { #expect(try await bench.post(flat()).status == 201) }
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 3)
+        }
+    }
+
+    @Test func legacyRefusalsAreKept() async throws {
+        try await WebhookBench.with { bench in
+            let missing = try await bench.post(#"{"model": "gpt-4"}"#)
+            #expect(missing.description == #"400 {"error":"user_id is required"}"#)
+            let unknown = try await bench.post(flat("cf_nobody"))
+            #expect(unknown.description == #"404 {"error":"User not found"}"#)
+            #expect(try await bench.number("SELECT count(*) FROM metering.quarantine") == 2)
+        }
+    }
+
+    @Test func laravelUserIDOfTheMetadataFindsTheUser() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            let answer = try await bench.post(#"{"model": "gpt-4", "metadata": {"laravel_user_id": 2}}"#)
+            #expect(answer.status == 201)
+            #expect(try await bench.number("SELECT user_id FROM api_logs") == 2)
+        }
+    }
+
+    @Test func whatCannotBeARowIsAcceptedWithItsReason() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            let answer = try await bench.post(#"{"user_id": 1, "cost": 1e400}"#)
+            #expect(answer.description == #"202 {"success":true,"quarantined":true,"reason":"implausible_cost"}"#)
+        }
+    }
+}

@@ -1,0 +1,141 @@
+import Dispatch
+import Domain
+import Logging
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// The audit at the end of the fault drill sees every kind of loss and double that it promises to see.
+@Suite struct LedgerAuditTests {
+    /// Something that went wrong, and the checks that must say so.
+    struct Damage: Sendable, CustomTestStringConvertible {
+        let testDescription: String
+        let sql: Query
+        let findings: Set<String>
+    }
+
+    private static let counters = "counters that are not the sum of the facts"
+    private static let projection = "rows of rate_limits that are not the current windows' truth"
+    private static let orphanRow = "rows of api_logs without a fact"
+    private static let quarantine = "unstorable events that are not in quarantine exactly once"
+
+    static let damages = [
+        Damage(testDescription: "none", sql: "SELECT", findings: []),
+        Damage(
+            testDescription: "lost fact", sql: "DELETE FROM metering.events WHERE model_group = 'first'",
+            findings: ["acknowledged events without a fact", orphanRow, counters, projection]),
+        Damage(
+            testDescription: "lost row", sql: "DELETE FROM public.api_logs WHERE model = 'first'",
+            findings: ["facts without their row of api_logs"]),
+        Damage(
+            testDescription: "doubled fact",
+            sql: """
+                INSERT INTO metering.events
+                SELECT r.* FROM metering.events e,
+                    jsonb_populate_record(e, jsonb_build_object('event_key', gen_random_uuid())) r
+                WHERE e.model_group = 'first'
+                """,
+            findings: ["events with more than one fact", counters, projection]),
+        Damage(
+            testDescription: "doubled row",
+            sql: """
+                INSERT INTO public.api_logs
+                SELECT r.* FROM public.api_logs l, jsonb_populate_record(l, '{"id": 1000}') r WHERE l.model = 'first'
+                """,
+            findings: ["events with more than one row of api_logs", orphanRow]),
+        Damage(
+            testDescription: "other tokens",
+            sql: "UPDATE metering.events SET quota_tokens = quota_tokens + 1 WHERE model_group = 'first'",
+            findings: ["facts that are not what was sent", counters, projection]),
+        Damage(
+            testDescription: "never sent", sql: "DELETE FROM drill.expected WHERE name = 'first'",
+            findings: ["facts that are not what was sent"]),
+        Damage(
+            testDescription: "another log_id", sql: "UPDATE drill.expected SET log_id = 1000 WHERE name = 'first'",
+            findings: ["facts under another log_id than was answered"]),
+        Damage(testDescription: "lost entry", sql: "DELETE FROM metering.quarantine", findings: [quarantine]),
+        Damage(
+            testDescription: "resolved entry",
+            sql: "UPDATE metering.quarantine SET resolved_at = now(), resolution = 'discarded'", findings: [quarantine]),
+        Damage(
+            testDescription: "entry that should be a row",
+            sql: "UPDATE drill.expected SET reason = NULL, log_id = 1 WHERE name = 'absurd'",
+            findings: ["acknowledged events without a fact", "entries in quarantine that should be rows"]),
+        Damage(
+            testDescription: "counted twice",
+            sql: """
+                INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests)
+                VALUES ('{1}', '{today}', '{9}', '{1}')
+                """,
+            findings: [counters]),
+        Damage(
+            testDescription: "Laravel's reset",
+            sql: "UPDATE public.rate_limits SET used_tokens = 0 WHERE period = 'monthly'", findings: [projection]),
+    ]
+
+    @Test(arguments: damages)
+    func seesTheDamage(_ damage: Damage) async throws {
+        try await withTestDatabase { database in
+            let audit = LedgerAudit(pool: database.pool)
+            try await audit.load(try await sent(to: database.pool))
+            try await database.pool.withConnection { _ = try $0.execute(damage.sql) }
+            var findings: Set<String> = []
+            for check in LedgerCheck.ledger + [.projection] {
+                if try await audit.offenders(of: check, within: .zero).count > 0 { findings.insert(check.name) }
+            }
+            #expect(findings == damage.findings)
+        }
+    }
+
+    @Test func seesSessionsThatAreLeft() async throws {
+        try await withTestDatabase { database in
+            let audit = LedgerAudit(pool: database.pool)
+            var configuration = database.configuration
+            configuration.applicationName = "webhook-api"
+            let service = ConnectionPool(configuration, logger: Logger(label: "service"))
+            let (begun, beginning) = AsyncStream<Void>.makeStream()
+            let release = DispatchSemaphore(value: 0)
+            async let transaction: Void = service.transaction { connection in
+                try connection.execute("SELECT 1")
+                beginning.finish()
+                release.wait()
+            }
+            for await _ in begun {}
+            #expect(try await audit.offenders(of: .openTransactions, within: .zero).count == 1)
+            release.signal()
+            try await transaction
+            #expect(try await audit.offenders(of: .openTransactions).count == 0)
+            #expect(try await audit.offenders(of: .sessions, within: .zero).count == 1)
+            await service.close()
+            #expect(try await audit.offenders(of: .sessions).count == 0)
+        }
+    }
+
+    /// Two events stored and one put aside, and what their sender knows of them.
+    private func sent(to pool: ConnectionPool) async throws -> [LoadLedger.Entry] {
+        let now = Timestamp.now
+        let user: Int64 = try await pool.withConnection { connection in
+            try connection.query(
+                "INSERT INTO public.users (name, email, password) VALUES ('Ada', 'ada@example.com', 'x') RETURNING id"
+            )[0].decode(0)
+        }
+        var events = (0..<3).map { UsageEvent.sample($0, by: .user(user), at: now) }
+        (events[0].model, events[1].model, events[2].model) = ("first", "second", "absurd")
+        let absurd = Rejection(reason: .implausibleCost, detail: "", key: events[2].key, event: events[2])
+        let verdicts = try await EventWriter(pool: pool, now: { now }).write(
+            [IngestItem(.success(events[0])), IngestItem(.success(events[1])), IngestItem(.failure(absurd))],
+            lockedUsers: .quarantine)
+        try await pool.withConnection { connection in
+            _ = try QuotaFold.fold(connection)
+            try RateLimitProjection.project(connection, .all, now: now)
+        }
+        return zip(events, verdicts).map { event, verdict in
+            guard case .stored(let logID) = verdict else {
+                return LoadLedger.Entry(name: event.model, fate: .quarantined(.implausibleCost))
+            }
+            return LoadLedger.Entry(
+                name: event.model, fate: .stored(userID: user, tokens: 150, requests: 1), logID: logID)
+        }
+    }
+}

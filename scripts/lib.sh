@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# What the other scripts share; sourced, never run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck disable=SC2034 # read by the scripts that source this one
+private=$root/.local
+child=
+
+# fail WORDS...: one line that says what is wrong, and the end.
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# postgres_bin: the directory of PostgreSQL's server binaries, those that libpq was built with before the newest.
+postgres_bin() {
+    local directory
+    for directory in "$(pg_config --bindir 2>/dev/null)" $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
+        if [[ -x $directory/initdb && -x $directory/postgres ]]; then
+            echo "$directory"
+            return
+        fi
+    done
+}
+
+# random_hex BYTES: that many random bytes in hexadecimal.
+random_hex() { od -An -v -tx1 -N"$1" /dev/urandom | tr -d ' \n'; }
+
+# hold_lock NAME: one process at a time; the lock ends with this script and the children that inherit descriptor 9.
+hold_lock() {
+    mkdir -p "$private"
+    exec 9>"$private/$1.lock"
+    flock --nonblock 9 || fail "another 'make $1' is at work in this checkout"
+}
+
+# begin COMMAND...: starts a child in a process group of its own, so that Ctrl-C reaches this script alone and the order
+# of stopping is ours. Its process id is $child.
+begin() {
+    set -m
+    "$@" </dev/null &
+    child=$!
+    set +m
+}
+
+# attend COMMAND...: begin, and wait for the end. Unlike a foreground command it does not hold back a signal.
+attend() {
+    local code=0
+    begin "$@"
+    wait "$child" || code=$?
+    child=
+    return "$code"
+}
+
+# end_child: SIGTERM to the child's group, SIGKILL half a minute later.
+end_child() {
+    [[ -n $child ]] || return 0
+    kill -TERM -- "-$child" 2>/dev/null || true
+    for ((i = 0; i < 300; i++)); do
+        kill -0 "$child" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL -- "-$child" 2>/dev/null || true
+    wait "$child" 2>/dev/null || true
+    child=
+}
