@@ -28,8 +28,8 @@ let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl
 let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
 
 /// A library or executable of this package, with the house's compiler settings.
-func target(_ name: String, _ dependencies: [Target.Dependency], at path: String? = nil) -> Target {
-    .target(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+func target(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
 /// A program of this package, with the house's compiler settings.
@@ -44,7 +44,6 @@ func tests(of name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let package = Package(
     name: "codexflow",
-    platforms: [.macOS(.v15)],
     products: [
         .executable(name: "webhook-api", targets: ["WebhookAPI"]),
         .executable(name: "codexflow", targets: ["CodexFlow"]),

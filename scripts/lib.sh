@@ -5,6 +5,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck disable=SC2034 # read by the scripts that source this one
 private=$root/.local
 child=
+# libpq would let these of the caller's lead it to another server.
+unset "${!PG@}"
 
 # fail WORDS...: one line that says what is wrong, and the end.
 fail() {

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Darwin
-#endif
+import Glibc
 
 /// A moment in UTC, in whole microseconds since 1970-01-01, the resolution of both LiteLLM and PostgreSQL.
 package struct Timestamp: Sendable, Hashable, Comparable, Codable {

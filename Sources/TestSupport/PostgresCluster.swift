@@ -19,8 +19,9 @@ package struct PostgresCluster: Sendable {
 
     /// Makes and starts one in a temporary folder. Throws `Command.Failure`.
     package init() async throws {
-        // Short, for the path of its socket.
-        directory = "/tmp/codexflow-\(UUID().uuidString.prefix(8).lowercased())"
+        // Short, for the path of its socket. `make test` removes what a killed run has left in its folder.
+        let folder = ProcessInfo.processInfo.environment["TEST_CLUSTERS"] ?? "/tmp"
+        directory = "\(folder)/codexflow-\(UUID().uuidString.prefix(8).lowercased())"
         do {
             try await Command.run(Self.script, ["start", directory, "0"])
             configuration = try ConnectionConfiguration(

@@ -32,7 +32,8 @@ package final class ServiceProcess: Sendable {
 
     /// Starts the executable product `product`, which lies beside the running one.
     ///
-    /// It inherits no variable but `PATH` and works in `/`, where no `.env` lies. Throws ``Failure`` where it was not built.
+    /// It inherits no variable but `PATH`, and `TEST_CLUSTERS`, by which `make test` ends what a killed run has left; it works
+    /// in `/`, where no `.env` lies. Throws ``Failure`` where it was not built.
     package convenience init(
         product: String, arguments: [String] = [], environment: [String: String]
     ) throws {
@@ -40,9 +41,10 @@ package final class ServiceProcess: Sendable {
         guard FileManager.default.isExecutableFile(atPath: path) else {
             throw Failure(reason: "\(path) was not built", output: "")
         }
-        let inherited = ProcessInfo.processInfo.environment.filter { $0.key == "PATH" }
+        let inherited = ProcessInfo.processInfo.environment.filter { ["PATH", "TEST_CLUSTERS"].contains($0.key) }
         try self.init(
-            path: path, arguments: arguments, environment: inherited.merging(environment) { _, given in given })
+            path: path, arguments: arguments,
+            environment: inherited.merging(environment) { _, given in given })
     }
 
     /// Starts the program at `path`, with our own environment where none is given.

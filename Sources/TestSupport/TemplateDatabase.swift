@@ -32,7 +32,7 @@ actor TemplateDatabase {
         try await onServer(server, "CREATE DATABASE \(draft) TEMPLATE template0")
         try await withPool(server.database(draft)) { pool in
             try await pool.withConnection { connection in
-                _ = try Migrator(migrations: migrations).migrate(connection, now: .now)
+                _ = try Migrator(migrations: migrations).migrate(connection, now: UsageEvent.sampleTime)
             }
         }
         do {

@@ -54,11 +54,6 @@ import Testing
             ])
     }
 
-    @Test func `A missing required value is a problem`() {
-        #expect(problems([:]) { _ = $0.required("NAME") } == ["NAME: is not set"])
-        #expect(problems(["NAME": "x"]) { _ = $0.required("NAME") }.isEmpty)
-    }
-
     @Test func `A problem stays on one line`() {
         let problems = problems(["PORT": "1\nFORGED: line\u{1B}[31m"]) { _ = $0.int("PORT", in: 0...1, default: 0) }
         #expect(problems.count == 1)

@@ -97,7 +97,6 @@ import Testing
         let proxy = try CommitProxy(to: testConfiguration())
         try await withPool(connections: 2, proxy.configuration) { pool in
             proxy.stop()
-            let start = ContinuousClock.now
             await withTaskGroup { group in
                 for _ in 0..<50 {
                     group.addTask {
@@ -108,7 +107,6 @@ import Testing
             }
             let error = try await postgresError { try await pool.transaction { _ in } }
             #expect(error.kind == .connectFailed)
-            #expect(ContinuousClock.now - start < .seconds(10))
             try proxy.start()
             #expect(try await pool.withConnection { try $0.execute("SELECT 1") } == 1)
         }
@@ -158,13 +156,13 @@ import Testing
 
     @Test func anUnreachableServerIsAConnectFailureWithItsReason() async throws {
         var configuration = try testConfiguration()
-        configuration.database = "no such database"
+        (configuration.host, configuration.port) = ("127.0.0.1", 1)
         configuration.password = "hunter2"
         let error = try await withPool(configuration) { pool in
             try await postgresError { try await pool.withConnection { _ in } }
         }
         #expect(error.kind == .connectFailed)
-        #expect(String(reflecting: error).contains("no such database"))
+        #expect(String(reflecting: error).contains("127.0.0.1"))
         #expect(!String(reflecting: error).contains("hunter2"))
     }
 

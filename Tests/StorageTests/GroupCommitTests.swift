@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test func aLockedUserIsWaitedForBesideTheOthersAndThenPutAside() async throws {
+    @Test func aLockedUsersEventIsPutAsideAfterItsAttempts() async throws {
         try await Ledger.with { ledger in
             let (free, locked) = (try await ledger.makeUser(), try await ledger.makeUser())
             let lock = try await OpenTransaction(ledger.pool) { connection in
@@ -66,27 +66,40 @@ import Testing
                         .sample(1, by: .user(free), at: Ledger.noon), .sample(2, by: .user(locked), at: Ledger.noon),
                     ]))
             }
+            guard case .stored = verdicts[0] else {
+                Issue.record("\(verdicts)")
+                return
+            }
             #expect(verdicts[1] == .quarantined(.userLocked))
             try await lock.end()
         }
     }
 
-    @Test func aLockThatEndsInTimeCostsNothing() async throws {
+    @Test func othersAreAnsweredWhileALockedUserIsWaitedFor() async throws {
         try await Ledger.with { ledger in
-            let locked = try await ledger.makeUser()
+            let (free, locked) = (try await ledger.makeUser(), try await ledger.makeUser())
             let lock = try await OpenTransaction(ledger.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let limits = GroupCommit.Limits(lockedRetryInterval: .milliseconds(1), lockedAttempts: .max)
-            let verdicts = try await withQueue(ledger, limits) { queue in
-                async let verdicts = queue.submit(items([.sample(1, by: .user(locked), at: Ledger.noon)]))
+            try await withQueue(ledger, limits) { queue in
+                async let waiting = queue.submit(items([.sample(1, by: .user(locked), at: Ledger.noon)]))
+                while queue.lockedDepth == 0 { await Task.yield() }
+                for index in 0..<10 {
+                    let verdicts = try await queue.submit(
+                        items([.sample(UInt64(10 + index), by: .user(free), at: Ledger.noon)]))
+                    guard case .stored = verdicts[0] else {
+                        Issue.record("\(verdicts)")
+                        return
+                    }
+                }
                 try await lock.end()
-                return try await verdicts
+                guard case .stored = try await waiting[0] else {
+                    Issue.record("the locked user's event is no row")
+                    return
+                }
             }
-            guard case .stored = verdicts[0] else {
-                Issue.record("\(verdicts)")
-                return
-            }
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 11)
         }
     }
 

@@ -6,9 +6,9 @@ import Synchronization
 import TestSupport
 
 /// A database with people in it, a writer whose clock stands still, and what a test asks of both.
-struct Ledger: Sendable {
+struct Ledger: Queryable {
     /// 2026-11-23T12:00:00Z; the clock of every test until it is moved.
-    static let noon = Timestamp(microseconds: 1_795_435_200_000_000)
+    static let noon = UsageEvent.sampleTime
 
     let pool: ConnectionPool
     let clock: ManualClock
@@ -47,21 +47,6 @@ struct Ledger: Sendable {
 
     func write(_ events: [UsageEvent]) async throws -> [Verdict?] {
         try await writer.write(events.map { IngestItem(.success($0)) }, lockedUsers: .quarantine)
-    }
-
-    func execute(_ query: Query) async throws {
-        _ = try await pool.withConnection { try $0.execute(query) }
-    }
-
-    /// The first column of the first row, as text.
-    func text(_ query: Query) async throws -> String? {
-        try await pool.withConnection { connection in
-            try connection.query("SELECT (\(query))::text")[0].decode(0, as: String?.self)
-        }
-    }
-
-    func number(_ query: Query) async throws -> Int {
-        Int(try await text(query) ?? "") ?? -1
     }
 
     /// Folds and projects, as a service does within a second.

@@ -41,6 +41,16 @@ import Testing
         }
     }
 
+    @Test func aScanWouldBeSeen() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.fill(rows: 20_000, user: try await ledger.makeUser())
+            let scans = try await ledger.sequentialScans {
+                try await ledger.execute("SELECT count(*) FROM metering.quarantine WHERE detail = 'x'")
+            }
+            #expect(scans == ["metering.quarantine": 1])
+        }
+    }
+
     @Test func aReplayRoundScansNoQuarantine() async throws {
         try await Ledger.with { ledger in
             try await ledger.execute(
@@ -103,7 +113,7 @@ extension Ledger {
     }
 
     private func scans() async throws -> [String: Int] {
-        // Counters of every session reach the view when the session flushes them: all of them are ended first.
+        // A ledger used by one task at a time has one session, whose own counters are these.
         try await execute("SELECT pg_stat_force_next_flush()")
         return try await pool.withConnection { connection in
             let rows = try connection.query(

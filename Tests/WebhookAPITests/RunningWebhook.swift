@@ -1,15 +1,21 @@
 import AsyncHTTPClient
-import Dispatch
 import Foundation
 import NIOCore
 import NIOHTTP1
-import Postgres
 import TestSupport
+import Testing
 
 /// A `webhook-api` process of its own, and a client that talks to it over sockets.
 struct RunningWebhook: Sendable {
     let process: ServiceProcess
     let port: Int
+
+    /// As many connections as there are requests at once; the shared client would open 8.
+    private static let http: HTTPClient = {
+        var configuration = HTTPClient.Configuration()
+        configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 512
+        return HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    }()
 
     /// Starts the program on the database at `url` and waits until it listens.
     init(databaseURL url: String, _ environment: [String: String] = [:]) async throws {
@@ -29,7 +35,8 @@ struct RunningWebhook: Sendable {
         do {
             let result = try await body(webhook)
             webhook.process.terminate()
-            try await webhook.process.waitForExit()
+            let exitCode = try await webhook.process.waitForExit()
+            #expect(exitCode == 0)
             return result
         } catch {
             webhook.process.kill()
@@ -57,54 +64,11 @@ struct RunningWebhook: Sendable {
             request.method = .POST
             request.body = .bytes(body)
         }
-        let response = try await HTTPClient.shared.execute(request, timeout: .seconds(60))
+        let response = try await Self.http.execute(request, timeout: .seconds(60))
         let text = try await response.body.collect(upTo: 16 << 20)
         return Answer(
             status: Int(response.status.code), body: String(buffer: text),
             retryAfter: response.headers.first(name: "Retry-After"))
-    }
-}
-
-extension ConnectionPool {
-    func number(_ query: Query) async throws -> Int {
-        try await withConnection { connection in
-            Int(try connection.query("SELECT (\(query))::text")[0].decode(0, as: String?.self) ?? "") ?? -1
-        }
-    }
-
-    func execute(_ query: Query) async throws {
-        _ = try await withConnection { try $0.execute(query) }
-    }
-
-    /// Does `body` while another session's transaction that did `statement` stays open.
-    func withOpenTransaction<T>(_ statement: Query, _ body: () async throws -> T) async throws -> T {
-        let (begun, beginning) = AsyncStream<Void>.makeStream()
-        let release = DispatchSemaphore(value: 0)
-        let transaction = Task {
-            defer { beginning.finish() }
-            try await self.transaction { connection in
-                try connection.execute(statement)
-                beginning.finish()
-                release.wait()
-            }
-        }
-        for await _ in begun {}
-        let result: Result<T, any Error>
-        do { result = .success(try await body()) } catch { result = .failure(error) }
-        release.signal()
-        try await transaction.value
-        return try result.get()
-    }
-
-    /// Asks again until the answer is `expected` or a deadline has passed, and returns the last answer.
-    func settles(_ query: Query, at expected: Int, within deadline: Duration) async throws -> Int {
-        let clock = ContinuousClock()
-        let end = clock.now + deadline
-        while true {
-            let number = try await number(query)
-            if number == expected || clock.now > end { return number }
-            await Task.yield()
-        }
     }
 }
 

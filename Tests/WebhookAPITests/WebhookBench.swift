@@ -14,7 +14,13 @@ import TestSupport
 @testable import WebhookAPI
 
 /// A webhook service in this process, on a database of its own, without sockets.
-struct WebhookBench: Sendable {
+struct WebhookBench: Queryable {
+    /// The moment after which the captured bodies arrive: 2026-11-23T12:00:00Z, and time goes on from there.
+    private static let sinceCaptured: @Sendable () -> Timestamp = {
+        let start = ContinuousClock.now
+        return { UsageEvent.sampleTime.advanced(by: ContinuousClock.now - start) }
+    }()
+
     static let key = "test-webhook-key-of-more-than-32-characters"
 
     let client: any TestClientProtocol
@@ -56,11 +62,11 @@ struct WebhookBench: Sendable {
             .read(WebhookSettings.init(reading:))
         let service = WebhookService(
             settings: settings, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
-            metrics: PrometheusRegistry(), now: { .now })
+            metrics: PrometheusRegistry(), now: sinceCaptured)
         let pool = ConnectionPool(
             settings.database.connection, limits: settings.database.limits, logger: service.logger)
         let queue = GroupCommit(
-            writer: EventWriter(pool: pool, now: { .now }),
+            writer: EventWriter(pool: pool, now: sinceCaptured),
             limits: .init(queuedEvents: settings.maxQueuedEvents))
         var application = try service.buildApplication(queue: queue, pool: pool)
         application.addServices(pool, queue)
@@ -88,21 +94,6 @@ struct WebhookBench: Sendable {
         try await client.execute(uri: path, method: method, headers: headers, body: ByteBuffer(bytes: body)) {
             Answer(status: $0.status.code, body: String(buffer: $0.body), headers: $0.headers)
         }
-    }
-
-    func execute(_ query: Query) async throws {
-        _ = try await pool.withConnection { try $0.execute(query) }
-    }
-
-    /// The first column of the first row, as text.
-    func text(_ query: Query) async throws -> String? {
-        try await pool.withConnection { connection in
-            try connection.query("SELECT (\(query))::text")[0].decode(0, as: String?.self)
-        }
-    }
-
-    func number(_ query: Query) async throws -> Int {
-        Int(try await text(query) ?? "") ?? -1
     }
 
     /// The users whom the captured bodies and the goldens know.

@@ -31,6 +31,8 @@ package struct DatabaseSettings: Sendable {
         let urls = ["MIGRATE_DATABASE_URL", "DATABASE_URL", "DB_URL"].map { Self.url($0, settings) }
         connection = complete(urls[1] ?? urls[2] ?? separate)
         migration = urls[0].map(complete) ?? connection
+        // An index takes its time, and so does another process's migration.
+        migration.statementTimeout = .zero
         limits = PoolLimits(maxConnections: settings.int("DB_MAX_CONNECTIONS", in: 1...100, default: 6))
     }
 

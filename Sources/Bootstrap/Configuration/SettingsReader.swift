@@ -52,15 +52,6 @@ package final class SettingsReader {
         value(name, isSecret: false, default: fallback) ?? fallback
     }
 
-    /// A text that has no default.
-    package func required(_ name: String) -> String {
-        guard let text = string(name) else {
-            reject(name, "is not set")
-            return ""
-        }
-        return text
-    }
-
     /// A text that is never shown, or `nil` when it is not set.
     package func secret(_ name: String) -> Secret? {
         value(name, isSecret: true, default: nil).map(Secret.init)

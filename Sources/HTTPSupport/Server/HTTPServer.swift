@@ -29,17 +29,18 @@ package struct HTTPServer: Sendable {
 
     /// The routes that `addRoutes` adds, with health and metrics beside them and the house's middleware around all.
     ///
-    /// Health and metrics stand before the rate limit: an orchestrator that is refused would end a healthy process.
+    /// Health stands before the allow-list and, with metrics, before the rate limit: an orchestrator that is refused would end
+    /// a healthy process.
     package func buildRouter(_ addRoutes: (Router<AppRequestContext>) -> Void) -> Router<AppRequestContext> {
         let router = Router(context: AppRequestContext.self, options: [.autoGenerateHeadEndpoints])
         router.add(middleware: ClientAddressMiddleware(trusting: settings.trustedProxies))
         router.add(middleware: AccessLogMiddleware())
         router.add(middleware: HeadersMiddleware())
         router.add(middleware: ErrorMiddleware(shape: errorShape))
+        HealthRoutes(check: readiness).add(to: router)
         if !settings.allowedAddresses.isEmpty {
             router.add(middleware: AllowListMiddleware(settings.allowedAddresses))
         }
-        HealthRoutes(check: readiness).add(to: router)
         MetricsRoute(metrics).add(to: router)
         if let limit = settings.rateLimit {
             router.add(middleware: RateLimitMiddleware(RateLimiter(rate: Double(limit.rate), burst: limit.burst)))

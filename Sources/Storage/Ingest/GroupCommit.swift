@@ -59,6 +59,9 @@ package final class GroupCommit: Service, Sendable {
     /// Events that wait for a writer.
     package var depth: Int { state.withLock(\.count) }
 
+    /// Events that wait for somebody's lock on their user to end.
+    package var lockedDepth: Int { state.withLock(\.locked.count) }
+
     /// The verdicts of `items`, in order, after their COMMIT.
     ///
     /// - Throws: ``AppError`` `.unavailable` when the queue is full, the service stops, or the database is unavailable;

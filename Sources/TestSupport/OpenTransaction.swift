@@ -1,13 +1,13 @@
-import Dispatch
-import Postgres
+internal import Dispatch
+package import Postgres
 
 /// Somebody else's transaction that stays open, as Laravel's might.
-final class OpenTransaction: Sendable {
+package final class OpenTransaction: Sendable {
     private let task: Task<Void, any Error>
     private let release = DispatchSemaphore(value: 0)
 
     /// Begins a transaction with `body` on a connection of its own and returns when `body` has run.
-    init(_ pool: ConnectionPool, _ body: @escaping @Sendable (Connection) throws -> Void) async throws {
+    package init(_ pool: ConnectionPool, _ body: @escaping @Sendable (Connection) throws -> Void) async throws {
         let (begun, beginning) = AsyncStream<Void>.makeStream()
         task = Task { [release] in
             defer { beginning.finish() }
@@ -23,7 +23,7 @@ final class OpenTransaction: Sendable {
     }
 
     /// Commits it.
-    func end() async throws {
+    package func end() async throws {
         release.signal()
         try await task.value
     }
