@@ -6,6 +6,8 @@ CREATE TABLE metering.api_keys (
     -- '-infinity' for the first holder: the key is older than our first look at it.
     valid_from timestamptz NOT NULL,
     valid_to timestamptz CHECK (valid_to >= valid_from),
+    -- When we first saw it: events of a key that was unknown until then are waiting in quarantine.
+    seen_at timestamptz NOT NULL,
     PRIMARY KEY (key_hash, valid_from)
 );
 CREATE UNIQUE INDEX api_keys_current_key ON metering.api_keys (key_hash) WHERE valid_to IS NULL;

@@ -26,6 +26,9 @@ CREATE TABLE metering.quarantine (
     CHECK ((resolved_at IS NULL) = (resolution IS NULL))
 );
 CREATE INDEX quarantine_open ON metering.quarantine (reason, next_attempt_at) WHERE resolved_at IS NULL;
+-- The events of a key that appears.
+CREATE INDEX quarantine_unknown_keys ON metering.quarantine USING gin (key_hashes)
+    WHERE resolved_at IS NULL AND reason = 'unknown_key';
 CREATE INDEX quarantine_received ON metering.quarantine (received_at);
 
 -- Denied calls of strangers beyond the first 10,000 in quarantine: a count an hour and presented key, not a row each.

@@ -9,6 +9,11 @@ package struct Timestamp: Sendable, Hashable, Comparable, Codable {
         self.microseconds = microseconds
     }
 
+    /// The moment where PostgreSQL's `timestamptz` holds it exactly as we compute it: 4713 BC to 2255; else `nil`.
+    package var storable: Timestamp? {
+        (-200_000_000_000_000_000...9_000_000_000_000_000).contains(microseconds) ? self : nil
+    }
+
     /// Milliseconds since 1970-01-01T00:00:00Z, rounded towards the past.
     package var milliseconds: Int64 {
         let (quotient, remainder) = microseconds.quotientAndRemainder(dividingBy: 1000)

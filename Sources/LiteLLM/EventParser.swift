@@ -2,7 +2,7 @@ internal import Domain
 
 /// Turns the body of a webhook request into events: bytes in, one result per event out (`design.md` §4).
 package enum EventParser {
-    /// The most events of one body; what follows them is one unreadable part.
+    /// The most events of one body; what follows them is one more result, by which the body is known to be too long.
     package static let maximumEvents = 100_000
 
     /// Reads a body, whatever it is: an array of events, events one after another, one event, or nothing of the kind.

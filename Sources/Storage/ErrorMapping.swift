@@ -6,9 +6,7 @@ extension AppError {
     ///
     /// Temporary trouble is ``Code/unavailable`` with a `Retry-After`, so that a sender tries the same body again.
     package init?(_ error: PostgresError) {
-        if error.sqlState == "57014" {
-            self.init(.timeout, "The database took too long. Send the same request again.", retryAfter: 2)
-        } else if error.isTransient || error.kind == .cancelled {
+        if error.isTransient || error.kind == .cancelled || error.sqlState == "57014" {
             self.init(.unavailable, "The database is unavailable. Send the same request again.", retryAfter: 1)
         } else {
             return nil

@@ -15,7 +15,7 @@ struct WebhookController: Sendable {
 
     /// Stores what the body holds and answers after COMMIT.
     ///
-    /// - Throws: ``AppError`` `.tooLarge`, or `.unavailable` and `.timeout` when nothing was acknowledged.
+    /// - Throws: ``AppError`` `.tooLarge`, or `.unavailable` when nothing was acknowledged.
     @Sendable
     func receive(_ request: Request, context: AppRequestContext) async throws -> Response {
         let arrival = Arrival(
@@ -23,6 +23,10 @@ struct WebhookController: Sendable {
         // The body's memory is free again before the commit is waited for.
         let body = try await reader.withBody(of: request, context: context) { bytes in
             EventParser.parse(UnsafeRawBufferPointer(bytes), arrival: arrival)
+        }
+        // Before anything is stored: a refused body can be sent again in parts.
+        guard body.results.count <= EventParser.maximumEvents else {
+            throw AppError(.tooLarge, "A body has at most \(EventParser.maximumEvents) events. Send it in parts.")
         }
         let verdicts = try await queue.submit(
             body.results.map { IngestItem($0, isRefusedWhenUnknown: body.form == .documented) })

@@ -18,6 +18,8 @@ struct WebhookSettings {
     init(reading settings: SettingsReader) {
         server = HTTPServerSettings(reading: settings, prefix: "WEBHOOK", defaultPort: 8081)
         database = DatabaseSettings(reading: settings, applicationName: "webhook-api")
+        // A table that somebody locks whole must not hold the sender until its own timeout (`litellm.md` §3).
+        database.connection.lockTimeout = .seconds(3)
         keys = WebhookKeys(reading: settings)
         bodyReader = BodyReader(reading: settings, prefix: "WEBHOOK")
         maxQueuedEvents = settings.int("WEBHOOK_MAX_QUEUED_EVENTS", in: 1...10_000_000, default: 20_000)

@@ -124,6 +124,23 @@ import Testing
         }
     }
 
+    @Test func aTableThatSomebodyLocksWholeIsA503NotAWaitForTheSendersTimeout() async throws {
+        try await withTestDatabase { database in
+            try await makeUsers(1, database)
+            try await RunningWebhook.with(databaseURL: database.url) { webhook in
+                let lock = try await OpenTransaction(database.pool) { connection in
+                    try connection.executeScript("LOCK TABLE api_logs IN ACCESS EXCLUSIVE MODE")
+                }
+                let body = "[\(litellmEvent(1, key: "cf_user1"))]"
+                let refused = try await webhook.post(body)
+                #expect(refused.status == 503)
+                #expect(refused.retryAfter != nil)
+                try await lock.end()
+                #expect(try await webhook.post(body).body.contains(#""stored":1"#))
+            }
+        }
+    }
+
     @Test func memoryIsBoundedWhile64ConnectionsPostAMegabyteEach() async throws {
         try await withTestDatabase { database in
             try await makeUsers(1, database)

@@ -41,48 +41,53 @@ package enum KeyHistory {
     }
 
     private static func look(_ connection: Connection, now: Timestamp, scope keys: [String]?) throws {
-        if let keys {
-            let rows = try connection.query(
-                "SELECT id, api_key FROM public.users WHERE api_key = ANY(\(keys)::text[]::varchar[])")
-            guard !rows.isEmpty else { return }
-            let users = try rows.map { try $0.decode(0, as: Int64.self) }
-            let hashes = try rows.map { KeyHash(of: try $0.decode(1, as: String.self)).bytes }
+        guard let keys else {
+            return try connection.transaction { connection in
+                // One look at everybody at a time is enough.
+                let lock = try connection.query("SELECT pg_try_advisory_xact_lock(hashtext('metering.api_keys'))")
+                guard try lock.first?.decode(0, as: Bool.self) == true else { return }
+                try transfer(connection, now: now, users: "", tenures: "", history: "")
+            }
+        }
+        let rows = try connection.query(
+            "SELECT id, api_key FROM public.users WHERE api_key = ANY(\(keys)::text[]::varchar[])")
+        guard !rows.isEmpty else { return }
+        let users = try rows.map { try $0.decode(0, as: Int64.self) }
+        let hashes = try rows.map { KeyHash(of: try $0.decode(1, as: String.self)).bytes }
+        try connection.transaction { connection in
             try transfer(
                 connection, now: now, users: "AND u.id = ANY(\(users)::bigint[])",
-                tenures: "AND (k.user_id = ANY(\(users)::bigint[]) OR k.key_hash = ANY(\(hashes)::bytea[]))")
-        } else {
-            try transfer(connection, now: now, users: "", tenures: "")
+                tenures: "AND (k.user_id = ANY(\(users)::bigint[]) OR k.key_hash = ANY(\(hashes)::bytea[]))",
+                history: "WHERE k.key_hash = ANY(\(hashes)::bytea[])")
         }
     }
 
     /// Ends the tenures that `users` no longer confirms and begins those it has and we have not.
+    ///
+    /// Another look, or a key that changes between the two statements, makes a tenure impossible for now: it is left to the
+    /// next look instead of failing this one.
     private static func transfer(
-        _ connection: Connection, now: Timestamp, users: Query, tenures: Query
+        _ connection: Connection, now: Timestamp, users: Query, tenures: Query, history: Query
     ) throws {
-        try connection.transaction { connection in
-            // One look at a time: two would both begin the same tenure.
-            try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
-            try connection.execute(
-                """
-                UPDATE metering.api_keys k SET valid_to = greatest(k.valid_from, \(now))
-                WHERE k.valid_to IS NULL \(tenures)
-                  AND NOT EXISTS (SELECT FROM public.users u
-                                  WHERE u.id = k.user_id AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash)
-                """)
-            try connection.execute(
-                """
-                INSERT INTO metering.api_keys (key_hash, user_id, valid_from)
-                SELECT h.key_hash, u.id,
-                       CASE WHEN EXISTS (SELECT FROM metering.api_keys k WHERE k.key_hash = h.key_hash)
-                            THEN \(now) ELSE '-infinity' END
-                FROM public.users u
-                CROSS JOIN LATERAL (SELECT sha256(convert_to(u.api_key, 'UTF8')) AS key_hash) h
-                WHERE u.api_key <> '' \(users)
-                  AND NOT EXISTS (SELECT FROM metering.api_keys k
-                                  WHERE k.key_hash = h.key_hash AND k.valid_to IS NULL)
-                ON CONFLICT (key_hash, valid_from) DO UPDATE SET user_id = excluded.user_id, valid_to = NULL
-                """)
-        }
+        try connection.execute(
+            """
+            UPDATE metering.api_keys k SET valid_to = greatest(k.valid_from, \(now))
+            WHERE k.valid_to IS NULL \(tenures)
+              AND NOT EXISTS (SELECT FROM public.users u
+                              WHERE u.id = k.user_id AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash)
+            """)
+        // The history is grouped once, as a join: looked up for each user it was a scan for each user.
+        try connection.execute(
+            """
+            INSERT INTO metering.api_keys (key_hash, user_id, valid_from, seen_at)
+            SELECT h.key_hash, h.id, CASE WHEN p.key_hash IS NULL THEN '-infinity' ELSE \(now) END, \(now)
+            FROM (SELECT u.id, sha256(convert_to(u.api_key, 'UTF8')) AS key_hash
+                  FROM public.users u WHERE u.api_key <> '' \(users)) h
+            LEFT JOIN (SELECT k.key_hash, bool_or(k.valid_to IS NULL) AS is_held
+                       FROM metering.api_keys k \(history) GROUP BY k.key_hash) p ON p.key_hash = h.key_hash
+            WHERE p.is_held IS NOT TRUE
+            ON CONFLICT DO NOTHING
+            """)
     }
 
     /// A `timestamptz` as microseconds since 1970; NULL for NULL and for infinity.

@@ -18,12 +18,13 @@ struct KeyHolders: Hashable {
         if isStale { stale.insert(hash) }
     }
 
-    /// The claims by a key about which a look at `users` could tell more.
+    /// The claims by a key about which a look at `users` could tell more: nobody holds it now, as far as we know.
     func uncertain(of claims: [IdentityClaim]) -> [IdentityClaim] {
-        claims.filter { claim in
-            !claim.keyHashes.isEmpty
-                && (!claim.keyHashes.contains { tenures[$0] != nil } || claim.keyHashes.contains { stale.contains($0) })
-        }
+        claims.filter { claim in !claim.keyHashes.isEmpty && !claim.keyHashes.contains(where: isHeld) }
+    }
+
+    private func isHeld(_ hash: KeyHash) -> Bool {
+        !stale.contains(hash) && tenures[hash]?.contains { $0.to == nil } == true
     }
 
     /// The user who held the first of `hashes` that anybody held at `moment`.

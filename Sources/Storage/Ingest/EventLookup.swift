@@ -6,6 +6,7 @@ struct EventLookup {
     /// The row and the billable facts of one stored event.
     struct Stored {
         let logID: Int64
+        let userID: Int64
         let billableDigest: Int64
     }
 
@@ -15,24 +16,26 @@ struct EventLookup {
         guard !keys.isEmpty else { return }
         let rows = try connection.query(
             """
-            SELECT e.event_key::text, e.api_log_id, e.billable_digest
+            SELECT e.event_key::text, e.api_log_id, e.user_id, e.billable_digest
             FROM unnest(\(keys.map(\.description))::uuid[]) AS k (event_key)
             JOIN metering.events e USING (event_key)
             """)
         for row in rows {
-            let (key, logID, digest) = try row.decode(String.self, Int64.self, Int64.self)
+            let (key, logID, user, digest) = try row.decode(String.self, Int64.self, Int64.self, Int64.self)
             guard let key = EventKey(key) else { continue }
-            stored[key] = Stored(logID: logID, billableDigest: digest)
+            stored[key] = Stored(logID: logID, userID: user, billableDigest: digest)
         }
     }
 
     /// What a delivery of `event` is beside its stored twin; `nil` where there is none.
     ///
-    /// A nameless event's key is random, so its twin is itself: an attempt of ours whose answer was lost.
-    func verdict(of event: UsageEvent) -> Verdict? {
+    /// A nameless event's key is random, so its twin is itself: an attempt of ours whose answer was lost. A name that a sender
+    /// gave may meet another user's event of the same name.
+    func verdict(of event: UsageEvent, attributedTo user: Int64?) -> Verdict? {
         guard let twin = stored[event.key] else { return nil }
         if !event.isNamed { return .stored(logID: twin.logID) }
-        return twin.billableDigest == event.billableDigest
+        let isOthers = event.key.isIdempotencyKey && user != nil && user != twin.userID
+        return twin.billableDigest == event.billableDigest && !isOthers
             ? .duplicate(logID: twin.logID) : .conflict(logID: twin.logID)
     }
 }

@@ -31,11 +31,25 @@ package struct EventWriter: Sendable {
     ///
     /// - Throws: ``PostgresError`` when nothing could be committed; ``Installation/Mismatch``.
     package func write(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
-        let batch = IngestBatch(items, attributions: try await attribution.attribute(items))
+        let batch = IngestBatch(items, attributions: try await attributions(of: items))
         do {
             return try await commit(batch, lockedUsers, isolatesFailures: false)
         } catch let error as PostgresError where error.isRefusal {
             return try await commit(batch, lockedUsers, isolatesFailures: true)
+        }
+    }
+
+    /// What is known of each item; where Laravel's `users` is not as we know it, everything waits in quarantine.
+    private func attributions(of items: [IngestItem]) async throws -> [EventAttribution.Outcome] {
+        do {
+            return try await attribution.attribute(items)
+        } catch let error as PostgresError where error.isRefusal {
+            return items.map { item in
+                switch item.result {
+                case .success(let event): .rejected(Rejection(error, of: event))
+                case .failure(let rejection): .rejected(rejection)
+                }
+            }
         }
     }
 

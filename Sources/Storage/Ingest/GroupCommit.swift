@@ -12,7 +12,7 @@ import Synchronization
 package final class GroupCommit: Service, Sendable {
     /// Bounds of what may wait.
     package struct Limits: Sendable {
-        /// Events that wait for a commit; over it a request is answered 503.
+        /// Events that are not answered yet, one with long texts counting as several; over it a request is answered 503.
         package var queuedEvents: Int
         /// Events of one transaction.
         package var batchEvents: Int
@@ -33,19 +33,9 @@ package final class GroupCommit: Service, Sendable {
         }
     }
 
-    private struct State {
-        var queued: [QueuedItem] = []
-        /// Position of the first item in ``queued`` that no writer took.
-        var head = 0
-        var locked: [QueuedItem] = []
-        var isClosing = false
-
-        var count: Int { queued.count - head }
-    }
-
     private let writer: EventWriter
     private let limits: Limits
-    private let state = Mutex(State())
+    private let queue = Mutex(EventQueue())
     /// Wakes writer `i`; the last signal is for the lane of locked users.
     private let signals: [(stream: AsyncStream<Void>, continuation: AsyncStream<Void>.Continuation)]
     private let mismatch = Mutex<Installation.Mismatch?>(nil)
@@ -57,33 +47,29 @@ package final class GroupCommit: Service, Sendable {
     }
 
     /// Events that wait for a writer.
-    package var depth: Int { state.withLock(\.count) }
+    package var depth: Int { queue.withLock(\.depth) }
 
     /// Events that wait for somebody's lock on their user to end.
-    package var lockedDepth: Int { state.withLock(\.locked.count) }
+    package var lockedDepth: Int { queue.withLock(\.locked.count) }
 
     /// The verdicts of `items`, in order, after their COMMIT.
     ///
-    /// - Throws: ``AppError`` `.unavailable` when the queue is full, the service stops, or the database is unavailable;
-    ///   `.timeout` when the database took too long. Nothing was acknowledged then.
+    /// - Throws: ``AppError`` `.unavailable` when the queue is full, the service stops, or the database is unavailable.
+    ///   Nothing was acknowledged then.
     package func submit(_ items: [IngestItem]) async throws -> [Verdict] {
         guard !items.isEmpty else { return [] }
         return try await withCheckedThrowingContinuation { continuation in
-            let submission = Submission(items, continuation)
-            let isTaken = state.withLock { state in
-                // A body larger than the whole queue is taken when nothing else waits.
-                guard !state.isClosing, state.count == 0 || state.count + items.count <= limits.queuedEvents else {
-                    return false
-                }
-                state.queued += items.indices.map { QueuedItem(submission: submission, index: $0) }
-                return true
+            let submission = Submission(items) { [weak self] submission, answer in
+                self?.queue.withLock { $0.remove(submission) }
+                continuation.resume(with: answer)
             }
-            guard isTaken else {
-                submission.fail(
-                    AppError(.unavailable, "Too many events wait. Send the same request again.", retryAfter: 1))
-                return
+            if queue.withLock({ $0.add(submission, limit: limits.queuedEvents) }) {
+                wakeWriters()
+            } else {
+                continuation.resume(
+                    throwing: AppError(
+                        .unavailable, "Too many events wait. Send the same request again.", retryAfter: 1))
             }
-            wakeWriters()
         }
     }
 
@@ -107,7 +93,7 @@ package final class GroupCommit: Service, Sendable {
     }
 
     private func close() {
-        state.withLock { $0.isClosing = true }
+        queue.withLock { $0.close() }
         signals.forEach { $0.continuation.finish() }
     }
 
@@ -125,19 +111,8 @@ package final class GroupCommit: Service, Sendable {
     }
 
     private func takeBatch(leaving backlog: Int) -> [QueuedItem]? {
-        let (batch, depth) = state.withLock { state -> ([QueuedItem]?, Int) in
-            guard state.count > backlog else { return (nil, state.count) }
-            let end = state.head + min(state.count, limits.batchEvents)
-            let batch = Array(state.queued[state.head..<end])
-            state.head = end
-            if state.count == 0 {
-                state.queued.removeAll(keepingCapacity: state.queued.capacity <= limits.queuedEvents)
-                state.head = 0
-            } else if state.head > limits.queuedEvents {
-                state.queued.removeFirst(state.head)
-                state.head = 0
-            }
-            return (batch, state.count)
+        let (batch, depth) = queue.withLock { queue in
+            (queue.nextBatch(leaving: backlog, of: limits.batchEvents), queue.depth)
         }
         Gauge(label: "ingest_queue_events").record(depth)
         return batch
@@ -169,15 +144,23 @@ package final class GroupCommit: Service, Sendable {
             mismatch.withLock { $0 = error }
             close()
         }
-        // Anything but temporary trouble goes up as it is, to be logged as an internal error and answered 5xx.
-        let answer = (error as? PostgresError).flatMap(AppError.init) ?? error
+        let answer = Self.answer(to: error)
         Counter(label: "ingest_failed_batches_total").increment()
         batch.forEach { $0.submission.fail(answer) }
     }
 
+    /// Anything but temporary trouble goes up as it is, to be logged as an internal error and answered 5xx.
+    private static func answer(to error: any Error) -> any Error {
+        switch error {
+        case let error as PostgresError: AppError(error) ?? error
+        case is Installation.Mismatch: AppError(.unavailable, "The service stops: ask its operator.", retryAfter: 30)
+        default: error
+        }
+    }
+
     private func park(_ locked: [QueuedItem]) {
         guard !locked.isEmpty else { return }
-        state.withLock { $0.locked += locked }
+        queue.withLock { $0.park(locked) }
         signals.last?.continuation.yield()
     }
 
@@ -190,10 +173,7 @@ package final class GroupCommit: Service, Sendable {
     }
 
     private func retryLocked() async -> Bool {
-        let parked = state.withLock { state in
-            defer { state.locked = [] }
-            return state.locked
-        }
+        let parked = queue.withLock { $0.takeLocked(limits.batchEvents) }
         guard !parked.isEmpty else { return false }
         try? await Task.sleep(for: limits.lockedRetryInterval)
         let tried = parked.map { QueuedItem(submission: $0.submission, index: $0.index, attempts: $0.attempts + 1) }

@@ -4,20 +4,18 @@ import Postgres
 /// The items of one transaction on their way to verdicts.
 struct IngestBatch: Sendable {
     /// An item and what is known of it before the transaction.
-    private struct Lead {
+    private struct Member {
         let item: IngestItem
         let attribution: EventAttribution.Outcome
     }
 
-    private let items: [IngestItem]
-    /// The first item of each key; later ones of the same key are its twins.
-    private let leads: [EventKey: Lead]
+    private let members: [Member]
+    /// The first of each key; later ones of the same key are its twins.
+    private let leads: [EventKey: Member]
 
     init(_ items: [IngestItem], attributions: [EventAttribution.Outcome]) {
-        self.items = items
-        leads = Dictionary(
-            zip(items, attributions).map { ($0.key, Lead(item: $0, attribution: $1)) },
-            uniquingKeysWith: { first, _ in first })
+        members = zip(items, attributions).map(Member.init)
+        leads = Dictionary(members.map { ($0.item.key, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
     /// Stores what can be stored, recognises what was stored before, puts the rest aside, and returns the verdicts of all
@@ -36,38 +34,46 @@ struct IngestBatch: Sendable {
         var rejections: [EventKey: Rejection] = [:]
         for (key, lead) in unsettled {
             let rejection = refused[key] ?? lead.attribution.rejection ?? inserted.rejection(of: lead.attribution)
-            if rejection?.reason == .userLocked, lockedUsers == .tryAgain { continue }
+            if rejection?.reason == .userLocked, lockedUsers == .tryAgain, lead.item.mayWait { continue }
             rejections[key] = rejection
         }
 
         var entries: [QuarantineEntry] = []
         var seen: Set<EventKey> = []
-        let verdicts = items.map { item -> Verdict? in
+        let verdicts = members.map { member -> Verdict? in
+            let item = member.item
             let isFirst = seen.insert(item.key).inserted
             if let logID = inserted.logIDs[item.key] {
                 if isFirst { return .stored(logID: logID) }
-                return conflictOrDuplicate(item, logID: logID, entries: &entries)
+                return conflictOrDuplicate(member, logID: logID, entries: &entries)
             }
-            if let event = item.event, let verdict = lookup.verdict(of: event) {
+            if let event = item.event,
+                let verdict = lookup.verdict(of: event, attributedTo: member.attribution.event?.userID)
+            {
                 if case .conflict = verdict { entries.append(QuarantineEntry(.conflicting(event), of: item)) }
                 return verdict
             }
             guard let rejection = rejections[item.key] else { return nil }
-            if isFirst, !item.isReplay { entries.append(QuarantineEntry(rejection, of: item)) }
+            if isFirst, !item.isReplay {
+                entries.append(QuarantineEntry(rejection, of: item))
+            } else if let event = item.event, event.billableDigest != rejection.event?.billableDigest {
+                entries.append(QuarantineEntry(.conflicting(event), of: item))
+            }
             return .quarantined(rejection.reason)
         }
-        try QuarantineInsert.insert(entries, connection, now: now)
+        try QuarantineInsert.insert(entries, connection, isolates: isolatesFailures, now: now)
         return verdicts
     }
 
     /// The verdict of a twin of an event that this very batch stored.
     private func conflictOrDuplicate(
-        _ twin: IngestItem, logID: Int64, entries: inout [QuarantineEntry]
+        _ twin: Member, logID: Int64, entries: inout [QuarantineEntry]
     ) -> Verdict? {
-        guard let event = twin.event, let lead = leads[twin.key]?.item.event,
-            lead.billableDigest != event.billableDigest
+        guard let event = twin.item.event, let lead = leads[twin.item.key],
+            lead.item.event?.billableDigest != event.billableDigest
+                || (event.key.isIdempotencyKey && twin.attribution.event?.userID != lead.attribution.event?.userID)
         else { return .duplicate(logID: logID) }
-        entries.append(QuarantineEntry(.conflicting(event), of: twin))
+        entries.append(QuarantineEntry(.conflicting(event), of: twin.item))
         return .conflict(logID: logID)
     }
 
@@ -78,7 +84,7 @@ struct IngestBatch: Sendable {
         do {
             return try connection.savepoint { try EventInsert(events, $0, now: now) }
         } catch let error as PostgresError where error.isRefusal {
-            if events.count == 1 || error.refusesEveryRow {
+            if events.count == 1 || (error.refusesEveryRow && !members.allSatisfy(\.item.isReplay)) {
                 for event in events { refused[event.event.key] = Rejection(error, of: event.event) }
                 return try EventInsert([], connection, now: now)
             }

@@ -8,11 +8,20 @@ package struct IngestItem: Sendable {
     package var isRefusedWhenUnknown: Bool
     /// Whether it comes from quarantine and not from a sender.
     package var isReplay: Bool
+    /// Whether it may be stored later than the others of its body. Not beside nameless events: when the later part fails, the
+    /// whole body is sent again, and they would count twice.
+    var mayWait = true
 
     package init(_ result: Result<UsageEvent, Rejection>, isRefusedWhenUnknown: Bool = false, isReplay: Bool = false) {
         self.result = result
         self.isRefusedWhenUnknown = isRefusedWhenUnknown
         self.isReplay = isReplay
+    }
+
+    /// How much of the queue it takes: 1, and 1 for each KiB of texts that are kept.
+    var weight: Int {
+        let texts = [event?.errorMessage, event?.endUser] + (event?.tags ?? [])
+        return 1 + texts.reduce(0) { $0 + ($1?.utf8.count ?? 0) } / 1024
     }
 
     var key: EventKey {

@@ -9,7 +9,7 @@ extension Rejection {
 
     /// PostgreSQL refused the row for another reason than being unavailable.
     init(_ error: PostgresError, of event: UsageEvent) {
-        let reason: QuarantineReason = error.refusesEveryRow ? .laravelUnavailable : error.refusalReason
+        let reason = error.refusalReason
         let subject = [error.table, error.constraint].compactMap { $0 }.joined(separator: ", ")
         self.init(
             reason: reason,
@@ -36,26 +36,21 @@ extension EventInsert {
 }
 
 extension PostgresError {
-    /// Whether every row would be refused alike, so that bisecting finds nothing: the table is gone, renamed, has a new
-    /// mandatory column, or our role may not write it (SQLSTATE class 42, 23502; PostgreSQL manual, appendix A).
+    /// Whether every row is probably refused alike, so that bisecting finds nothing: the table is gone, renamed, has a new
+    /// mandatory column, or our role may not write it (SQLSTATE class 42, 23502; PostgreSQL manual, appendix A). A row that is
+    /// put aside with the others for nothing is stored by the first replay, which does bisect.
     var refusesEveryRow: Bool {
         guard let sqlState else { return false }
         return sqlState.hasPrefix("42") || sqlState == "23502"
     }
 
-    /// The reason of a single row's refusal.
-    fileprivate var refusalReason: QuarantineReason {
-        switch sqlState?.prefix(2) {
-        case "22": .unstorable
-        case "23" where sqlState == "23503": .unknownUser
-        default: .laravelUnavailable
-        }
-    }
+    /// The reason of a single row's refusal: our values fit the tables as Laravel made them, so the tables have changed.
+    fileprivate var refusalReason: QuarantineReason { sqlState == "23503" ? .unknownUser : .laravelUnavailable }
 }
 
 extension QuarantineReason {
     /// One sentence for the operator.
-    fileprivate var explanation: String {
+    var explanation: String {
         switch self {
         case .unreadable: "This is no JSON that can be read."
         case .missingIdentity: "The event names neither a key nor a user."

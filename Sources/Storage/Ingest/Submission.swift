@@ -6,38 +6,50 @@ final class Submission: Sendable {
     private struct State {
         var verdicts: [Verdict?]
         var missing: Int
-        var continuation: CheckedContinuation<[Verdict], any Error>?
+        var isAnswered = false
     }
 
     let items: [IngestItem]
+    let weight: Int
+    /// Whether its items may be stored by several transactions. Not with nameless events among them: when a later one fails,
+    /// the whole body is sent again, and what was stored would count twice.
+    let isDivisible: Bool
     private let state: Mutex<State>
+    private let answer: @Sendable (Submission, Result<[Verdict], any Error>) -> Void
 
-    init(_ items: [IngestItem], _ continuation: CheckedContinuation<[Verdict], any Error>) {
-        self.items = items
-        state = Mutex(
-            State(
-                verdicts: Array(repeating: nil, count: items.count), missing: items.count, continuation: continuation))
+    /// `answer` is called once, with the verdicts of all items or the reason why there are none.
+    init(_ items: [IngestItem], answer: @escaping @Sendable (Submission, Result<[Verdict], any Error>) -> Void) {
+        let isDivisible = items.count == 1 || items.allSatisfy { $0.event?.isNamed ?? true }
+        self.isDivisible = isDivisible
+        self.items = items.map { item in
+            var item = item
+            item.mayWait = isDivisible
+            return item
+        }
+        self.answer = answer
+        weight = items.reduce(0) { $0 + $1.weight }
+        state = Mutex(State(verdicts: Array(repeating: nil, count: items.count), missing: items.count))
     }
 
     /// Answers the waiter when the last verdict is there.
     func settle(_ index: Int, _ verdict: Verdict) {
-        let answer: (CheckedContinuation<[Verdict], any Error>, [Verdict])? = state.withLock { state in
+        let verdicts: [Verdict]? = state.withLock { state in
             if state.verdicts[index] == nil { state.missing -= 1 }
             state.verdicts[index] = verdict
-            guard state.missing == 0, let continuation = state.continuation else { return nil }
-            state.continuation = nil
-            return (continuation, state.verdicts.compactMap { $0 })
+            guard state.missing == 0, !state.isAnswered else { return nil }
+            state.isAnswered = true
+            return state.verdicts.compactMap { $0 }
         }
-        if let (continuation, verdicts) = answer { continuation.resume(returning: verdicts) }
+        if let verdicts { answer(self, .success(verdicts)) }
     }
 
     /// Fails the waiter; what was committed for it already is found again when the same body is sent again.
     func fail(_ error: any Error) {
-        let continuation = state.withLock { state in
-            defer { state.continuation = nil }
-            return state.continuation
+        let isFirst = state.withLock { state in
+            defer { state.isAnswered = true }
+            return !state.isAnswered
         }
-        continuation?.resume(throwing: error)
+        if isFirst { answer(self, .failure(error)) }
     }
 }
 

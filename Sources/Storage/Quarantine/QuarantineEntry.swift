@@ -15,4 +15,16 @@ struct QuarantineEntry: Sendable {
             default: false
             }
     }
+
+    private init(_ rejection: Rejection, isReplayable: Bool) {
+        self.rejection = rejection
+        self.isReplayable = isReplayable
+    }
+
+    /// The entry with nothing of the sender's in it, for facts that PostgreSQL cannot keep.
+    var withoutFacts: QuarantineEntry {
+        QuarantineEntry(
+            Rejection(reason: .unstorable, detail: QuarantineReason.unstorable.explanation, key: rejection.key),
+            isReplayable: false)
+    }
 }

@@ -7,7 +7,21 @@ enum QuarantineInsert {
     /// Denials kept one by one; beyond, strangers could fill the disk.
     static let deniedEntries = 10_000
 
-    static func insert(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
+    /// Where `isolates` is true, an entry that PostgreSQL refuses is kept without its facts instead of failing the others.
+    static func insert(
+        _ entries: [QuarantineEntry], _ connection: Connection, isolates: Bool, now: Timestamp
+    ) throws {
+        guard isolates else { return try insert(entries, connection, now: now) }
+        for entry in entries {
+            do {
+                try connection.savepoint { try insert([entry], $0, now: now) }
+            } catch let error as PostgresError where error.isRefusal {
+                try insert([entry.withoutFacts], connection, now: now)
+            }
+        }
+    }
+
+    private static func insert(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
         guard !entries.isEmpty else { return }
         let denied = entries.filter { $0.rejection.reason == .denied }
         var kept = entries
@@ -47,7 +61,8 @@ enum QuarantineInsert {
             """)
     }
 
-    /// A repeated delivery is counted and keeps the first entry; a resolved entry stays resolved.
+    /// A repeated delivery is counted, and its reason stands: what was a conflict may be a locked user by now. A resolved entry
+    /// stays resolved.
     private static func keep(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
         let encoder = JSONEncoder()
         let rejections = entries.map(\.rejection)
@@ -71,12 +86,16 @@ enum QuarantineInsert {
                 \(rejections.map(\.key.description))::uuid[], \(rejections.map(\.reason.rawValue))::text[],
                 \(rejections.map(\.detail))::text[], \(events)::text[], \(rejections.map(\.excerpt))::text[],
                 \(hashes)::text[], \(users)::bigint[],
-                \(rejections.map { $0.event?.occurredAt.microseconds })::bigint[],
+                \(rejections.map { $0.event?.occurredAt.storable?.microseconds })::bigint[],
                 \(entries.map(\.isReplayable))::boolean[]
             ) AS i (id, reason, detail, event, excerpt, key_hashes, user_id, occurred_us, is_replayable)
             ORDER BY i.id
             ON CONFLICT (id) DO UPDATE
-            SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at
+            SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at,
+                reason = CASE WHEN q.resolved_at IS NULL THEN excluded.reason ELSE q.reason END,
+                detail = CASE WHEN q.resolved_at IS NULL THEN excluded.detail ELSE q.detail END,
+                is_replayable = q.is_replayable OR excluded.is_replayable,
+                next_attempt_at = excluded.next_attempt_at
             """)
     }
 }

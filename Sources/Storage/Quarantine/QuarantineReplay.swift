@@ -37,22 +37,28 @@ package struct QuarantineReplay: Sendable {
         return settled.count
     }
 
-    /// Unknown keys and users only where the key or user has appeared.
+    /// Entries of each kind whose trouble may be gone: a lock or Laravel's tables at any time, a key when it was first seen a
+    /// short time ago, a user when the row is there.
     private static func due(_ connection: Connection, now: Timestamp) throws -> [UsageEvent] {
+        let isDue: Query = "q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at <= \(now)"
         let rows = try connection.query(
             """
-            SELECT q.event::text
-            FROM metering.quarantine q
-            WHERE q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at <= \(now)
-              AND (q.reason IN ('user_locked', 'laravel_unavailable')
-                   OR q.reason = 'unknown_key'
-                      AND EXISTS (SELECT FROM metering.api_keys k WHERE k.key_hash = ANY(q.key_hashes))
-                   OR q.reason = 'unknown_user' AND EXISTS (SELECT FROM public.users u WHERE u.id = q.user_id))
-            ORDER BY q.next_attempt_at
-            LIMIT \(Self.batch)
+            (SELECT q.event::text FROM metering.quarantine q
+             WHERE q.reason IN ('user_locked', 'laravel_unavailable') AND \(isDue)
+             ORDER BY q.next_attempt_at LIMIT \(batch))
+            UNION ALL
+            (SELECT q.event::text
+             FROM metering.api_keys k JOIN metering.quarantine q ON q.key_hashes @> ARRAY[k.key_hash]
+             WHERE k.seen_at > \(now) - interval '1 hour' AND q.reason = 'unknown_key' AND \(isDue) LIMIT \(batch))
+            UNION ALL
+            (SELECT q.event::text FROM metering.quarantine q JOIN public.users u ON u.id = q.user_id
+             WHERE q.reason = 'unknown_user' AND \(isDue) LIMIT \(batch))
             """)
         let decoder = JSONDecoder()
-        return try rows.map { try decoder.decode(UsageEvent.self, from: Data(try $0.decode(0, as: String.self).utf8)) }
+        // An entry that an older version wrote and this one cannot read holds up no other.
+        return rows.compactMap { row in
+            try? decoder.decode(UsageEvent.self, from: Data(try row.decode(0, as: String.self).utf8))
+        }
     }
 
     /// Entries whose event turned out to be stored already; those just stored were resolved with their rows.

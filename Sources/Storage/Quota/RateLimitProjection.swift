@@ -17,7 +17,21 @@ package enum RateLimitProjection {
     /// The number of rows that were wrong or missing and now are right.
     @discardableResult
     package static func project(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
-        try connection.transaction { try insertMissing($0, scope, now: now) } + update(connection, scope, now: now)
+        let updated = try update(connection, scope, now: now)
+        return try updated + insertMissing(connection, scope, now: now)
+    }
+
+    /// A row that Laravel is just making is left for a later projection, and so are, where everybody is meant, all missing
+    /// ones of this round; of some users the others are made.
+    private static func insertMissing(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
+        do {
+            return try connection.transaction { try insert($0, scope, now: now) }
+        } catch let error as PostgresError where error.sqlState == "55P03" {
+            guard case .users(let ids) = scope, ids.count > 1 else { return 0 }
+            let (first, second) = (Array(ids[..<(ids.count / 2)]), Array(ids[(ids.count / 2)...]))
+            return try insertMissing(connection, .users(first), now: now)
+                + insertMissing(connection, .users(second), now: now)
+        }
     }
 
     private static func update(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
@@ -44,7 +58,7 @@ package enum RateLimitProjection {
 
     /// Makes the rows that Laravel would make at a user's first call. Only for users whose row nobody holds, as the foreign
     /// key would wait for it; a row that Laravel is just making is waited for a moment only.
-    private static func insertMissing(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
+    private static func insert(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
         try connection.executeScript("SET LOCAL lock_timeout = '250ms'")
         return try connection.execute(
             """
@@ -90,11 +104,11 @@ package enum RateLimitProjection {
                        least(coalesce(q.requests, 0), 2147483647)::integer AS used_requests
                 FROM public.users u
                 CROSS JOIN bound b
-                JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
+                LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
                 LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = b.period
                 LEFT JOIN metering.quota_usage q
                     ON q.user_id = u.id AND q.period = b.period AND q.window_start = b.window_start
-                WHERE u.id IN (\(users))
+                WHERE u.id IN (\(users)) AND coalesce(l.tokens, p.tokens) IS NOT NULL
             )
             """
     }

@@ -24,7 +24,7 @@ package final class Pace: Sendable {
             _ = try work()
             end(took: ContinuousClock.now - start)
         } catch {
-            fail()
+            fail(after: ContinuousClock.now - start)
             throw error
         }
     }
@@ -39,7 +39,7 @@ package final class Pace: Sendable {
             _ = try await work()
             end(took: ContinuousClock.now - start)
         } catch {
-            fail()
+            fail(after: ContinuousClock.now - start)
             throw error
         }
     }
@@ -54,9 +54,9 @@ package final class Pace: Sendable {
         }
     }
 
-    /// What failed is due at once.
-    private func fail() {
-        state.withLock { $0.next = $0.lastBegin }
+    /// What failed is due without the interval, but what failed slowly not soon.
+    private func fail(after duration: Duration) {
+        state.withLock { $0.next = $0.lastBegin.advanced(by: duration * 20) }
     }
 
     private func end(took duration: Duration) {

@@ -20,36 +20,34 @@ package struct RecurringWork: Service {
         self.work = work
     }
 
-    /// Repeats until the service is asked to stop, then works once more: what was committed last is not left lying.
+    /// Repeats until the service is asked to stop, then works once more, if the database is there: what was committed last is
+    /// not left lying.
     ///
     /// - Throws: ``Installation/Mismatch``, after which no service may go on.
     package func run() async throws {
         let clock = ContinuousClock()
-        await cancelWhenGracefulShutdown {
+        try await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 let start = clock.now
-                guard await round() else { return }
+                try await round()
                 let took = clock.now - start
                 Metrics.Timer(label: "upkeep_seconds", dimensions: [("work", name)]).record(duration: took)
                 try? await Task.sleep(for: interval)
             }
         }
-        try await work()
+        try await round()
     }
 
-    /// One round; false where no further one may follow.
-    private func round() async -> Bool {
+    private func round() async throws {
         do {
             try await work()
-            return true
-        } catch is Installation.Mismatch {
-            return false
+        } catch let error as Installation.Mismatch {
+            throw error
         } catch {
-            guard !Task.isCancelled else { return true }
+            guard !Task.isCancelled else { return }
             Counter(label: "upkeep_failures_total", dimensions: [("work", name)]).increment()
             logger.warning(
                 "recurring work failed", metadata: ["work": "\(name)", "error": "\(String(reflecting: error))"])
-            return true
         }
     }
 }

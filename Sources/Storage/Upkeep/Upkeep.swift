@@ -16,6 +16,10 @@ package enum Upkeep {
                 try await pool.withConnection { connection in
                     let users = try QuotaFold.fold(connection)
                     if !users.isEmpty { try RateLimitProjection.project(connection, .users(users), now: now()) }
+                }
+            },
+            RecurringWork("rate_limits", every: .milliseconds(300), logger: logger) {
+                try await pool.withConnection { connection in
                     try everybody.whenDue(at: now()) {
                         try RateLimitProjection.project(connection, .all, now: now())
                     }
