@@ -6,6 +6,9 @@ CREATE TABLE metering.installation (
     api_logs_table oid NOT NULL,
     highest_user_id bigint NOT NULL,
     highest_log_id bigint NOT NULL,
+    -- Rows of api_logs up to this id that have no event are in quota_usage already: Laravel counted them before us. The
+    -- aggregation worker goes on from there.
+    counted_log_id bigint NOT NULL,
     adopted_at timestamptz NOT NULL
 );
 

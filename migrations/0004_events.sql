@@ -45,7 +45,8 @@ CREATE TABLE metering.events_named PARTITION OF metering.events
     FOR VALUES FROM ('ffff0000-0000-0000-0000-000000000000') TO (MAXVALUE);
 
 -- Creates the partition of the month that holds `day`; does nothing where it exists, or where the default partition
--- already holds some of its rows.
+-- already holds some of its rows. Attached and not created as a partition: ingest and readers of other months go on, as
+-- only the default partition is locked against them.
 CREATE FUNCTION metering.create_events_partition(day date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     month date := date_trunc('month', day);
@@ -53,11 +54,14 @@ DECLARE
     lower uuid := metering.event_key_floor(month::timestamp AT TIME ZONE 'UTC');
     upper uuid := metering.event_key_floor((month + interval '1 month')::timestamp AT TIME ZONE 'UTC');
 BEGIN
+    -- Two at once would both find it missing.
+    PERFORM pg_advisory_xact_lock(hashtext('metering.events'));
     IF to_regclass('metering.' || partition) IS NOT NULL
         OR EXISTS (SELECT FROM metering.events_default WHERE event_key >= lower AND event_key < upper) THEN
         RETURN;
     END IF;
-    EXECUTE format('CREATE TABLE metering.%I PARTITION OF metering.events FOR VALUES FROM (%L) TO (%L)',
+    EXECUTE format('CREATE TABLE metering.%I (LIKE metering.events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);
+    EXECUTE format('ALTER TABLE metering.events ATTACH PARTITION metering.%I FOR VALUES FROM (%L) TO (%L)',
                    partition, lower, upper);
 END
 $$;

@@ -8,10 +8,10 @@ struct AdoptCommand: AsyncParsableCommand {
         abstract: "Accepts Laravel's present tables as those this installation belongs to.",
         discussion: """
             Needed once after a restore or `php artisan migrate:fresh`: the services refuse to attribute events while \
-            the tables are not those they know.
+            the tables are not those they know. History is kept where the same people and rows are there.
             """)
 
-    @Flag(help: "Where ids started again: drop our events, counters, keys and quarantine, which belong to other rows.")
+    @Flag(help: "Drop our events, counters, keys and quarantine, which belong to other people and rows.")
     var discardHistory = false
 
     func run() async throws {

@@ -83,6 +83,9 @@ import Testing
     @Test func adoptsTheDatabaseOnlyWhenToldToForgetWhatIsNotItsOwn() async throws {
         try await withTestDatabase { database in
             #expect(try await codexflow(["adopt"], on: database).output == "nothing had changed\n")
+            let needless = try await codexflow(["adopt", "--discard-history"], on: database)
+            #expect(needless.exitCode == 1)
+            #expect(needless.output.contains("there is no history to discard"))
             _ = try await database.pool.withConnection {
                 try $0.execute("UPDATE metering.installation SET users_table = 1, highest_user_id = 9")
             }
@@ -91,6 +94,23 @@ import Testing
             #expect(refused.output.contains("--discard-history"))
             let adopted = try await codexflow(["adopt", "--discard-history"], on: database)
             #expect(adopted.output == "adopted; history discarded\n")
+        }
+    }
+
+    @Test func showsANewKeyThatOurHistoryCouldNotTake() async throws {
+        try await withTestDatabase { database in
+            _ = try await database.pool.withConnection {
+                try $0.execute("ALTER TABLE metering.api_keys ADD CHECK (valid_to IS NOT NULL)")
+            }
+            let create = ["user", "create", "--name", "Ada", "--email", "ada@example.com", "--json"]
+            let made = try await codexflow(create, on: database)
+            #expect(made.exitCode == 0)
+            let answer = try JSONSerialization.jsonObject(with: Data(made.output.utf8)) as? [String: Any]
+            let key = try #require(answer?["api_key"] as? String)
+            let stored = try await database.pool.withConnection { connection in
+                try connection.query("SELECT api_key FROM users")[0].decode(0, as: String.self)
+            }
+            #expect(stored == key)
         }
     }
 }

@@ -99,6 +99,106 @@ import Testing
         }
     }
 
+    @Test func newMonthsDoNotWaitForIngest() async throws {
+        try await Ledger.with { ledger in
+            let ingest = try await OpenTransaction(ledger.pool) { connection in
+                try connection.executeScript("LOCK TABLE ONLY metering.events IN ROW EXCLUSIVE MODE")
+            }
+            try await makePartitionsOfNextYear(ledger)
+            try await makePartitionsOfNextYear(ledger)
+            try await ingest.end()
+            #expect(try await ledger.text("SELECT to_regclass('metering.events_2028_11')") == "metering.events_2028_11")
+            let (user, nextYear) = (try await ledger.makeUser(), Ledger.noon.advanced(by: .seconds(86_400 * 700)))
+            _ = try await ledger.write([.sample(1, by: .user(user), at: nextYear)])
+            #expect(
+                try await ledger.text("SELECT tableoid::regclass FROM metering.events") == "metering.events_2028_10")
+        }
+    }
+
+    @Test func newMonthsGiveWayToADump() async throws {
+        try await Ledger.with { ledger in
+            let dump = try await OpenTransaction(ledger.pool) { connection in
+                try connection.executeScript("LOCK TABLE metering.events IN ACCESS SHARE MODE")
+            }
+            let refusal = await #expect(throws: PostgresError.self) { try await makePartitionsOfNextYear(ledger) }
+            #expect(refusal?.sqlState == "55P03")
+            try await dump.end()
+            try await makePartitionsOfNextYear(ledger)
+            #expect(try await ledger.text("SELECT to_regclass('metering.events_2028_11')") != nil)
+        }
+    }
+
+    private func makePartitionsOfNextYear(_ ledger: Ledger) async throws {
+        let nextYear = Ledger.noon.advanced(by: .seconds(86_400 * 366))
+        try await ledger.pool.withConnection { try EventPartitions.ensure($0, now: nextYear) }
+    }
+
+    @Test func countersGoOnFromWhatLaravelHadCounted() async throws {
+        try await withTestDatabase(.empty) { database in
+            let history = """
+                \(try Fixtures.laravelSchema());
+                INSERT INTO public.users (name, email, password, plan) VALUES ('Ada', 'a', 'x', 'pro'), ('Bob', 'b', 'x', 'pro');
+                INSERT INTO public.api_logs
+                    (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at)
+                VALUES
+                    (1, 'm', 100, 20, 0, 0, 'success', '2026-11-23 00:00:00'),
+                    (1, 'm', 7, 0, 0, 0, 'error', '2026-11-23 11:59:59'),
+                    (1, 'm', 1000, 0, 0, 0, 'rate_limited', '2026-11-23 11:00:00'),
+                    (1, 'm', 2147483647, 2147483647, 0, 0, 'success', '2026-11-22 23:59:59'),
+                    (2, 'm', 3, 4, 0, 0, 'success', '2026-11-01 00:00:00'),
+                    (2, 'm', 50, 50, 0, 0, 'success', '2026-10-31 23:59:59'),
+                    (2, 'm', -500, 9, 0, 0, 'success', '2026-11-02 08:00:00'),
+                    (2, 'm', 60, 60, 0, 0, 'success', NULL);
+                """
+            try await database.pool.withConnection { connection in
+                try connection.executeScript(history)
+                for _ in 0..<2 { try Self.migrate(connection) }
+                try RateLimitProjection.project(connection, .all, now: Ledger.noon)
+            }
+            let projected = try await database.text(
+                """
+                SELECT string_agg(concat_ws(' ', user_id, period, used_tokens, used_requests), E'\n' ORDER BY user_id, period)
+                FROM public.rate_limits
+                """)
+            #expect(
+                projected == """
+                    1 daily 127 2
+                    1 monthly 2147483647 3
+                    2 daily 0 0
+                    2 monthly 16 2
+                    """)
+            #expect(try await database.number("SELECT counted_log_id FROM metering.installation") == 8)
+            let usage: Query = "SELECT tokens FROM metering.quota_usage WHERE user_id = 1 AND period = 'monthly'"
+            #expect(try await database.number(usage) == 4_294_967_421)
+        }
+    }
+
+    @Test func aCallThatLaravelIsWritingIsCountedToo() async throws {
+        try await withTestDatabase(.empty) { database in
+            let schema = try Fixtures.laravelSchema()
+            try await database.pool.withConnection { try $0.executeScript(schema) }
+            try await database.execute("INSERT INTO public.users (name, email, password) VALUES ('Ada', 'a', 'x')")
+            let laravel = try await OpenTransaction(database.pool) { connection in
+                try connection.execute(
+                    """
+                    INSERT INTO public.api_logs
+                        (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                    VALUES (1, 'm', 1, 1, 0, 0, '2026-11-23 11:00:00')
+                    """)
+            }
+            async let migration = database.pool.withConnection { try Self.migrate($0).count }
+            let waiting: Query = """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%LOCK TABLE public.api_logs%'
+                """
+            #expect(try await database.number(waiting, settlesAt: 1, within: .seconds(30)) == 1)
+            try await laravel.end()
+            #expect(try await migration == Migrator.requiredVersion)
+            let counted: Query = "SELECT requests FROM metering.quota_usage WHERE period = 'daily'"
+            #expect(try await database.number(counted) == 1)
+        }
+    }
+
     @discardableResult
     private static func migrate(_ connection: Connection) throws -> [Migration] {
         try Migrator(migrations: Migration.load(from: Checkout.migrations)).migrate(connection, now: Ledger.noon)

@@ -1,4 +1,4 @@
-package import Domain
+import Domain
 package import Postgres
 
 /// The database we belong to, known by the OIDs of Laravel's tables and the highest ids seen (`design.md` §5).
@@ -15,47 +15,45 @@ package enum Installation {
         package init() {}
     }
 
-    /// What `adopt` did.
-    package enum Adoption: Sendable, Hashable {
-        /// Nothing had changed.
-        case unchanged
-        /// The same people and rows in new tables, such as a restored dump: history is kept.
-        case sameIDs
-        /// Ids started again: history was discarded.
-        case discardedHistory
-    }
+    /// The last ids drawn as `user_id` and `log_id`: 0 where none was, or where the sequence is missing.
+    static let seenIDs: Query = """
+        SELECT coalesce(max(s.last_value) FILTER (WHERE s.sequencename = 'users_id_seq'), 0) AS user_id,
+               coalesce(max(s.last_value) FILTER (WHERE s.sequencename = 'api_logs_id_seq'), 0) AS log_id,
+               count(*) = 2 AS are_there
+        FROM pg_sequences s
+        WHERE s.schemaname = 'public' AND s.sequencename IN ('users_id_seq', 'api_logs_id_seq')
+        """
 
-    /// Refused: ids started again, and history may only go when the operator says so.
-    package struct HistoryAtRisk: Error, Hashable, CustomStringConvertible {
-        package var description: String {
-            """
-            Ids of users or api_logs are below those already seen, so this installation's events, counters and keys \
-            belong to other rows. Run 'codexflow adopt --discard-history' to drop them, or restore the right database.
-            """
-        }
-    }
-
-    /// Remembers the tables at the first migration; later calls change nothing.
+    /// Remembers the tables at the first migration, with what Laravel has counted there; later calls change nothing.
+    ///
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a transaction on `api_logs` stayed open for 5 s.
     static func recordIfNew(_ connection: Connection, now: Timestamp) throws {
-        try connection.execute(
-            """
-            INSERT INTO metering.installation
-                (users_table, api_logs_table, highest_user_id, highest_log_id, adopted_at)
-            SELECT to_regclass('public.users')::oid, to_regclass('public.api_logs')::oid, 0, 0, \(now)
-            WHERE to_regclass('public.users') IS NOT NULL AND to_regclass('public.api_logs') IS NOT NULL
-            ON CONFLICT DO NOTHING
-            """)
+        guard try areTablesThere(connection),
+            try connection.query("SELECT FROM metering.installation").isEmpty
+        else { return }
+        let logID = try LaravelUsage.settledLogID(connection)
+        try connection.transaction { connection in
+            let isNew = try connection.execute(
+                """
+                INSERT INTO metering.installation (
+                    users_table, api_logs_table, highest_user_id, highest_log_id, counted_log_id, adopted_at)
+                SELECT to_regclass('public.users')::oid, to_regclass('public.api_logs')::oid, seen.user_id, seen.log_id,
+                       \(logID), \(now)
+                FROM (\(seenIDs)) seen
+                ON CONFLICT DO NOTHING
+                """)
+            if isNew == 1 { try LaravelUsage.seed(upTo: logID, connection, now: now) }
+        }
     }
 
     /// The guard at the start of a service and once a second: same tables, ids not below those seen.
     ///
-    /// - Throws: ``Mismatch``.
+    /// - Throws: ``Mismatch``, also where the tables are missing.
     package static func require(_ connection: Connection) throws {
         let rows = try connection.query(
             """
-            SELECT s.is_intact AND i.highest_user_id <= u.last_value AND i.highest_log_id <= l.last_value
-            FROM metering.installation_state s, metering.installation i,
-                 public.users_id_seq u, public.api_logs_id_seq l
+            SELECT s.is_intact AND seen.are_there AND i.highest_user_id <= seen.user_id AND i.highest_log_id <= seen.log_id
+            FROM metering.installation_state s, metering.installation i, (\(seenIDs)) seen
             """)
         guard try rows.first?.decode(0, as: Bool?.self) == true else { throw Mismatch() }
     }
@@ -67,51 +65,19 @@ package enum Installation {
             UPDATE metering.installation i
             SET highest_user_id = greatest(i.highest_user_id, seen.user_id),
                 highest_log_id = greatest(i.highest_log_id, seen.log_id)
-            FROM (SELECT (SELECT last_value FROM public.users_id_seq) AS user_id,
-                         (SELECT last_value FROM public.api_logs_id_seq) AS log_id) seen
+            FROM (\(seenIDs)) seen
             WHERE (SELECT is_intact FROM metering.installation_state)
               AND (i.highest_user_id < seen.user_id OR i.highest_log_id < seen.log_id)
             """)
     }
 
-    /// Makes the present tables ours.
-    ///
-    /// - Throws: ``HistoryAtRisk`` where ids started again and `discardingHistory` is false.
-    package static func adopt(
-        _ connection: Connection, discardingHistory: Bool, now: Timestamp
-    ) throws -> Adoption {
-        try connection.transaction { connection in
-            do {
-                try require(connection)
-                return .unchanged
-            } catch is Mismatch {}
-            let rows = try connection.query(
-                """
-                SELECT i.highest_user_id <= u.last_value AND i.highest_log_id <= l.last_value
-                FROM metering.installation i, public.users_id_seq u, public.api_logs_id_seq l
-                """)
-            let continues = try rows.first?.decode(0, as: Bool.self) ?? true
-            guard continues || discardingHistory else { throw HistoryAtRisk() }
-            if !continues {
-                try connection.execute(
-                    """
-                    TRUNCATE metering.events, metering.api_keys, metering.quota_usage, metering.quota_deltas,
-                        metering.user_limits, metering.quarantine, metering.denied_calls
-                    """)
-            }
-            try connection.execute(
-                """
-                INSERT INTO metering.installation
-                    (users_table, api_logs_table, highest_user_id, highest_log_id, adopted_at)
-                SELECT to_regclass('public.users')::oid, to_regclass('public.api_logs')::oid,
-                       u.last_value, l.last_value, \(now)
-                FROM public.users_id_seq u, public.api_logs_id_seq l
-                ON CONFLICT (singleton) DO UPDATE
-                SET users_table = excluded.users_table, api_logs_table = excluded.api_logs_table,
-                    highest_user_id = excluded.highest_user_id, highest_log_id = excluded.highest_log_id,
-                    adopted_at = excluded.adopted_at
-                """)
-            return continues ? .sameIDs : .discardedHistory
-        }
+    /// Whether Laravel's tables and their sequences exist, whosesoever they are.
+    static func areTablesThere(_ connection: Connection) throws -> Bool {
+        let rows = try connection.query(
+            """
+            SELECT to_regclass('public.users') IS NOT NULL AND to_regclass('public.api_logs') IS NOT NULL AND seen.are_there
+            FROM (\(seenIDs)) seen
+            """)
+        return try rows.first?.decode(0, as: Bool.self) ?? false
     }
 }

@@ -9,8 +9,6 @@ package struct Migrator: Sendable {
     private static let lockKey: Int64 = 0x6D65_7465_7269_6E67
 
     package let migrations: [Migration]
-    /// The months around `now` that get partitions: a year of late events and a year ahead.
-    private static let partitionedMonths = -13...12
 
     package init(migrations: [Migration]) {
         self.migrations = migrations
@@ -18,7 +16,10 @@ package struct Migrator: Sendable {
 
     /// Applies what is missing, each file in its own transaction with its record, and returns what was applied.
     ///
-    /// - Throws: ``MigrationError`` when an applied file was changed or is unknown here; ``PostgresError`` when SQL fails.
+    /// On a database with Laravel's history the counters begin with what Laravel had counted.
+    ///
+    /// - Throws: ``MigrationError`` when an applied file was changed or is unknown here; ``PostgresError`` when SQL fails, of
+    ///   SQLSTATE 55P03 when somebody held a lock for 5 s: run it again.
     package func migrate(_ connection: Connection, now: Timestamp) throws -> [Migration] {
         try connection.execute("SELECT pg_advisory_lock(\(Self.lockKey))")
         defer { _ = try? connection.execute("SELECT pg_advisory_unlock(\(Self.lockKey))") }
@@ -37,13 +38,7 @@ package struct Migrator: Sendable {
             try apply(migration, connection, now: now)
         }
         try Installation.recordIfNew(connection, now: now)
-        for month in Self.partitionedMonths {
-            try connection.execute(
-                """
-                SELECT metering.create_events_partition(
-                    (date_trunc('month', \(now) AT TIME ZONE 'UTC') + \(Int64(month))::bigint * interval '1 month')::date)
-                """)
-        }
+        try EventPartitions.ensure(connection, now: now)
         return pending
     }
 
