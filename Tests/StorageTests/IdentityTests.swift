@@ -124,6 +124,26 @@ import Testing
         }
     }
 
+    @Test func manyWritersAtTheFirstLookKnowEveryKey() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.execute(
+                """
+                INSERT INTO users (name, email, password, api_key)
+                SELECT 'x', g::text, 'x', 'cf_' || g FROM generate_series(1, 2000) g
+                """)
+            try await withThrowingTaskGroup(of: [Verdict?].self) { group in
+                for index in 1...8 {
+                    group.addTask {
+                        try await ledger.write([.sample(UInt64(index), by: .hash(of: "cf_\(index)"), at: Ledger.noon)])
+                    }
+                }
+                for try await verdicts in group {
+                    if case .quarantined(let reason) = verdicts[0] { Issue.record("\(reason)") }
+                }
+            }
+        }
+    }
+
     @Test func aFloodOfUnknownKeysCostsOneScanASecond() async throws {
         try await Ledger.with { ledger in
             try await ledger.makeUser(key: "cf_ada")

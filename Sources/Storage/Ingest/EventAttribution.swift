@@ -1,5 +1,6 @@
 import Domain
 import Postgres
+import Synchronization
 
 /// Finds the user of each event of a batch.
 struct EventAttribution: Sendable {
@@ -19,7 +20,7 @@ struct EventAttribution: Sendable {
 
     let pool: ConnectionPool
     let now: @Sendable () -> Timestamp
-    private let pace = Pace(every: .seconds(1))
+    private let look = LookAtEverybody()
 
     init(pool: ConnectionPool, now: @escaping @Sendable () -> Timestamp) {
         self.pool = pool
@@ -34,7 +35,7 @@ struct EventAttribution: Sendable {
     func attribute(_ items: [IngestItem]) async throws -> [Outcome] {
         let claims = items.compactMap { item in try? item.result.get().identity }
         let hashes = Array(Set(claims.flatMap(\.keyHashes)))
-        let (now, pace) = (now(), pace)
+        let (now, look) = (now(), look)
         let holders = try await pool.withConnection { connection in
             var holders = try KeyHistory.holders(of: hashes, connection)
             let presented = holders.uncertain(of: claims).compactMap(\.presentedKey?.text)
@@ -43,10 +44,8 @@ struct EventAttribution: Sendable {
                 holders = try KeyHistory.holders(of: hashes, connection)
             }
             if !holders.uncertain(of: claims).isEmpty {
-                try pace.whenDue(at: now) {
-                    try KeyHistory.look(connection, now: now)
-                    holders = try KeyHistory.holders(of: hashes, connection)
-                }
+                try look.refresh(connection, now: now)
+                holders = try KeyHistory.holders(of: hashes, connection)
             }
             return holders
         }
@@ -62,6 +61,20 @@ struct EventAttribution: Sendable {
         switch IdentityResolution(event.identity, occurredAt: event.occurredAt, holders: holders) {
         case .user(let id, let keyHash): .event(AttributedEvent(event: event, userID: id, keyHash: keyHash))
         case .rejected(let reason): .rejected(Rejection(reason, of: event))
+        }
+    }
+}
+
+/// The look at all users' keys, one at a time and at most once a second.
+private final class LookAtEverybody: Sendable {
+    private let pace = Pace(every: .seconds(1))
+    private let looking = Mutex(())
+
+    /// Returns when a look that began less than a second ago is done. Blocks a connection's own thread meanwhile: who did not
+    /// wait for another writer's look would take its keys for unknown.
+    func refresh(_ connection: Connection, now: Timestamp) throws {
+        try looking.withLock { _ in
+            try pace.whenDue(at: now) { try KeyHistory.look(connection, now: now) }
         }
     }
 }
