@@ -28,6 +28,9 @@ package struct IdentityClaim: Sendable, Hashable, Codable {
         case keyHashes, isKeyOptional, laravelUserID, userID
     }
 
+    /// Whether the key may have been stated as a hash, which no index of Laravel's finds.
+    package var mayBeHash: Bool { presentedKey == nil || keyHashes.count > 1 }
+
     /// Whether the event names anybody at all.
     package var isEmpty: Bool { keyHashes.isEmpty && laravelUserID == nil && userID == nil }
 }

@@ -144,6 +144,24 @@ import Testing
         }
     }
 
+    @Test func keysInClearAndNumbersCostNoScan() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            let number = IdentityClaim(
+                keyHashes: [KeyHash(of: "\(user)")], isKeyOptional: true, userID: user, presentedKey: "\(user)")
+            _ = try await ledger.write([.sample(0, by: number, at: Ledger.noon)])
+            let before = try await ledger.text("SELECT max(seen_at) FROM metering.api_keys")
+            // Nobody's look may find this one: it would be a look at everybody.
+            try await ledger.makeUser(key: "cf_unseen")
+            ledger.clock.advance(by: .seconds(60))
+            _ = try await ledger.write([
+                .sample(1, by: number, at: Ledger.noon), .sample(2, by: .key("cf_stranger"), at: Ledger.noon),
+            ])
+            #expect(try await ledger.text("SELECT max(seen_at) FROM metering.api_keys") == before)
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs WHERE user_id = \(user)") == 2)
+        }
+    }
+
     @Test func aFloodOfUnknownKeysCostsOneScanASecond() async throws {
         try await Ledger.with { ledger in
             try await ledger.makeUser(key: "cf_ada")

@@ -32,25 +32,20 @@ package enum KeyHistory {
 
     /// Looks at every user's key. A scan of `users`: call it at a bounded rate.
     package static func look(_ connection: Connection, now: Timestamp) throws {
-        try look(connection, now: now, scope: nil)
-    }
-
-    /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`.
-    static func look(for keys: [String], _ connection: Connection, now: Timestamp) throws {
-        try look(connection, now: now, scope: keys.filter { !$0.utf8.contains(0) && $0.unicodeScalars.count <= 255 })
-    }
-
-    private static func look(_ connection: Connection, now: Timestamp, scope keys: [String]?) throws {
-        guard let keys else {
-            return try connection.transaction { connection in
-                // One look at everybody at a time, also of other processes: what another one is finding is known afterwards.
-                try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
-                try transfer(connection, now: now, users: "", tenures: "", history: "")
-            }
+        try connection.transaction { connection in
+            // One look at everybody at a time, also of other processes: what another one is finding is known afterwards.
+            try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
+            try transfer(connection, now: now, users: "", tenures: "", history: "")
         }
+    }
+
+    /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody does.
+    @discardableResult
+    static func look(for keys: [String], _ connection: Connection, now: Timestamp) throws -> Bool {
+        let keys = keys.filter { !$0.utf8.contains(0) && $0.unicodeScalars.count <= 255 }
         let rows = try connection.query(
             "SELECT id, api_key FROM public.users WHERE api_key = ANY(\(keys)::text[]::varchar[])")
-        guard !rows.isEmpty else { return }
+        guard !rows.isEmpty else { return false }
         let users = try rows.map { try $0.decode(0, as: Int64.self) }
         let hashes = try rows.map { KeyHash(of: try $0.decode(1, as: String.self)).bytes }
         try connection.transaction { connection in
@@ -59,6 +54,7 @@ package enum KeyHistory {
                 tenures: "AND (k.user_id = ANY(\(users)::bigint[]) OR k.key_hash = ANY(\(hashes)::bytea[]))",
                 history: "WHERE k.key_hash = ANY(\(hashes)::bytea[])")
         }
+        return true
     }
 
     /// Ends the tenures that `users` no longer confirms and begins those it has and we have not.

@@ -23,6 +23,11 @@ struct KeyHolders: Hashable {
         claims.filter { claim in !claim.keyHashes.isEmpty && !claim.keyHashes.contains(where: isHeld) }
     }
 
+    /// Whether only a look at everybody could tell: a key may have been stated as a hash, or its holder has it no longer.
+    func needLookAtEverybody(for claims: [IdentityClaim]) -> Bool {
+        uncertain(of: claims).contains { $0.mayBeHash || !stale.isDisjoint(with: $0.keyHashes) }
+    }
+
     private func isHeld(_ hash: KeyHash) -> Bool {
         !stale.contains(hash) && tenures[hash]?.contains { $0.to == nil } == true
     }

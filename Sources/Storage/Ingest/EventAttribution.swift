@@ -39,11 +39,10 @@ struct EventAttribution: Sendable {
         let holders = try await pool.withConnection { connection in
             var holders = try KeyHistory.holders(of: hashes, connection)
             let presented = holders.uncertain(of: claims).compactMap(\.presentedKey?.text)
-            if !presented.isEmpty {
-                try KeyHistory.look(for: presented, connection, now: now)
+            if !presented.isEmpty, try KeyHistory.look(for: presented, connection, now: now) {
                 holders = try KeyHistory.holders(of: hashes, connection)
             }
-            if !holders.uncertain(of: claims).isEmpty {
+            if holders.needLookAtEverybody(for: claims) {
                 try look.refresh(connection, now: now)
                 holders = try KeyHistory.holders(of: hashes, connection)
             }

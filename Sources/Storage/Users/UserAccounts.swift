@@ -106,6 +106,6 @@ package enum UserAccounts {
     /// Looks at a key that a user has by now. It must be shown to them whatever comes: a failing look is left to the next
     /// one, or to the key's first call.
     private static func remember(_ key: String, _ connection: Connection, now: Timestamp) {
-        try? KeyHistory.look(for: [key], connection, now: now)
+        _ = try? KeyHistory.look(for: [key], connection, now: now)
     }
 }
