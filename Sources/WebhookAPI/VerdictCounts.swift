@@ -24,11 +24,13 @@ struct VerdictCounts: Hashable {
         ["stored": stored, "duplicates": duplicates, "conflicts": conflicts, "quarantined": quarantined]
     }
 
+    private static let counters = VerdictCounts([]).all.map { name, _ in
+        Counter(label: "webhook_events_total", dimensions: [("verdict", name)])
+    }
+
     /// Adds to `webhook_events_total{verdict}` and `webhook_quarantined_total{reason}`.
     func record(_ verdicts: [Verdict]) {
-        for (name, count) in all where count > 0 {
-            Counter(label: "webhook_events_total", dimensions: [("verdict", name)]).increment(by: count)
-        }
+        for (counter, (_, count)) in zip(Self.counters, all) where count > 0 { counter.increment(by: count) }
         for case .quarantined(let reason) in verdicts {
             Counter(label: "webhook_quarantined_total", dimensions: [("reason", reason.rawValue)]).increment()
         }

@@ -1,4 +1,3 @@
-internal import FoundationEssentials
 package import Logging
 
 /// Writes each event as exactly one line: time in UTC, level, label, message and `key=value` pairs.
@@ -28,28 +27,45 @@ package struct LineLogHandler: LogHandler {
     }
 
     package func log(event: LogEvent) {
-        var pairs = metadata
-        if let provided = metadataProvider?.get() { pairs.merge(provided) { $1 } }
-        if let own = event.metadata { pairs.merge(own) { $1 } }
-        if let error = event.error { pairs["error"] = "\(String(reflecting: error))" }
-        let time = Date.now.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
-        var line = "\(time) \(event.level) \(label): \(event.message.description.escapingControls)"
-        for (key, value) in pairs.sorted(by: { $0.key < $1.key }) {
-            line += " \(key)=\(value.description.asLogValue)"
+        var pairs = metadata.map { ($0.key, $0.value) }
+        for other in [metadataProvider?.get(), event.metadata] {
+            guard let other else { continue }
+            pairs.removeAll { other[$0.0] != nil }
+            pairs += other.map { ($0.key, $0.value) }
         }
-        write(line + "\n")
+        if let error = event.error {
+            pairs.removeAll { $0.0 == "error" }
+            pairs.append(("error", "\(String(reflecting: error))"))
+        }
+        pairs.sort { $0.0 < $1.0 }
+        var line = LogTime.now.description
+        line.reserveCapacity(512)
+        line += " \(event.level.rawValue) "
+        line += label
+        line += ": "
+        line += event.message.description.escapingControls
+        for (key, value) in pairs {
+            line += " "
+            line += key
+            line += "="
+            line += value.description.asLogValue
+        }
+        line += "\n"
+        write(line)
     }
 }
 
 extension String {
     /// Quoted where a space, a quote or an equals sign would blur where the value ends.
     fileprivate var asLogValue: String {
-        let needsQuotes = isEmpty || contains { $0 == " " || $0 == "\"" || $0 == "=" }
         let text = escapingControls
+        let needsQuotes = isEmpty || utf8.contains { $0 == 0x20 || $0 == 0x22 || $0 == 0x3D }
         return needsQuotes ? "\"" + text.replacing("\"", with: "\\\"") + "\"" : text
     }
 
     fileprivate var escapingControls: String {
+        // Almost every text of almost every line: nothing of it needs a look at its scalars.
+        if utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) { return self }
         let isControl = { (scalar: Unicode.Scalar) in scalar.properties.generalCategory == .control }
         let lineBreaks: ClosedRange<Unicode.Scalar> = "\u{2028}"..."\u{2029}"
         guard unicodeScalars.contains(where: { isControl($0) || lineBreaks.contains($0) }) else { return self }

@@ -1,5 +1,4 @@
 internal import Bootstrap
-internal import CoreMetrics
 internal import HTTPTypes
 package import Hummingbird
 internal import Logging
@@ -11,6 +10,7 @@ internal import Logging
 package struct AccessLogMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
 
+    private let metrics = RequestMetrics()
     private let now: @Sendable () -> ContinuousClock.Instant
 
     package init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
@@ -44,9 +44,9 @@ package struct AccessLogMiddleware: RouterMiddleware {
             "client": "\(context.clientAddress?.description ?? "-")",
         ]
         context.logger.info("request", metadata: facts.merging(context.log.metadata) { own, _ in own })
-        let labels = [("method", request.method.label), ("route", context.endpointPath ?? "NotFound")]
-        Counter(label: "http_requests_total", dimensions: labels + [("status", "\(status.code)")]).increment()
-        Timer(label: "http_request_duration_seconds", dimensions: labels).recordNanoseconds(duration.nanoseconds)
+        metrics.record(
+            method: request.method.label, route: context.endpointPath ?? "NotFound", status: status.code,
+            nanoseconds: duration.nanoseconds)
     }
 }
 

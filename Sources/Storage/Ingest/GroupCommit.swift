@@ -38,6 +38,9 @@ package final class GroupCommit: Service, Sendable {
     private let queue = Mutex(EventQueue())
     /// Wakes writer `i`; the last signal is for the lane of locked users.
     private let signals: [(stream: AsyncStream<Void>, continuation: AsyncStream<Void>.Continuation)]
+    private let depthGauge = Gauge(label: "ingest_queue_events")
+    private let batchRecorder = Recorder(label: "ingest_batch_events")
+    private let commitTimer = Metrics.Timer(label: "ingest_commit_seconds")
     private let mismatch = Mutex<Installation.Mismatch?>(nil)
 
     package init(writer: EventWriter, limits: Limits = Limits()) {
@@ -63,8 +66,9 @@ package final class GroupCommit: Service, Sendable {
                 self?.queue.withLock { $0.remove(submission) }
                 continuation.resume(with: answer)
             }
-            if queue.withLock({ $0.add(submission, limit: limits.queuedEvents) }) {
-                wakeWriters()
+            let depth = queue.withLock { $0.add(submission, limit: limits.queuedEvents) ? $0.depth : nil }
+            if let depth {
+                wakeWriters(depth)
             } else {
                 continuation.resume(
                     throwing: AppError(
@@ -97,8 +101,11 @@ package final class GroupCommit: Service, Sendable {
         signals.forEach { $0.continuation.finish() }
     }
 
-    private func wakeWriters() {
-        signals.dropLast().forEach { $0.continuation.yield() }
+    /// Wakes those writers whose backlog `depth` is.
+    private func wakeWriters(_ depth: Int) {
+        for (index, signal) in signals.dropLast().enumerated() where depth > index * limits.batchEvents {
+            signal.continuation.yield()
+        }
     }
 
     /// Writer 0 takes whatever waits; writer `n` only what is beyond `n` whole batches.
@@ -114,7 +121,7 @@ package final class GroupCommit: Service, Sendable {
         let (batch, depth) = queue.withLock { queue in
             (queue.nextBatch(leaving: backlog, of: limits.batchEvents), queue.depth)
         }
-        Gauge(label: "ingest_queue_events").record(depth)
+        depthGauge.record(depth)
         return batch
     }
 
@@ -132,8 +139,8 @@ package final class GroupCommit: Service, Sendable {
                 }
             }
             park(locked)
-            Recorder(label: "ingest_batch_events").record(batch.count)
-            Metrics.Timer(label: "ingest_commit_seconds").record(duration: clock.now - start)
+            batchRecorder.record(batch.count)
+            commitTimer.record(duration: clock.now - start)
         } catch {
             fail(batch, error)
         }

@@ -17,52 +17,62 @@ package enum RateLimitProjection {
     /// The number of rows that were wrong or missing and now are right.
     @discardableResult
     package static func project(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
-        let updated = try update(connection, scope, now: now)
-        return try updated + insertMissing(connection, scope, now: now)
+        let (updated, missing) = try update(connection, scope, now: now)
+        return try updated + insertMissing(connection, missing, now: now)
     }
 
-    /// A row that Laravel is just making is left for a later projection, and so are, where everybody is meant, all missing
-    /// ones of this round; of some users the others are made.
-    private static func insertMissing(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
+    /// A row that Laravel is just making is left for a later projection; the others are made.
+    private static func insertMissing(_ connection: Connection, _ users: [Int64], now: Timestamp) throws -> Int {
+        guard !users.isEmpty else { return 0 }
         do {
-            return try connection.transaction { try insert($0, scope, now: now) }
+            return try connection.transaction { try insert($0, users, now: now) }
         } catch let error as PostgresError where error.sqlState == "55P03" {
-            guard case .users(let ids) = scope, ids.count > 1 else { return 0 }
-            let (first, second) = (Array(ids[..<(ids.count / 2)]), Array(ids[(ids.count / 2)...]))
-            return try insertMissing(connection, .users(first), now: now)
-                + insertMissing(connection, .users(second), now: now)
+            guard users.count > 1 else { return 0 }
+            let (first, second) = (users[..<(users.count / 2)], users[(users.count / 2)...])
+            return try insertMissing(connection, Array(first), now: now)
+                + insertMissing(connection, Array(second), now: now)
         }
     }
 
-    private static func update(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
-        try connection.execute(
+    /// Rights the rows there are, and finds the users who lack one.
+    private static func update(
+        _ connection: Connection, _ scope: Scope, now: Timestamp
+    ) throws -> (updated: Int, missing: [Int64]) {
+        let rows = try connection.query(
             """
-            WITH \(truth(of: scope, columnOfAll: "SELECT user_id FROM public.rate_limits", now: now)),
-            changed AS (
-                SELECT r.id, t.*
-                FROM public.rate_limits r JOIN truth t ON t.user_id = r.user_id AND t.period = r.period
-                WHERE (r.limit_tokens, r.used_tokens, r.limit_requests, r.used_requests, r.reset_at)
-                      IS DISTINCT FROM
-                      (t.limit_tokens, t.used_tokens, t.limit_requests, t.used_requests, t.reset_at)
+            WITH \(truth(of: scope, now: now)),
+            compared AS MATERIALIZED (
+                SELECT t.*, r.id,
+                       (r.limit_tokens, r.used_tokens, r.limit_requests, r.used_requests, r.reset_at)
+                       IS DISTINCT FROM
+                       (t.limit_tokens, t.used_tokens, t.limit_requests, t.used_requests, t.reset_at) AS is_wrong
+                FROM truth t LEFT JOIN public.rate_limits r ON r.user_id = t.user_id AND r.period = t.period
+            ), free AS (
+                SELECT r.id FROM public.rate_limits r
+                WHERE r.id = ANY(ARRAY(SELECT c.id FROM compared c WHERE c.is_wrong))
                 ORDER BY r.id
                 FOR NO KEY UPDATE OF r SKIP LOCKED
+            ), updated AS (
+                UPDATE public.rate_limits r
+                SET limit_tokens = c.limit_tokens, used_tokens = c.used_tokens, limit_requests = c.limit_requests,
+                    used_requests = c.used_requests, reset_at = c.reset_at,
+                    updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                FROM free f JOIN compared c ON c.id = f.id
+                WHERE r.id = f.id
+                RETURNING 1
             )
-            UPDATE public.rate_limits r
-            SET limit_tokens = c.limit_tokens, used_tokens = c.used_tokens, limit_requests = c.limit_requests,
-                used_requests = c.used_requests, reset_at = c.reset_at,
-                updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
-            FROM changed c
-            WHERE r.id = c.id
+            SELECT (SELECT count(*) FROM updated), ARRAY(SELECT DISTINCT c.user_id FROM compared c WHERE c.id IS NULL)
             """)
+        return try rows[0].decode(Int.self, [Int64].self)
     }
 
     /// Makes the rows that Laravel would make at a user's first call. Only for users whose row nobody holds, as the foreign
     /// key would wait for it; a row that Laravel is just making is waited for a moment only.
-    private static func insert(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
+    private static func insert(_ connection: Connection, _ users: [Int64], now: Timestamp) throws -> Int {
         try connection.executeScript("SET LOCAL lock_timeout = '250ms'")
         return try connection.execute(
             """
-            WITH \(truth(of: scope, columnOfAll: "SELECT user_id FROM metering.quota_usage WHERE window_start IN (SELECT window_start FROM bound)", now: now)),
+            WITH \(truth(of: .users(users), now: now)),
             missing AS MATERIALIZED (
                 SELECT t.* FROM truth t
                 WHERE NOT EXISTS (
@@ -84,11 +94,15 @@ package enum RateLimitProjection {
 
     /// CTEs `bound` (the current windows in UTC) and `truth` (what a row of `rate_limits` must say), saturated at the end
     /// of int4, Laravel's column type.
-    private static func truth(of scope: Scope, columnOfAll: Query, now: Timestamp) -> Query {
+    private static func truth(of scope: Scope, now: Timestamp) -> Query {
         let users: Query =
             switch scope {
             case .users(let ids): "SELECT unnest(\(ids)::bigint[])"
-            case .all: columnOfAll
+            case .all:
+                """
+                SELECT user_id FROM public.rate_limits
+                UNION SELECT user_id FROM metering.quota_usage WHERE window_start IN (SELECT window_start FROM bound)
+                """
             }
         return """
             bound (period, window_start, reset_at) AS MATERIALIZED (

@@ -12,7 +12,7 @@ package enum Upkeep {
             Pace(every: .seconds(1)), Pace(every: .seconds(5)), Pace(every: .seconds(1))
         )
         return [
-            RecurringWork("quota", every: .milliseconds(300), logger: logger) {
+            RecurringWork("quota", every: .milliseconds(500), logger: logger) {
                 try await pool.withConnection { connection in
                     let users = try QuotaFold.fold(connection)
                     if !users.isEmpty { try RateLimitProjection.project(connection, .users(users), now: now()) }
