@@ -2,7 +2,7 @@
 ARGS =
 sources = Package.swift Sources Tests
 
-.PHONY: help run test faults build lint format clean
+.PHONY: help run test faults bench build lint format clean
 
 help: ## these targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
@@ -16,6 +16,9 @@ test: ## every test, on a private PostgreSQL (ARGS="--filter Name" for some)
 faults: ## kill and stop things under load, and count what is left
 	@scripts/faults $(ARGS)
 
+bench: ## events a second beside naive pgbench, on 10 M rows (ARGS="--quick" for a look)
+	@scripts/bench $(ARGS)
+
 build: ## all products, for release
 	@scripts/setup
 	@swift build --configuration release
@@ -27,5 +30,5 @@ format: ## let swift format put it right
 	@swift format --in-place --parallel --recursive $(sources)
 
 clean: ## remove what was built, and .local with its private databases
-	@for cluster in postgres postgres-test; do scripts/postgres remove .local/$$cluster; done
+	@for cluster in postgres postgres-test postgres-bench; do scripts/postgres remove .local/$$cluster; done
 	@rm -rf .build .local

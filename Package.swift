@@ -48,6 +48,7 @@ let package = Package(
         .executable(name: "webhook-api", targets: ["WebhookAPI"]),
         .executable(name: "codexflow", targets: ["CodexFlow"]),
         .executable(name: "faults", targets: ["Faults"]),
+        .executable(name: "bench", targets: ["Bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -95,6 +96,8 @@ let package = Package(
 
         target("TestSupport", ["Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1]),
         executable("Faults", ["TestSupport", argumentParser, unixSignals]),
+        executable(
+            "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport", argumentParser, crypto, logging]),
 
         tests(of: "Postgres", ["TestSupport", lifecycle, logging]),
         tests(of: "Domain", [crypto]),
@@ -115,6 +118,7 @@ let package = Package(
                 hummingbird, hummingbirdTesting, lifecycle, logging, nioCore, nioHTTP1,
             ]),
         tests(of: "CodexFlow", ["Postgres", "TestSupport"]),
+        tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "TestSupport"]),
     ],
     swiftLanguageModes: [.v6],
     cxxLanguageStandard: .cxx17

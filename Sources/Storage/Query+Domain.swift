@@ -1,9 +1,9 @@
-import Domain
-import Postgres
+package import Domain
+package import Postgres
 
 extension Query.StringInterpolation {
     /// A moment, as a `timestamptz` exact to the microsecond (through the integer, not through `to_timestamp`'s double).
-    mutating func appendInterpolation(_ timestamp: Timestamp) {
+    package mutating func appendInterpolation(_ timestamp: Timestamp) {
         appendLiteral("('epoch'::timestamptz + ")
         appendInterpolation(timestamp.microseconds)
         appendLiteral("::bigint * interval '1 microsecond')")

@@ -48,7 +48,7 @@ package final class ServiceProcess: Sendable {
     }
 
     /// Starts the program at `path`, with our own environment where none is given.
-    init(path: String, arguments: [String], environment: [String: String]? = nil) throws {
+    package init(path: String, arguments: [String], environment: [String: String]? = nil) throws {
         name = URL(filePath: path).lastPathComponent
         process = Process()
         process.executableURL = URL(filePath: path)
@@ -157,7 +157,7 @@ extension Pipe {
 
 extension String {
     /// The port of the first complete line that says `listening on host:port`.
-    fileprivate var listeningPort: Int? {
+    package var listeningPort: Int? {
         guard let words = range(of: "listening on "), let end = self[words.upperBound...].firstIndex(where: \.isNewline)
         else { return nil }
         let address = self[words.upperBound..<end].prefix { !$0.isWhitespace }

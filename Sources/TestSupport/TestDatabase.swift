@@ -71,7 +71,7 @@ package func withTestDatabase<Result>(
 }
 
 /// Runs one statement that PostgreSQL refuses inside a transaction, in the maintenance database.
-func onServer(_ server: ConnectionConfiguration, _ statement: String) async throws {
+package func onServer(_ server: ConnectionConfiguration, _ statement: String) async throws {
     // A cancelled test cleans up all the same.
     try await Task {
         try await withPool(server) { pool in
@@ -81,10 +81,11 @@ func onServer(_ server: ConnectionConfiguration, _ statement: String) async thro
 }
 
 /// Lends `body` a pool that is closed at the end.
-func withPool<Result: Sendable>(
-    _ configuration: ConnectionConfiguration, _ body: @Sendable (ConnectionPool) async throws -> Result
+package func withPool<Result: Sendable>(
+    _ configuration: ConnectionConfiguration, connections: Int = 1,
+    _ body: @Sendable (ConnectionPool) async throws -> Result
 ) async throws -> Result {
-    let pool = ConnectionPool(configuration, limits: PoolLimits(maxConnections: 1), logger: .test)
+    let pool = ConnectionPool(configuration, limits: PoolLimits(maxConnections: connections), logger: .test)
     do {
         let result = try await body(pool)
         await pool.close()

@@ -18,6 +18,7 @@ import Testing
         "CodexFlow": ["Bootstrap", "Domain", "Passwords", "Postgres", "Storage"],
         "TestSupport": ["Domain", "Postgres", "Storage"],
         "Faults": ["TestSupport"],
+        "Bench": ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"],
     ]
 
     /// Modules of C headers.

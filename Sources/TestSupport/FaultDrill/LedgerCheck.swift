@@ -74,29 +74,32 @@ package struct LedgerCheck: Sendable {
                 WHERE NOT EXISTS (
                     SELECT FROM drill.expected x WHERE x.reason IS NOT NULL AND x.name = q.event->>'model')
                 """),
-        LedgerCheck(
-            name: "counters that are not the sum of the facts",
-            offenders: """
-                WITH truth AS (\(truth)), counted AS (
-                    SELECT c.user_id, c.period, c.window_start, sum(c.tokens) AS tokens, sum(c.requests) AS requests
-                    FROM (
-                        SELECT q.user_id, q.period, q.window_start, q.tokens, q.requests FROM metering.quota_usage q
-                        UNION ALL
-                        SELECT d.user_id, w.period, w.window_start, d.tokens, d.requests
-                        FROM metering.quota_deltas t
-                        CROSS JOIN LATERAL unnest(t.user_ids, t.days, t.tokens, t.requests)
-                            AS d (user_id, day, tokens, requests)
-                        CROSS JOIN LATERAL (
-                            VALUES ('daily', d.day), ('monthly', date_trunc('month', d.day::timestamp)::date)
-                        ) AS w (period, window_start)
-                    ) c
-                    GROUP BY 1, 2, 3
-                )
-                SELECT concat_ws(' ', 'user', user_id, period, window_start)
-                FROM truth t FULL JOIN counted c USING (user_id, period, window_start)
-                WHERE (t.tokens, t.requests) IS DISTINCT FROM (c.tokens, c.requests)
-                """),
+        counters,
     ]
+
+    /// The counters of every user and window are the sum of the facts, folded or not.
+    package static let counters = LedgerCheck(
+        name: "counters that are not the sum of the facts",
+        offenders: """
+            WITH truth AS (\(truth)), counted AS (
+                SELECT c.user_id, c.period, c.window_start, sum(c.tokens) AS tokens, sum(c.requests) AS requests
+                FROM (
+                    SELECT q.user_id, q.period, q.window_start, q.tokens, q.requests FROM metering.quota_usage q
+                    UNION ALL
+                    SELECT d.user_id, w.period, w.window_start, d.tokens, d.requests
+                    FROM metering.quota_deltas t
+                    CROSS JOIN LATERAL unnest(t.user_ids, t.days, t.tokens, t.requests)
+                        AS d (user_id, day, tokens, requests)
+                    CROSS JOIN LATERAL (
+                        VALUES ('daily', d.day), ('monthly', date_trunc('month', d.day::timestamp)::date)
+                    ) AS w (period, window_start)
+                ) c
+                GROUP BY 1, 2, 3
+            )
+            SELECT concat_ws(' ', 'user', user_id, period, window_start)
+            FROM truth t FULL JOIN counted c USING (user_id, period, window_start)
+            WHERE (t.tokens, t.requests) IS DISTINCT FROM (c.tokens, c.requests)
+            """)
 
     /// What Laravel reads, right after the load (`design.md` §4, Counters).
     package static let projection = LedgerCheck(

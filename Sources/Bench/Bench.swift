@@ -1,0 +1,67 @@
+import ArgumentParser
+import Foundation
+import TestSupport
+
+/// The benchmark program: what the service stores a second, beside the same work done naively.
+@main
+struct Bench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Measures the service and PostgreSQL in one run, side by side, and checks that nothing was lost.",
+        discussion: """
+            Needs BENCH_DATABASE_URL, a server that may be filled and wiped; `make bench` starts one. Exits with 1 when \
+            something acknowledged is not stored, or counted wrongly, and not because something is slow.
+            """)
+
+    @Option(help: "Rows that are there before, with their facts and counters.")
+    var rows = 10_000_000
+
+    @Option(help: "How often everything is measured.")
+    var pairs = 5
+
+    @Option(help: "Seconds of one measurement.")
+    var seconds = 5
+
+    @Option(help: "Only the benchmarks whose names contain this, and what they are compared with.")
+    var only: String?
+
+    @Flag(help: "100,000 rows, one pair, one second: a look whether everything works.")
+    var quick = false
+
+    @Flag(help: "Fill the database anew, although one of this size and schema is there.")
+    var fresh = false
+
+    @Flag(help: "List the benchmarks and the ratios, and measure nothing.")
+    var list = false
+
+    func validate() throws {
+        guard rows >= 1_000, pairs > 0, seconds > 0 else {
+            throw ValidationError("--rows is 1000 or more, --pairs and --seconds are 1 or more.")
+        }
+        guard !Schedule(only: only).benchmarks.isEmpty else {
+            throw ValidationError("--only \(only ?? ""): no benchmark has that in its name; see --list.")
+        }
+    }
+
+    func run() async throws {
+        guard !list else {
+            Catalogue.benchmarks.forEach { Self.show("\($0.name)\n    \($0.summary)") }
+            Catalogue.ratios.forEach { Self.show("\($0.name)") }
+            return
+        }
+        let options = BenchRun.Options(
+            rows: quick ? 100_000 : rows, pairs: quick ? 1 : pairs, seconds: quick ? 1 : seconds, isFresh: fresh,
+            schedule: Schedule(only: only))
+        let report = try await BenchRun(options, log: Self.show).run()
+        Self.show("\n\(ReportTable(report))")
+        let file = Checkout.root.appending(path: ".local/bench.json")
+        try report.json.write(to: file)
+        Self.show("\n\(file.path())")
+    }
+
+    /// Also into a pipe at once.
+    @Sendable private static func show(_ text: String) {
+        print(text)
+        fflush(nil)
+    }
+}

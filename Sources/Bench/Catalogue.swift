@@ -1,0 +1,33 @@
+/// Everything that is measured, in the order of a round, and what is compared. A new benchmark is a type and a line here.
+enum Catalogue {
+    static let benchmarks: [any Benchmark] =
+        [
+            NaiveBenchmark("naive", .uniform, "pgbench, 64 clients: SELECT user, INSERT log, two counter upserts"),
+            HTTPBenchmark("singles-1", .documented, connections: 1, "one documented event (0.3 KB) a request"),
+            HTTPBenchmark("singles-16", .documented, connections: 16, "the same on 16 connections"),
+            HTTPBenchmark("singles-64", .documented, connections: 64, "the same on 64 connections"),
+            HTTPBenchmark("singles-64-litellm", .trimmed, connections: 64, "one LiteLLM event (2 KB) a request"),
+            NaiveBenchmark("naive-hot", .zipf, "naive, Zipf(1.3) users"),
+            HTTPBenchmark("singles-64-hot", .documented, connections: 64, people: .zipf, "singles-64, Zipf(1.3) users"),
+            WriterBenchmark("statements-1", connections: 1, "our statements alone, from memory, one connection"),
+            WriterBenchmark("statements-2", connections: 2, "the same on two connections"),
+            HTTPBenchmark("arrays-2k", .trimmed, events: 100, connections: 16, "100 LiteLLM events of 2 KB a request"),
+            HTTPBenchmark(
+                "arrays-13k", .captured, events: 100, connections: 16, "100 LiteLLM events as captured, 13 KB"),
+            HTTPBenchmark(
+                "arrays-2k-hot", .trimmed, events: 100, connections: 16, people: .zipf, "arrays-2k, Zipf(1.3) users"),
+            CopyBenchmark("copy", "COPY of 20,000 rows into api_logs, two connections"),
+        ]
+
+    static let ratios = [
+        Ratio("singles-64", to: "naive", aim: 3.5),
+        Ratio("singles-64-litellm", to: "naive"),
+        Ratio("singles-64-hot", to: "naive-hot"),
+        Ratio("arrays-2k", to: "naive", aim: 12),
+        Ratio("arrays-13k", to: "naive", aim: 7),
+        Ratio("arrays-2k", to: "statements-2", aim: 0.6),
+        Ratio("arrays-13k", to: "statements-2", aim: 0.6),
+        Ratio("arrays-2k", to: "copy"),
+        Ratio("statements-2", to: "copy"),
+    ]
+}
