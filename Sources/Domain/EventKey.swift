@@ -45,20 +45,44 @@ package struct EventKey: Sendable, Hashable, Comparable {
 }
 
 extension EventKey: CustomStringConvertible, LosslessStringConvertible {
-    /// The UUID text, lower case with hyphens.
+    /// Where a UUID's text has its hyphens.
+    private static let hyphens = [8, 13, 18, 23]
+
+    /// The UUID text, lower case with hyphens. Written by hand, as every stored event's key goes to PostgreSQL and back.
     package var description: String {
-        let hex = [high, low].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) } }
-            .lowercaseHex
-        let parts = [0..<8, 8..<12, 12..<16, 16..<20, 20..<32]
-        let digits = Array(hex.utf8)
-        return parts.map { String(decoding: digits[$0], as: UTF8.self) }.joined(separator: "-")
+        String(unsafeUninitializedCapacity: 36) { text in
+            var shift = 128
+            for index in 0..<36 {
+                if Self.hyphens.contains(index) {
+                    text[index] = UInt8(ascii: "-")
+                    continue
+                }
+                shift -= 4
+                let word = shift >= 64 ? high : low
+                let digit = UInt8(truncatingIfNeeded: word >> UInt64(shift & 63)) & 0xF
+                text[index] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+            }
+            return 36
+        }
     }
 
+    /// The key of a UUID's text, lower case, with hyphens or without.
     package init?(_ description: String) {
-        let hex = description.filter { $0 != "-" }
-        guard hex.utf8.count == 32, let bytes = [UInt8](lowercaseHex: hex) else { return nil }
-        high = bytes[0..<8].reduce(0) { $0 << 8 | UInt64($1) }
-        low = bytes[8..<16].reduce(0) { $0 << 8 | UInt64($1) }
+        var words: (high: UInt64, low: UInt64) = (0, 0)
+        var digits = 0
+        for byte in description.utf8 where byte != UInt8(ascii: "-") {
+            let digit: UInt8
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = byte - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = byte - UInt8(ascii: "a") + 10
+            default: return nil
+            }
+            words.high = words.high << 4 | words.low >> 60
+            words.low = words.low << 4 | UInt64(digit)
+            digits += 1
+        }
+        guard digits == 32 else { return nil }
+        (high, low) = words
     }
 }
 

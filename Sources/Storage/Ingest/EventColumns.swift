@@ -41,7 +41,9 @@ struct EventColumns {
     var tags: [String?] {
         column { event in
             event.tags.isEmpty
-                ? nil : event.tags.map { $0.replacing("\u{1F}", with: " ") }.joined(separator: "\u{1F}")
+                ? nil
+                : event.tags.map { $0.utf8.contains(0x1F) ? $0.replacing("\u{1F}", with: " ") : $0 }
+                    .joined(separator: "\u{1F}")
         }
     }
     var flags: [String?] {
