@@ -97,7 +97,8 @@ let package = Package(
         target("TestSupport", ["Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1]),
         executable("Faults", ["TestSupport", argumentParser, unixSignals]),
         executable(
-            "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport", argumentParser, crypto, logging]),
+            "Bench",
+            ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport", argumentParser, crypto, logging, unixSignals]),
 
         tests(of: "Postgres", ["TestSupport", lifecycle, logging]),
         tests(of: "Domain", [crypto]),
@@ -118,7 +119,7 @@ let package = Package(
                 hummingbird, hummingbirdTesting, lifecycle, logging, nioCore, nioHTTP1,
             ]),
         tests(of: "CodexFlow", ["Postgres", "TestSupport"]),
-        tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "TestSupport"]),
+        tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"]),
     ],
     swiftLanguageModes: [.v6],
     cxxLanguageStandard: .cxx17

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import TestSupport
+import UnixSignals
 
 /// The benchmark program: what the service stores a second, beside the same work done naively.
 @main
@@ -13,19 +14,19 @@ struct Bench: AsyncParsableCommand {
             something acknowledged is not stored, or counted wrongly, and not because something is slow.
             """)
 
-    @Option(help: "Rows that are there before, with their facts and counters.")
-    var rows = 10_000_000
+    @Option(help: "Rows that are there before, with their facts and counters (default: 10000000).")
+    var rows: Int?
 
-    @Option(help: "How often everything is measured.")
-    var pairs = 5
+    @Option(help: "How often everything is measured (default: 5).")
+    var pairs: Int?
 
-    @Option(help: "Seconds of one measurement.")
-    var seconds = 5
+    @Option(help: "Seconds of one measurement (default: 5).")
+    var seconds: Int?
 
     @Option(help: "Only the benchmarks whose names contain this, and what they are compared with.")
     var only: String?
 
-    @Flag(help: "100,000 rows, one pair, one second: a look whether everything works.")
+    @Flag(help: "100,000 rows, one pair, one second, unless given otherwise: a look whether everything works.")
     var quick = false
 
     @Flag(help: "Fill the database anew, although one of this size and schema is there.")
@@ -35,7 +36,7 @@ struct Bench: AsyncParsableCommand {
     var list = false
 
     func validate() throws {
-        guard rows >= 1_000, pairs > 0, seconds > 0 else {
+        guard rows ?? 1_000 >= 1_000, pairs ?? 1 > 0, seconds ?? 1 > 0 else {
             throw ValidationError("--rows is 1000 or more, --pairs and --seconds are 1 or more.")
         }
         guard !Schedule(only: only).benchmarks.isEmpty else {
@@ -50,9 +51,15 @@ struct Bench: AsyncParsableCommand {
             return
         }
         let options = BenchRun.Options(
-            rows: quick ? 100_000 : rows, pairs: quick ? 1 : pairs, seconds: quick ? 1 : seconds, isFresh: fresh,
-            schedule: Schedule(only: only))
-        let report = try await BenchRun(options, log: Self.show).run()
+            rows: rows ?? (quick ? 100_000 : 10_000_000), pairs: pairs ?? (quick ? 1 : 5),
+            seconds: seconds ?? (quick ? 1 : 5), isFresh: fresh, schedule: Schedule(only: only))
+        let run = Task { try await BenchRun(options, log: Self.show).run() }
+        // A run that is stopped takes its processes and its database with it.
+        let watch = Task {
+            for await _ in await UnixSignalsSequence(trapping: .sigint, .sigterm) { run.cancel() }
+        }
+        defer { watch.cancel() }
+        let report = try await run.value
         Self.show("\n\(ReportTable(report))")
         let file = Checkout.root.appending(path: ".local/bench.json")
         try report.json.write(to: file)

@@ -1,25 +1,95 @@
+import Domain
 import Foundation
+import Postgres
+import Storage
 import TestSupport
 import Testing
 
 @testable import Bench
 
-/// One short run of each kind of benchmark on a small database, with every check of the books.
+/// A run on a small database, and the checks that make a fast wrong number an error.
 @Suite struct BenchRunTests {
     @Test func everyKindOfBenchmarkRuns() async throws {
+        let benchmarks: [any Benchmark] = [
+            NaiveBenchmark("naive", .zipf, ""),
+            HTTPBenchmark("singles", .documented, connections: 4, ""),
+            HTTPBenchmark("arrays", .trimmed, events: 5, connections: 4, people: .zipf, ""),
+            WriterBenchmark("statements", connections: 2, ""),
+            CopyBenchmark("copy", ""),
+        ]
+        let schedule = Schedule(of: benchmarks, ratios: [Ratio("singles", to: "naive"), Ratio("arrays", to: "copy")])
+        let report = try await inFolder { folder in
+            let options = BenchRun.Options(rows: 1_000, pairs: 1, seconds: 1, schedule: schedule, folder: folder)
+            return try await BenchRun(options) { _ in }.run(on: try TestServer.configuration())
+        }
+        #expect(Set(report.samples.map(\.benchmark)) == Set(benchmarks.map(\.name)))
+        #expect(report.samples.allSatisfy { $0.measurement.rate > 0 && $0.measurement.postgresCPU ?? 0 > 0 })
+        #expect(schedule.ratios.allSatisfy { !$0.values(in: report.samples).isEmpty })
+        let service = report.measurements(of: "arrays")[0]
+        #expect(service.peakMemory ?? 0 > 1 << 20 && service.batchEvents ?? 0 >= 1 && service.latency99 ?? 0 > 0)
+        #expect(try !report.json.isEmpty)
+    }
+
+    /// What can be wrong after an event was stored.
+    static let damages: [Query] = [
+        "DELETE FROM public.api_logs",
+        "DELETE FROM metering.events",
+        "DELETE FROM metering.quota_deltas",
+        "UPDATE metering.quota_deltas SET tokens = '{149}'",
+        "INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests) VALUES (9, 'monthly', now(), 0, 1)",
+    ]
+
+    @Test(arguments: damages.indices)
+    func booksThatDoNotBalanceAreAnError(damage: Int) async throws {
+        try await withSite { site, user in
+            let growth = try await LedgerGrowth(site)
+            try await store(site, user: user)
+            try await site.execute(Self.damages[damage])
+            await #expect(throws: WrongResult.self) { try await growth.require(1...1) }
+        }
+    }
+
+    @Test func booksThatBalanceAreNot() async throws {
+        try await withSite { site, user in
+            try await store(site, user: user)
+            let growth = try await LedgerGrowth(site)
+            try await store(site, user: user)
+            try await growth.require(1...2)
+            await #expect(throws: WrongResult.self) { try await growth.require(2...2) }
+            await #expect(throws: WrongResult.self) { try await growth.require(0...0) }
+        }
+    }
+
+    private func store(_ site: BenchSite, user: Int64) async throws {
+        let event = UsageEvent.sample(.random(in: .min ... .max), by: .user(user), at: .now)
+        let verdicts = try await EventWriter(pool: site.pool, now: { .now })
+            .write([IngestItem(.success(event))], lockedUsers: .quarantine)
+        guard case .stored? = verdicts[0] else {
+            Issue.record("\(verdicts)")
+            return
+        }
+    }
+
+    private func withSite(_ body: (BenchSite, Int64) async throws -> Void) async throws {
+        try await inFolder { folder in
+            try await withTestDatabase { database in
+                let site = try await BenchSite(database.configuration, folder: folder)
+                let user = try await site.pool.withConnection { connection in
+                    try connection.query(
+                        "INSERT INTO public.users (name, email, password) VALUES ('Ada', 'ada@example.com', 'x') RETURNING id"
+                    )[0].decode(0, as: Int64.self)
+                }
+                let result: Result<Void, any Error>
+                do { result = .success(try await body(site, user)) } catch { result = .failure(error) }
+                await site.pool.close()
+                try result.get()
+            }
+        }
+    }
+
+    private func inFolder<T>(_ body: (URL) async throws -> T) async throws -> T {
         let folder = FileManager.default.temporaryDirectory.appending(path: "bench-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: folder) }
-        let kinds = ["naive-hot", "singles-16", "arrays-2k-hot", "statements-2", "copy"]
-        let schedule = Schedule(
-            of: Catalogue.benchmarks.filter { kinds.contains($0.name) },
-            ratios: [Ratio("arrays-2k-hot", to: "naive-hot")])
-        let options = BenchRun.Options(rows: 1_000, pairs: 1, seconds: 1, schedule: schedule, folder: folder)
-        let report = try await BenchRun(options) { _ in }.run(on: try TestServer.configuration())
-        for name in kinds {
-            #expect(report.measurements(of: name).allSatisfy { $0.rate > 0 }, "\(name)")
-        }
-        #expect(report.schedule.ratios.allSatisfy { $0.values(in: report.samples).count == 1 })
-        #expect(!ReportTable(report).description.isEmpty)
-        #expect(try !report.json.isEmpty)
+        return try await body(folder)
     }
 }

@@ -18,12 +18,10 @@ struct BenchSite: Queryable {
 
     /// Throws `PostgresError`.
     init(_ database: ConnectionConfiguration, folder: URL, products: URL = Checkout.products) async throws {
-        var configuration = database
-        configuration.statementTimeout = .zero
         self.database = database
         self.folder = folder
         self.products = products
-        pool = ConnectionPool(configuration, limits: PoolLimits(maxConnections: 2), logger: Logger(label: "bench"))
+        pool = ConnectionPool(database, limits: PoolLimits(maxConnections: 2), logger: Logger(label: "bench"))
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         let backend = try await pool.withConnection {
             try $0.query("SELECT pg_backend_pid()")[0].decode(0, as: Int.self)

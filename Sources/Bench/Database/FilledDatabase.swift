@@ -12,6 +12,7 @@ struct FilledDatabase: Sendable {
     static let copy = "bench_run"
     private static let draft = "bench_draft"
 
+    /// Without a statement timeout.
     let server: ConnectionConfiguration
     let rows: Int
     let log: @Sendable (String) -> Void
@@ -51,9 +52,7 @@ struct FilledDatabase: Sendable {
     /// Filled under a name of its own and then renamed: a half-filled one is never used.
     private func makeOriginal(_ name: String, _ migrations: [Migration]) async throws {
         try await onServer(server, "CREATE DATABASE \(Self.draft) TEMPLATE template0")
-        var draft = server.database(Self.draft)
-        draft.statementTimeout = .zero
-        try await withPool(draft, connections: 2) { pool in
+        try await withPool(server.database(Self.draft), connections: 2) { pool in
             _ = try await pool.withConnection { try Migrator(migrations: migrations).migrate($0, now: .now) }
             try await Filling(pool: pool, rows: rows, now: .now, log: log).fill()
         }

@@ -21,9 +21,10 @@ struct LedgerGrowth: Sendable {
     private let monthly: Counters
     private let since: Timestamp
 
-    /// Begins at what is there now. Throws `PostgresError`.
+    /// Begins at what is there now, deltas of others folded. Throws `PostgresError`.
     init(_ site: BenchSite) async throws {
         self.site = site
+        try await Self.fold(site)
         since = Timestamp.now.advanced(by: .seconds(-86_400))
         lastLogID = try await site.number("SELECT last_value FROM public.api_logs_id_seq")
         daily = try await Self.counters(site, "daily", since)
@@ -46,7 +47,7 @@ struct LedgerGrowth: Sendable {
             acknowledged.contains(logs),
             "\(acknowledged.lowerBound) events were acknowledged (at most \(acknowledged.upperBound) sent), "
                 + "but api_logs grew by \(logs).")
-        try await fold()
+        try await Self.fold(site)
         let (facts, truth) = try await newFacts()
         try WrongResult.require(facts == logs, "api_logs grew by \(logs) rows, metering.events by \(facts).")
         for (period, before) in [("daily", daily), ("monthly", monthly)] {
@@ -58,7 +59,7 @@ struct LedgerGrowth: Sendable {
         }
     }
 
-    private func fold() async throws {
+    private static func fold(_ site: BenchSite) async throws {
         try await site.pool.withConnection { connection in
             while try connection.query("SELECT EXISTS (SELECT FROM metering.quota_deltas)")[0].decode(0, as: Bool.self)
             {
