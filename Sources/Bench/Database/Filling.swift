@@ -58,13 +58,15 @@ struct Filling: Sendable {
             try connection.execute(
                 """
                 WITH event AS MATERIALIZED (
-                    SELECT e.*, ('{gpt-4,gpt-4o,gpt-4o-mini,claude-sonnet-4,text-embedding-3-small}'::text[])[1 + n % 5] AS model,
+                    SELECT e.*,
+                           ('{gpt-4,gpt-4o,gpt-4o-mini,claude-sonnet-4,text-embedding-3-small}'::text[])[1 + n % 5] AS model,
                            CASE WHEN e.n % 50 = 0 THEN 'error' ELSE 'success' END AS status,
                            (0.000001 * (e.input_tokens + 4 * e.output_tokens))::numeric(20, 12) AS cost
                     FROM (
                         SELECT n, date_trunc('milliseconds', \(now) - (\(rows) - n) * (interval '365 days' / \(rows)))
                                    AS occurred_at,
-                               \(Person.firstID)::bigint + abs(hashint8extended(n, 0) % \(Person.count)::bigint) AS user_id,
+                               \(Person.firstID)::bigint + abs(hashint8extended(n, 0) % \(Person.count)::bigint)
+                                   AS user_id,
                                50 + abs(hashint8extended(n, 1) % 4000) AS input_tokens,
                                1 + abs(hashint8extended(n, 2) % 1000) AS output_tokens
                         FROM generate_series(\(first)::bigint, \(last)::bigint) n
@@ -115,8 +117,10 @@ struct Filling: Sendable {
         let wrong = try await pool.withConnection { connection in
             try connection.query(
                 """
-                SELECT (SELECT count(*) FROM public.api_logs) <> \(rows) OR (SELECT count(*) FROM metering.events) <> \(rows)
-                    OR EXISTS (SELECT FROM public.api_logs l LEFT JOIN public.users u ON u.id = l.user_id WHERE u.id IS NULL)
+                SELECT (SELECT count(*) FROM public.api_logs) <> \(rows)
+                    OR (SELECT count(*) FROM metering.events) <> \(rows)
+                    OR EXISTS (
+                        SELECT FROM public.api_logs l LEFT JOIN public.users u ON u.id = l.user_id WHERE u.id IS NULL)
                 """)[0].decode(0, as: Bool.self)
         }
         try WrongResult.require(!wrong, "The filled database is not what it should be.")

@@ -33,8 +33,8 @@ struct MachineFacts: Codable, Sendable {
             let rows = try connection.query(
                 """
                 SELECT name, current_setting(name) FROM pg_settings
-                WHERE source NOT IN ('default', 'override', 'client', 'session')
-                  AND name !~ '(_file|_directories|^port|listen_addresses)$'
+                WHERE setting IS DISTINCT FROM boot_val AND source NOT IN ('default', 'override', 'client', 'session')
+                  AND name !~ '^lc_|_file$|_directories$|^port$|^listen_addresses$'
                 ORDER BY name
                 """)
             return Dictionary(uniqueKeysWithValues: try rows.map { try $0.decode(String.self, String.self) })
