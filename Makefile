@@ -2,7 +2,7 @@
 ARGS =
 sources = Package.swift Sources Tests
 
-.PHONY: help run test faults bench build lint format clean
+.PHONY: help run test faults bench build stage lint format clean
 
 help: ## these targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
@@ -21,7 +21,11 @@ bench: ## events a second beside naive pgbench, on 10 M rows (ARGS="--quick" for
 
 build: ## all products, for release
 	@scripts/setup
-	@swift build --configuration release
+	@swift build --configuration release --static-swift-stdlib
+
+stage: ## what a server needs, for release, into .local/stage
+	@scripts/setup
+	@scripts/stage .local/stage
 
 lint: ## what swift format finds wrong
 	@swift format lint --strict --parallel --recursive $(sources)

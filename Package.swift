@@ -82,7 +82,7 @@ let package = Package(
             [
                 "Bootstrap", "Domain", httpTypes, hummingbird, hummingbirdCore, hummingbirdTLS, logging, metrics,
                 nioCore,
-                nioHTTP1, nioSSL,
+                nioHTTP1, nioPosix, nioSSL,
             ]),
 
         executable(
@@ -120,6 +120,10 @@ let package = Package(
             ]),
         tests(of: "CodexFlow", ["Postgres", "TestSupport"]),
         tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"]),
+        .testTarget(
+            name: "DeploymentTests",
+            dependencies: ["Postgres", "TestSupport", asyncHTTPClient, nioCore, nioHTTP1, nioPosix],
+            swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6],
     cxxLanguageStandard: .cxx17

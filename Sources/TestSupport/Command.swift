@@ -16,9 +16,12 @@ package enum Command {
     ///
     /// Throws ``Failure``, and what Foundation throws where the program cannot be started.
     @discardableResult
-    package static func run(_ program: String, _ arguments: [String]) async throws -> String {
-        let process = try ServiceProcess(path: program, arguments: arguments)
-        let exitCode = try await process.waitForExit(within: .seconds(120))
+    package static func run(
+        _ program: String, _ arguments: [String], environment: [String: String]? = nil,
+        within deadline: Duration = .seconds(120)
+    ) async throws -> String {
+        let process = try ServiceProcess(path: program, arguments: arguments, environment: environment)
+        let exitCode = try await process.waitForExit(within: deadline)
         let output = process.output.trimmingCharacters(in: .newlines)
         guard exitCode == 0 else { throw Failure(program: program, exitCode: exitCode, output: output) }
         return output

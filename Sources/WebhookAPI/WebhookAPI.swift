@@ -2,6 +2,7 @@ import ArgumentParser
 import Bootstrap
 import Domain
 import Foundation
+import HTTPSupport
 import Logging
 
 /// The webhook service: takes the proxy's events and answers after COMMIT.
@@ -14,6 +15,9 @@ struct WebhookAPI: AsyncParsableCommand {
 
     @Flag(help: "Print the configuration in force, without secrets, and exit.")
     var printConfig = false
+
+    @Flag(help: "Ask the running service of this configuration whether it is alive; exit code 0 or 1.")
+    var checkHealth = false
 
     func run() async throws {
         let settings: WebhookSettings
@@ -29,12 +33,26 @@ struct WebhookAPI: AsyncParsableCommand {
             reader.effective.forEach { print($0) }
             return
         }
+        if checkHealth {
+            try await answerHealth(settings)
+            return
+        }
         let (logger, metrics) = Telemetry.bootstrap(label: "webhook-api", level: settings.logLevel)
         reader.log(to: logger)
         do {
             try await WebhookService(settings: settings, logger: logger, metrics: metrics, now: { .now }).run()
         } catch {
             logger.critical("stopped", metadata: ["reason": "\(describe(error))"])
+            throw ExitCode(1)
+        }
+    }
+
+    private func answerHealth(_ settings: WebhookSettings) async throws {
+        do {
+            try await HealthProbe.requireLive(settings.server)
+            print("healthy")
+        } catch {
+            print("unhealthy: \(error.message)")
             throw ExitCode(1)
         }
     }

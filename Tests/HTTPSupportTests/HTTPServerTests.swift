@@ -93,8 +93,11 @@ import Testing
         server.settings = try await withFiles { certificate, key in
             try settings(["WEBHOOK_TLS_CERTIFICATE": certificate, "WEBHOOK_TLS_KEY": key])
         }
-        let status = try await server.test(.ahc(.https)) {
-            try await $0.execute(uri: "/health/live", method: .get).status
+        let tls = server.settings.tls
+        let status = try await server.test(.ahc(.https)) { client in
+            try await HealthProbe.requireLive(
+                HTTPServerSettings(host: "localhost", port: try #require(client.port), tls: tls))
+            return try await client.execute(uri: "/health/live", method: .get).status
         }
         #expect(status == .ok)
     }
