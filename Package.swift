@@ -118,7 +118,7 @@ let package = Package(
                 "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport", asyncHTTPClient, httpTypes,
                 hummingbird, hummingbirdTesting, lifecycle, logging, nioCore, nioHTTP1,
             ]),
-        tests(of: "CodexFlow", ["Postgres", "TestSupport"]),
+        tests(of: "CodexFlow", ["Postgres", "Storage", "TestSupport"]),
         tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"]),
         .testTarget(
             name: "DeploymentTests",

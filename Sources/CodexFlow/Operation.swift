@@ -10,6 +10,8 @@ import Storage
 struct Operation: Sendable {
     let now: Timestamp
     let migrationsPath: String
+    /// What the names of this installation's database roles begin with.
+    let rolePrefix: String
 
     /// Does `body` with a connection of the ordinary role, or of the stronger one (`MIGRATE_DATABASE_URL`).
     ///
@@ -17,29 +19,44 @@ struct Operation: Sendable {
     static func run<T: Sendable>(
         privileged: Bool = false, _ body: @escaping @Sendable (Operation, Connection) throws -> T
     ) async throws -> T {
-        do {
-            let (database, path) = try SettingsReader.load().read { settings in
-                (
-                    DatabaseSettings(reading: settings, applicationName: "codexflow"),
-                    settings.string("MIGRATIONS_PATH")
-                )
+        try await explainingFailure {
+            let (database, operation) = try SettingsReader.load().read { settings in
+                (DatabaseSettings(reading: settings, applicationName: "codexflow"), Operation(reading: settings))
             }
             let pool = ConnectionPool(
                 privileged ? database.migration : database.connection, limits: PoolLimits(maxConnections: 1),
                 logger: Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() }))
-            let operation = Operation(now: .now, migrationsPath: MigrationsPath.resolve(configured: path))
             let result = await Result { try await pool.withConnection { try body(operation, $0) } }
             await pool.close()
             return try result.get()
+        }
+    }
+
+    /// Does `body`.
+    ///
+    /// - Throws: `ExitCode` 1 after the failure was written to standard error.
+    static func explainingFailure<T>(_ body: () async throws -> T) async throws -> T {
+        do {
+            return try await body()
         } catch {
             FileHandle.standardError.write(Data("codexflow: \(explanation(of: error))\n".utf8))
             throw ExitCode(1)
         }
     }
 
+    init(reading settings: SettingsReader) {
+        now = .now
+        migrationsPath = MigrationsPath.resolve(configured: settings.string("MIGRATIONS_PATH"))
+        rolePrefix = settings.parsed(
+            "DB_ROLE_PREFIX", as: "a lowercase word of at most 40 letters, digits and _", default: "codexflow"
+        ) { GrantScript.isUsable(prefix: $0) ? $0 : nil }
+    }
+
     private static func explanation(of error: any Error) -> String {
         switch error {
         case let error as AppError: error.message
+        case let error as PostgresError where error.sqlState == "42501":
+            "The database role lacks a right: 'codexflow doctor' says which, 'codexflow grants' prints what gives it."
         // An operator may see what a client may not; the values stay hidden all the same.
         case let error as PostgresError: String(reflecting: error)
         default: String(describing: error)

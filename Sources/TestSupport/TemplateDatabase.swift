@@ -35,6 +35,7 @@ actor TemplateDatabase {
                 _ = try Migrator(migrations: migrations).migrate(connection, now: UsageEvent.sampleTime)
             }
         }
+        try await TestRoles.grant(on: server.database(draft))
         do {
             try await onServer(server, "ALTER DATABASE \(draft) RENAME TO \(name)")
         } catch let error as PostgresError where error.sqlState == "42P04" {

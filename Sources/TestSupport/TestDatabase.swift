@@ -1,6 +1,7 @@
 internal import Foundation
 internal import Logging
 package import Postgres
+package import Storage
 
 /// A database of one test's own, dropped at its end.
 package struct TestDatabase: Sendable {
@@ -13,13 +14,33 @@ package struct TestDatabase: Sendable {
     }
 
     package let configuration: ConnectionConfiguration
-    /// For the test's own statements; the code under test has its own connections.
+    /// For the test's own statements, as a superuser; the code under test has its program's role.
     package let pool: ConnectionPool
+    private let rolePools: [DatabaseRole: ConnectionPool]
 
     package var name: String { configuration.database }
 
-    /// Where it is, as `DATABASE_URL` wants it.
-    package var url: String { configuration.url }
+    fileprivate init(_ configuration: ConnectionConfiguration) {
+        let open = { ConnectionPool($0, limits: PoolLimits(maxConnections: 4), logger: .test) }
+        self.configuration = configuration
+        pool = open(configuration)
+        rolePools = Dictionary(
+            uniqueKeysWithValues: DatabaseRole.allCases.map { ($0, open(configuration.role($0))) })
+    }
+
+    /// For code under test that stands for the program of `role`.
+    package func pool(as role: DatabaseRole) -> ConnectionPool {
+        guard let pool = rolePools[role] else { preconditionFailure("no pool for \(role)") }
+        return pool
+    }
+
+    /// Where the program of `role` finds it, as `DATABASE_URL` wants it.
+    package func url(as role: DatabaseRole) -> String { configuration.role(role).url }
+
+    fileprivate func close() async {
+        for pool in rolePools.values { await pool.close() }
+        await pool.close()
+    }
 }
 
 /// How many databases there are at one time: each may have a dozen connections, and `max_connections` is 100.
@@ -48,19 +69,25 @@ package func withTestDatabase<Result>(
             permits.release()
         }
     }
-    let template = contents == .migrated ? try await TemplateDatabase.shared.name(on: server) : "template0"
+    // The roles are made with it.
+    let migrated = try await TemplateDatabase.shared.name(on: server)
+    let template = contents == .migrated ? migrated : "template0"
     let name = "test_" + UUID().uuidString.lowercased().replacing("-", with: "_")
+    let owner = DatabaseRole.owner.name(prefix: TestRoles.prefix)
     try await onServer(server, "CREATE DATABASE \(name) TEMPLATE \(template)")
-    let database = TestDatabase(
-        configuration: server.database(name),
-        pool: ConnectionPool(server.database(name), limits: PoolLimits(maxConnections: 4), logger: .test))
+    // A clone keeps the rights inside, not those on the database; nobody but its owner may fill an empty one.
+    try await onServer(
+        server,
+        contents == .migrated
+            ? "GRANT CREATE ON DATABASE \(name) TO \(owner)" : "ALTER DATABASE \(name) OWNER TO \(owner)")
+    let database = TestDatabase(server.database(name))
     let result: Swift.Result<Result, any Error>
     do {
         result = .success(try await Holder.$hasPermit.withValue(true) { try await body(database) })
     } catch {
         result = .failure(error)
     }
-    await database.pool.close()
+    await database.close()
     // The test's own failure says more than one of the clean-up.
     do {
         try await onServer(server, "DROP DATABASE IF EXISTS \(name) WITH (FORCE)")

@@ -16,7 +16,8 @@ struct WebhookService {
 
     /// Serves until SIGTERM or SIGINT; then answers what was taken.
     ///
-    /// - Throws: ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours.
+    /// - Throws: ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,
+    ///   ``PrivilegeCheck/Refusal`` when the database role lacks a right on our schema.
     func run() async throws {
         let pool = ConnectionPool(
             settings.database.connection, limits: settings.database.limits, logger: logger)
@@ -35,12 +36,21 @@ struct WebhookService {
     }
 
     /// The gate: our schema must be current and the database ours. What Laravel's tables lack is told and survived, as
-    /// events then wait in quarantine instead of being lost at the sender.
+    /// events then wait in quarantine instead of being lost at the sender; so is what the role lacks there, or has too much.
     private func requireSchema(_ pool: ConnectionPool) async throws {
-        let findings = try await pool.withConnection { connection in
+        let (findings, lacks, excess) = try await pool.withConnection { connection in
+            let privileges = try PrivilegeCheck(connection)
+            let lacks = try privileges.lacks(connection, for: .webhook)
+            if lacks.contains(where: \.grant.isOurs) { throw PrivilegeCheck.Refusal(lacks) }
             try Migrator.requireCurrent(connection)
             try Installation.require(connection)
-            return try SchemaCheck.findings(connection)
+            return (try SchemaCheck.findings(connection), lacks, try privileges.excess(connection))
+        }
+        for lack in lacks { logger.error("the database role lacks a right", metadata: ["right": "\(lack)"]) }
+        if !excess.isEmpty {
+            logger.warning(
+                "the database role is stronger than needed; 'codexflow grants' prints one that is not",
+                metadata: ["role": "\(excess.joined(separator: ", "))"])
         }
         for finding in findings { logger.error("laravel's schema", metadata: ["finding": "\(finding)"]) }
     }

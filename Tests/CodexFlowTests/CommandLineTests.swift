@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Storage
 import TestSupport
 import Testing
 
@@ -11,7 +12,10 @@ import Testing
     ) async throws -> (exitCode: Int32, output: String) {
         let process = try ServiceProcess(
             product: "codexflow", arguments: arguments,
-            environment: ["DATABASE_URL": database.url, "MIGRATIONS_PATH": Checkout.migrations])
+            environment: [
+                "DATABASE_URL": database.url(as: .operator), "MIGRATE_DATABASE_URL": database.url(as: .owner),
+                "MIGRATIONS_PATH": Checkout.migrations,
+            ])
         let exitCode = try await process.waitForExit()
         return (exitCode, process.output)
     }
@@ -60,6 +64,23 @@ import Testing
                     .decode(Int.self, Int.self)
             }
             #expect(history == (2, 1))
+        }
+    }
+
+    @Test func printsTheRolesWithoutAPassword() async throws {
+        try await withTestDatabase { database in
+            let printed = try await codexflow(["grants", "--role-prefix", "other"], on: database)
+            #expect(printed.exitCode == 0)
+            #expect(printed.output == GrantScript(prefix: "other").text(database: database.name))
+            #expect(!printed.output.contains("PASSWORD "))
+            let refused = try await codexflow(["grants", "--role-prefix", "a; DROP"], on: database)
+            #expect(refused.exitCode == 64)
+            // What lacks a right is told how to get it.
+            try await database.execute("REVOKE SELECT ON users FROM codexflow_operator")
+            try await database.execute("REVOKE SELECT (email) ON users FROM codexflow_operator")
+            let list = try await codexflow(["user", "list"], on: database)
+            #expect(list.exitCode == 1)
+            #expect(list.output.contains("'codexflow grants'"))
         }
     }
 

@@ -6,11 +6,11 @@ import Testing
 /// The database we belong to (`design.md` §5).
 @Suite struct InstallationTests {
     private func require(_ ledger: Ledger) async throws {
-        try await ledger.pool.withConnection { try Installation.require($0) }
+        try await ledger.service.withConnection { try Installation.require($0) }
     }
 
     private func adopt(_ ledger: Ledger, discardingHistory: Bool = false) async throws -> Installation.Adoption {
-        try await ledger.pool.withConnection {
+        try await ledger.owner.withConnection {
             try Installation.adopt($0, discardingHistory: discardingHistory, now: Ledger.noon)
         }
     }
@@ -96,7 +96,7 @@ import Testing
     @Test func aKeyOfAnotherUserPutsHistoryAtRisk() async throws {
         try await Ledger.with { ledger in
             try await ledger.makeUser(key: "cf_ada")
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
             try await makeTablesAgain(
                 ledger,
                 filledBy: """
@@ -133,7 +133,7 @@ import Testing
     @Test func idsThatStartAgainAreNoticedUnderTheSameTables() async throws {
         try await Ledger.with { ledger in
             for _ in 0..<3 { try await ledger.makeUser() }
-            try await ledger.pool.withConnection { try Installation.recordHighestIDs($0) }
+            try await ledger.service.withConnection { try Installation.recordHighestIDs($0) }
             try await ledger.execute("TRUNCATE public.users RESTART IDENTITY CASCADE")
             await #expect(throws: Installation.Mismatch.self) { try await require(ledger) }
         }
@@ -151,6 +151,8 @@ import Testing
                 \(rows)
                 """)
         }
+        // Rights go with the tables; an operator prints and grants them again.
+        try await TestRoles.grant(on: ledger.database.configuration)
     }
 
     /// Expects that the tables are adopted only when history may go, and that it is gone then.

@@ -25,7 +25,7 @@ import Testing
             #expect(verdicts[99] == .quarantined(.userLocked))
             #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 98)
 
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             #expect(try await replay.replay() == 0)
             try await lock.end()
             ledger.clock.advance(by: .seconds(2))
@@ -58,7 +58,7 @@ import Testing
             #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 3))
 
             try await ledger.execute("ALTER TABLE public.api_logs DROP COLUMN region")
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             #expect(try await replay.replay() == 3)
             #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 3)
             try await ledger.settleCounters()

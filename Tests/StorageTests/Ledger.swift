@@ -6,11 +6,18 @@ import Synchronization
 import TestSupport
 
 /// A database with people in it, a writer whose clock stands still, and what a test asks of both.
+///
+/// The test speaks through ``pool`` as a superuser; the code under test has ``service`` or ``owner``, with their roles' rights.
 struct Ledger: Queryable {
     /// 2026-11-23T12:00:00Z; the clock of every test until it is moved.
     static let noon = UsageEvent.sampleTime
 
-    let pool: ConnectionPool
+    let database: TestDatabase
+    var pool: ConnectionPool { database.pool }
+    /// As `webhook-api` connects.
+    var service: ConnectionPool { database.pool(as: .webhook) }
+    /// As `codexflow migrate` and `adopt` connect.
+    var owner: ConnectionPool { database.pool(as: .owner) }
     let clock: ManualClock
     let writer: EventWriter
 
@@ -26,7 +33,8 @@ struct Ledger: Queryable {
         try await withTestDatabase { database in
             let clock = ManualClock()
             let ledger = Ledger(
-                pool: database.pool, clock: clock, writer: EventWriter(pool: database.pool, now: { clock.now }))
+                database: database, clock: clock,
+                writer: EventWriter(pool: database.pool(as: .webhook), now: { clock.now }))
             return try await body(ledger)
         }
     }
@@ -52,7 +60,7 @@ struct Ledger: Queryable {
     /// Folds and projects, as a service does within a second.
     func settleCounters() async throws {
         let now = clock.now
-        try await pool.withConnection { connection in
+        try await service.withConnection { connection in
             _ = try QuotaFold.fold(connection)
             try RateLimitProjection.project(connection, .all, now: now)
         }

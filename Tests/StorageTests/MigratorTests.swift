@@ -130,7 +130,7 @@ import Testing
 
     private func makePartitionsOfNextYear(_ ledger: Ledger) async throws {
         let nextYear = Ledger.noon.advanced(by: .seconds(86_400 * 366))
-        try await ledger.pool.withConnection { try EventPartitions.ensure($0, now: nextYear) }
+        try await ledger.owner.withConnection { try EventPartitions.ensure($0, now: nextYear) }
     }
 
     @Test func countersGoOnFromWhatLaravelHadCounted() async throws {

@@ -31,7 +31,7 @@ import Testing
             let scans = try await ledger.sequentialScans {
                 for index in 0..<5 {
                     _ = try await ledger.write([.sample(UInt64(1_000_000 + index), by: .user(user), at: now)])
-                    try await ledger.pool.withConnection { connection in
+                    try await ledger.service.withConnection { connection in
                         let users = try QuotaFold.fold(connection)
                         try RateLimitProjection.project(connection, .users(users), now: now)
                     }
@@ -64,10 +64,10 @@ import Testing
                 FROM generate_series(1, 20000) g
                 """)
             for index in 0..<100 { try await ledger.makeUser(key: "cf_\(index)") }
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
             try await ledger.execute("ANALYZE metering.quarantine, metering.api_keys")
             let scans = try await ledger.sequentialScans {
-                let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { Ledger.noon })
+                let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { Ledger.noon })
                 for _ in 0..<3 { try await replay.replay() }
             }
             #expect(scans == [:])
@@ -84,7 +84,7 @@ extension Ledger {
             SELECT 'x', 'x' || g, 'x', 'cf_' || g FROM generate_series(1, \(rows)) g
             """)
         let now = clock.now
-        try await pool.withConnection { try KeyHistory.look($0, now: now) }
+        try await service.withConnection { try KeyHistory.look($0, now: now) }
         try await execute(
             """
             INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
@@ -118,8 +118,10 @@ extension Ledger {
     }
 
     private func scans() async throws -> [String: Int] {
-        // A ledger used by one task at a time has one session, whose own counters are these.
-        try await execute("SELECT pg_stat_force_next_flush()")
+        // A ledger used by one task at a time has one session for itself and one for the service, with these counters.
+        for pool in [pool, service] {
+            _ = try await pool.withConnection { try $0.execute("SELECT pg_stat_force_next_flush()") }
+        }
         return try await pool.withConnection { connection in
             let rows = try connection.query(
                 """

@@ -32,7 +32,7 @@ import Testing
             try await ledger.makeUser(key: "cf_late")
             _ = try await ledger.write([event])
             #expect(try await ledger.text("SELECT resolution FROM metering.quarantine") == "stored")
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             #expect(try await replay.replay() == 0)
             #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 1)
         }
@@ -46,8 +46,8 @@ import Testing
             try await ledger.makeUser(key: "cf_late")
             ledger.clock.advance(by: .seconds(2))
             let now = ledger.clock.now
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             #expect(try await replay.replay() == 2)
             try await ledger.settleCounters()
             #expect(
@@ -64,8 +64,8 @@ import Testing
                 [IngestItem(.success(event), isRefusedWhenUnknown: true)], lockedUsers: .quarantine)
             try await ledger.makeUser(key: "cf_late")
             let now = ledger.clock.now
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             #expect(try await replay.replay() == 0)
             #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 0)
         }
@@ -101,7 +101,7 @@ import Testing
             _ = try await ledger.write([
                 .sample(2, by: .key("cf_old"), at: Ledger.noon.advanced(by: .seconds(60)))
             ])
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             for _ in 0..<5 {
                 _ = try await replay.replay()
                 ledger.clock.advance(by: .seconds(1))

@@ -131,7 +131,7 @@ import Testing
             }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<4 {
-                    group.addTask { _ = try await ledger.pool.withConnection { try QuotaFold.fold($0) } }
+                    group.addTask { _ = try await ledger.service.withConnection { try QuotaFold.fold($0) } }
                 }
                 try await group.waitForAll()
             }

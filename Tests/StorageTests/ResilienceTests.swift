@@ -135,9 +135,9 @@ import Testing
             try await ledger.execute("ALTER TABLE users RENAME api_key TO token")
             #expect(try await ledger.write([event]) == [.quarantined(.laravelUnavailable)])
             try await ledger.execute("ALTER TABLE users RENAME token TO api_key")
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             let now = ledger.clock.now
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
             #expect(try await replay.replay() == 1)
         }
     }
@@ -151,7 +151,7 @@ import Testing
             let verdicts = try await ledger.write([long, .sample(2, by: .user(user), at: Ledger.noon)])
             #expect(verdicts[0] == .quarantined(.laravelUnavailable))
             try await ledger.execute("ALTER TABLE api_logs ALTER model TYPE varchar(255)")
-            let replay = QuarantineReplay(pool: ledger.pool, writer: ledger.writer, now: { ledger.clock.now })
+            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
             #expect(try await replay.replay() == 1)
         }
     }
@@ -165,7 +165,7 @@ import Testing
                 try await ledger.execute("UPDATE users SET api_key = NULL WHERE id = \(former)")
                 // We see that nobody holds it, before it is given to somebody.
                 let now = ledger.clock.now
-                try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+                try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
                 ledger.clock.advance(by: .seconds(60))
                 try await ledger.execute("UPDATE users SET api_key = 'cf_shared' WHERE id = \(holder)")
                 let moment = ledger.clock.now

@@ -78,7 +78,7 @@ import Testing
     func seesTheDamage(_ damage: Damage) async throws {
         try await withTestDatabase { database in
             let audit = LedgerAudit(pool: database.pool)
-            try await audit.load(try await sent(to: database.pool))
+            try await audit.load(try await sent(to: database))
             try await database.pool.withConnection { _ = try $0.execute(damage.sql) }
             var findings: Set<String> = []
             for check in LedgerCheck.ledger + [.projection] {
@@ -91,7 +91,7 @@ import Testing
     @Test func seesSessionsThatAreLeft() async throws {
         try await withTestDatabase { database in
             let audit = LedgerAudit(pool: database.pool)
-            var configuration = database.configuration
+            var configuration = database.configuration.role(.webhook)
             configuration.applicationName = "webhook-api"
             let service = ConnectionPool(configuration, logger: Logger(label: "service"))
             let (begun, beginning) = AsyncStream<Void>.makeStream()
@@ -113,9 +113,9 @@ import Testing
     }
 
     /// Two events stored and one put aside, and what their sender knows of them.
-    private func sent(to pool: ConnectionPool) async throws -> [LoadLedger.Entry] {
-        let now = Timestamp.now
-        let user: Int64 = try await pool.withConnection { connection in
+    private func sent(to database: TestDatabase) async throws -> [LoadLedger.Entry] {
+        let (now, pool) = (Timestamp.now, database.pool(as: .webhook))
+        let user: Int64 = try await database.pool.withConnection { connection in
             try connection.query(
                 "INSERT INTO public.users (name, email, password) VALUES ('Ada', 'ada@example.com', 'x') RETURNING id"
             )[0].decode(0)

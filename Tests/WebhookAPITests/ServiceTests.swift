@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Storage
 import TestSupport
 import Testing
 
@@ -17,7 +18,7 @@ import Testing
     @Test func theFirstHitsOfFiftyUsersAreExactAndAStaleResetIsRepaired() async throws {
         try await withTestDatabase { database in
             try await makeUsers(50, database)
-            try await RunningWebhook.with(databaseURL: database.url) { webhook in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
                 try await withThrowingTaskGroup(of: Int.self) { group in
                     for index in 0..<400 {
                         group.addTask {
@@ -45,8 +46,8 @@ import Testing
     @Test func twoProcessesTakeTheSameEventsOnce() async throws {
         try await withTestDatabase { database in
             try await makeUsers(5, database)
-            try await RunningWebhook.with(databaseURL: database.url) { first in
-                try await RunningWebhook.with(databaseURL: database.url) { second in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { first in
+                try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { second in
                     let bodies = (0..<30).map { body in
                         let events = (0..<10).map {
                             litellmEvent(body * 10 + $0, key: "cf_user\(($0 + body) % 5 + 1)")
@@ -73,7 +74,7 @@ import Testing
     @Test func oneBatchOfAHundredWithFourInTrouble() async throws {
         try await withTestDatabase { database in
             try await makeUsers(3, database)
-            try await RunningWebhook.with(databaseURL: database.url) { webhook in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
                 _ = try await webhook.post("[\(litellmEvent(1000, key: "cf_user2"))]")
                 try await database.execute("DELETE FROM users WHERE api_key = 'cf_user2'")
                 var events = (0..<96).map { litellmEvent($0, key: "cf_user1") }
@@ -109,7 +110,8 @@ import Testing
                 product: "codexflow", arguments: ["migrate"],
                 environment: ["DATABASE_URL": cluster.configuration.url, "MIGRATIONS_PATH": Checkout.migrations])
             #expect(try await migrate.waitForExit() == 0)
-            try await RunningWebhook.with(databaseURL: cluster.configuration.url) { webhook in
+            try await TestRoles.grant(on: cluster.configuration)
+            try await RunningWebhook.with(databaseURL: cluster.configuration.role(.webhook).url) { webhook in
                 #expect(try await webhook.get("/health/ready").status == 200)
                 try await cluster.stop(.immediate)
                 let refused = try await webhook.post(#"{"user_id":"cf_user1"}"#)
@@ -127,7 +129,7 @@ import Testing
     @Test func aTableThatSomebodyLocksWholeIsA503NotAWaitForTheSendersTimeout() async throws {
         try await withTestDatabase { database in
             try await makeUsers(1, database)
-            try await RunningWebhook.with(databaseURL: database.url) { webhook in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
                 let lock = try await OpenTransaction(database.pool) { connection in
                     try connection.executeScript("LOCK TABLE api_logs IN ACCESS EXCLUSIVE MODE")
                 }
@@ -144,7 +146,7 @@ import Testing
     @Test func memoryIsBoundedWhile64ConnectionsPostAMegabyteEach() async throws {
         try await withTestDatabase { database in
             try await makeUsers(1, database)
-            try await RunningWebhook.with(databaseURL: database.url) { webhook in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
                 try await withThrowingTaskGroup(of: Int.self) { group in
                     for index in 0..<256 {
                         if index >= 64 { #expect(try await group.next() == 200) }
@@ -165,7 +167,7 @@ import Testing
     @Test func sigtermAnswersWhatWasTakenAndEndsWithZero() async throws {
         try await withTestDatabase { database in
             try await makeUsers(1, database)
-            let webhook = try await RunningWebhook(databaseURL: database.url)
+            let webhook = try await RunningWebhook(databaseURL: database.url(as: .webhook))
             let answers = (0..<32).map { index in
                 Task { try await webhook.post("[\(litellmEvent(index, key: "cf_user1"))]").status }
             }
@@ -185,7 +187,7 @@ import Testing
     @Test func theLogHasOneLineForEachRequestAndNoSecret() async throws {
         try await withTestDatabase { database in
             try await makeUsers(1, database)
-            try await RunningWebhook.with(databaseURL: database.url, ["LOG_LEVEL": "debug"]) { webhook in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook), ["LOG_LEVEL": "debug"]) { webhook in
                 _ = try await webhook.post(
                     "[\(litellmEvent(1, key: "cf_user1")),\(litellmEvent(2, key: "cf_stranger"))]")
                 try await webhook.process.waitForOutput("status=200")
@@ -210,7 +212,7 @@ import Testing
                 ([:], "Run 'codexflow migrate'"),
             ]
             for (environment, words) in cases {
-                let given = ["DATABASE_URL": database.url, "LITELLM_WEBHOOK_KEY": WebhookBench.key]
+                let given = ["DATABASE_URL": database.url(as: .webhook), "LITELLM_WEBHOOK_KEY": WebhookBench.key]
                 let process = try ServiceProcess(
                     product: "webhook-api", environment: given.merging(environment) { _, own in own })
                 #expect(try await process.waitForExit() == 1)
@@ -219,9 +221,39 @@ import Testing
         }
     }
 
+    @Test func itDoesNotStartWithoutARightOnOurSchemaAndSaysWhich() async throws {
+        try await withTestDatabase { database in
+            try await database.execute("REVOKE INSERT ON metering.events FROM codexflow_webhook")
+            let process = try ServiceProcess(
+                product: "webhook-api",
+                environment: [
+                    "DATABASE_URL": database.url(as: .webhook), "LITELLM_WEBHOOK_KEY": WebhookBench.key,
+                    "WEBHOOK_PORT": "0",
+                ])
+            #expect(try await process.waitForExit() == 1)
+            #expect(process.output.contains("codexflow_webhook lacks INSERT on metering.events"))
+            #expect(process.output.contains("codexflow grants"))
+        }
+    }
+
+    /// As Laravel's own `.env` has it.
+    @Test func aSuperuserIsWarnedOfAndServesAllTheSame() async throws {
+        try await withTestDatabase { database in
+            try await RunningWebhook.with(databaseURL: database.configuration.url) { webhook in
+                #expect(webhook.process.output.contains("stronger than needed"))
+                #expect(webhook.process.output.contains("is a superuser"))
+                let ready = try await webhook.get("/health/ready").status
+                #expect(ready == 200)
+            }
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
+                #expect(!webhook.process.output.contains("stronger than needed"))
+            }
+        }
+    }
+
     @Test func itStopsWhenTheDatabaseIsNoLongerTheSame() async throws {
         try await withTestDatabase { database in
-            let webhook = try await RunningWebhook(databaseURL: database.url)
+            let webhook = try await RunningWebhook(databaseURL: database.url(as: .webhook))
             try await database.execute("UPDATE metering.installation SET api_logs_table = 1")
             #expect(try await webhook.process.waitForExit() == 1)
             #expect(webhook.process.output.contains("codexflow adopt"))

@@ -57,7 +57,7 @@ struct WebhookBench: Queryable {
         _ environment: [String: String] = [:], on database: TestDatabase,
         _ body: @escaping @Sendable (WebhookBench) async throws -> T
     ) async throws -> T {
-        let given = ["LITELLM_WEBHOOK_KEY": key, "DATABASE_URL": database.url, "WEBHOOK_PORT": "0"]
+        let given = ["LITELLM_WEBHOOK_KEY": key, "DATABASE_URL": database.url(as: .webhook), "WEBHOOK_PORT": "0"]
         let settings = try SettingsReader(environment: given.merging(environment) { _, own in own })
             .read(WebhookSettings.init(reading:))
         let service = WebhookService(

@@ -15,6 +15,7 @@ enum DrillDatabase {
                 _ = try Migrator(migrations: migrations).migrate(connection, now: .now)
             }
         }
+        try await TestRoles.grant(on: database)
         return database
     }
 

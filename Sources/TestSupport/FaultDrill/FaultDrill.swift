@@ -1,5 +1,6 @@
 internal import AsyncHTTPClient
 internal import Postgres
+internal import Storage
 
 /// Kills and stops the parts of the ingest service under load, then counts what is left: nothing acknowledged may be
 /// lost, nothing counted twice (`design.md` §1.1).
@@ -53,7 +54,7 @@ package struct FaultDrill: Sendable {
         return try await withPostgresCluster { cluster in
             let database = try await DrillDatabase.make(in: cluster)
             let users = try await DrillDatabase.makeUsers(options.users, in: database)
-            let processes = WebhookProcesses(databaseURL: database.url)
+            let processes = WebhookProcesses(databaseURL: database.role(.webhook).url)
             let ledger = LoadLedger()
             defer { processes.kill() }
             for _ in 0..<options.services { try await processes.start() }

@@ -1,0 +1,83 @@
+extension Grant {
+    /// Every object our statements touch. `codexflow grants`, the doctor's check and the tests' roles are made from it; a
+    /// test fails when the schema has an object that it does not name.
+    ///
+    /// `FOR KEY SHARE` and its like need UPDATE on at least one column (PostgreSQL, GRANT): of `users` that is `updated_at`,
+    /// which decides nothing. Partitions are reached through `events` and need no rights of their own.
+    package static let table: [Grant] = laravels + ours
+
+    private static let laravels: [Grant] = [
+        Grant(.schema, "public", everybody(.usage)),
+        Grant(
+            .table, "public.users",
+            [
+                .owner: [.select("id", "api_key")],
+                .webhook: [.select("id", "api_key", "plan"), .update("updated_at")],
+                .worker: [.select("id", "plan")],
+                .admin: [.select("id", "name", "email", "plan", "status", "is_admin", "created_at", "updated_at")],
+                .operator: [
+                    .select("id", "name", "email", "api_key", "plan", "status", "is_admin"),
+                    .insert("name", "email", "password", "api_key", "plan", "is_admin", "created_at", "updated_at"),
+                    .update("api_key", "updated_at"),
+                ],
+            ]),
+        // The last id, by which a database is recognised.
+        Grant(
+            .sequence, "public.users_id_seq",
+            [.owner: [.select()], .webhook: [.select()], .worker: [.select()], .operator: [.usage]]),
+        // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions.
+        Grant(
+            .table, "public.api_logs",
+            [.owner: [.select(), .update()], .webhook: [.insert()], .worker: [.select()], .admin: [.select()]]),
+        Grant(
+            .sequence, "public.api_logs_id_seq",
+            [.owner: [.select()], .webhook: [.usage], .worker: [.select()]]),
+        Grant(
+            .table, "public.rate_limits",
+            [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
+        Grant(.sequence, "public.rate_limits_id_seq", [.webhook: [.usage]]),
+    ]
+
+    private static let ours: [Grant] = [
+        Grant(.schema, "metering", everybody(.usage)),
+        Grant(.table, "metering.schema_migrations", everybody(.select())),
+        Grant(
+            .table, "metering.installation",
+            everybody(.select()).merging([.webhook: [.select(), .update("highest_user_id", "highest_log_id")]]) { $1 }),
+        Grant(.table, "metering.installation_state", everybody(.select())),
+        Grant(
+            .table, "metering.api_keys",
+            [.webhook: [.select(), .insert(), .update("valid_to")], .admin: [.select()]]),
+        Grant(.table, "metering.plan_limits", everybody(.select())),
+        Grant(.table, "metering.user_limits", everybody(.select())),
+        Grant(.table, "metering.free_models", everybody(.select())),
+        Grant(
+            .table, "metering.quota_usage",
+            [
+                .webhook: [.select(), .insert(), .update()], .worker: [.select(), .insert(), .update()],
+                .admin: [.select()],
+            ]),
+        // Deltas are taken FOR UPDATE and deleted.
+        Grant(
+            .table, "metering.quota_deltas",
+            [
+                .webhook: [.select(), .insert(), .update(), .delete], .worker: [.select(), .insert()],
+                .admin: [.select()],
+            ]),
+        Grant(
+            .table, "metering.events",
+            [.webhook: [.select(), .insert()], .worker: [.select()], .admin: [.select()]]),
+        Grant(
+            .table, "metering.quarantine",
+            [.webhook: [.select(), .insert(), .update()], .worker: [.select()], .admin: [.select()]]),
+        Grant(
+            .table, "metering.denied_calls",
+            [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
+        Grant(.function, "metering.create_events_partition(date)", actsAsOwner: true, [.worker: [.execute]]),
+        Grant(.function, "metering.event_key_floor(timestamp with time zone)", [.worker: [.execute]]),
+    ]
+
+    private static func everybody(_ right: Right) -> [DatabaseRole: [Right]] {
+        Dictionary(uniqueKeysWithValues: DatabaseRole.allCases.map { ($0, [right]) })
+    }
+}
