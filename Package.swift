@@ -80,9 +80,8 @@ let package = Package(
         target(
             "HTTPSupport",
             [
-                "Bootstrap", "Domain", httpTypes, hummingbird, hummingbirdCore, hummingbirdTLS, logging, metrics,
-                nioCore,
-                nioHTTP1, nioPosix, nioSSL,
+                "Bootstrap", "Domain", "Postgres", httpTypes, hummingbird, hummingbirdCore, hummingbirdTLS, logging,
+                metrics, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),
 
         executable(
@@ -92,7 +91,13 @@ let package = Package(
                 lifecycle,
                 logging, metrics, nioCore,
             ]),
-        executable("CodexFlow", ["Bootstrap", "Domain", "Passwords", "Postgres", "Storage", argumentParser, logging]),
+        executable(
+            "CodexFlow",
+            [
+                "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser,
+                asyncHTTPClient,
+                logging, nioCore, nioHTTP1, nioPosix, nioSSL,
+            ]),
 
         target("TestSupport", ["Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1]),
         executable("Faults", ["TestSupport", argumentParser, unixSignals]),
@@ -118,7 +123,7 @@ let package = Package(
                 "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport", asyncHTTPClient, httpTypes,
                 hummingbird, hummingbirdTesting, lifecycle, logging, nioCore, nioHTTP1,
             ]),
-        tests(of: "CodexFlow", ["Postgres", "Storage", "TestSupport"]),
+        tests(of: "CodexFlow", ["Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),
         tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"]),
         .testTarget(
             name: "DeploymentTests",

@@ -7,5 +7,8 @@ struct CodexFlow: AsyncParsableCommand {
         commandName: "codexflow",
         abstract: "Operates CodexFlow's usage backend.",
         discussion: "Reads the same environment variables, or .env, as the services.",
-        subcommands: [MigrateCommand.self, SchemaCommand.self, AdoptCommand.self, GrantsCommand.self, UserCommand.self])
+        subcommands: [
+            MigrateCommand.self, SchemaCommand.self, AdoptCommand.self, GrantsCommand.self, DoctorCommand.self,
+            UserCommand.self,
+        ])
 }

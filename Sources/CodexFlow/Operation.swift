@@ -44,6 +44,7 @@ struct Operation: Sendable {
         }
     }
 
+    /// `MIGRATIONS_PATH` and `DB_ROLE_PREFIX`, at the present time.
     init(reading settings: SettingsReader) {
         now = .now
         migrationsPath = MigrationsPath.resolve(configured: settings.string("MIGRATIONS_PATH"))

@@ -6,7 +6,7 @@ package import Storage
 
 /// The least-privilege roles of the test server: the code under test connects as its program's, the test itself as superuser.
 package enum TestRoles {
-    static let prefix = "codexflow"
+    package static let prefix = "codexflow"
 
     /// Makes the roles with their rights on `database`, which is migrated, and gives them passwords. Throws `PostgresError`.
     package static func grant(on database: ConnectionConfiguration) async throws {

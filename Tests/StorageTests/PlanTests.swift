@@ -51,6 +51,24 @@ import Testing
         }
     }
 
+    @Test func theDoctorScansNoBigTable() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.fill(rows: 20_000, user: try await ledger.makeUser())
+            try await ledger.execute(
+                "UPDATE metering.quarantine SET resolved_at = now(), resolution = 'stored' WHERE ctid > '(0,9)'")
+            try await ledger.execute("VACUUM ANALYZE metering.quarantine")
+            let context = DatabaseCheck.Context(
+                now: { Ledger.noon }, rolePrefix: TestRoles.prefix, migrationsPath: Checkout.migrations,
+                silence: .seconds(3600))
+            let scans = try await ledger.sequentialScans {
+                for check in DatabaseCheck.all where ["counters", "quarantine", "last event"].contains(check.name) {
+                    _ = try await ledger.service.withConnection { try check.run($0, context) }
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
+
     @Test func aReplayRoundScansNoQuarantine() async throws {
         try await Ledger.with { ledger in
             // Half of it is settled, half waits for keys that do not appear.

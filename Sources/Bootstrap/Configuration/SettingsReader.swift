@@ -8,7 +8,8 @@ internal import Configuration
 package final class SettingsReader {
     private let environment: [String: String]
     private let reader: ConfigReader
-    private var problems: [String] = []
+    /// What was found wrong so far, a sentence each.
+    package private(set) var problems: [String] = []
     private var used: [String: EffectiveSetting] = [:]
 
     /// - Parameters:

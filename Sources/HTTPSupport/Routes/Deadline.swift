@@ -1,8 +1,8 @@
 /// What `operation` returns, or `nil` when it takes longer than `limit`; it is cancelled then, but not waited for, so that
 /// an operation that does not listen to cancellation cannot hold the caller.
 /// - Throws: What `operation` throws; `CancellationError`
-func withDeadline<T: Sendable>(
-    _ limit: Duration, sleep: @escaping @Sendable (Duration) async throws -> Void,
+package func withDeadline<T: Sendable>(
+    _ limit: Duration, sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) },
     _ operation: @escaping @Sendable () async throws -> T
 ) async throws -> T? {
     let (outcomes, outcome) = AsyncStream.makeStream(of: Result<T?, any Error>.self)

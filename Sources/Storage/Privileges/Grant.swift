@@ -40,6 +40,9 @@ package struct Grant: Sendable, Hashable {
     /// Whether it is in our own schema, and not Laravel's.
     package var isOurs: Bool { name == "metering" || name.hasPrefix("metering.") }
 
+    /// As GRANT names it.
+    var object: String { "\(kind.rawValue.uppercased()) \(name)" }
+
     /// What `role` may do, in a fixed order, each right once.
     package func rights(of role: DatabaseRole) -> [Right] {
         let all = role.parts.flatMap { rights[$0] ?? [] }

@@ -45,11 +45,6 @@ package struct GrantScript: Sendable {
         }
     }
 
-    /// The statement that gives one right.
-    package func statement(_ right: Grant.Right, on grant: Grant, to user: String) -> String {
-        "GRANT \(right) ON \(grant.kind.rawValue.uppercased()) \(grant.name) TO \(user.quotedIdentifier);"
-    }
-
     private func name(_ role: DatabaseRole) -> String { role.name(prefix: prefix) }
 
     private var makeRoles: [String] {
@@ -98,7 +93,7 @@ package struct GrantScript: Sendable {
     private func statements(_ grants: [Grant], for roles: [DatabaseRole] = DatabaseRole.allCases) -> [String] {
         let services = roles.filter { $0 != .owner }.map(name).joined(separator: ", ")
         return grants.flatMap { grant in
-            let object = "\(grant.kind.rawValue.uppercased()) \(grant.name)"
+            let object = grant.object
             // A definer's function must not be led to somebody else's objects (PostgreSQL, CREATE FUNCTION).
             let hardening =
                 grant.actsAsOwner ? ["ALTER \(object) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;"] : []

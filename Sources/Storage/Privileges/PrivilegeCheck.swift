@@ -12,7 +12,7 @@ package struct PrivilegeCheck: Sendable {
         /// `SELECT (plan) on public.users`
         package var description: String { "\(right) on \(grant.name)" }
         /// The statement that ends it.
-        package var remedy: String { GrantScript(prefix: "").statement(right, on: grant, to: user) }
+        package var remedy: String { "GRANT \(right) ON \(grant.object) TO \(user.quotedIdentifier);" }
     }
 
     /// A program's role cannot do its work.

@@ -1,21 +1,19 @@
-import Bootstrap
-import HTTPSupport
-import Logging
-import Postgres
-import Storage
+package import Bootstrap
+package import Logging
+internal import Postgres
 
-/// Everything that configures the webhook service (`design.md` §8).
-struct WebhookSettings {
-    var server: HTTPServerSettings
-    var database: DatabaseSettings
-    var keys: WebhookKeys
-    var bodyReader: BodyReader
-    var maxQueuedEvents: Int
+/// Everything that configures the webhook service (`design.md` §8), for the service and for the doctor.
+package struct WebhookSettings {
+    package var server: HTTPServerSettings
+    package var database: DatabaseSettings
+    package var keys: WebhookKeys
+    package var bodyReader: BodyReader
+    package var maxQueuedEvents: Int
     /// How old an event may be.
-    var retention: Duration
-    var logLevel: Logger.Level
+    package var retention: Duration
+    package var logLevel: Logger.Level
 
-    init(reading settings: SettingsReader) {
+    package init(reading settings: SettingsReader) {
         server = HTTPServerSettings(reading: settings, prefix: "WEBHOOK", defaultPort: 8081)
         database = DatabaseSettings(reading: settings, applicationName: "webhook-api")
         // A table that somebody locks whole must not hold the sender until its own timeout (`litellm.md` §3).

@@ -1,0 +1,53 @@
+import Bootstrap
+import Postgres
+import Storage
+
+/// The settings in force, and the secrets among them.
+enum ConfigurationCheck {
+    /// Each problem, and each variable with its source; a secret as `***`.
+    static func findings(_ reader: SettingsReader) -> [Finding] {
+        reader.problems.map {
+            Finding.failure("configuration", $0, "Correct it in the environment or .env; see .env.example.")
+        } + reader.effective.map { .ok("configuration", $0.description) }
+    }
+
+    /// Whether the webhook's keys could be guessed or are known elsewhere. A missing, short or placeholder key stops the service
+    /// and is a configuration problem.
+    static func keyStrength(_ settings: DoctorSettings) -> [Finding] {
+        let keys = [
+            ("LITELLM_WEBHOOK_KEY", settings.webhookKey), ("LITELLM_WEBHOOK_KEY_PREVIOUS", settings.previousKey),
+        ]
+        let remedy = "Make one by: openssl rand -hex 32"
+        var findings: [Finding] = []
+        for case (let name, let key?) in keys {
+            let text = key.reveal()
+            if text == settings.database.password {
+                findings.append(.failure("key strength", "\(name) is the database's password", remedy))
+            } else if text.count >= 32, let weakness = weakness(of: text) {
+                findings.append(.warning("key strength", "\(name) \(weakness)", remedy))
+            }
+        }
+        if let current = settings.webhookKey, current == settings.previousKey {
+            findings.append(
+                .warning(
+                    "key strength", "LITELLM_WEBHOOK_KEY_PREVIOUS is the current key: nothing was rotated",
+                    "Remove it, or make the current key a new one."))
+        }
+        return findings.isEmpty ? [.ok("key strength", "nothing speaks against the keys")] : findings
+    }
+
+    /// What a guesser would try early: a repeated pattern, few different characters, words.
+    static func weakness(of key: String) -> String? {
+        let characters = Array(key)
+        let repeats = characters.indices.dropFirst().contains { length in
+            length <= characters.count / 2
+                && characters.indices.allSatisfy { characters[$0] == characters[$0 % length] }
+        }
+        if repeats { return "repeats a pattern" }
+        // 32 random hexadecimal digits have fewer than 8 different ones about once in ten million.
+        if Set(characters).count < 8 { return "has few different characters" }
+        let words = key.split { "-_. ".contains($0) }
+        let isWords = words.count >= 3 && words.filter { $0.allSatisfy(\.isLetter) }.count * 2 >= words.count
+        return isWords ? "is made of words" : nil
+    }
+}

@@ -1,0 +1,38 @@
+import ArgumentParser
+import Bootstrap
+import Domain
+import Foundation
+import Storage
+
+/// `codexflow doctor`
+struct DoctorCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "doctor",
+        abstract:
+            "Looks at configuration, database, schema, rights, clocks, backlog and services, and changes nothing.",
+        discussion: "Exit code 1 when there is a failure. Each warning and failure says what to do.")
+
+    @Flag(help: "Print JSON.") var json = false
+    @Flag(help: "Exit code 1 for warnings too.") var strict = false
+
+    func run() async throws {
+        let (reader, unreadable) = Self.reader()
+        let settings = DoctorSettings(reading: reader)
+        let findings = await Doctor(settings: settings, now: { .now }).examine()
+        let report = Report(unreadable + ConfigurationCheck.findings(reader) + findings)
+        print(try json ? report.json() : report.text(colored: isatty(STDOUT_FILENO) == 1))
+        if report.level >= (strict ? .warning : .failure) { throw ExitCode(1) }
+    }
+
+    /// The settings; where `.env` cannot be read, those of the environment alone, and why.
+    private static func reader() -> (SettingsReader, [Finding]) {
+        do {
+            return (try SettingsReader.load(), [])
+        } catch {
+            return (
+                SettingsReader(environment: ProcessInfo.processInfo.environment),
+                error.problems.map { .failure("configuration", $0, "Correct .env, or CODEXFLOW_ENV_FILE.") }
+            )
+        }
+    }
+}

@@ -1,0 +1,84 @@
+import Domain
+import Postgres
+
+/// Whether what comes in is worked off: counters, quarantine, and that anything comes in at all.
+enum WorkDiagnosis {
+    /// A fold takes what is there within a second: a delta that two looks see is one that nobody folds.
+    static func counters(_ connection: Connection) throws -> [Finding] {
+        let oldest: Query = "SELECT id FROM metering.quota_deltas ORDER BY id LIMIT 1"
+        guard let first = try connection.query(oldest).first?.decode(0, as: Int64.self) else {
+            return [.ok("counters", "no delta waits to be folded")]
+        }
+        try connection.execute("SELECT pg_sleep(1.5)")
+        let rows = try connection.query(
+            """
+            SELECT EXISTS (SELECT FROM metering.quota_deltas WHERE id = \(first)),
+                   (SELECT count(*) FROM (SELECT FROM metering.quota_deltas LIMIT 100001) d)
+            """)
+        let (isStill, count) = try rows[0].decode(Bool.self, Int.self)
+        guard isStill else { return [.ok("counters", "deltas are folded; \(count) wait")] }
+        let message = "\(count > 100_000 ? "over 100000" : "\(count)") deltas wait, the oldest for more than a second"
+        let remedy = "Start webhook-api, which folds them, and look for 'recurring work failed' in its log."
+        return [count > 100_000 ? .failure("counters", message, remedy) : .warning("counters", message, remedy)]
+    }
+
+    /// What an operator should hear of at once, with the cause to look for. Everything else that is open is a warning; a
+    /// stranger's denied calls are everyday life.
+    private static let remedies: [QuarantineReason: String] = [
+        .laravelUnavailable: "See the schema and privileges findings; the events become rows by themselves afterwards.",
+        .userLocked: "See the transactions finding; the events become rows when the lock is gone.",
+        .unknownKey: "Keys that nobody holds: give the user the key back, or discard the events.",
+        .unknownUser: "Users who do not exist: restore them, or discard the events.",
+        .identityConflict: "Key and user id disagree: check what custom_auth returns.",
+        .conflict: "Two events of one identity differ: check the sender's Idempotency-Key.",
+    ]
+
+    static func quarantine(_ connection: Connection, now: Timestamp) throws -> [Finding] {
+        let rows = try connection.query(
+            """
+            SELECT q.reason, count(*), extract(epoch FROM \(now) - min(q.received_at))::bigint
+            FROM metering.quarantine q WHERE q.resolved_at IS NULL GROUP BY q.reason ORDER BY q.reason
+            """)
+        return try rows.map { row in
+            let (reason, count, age) = try row.decode(String.self, Int.self, Int64.self)
+            let message = "\(count) \(reason), the oldest \(age.asAge) old"
+            let known = QuarantineReason(rawValue: reason)
+            let remedy = known.flatMap { remedies[$0] } ?? "See what they are, then replay or discard them."
+            switch known {
+            case .denied: return Finding.ok("quarantine", message)
+            case .laravelUnavailable: return .failure("quarantine", message, remedy)
+            default: return .warning("quarantine", message, remedy)
+            }
+        }.orOK("quarantine", "nothing waits")
+    }
+
+    /// By the event's own time, of the largest key: arrival is not kept.
+    static func lastEvent(_ connection: Connection, now: Timestamp, silence: Duration) throws -> [Finding] {
+        let rows = try connection.query(
+            """
+            SELECT extract(epoch FROM \(now) - e.occurred_at)::bigint FROM metering.events e
+            WHERE e.event_key < 'ffff0000-0000-0000-0000-000000000000' ORDER BY e.event_key DESC LIMIT 1
+            """)
+        let remedy = "Check that the proxy runs, its callback's endpoint and X-API-Key, and webhook-api's log."
+        guard let age = try rows.first?.decode(0, as: Int64.self) else {
+            return [.warning("last event", "no event of the proxy was ever stored", remedy)]
+        }
+        let message = "the last call was made \(max(age, 0).asAge) ago"
+        return [
+            age > silence.components.seconds
+                ? .warning("last event", message, remedy) : .ok("last event", message)
+        ]
+    }
+}
+
+extension Int64 {
+    /// Seconds, as an operator reads an age.
+    fileprivate var asAge: String {
+        switch self {
+        case ..<120: "\(self) s"
+        case ..<7200: "\(self / 60) min"
+        case ..<172_800: "\(self / 3600) h"
+        default: "\(self / 86_400) days"
+        }
+    }
+}
