@@ -4,16 +4,16 @@ import TestSupport
 
 /// The same work as a Laravel application does it, one transaction a call, by pgbench: no HTTP, no JSON, no facts.
 struct NaiveBenchmark: Benchmark {
-    private static let clients = 64
-
     let name: String
     let summary: String
     private let people: Person.Distribution
+    private let clients: Int
 
-    init(_ name: String, _ people: Person.Distribution, _ summary: String) {
+    init(_ name: String, _ people: Person.Distribution, clients: Int = 64, _ summary: String) {
         self.name = name
         self.summary = summary
         self.people = people
+        self.clients = clients
     }
 
     func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
@@ -35,12 +35,12 @@ struct NaiveBenchmark: Benchmark {
 
     private func run(_ script: URL, _ site: BenchSite, seconds: Int) async throws -> PgbenchReport {
         let database = site.database
-        let threads = min(ProcessInfo.processInfo.activeProcessorCount, Self.clients)
+        let threads = min(ProcessInfo.processInfo.activeProcessorCount, clients)
         return try PgbenchReport(
             try await Command.run(
                 "/usr/bin/env",
                 [
-                    "pgbench", "--no-vacuum", "--protocol", "prepared", "--client", "\(Self.clients)",
+                    "pgbench", "--no-vacuum", "--protocol", "prepared", "--client", "\(clients)",
                     "--jobs", "\(threads)", "--time", "\(seconds)", "--file", script.path(), "--host", database.host,
                     "--port", "\(database.port)", "--username", database.user, database.database,
                 ]))
