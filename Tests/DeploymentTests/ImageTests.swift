@@ -52,7 +52,7 @@ import Testing
         try await withTestDatabase(.empty) { database in
             let port = try await freePort()
             let settings = [
-                "DATABASE_URL": database.url, "WEBHOOK_PORT": String(port),
+                "DATABASE_URL": database.configuration.url, "WEBHOOK_PORT": String(port),
                 "LITELLM_WEBHOOK_KEY": UUID().uuidString,
             ]
             let migration = try await image.run(["codexflow", "migrate"], settings)
