@@ -8,4 +8,11 @@ extension Query.StringInterpolation {
         appendInterpolation(timestamp.microseconds)
         appendLiteral("::bigint * interval '1 microsecond')")
     }
+
+    /// SQL that turns a `timestamptz` into microseconds since 1970; NULL for NULL and for infinity.
+    mutating func appendInterpolation(microseconds expression: String) {
+        appendInterpolation(
+            unsafeSQL:
+                "CASE WHEN isfinite(\(expression)) THEN (extract(epoch FROM \(expression)) * 1000000)::bigint END")
+    }
 }

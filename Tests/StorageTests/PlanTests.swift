@@ -68,29 +68,6 @@ import Testing
             #expect(scans == [:])
         }
     }
-
-    @Test func aReplayRoundScansNoQuarantine() async throws {
-        try await Ledger.with { ledger in
-            // Half of it is settled, half waits for keys that do not appear.
-            try await ledger.execute(
-                """
-                INSERT INTO metering.quarantine (id, reason, detail, event, key_hashes, received_at, last_received_at,
-                                                 deliveries, is_replayable, next_attempt_at, resolved_at, resolution)
-                SELECT gen_random_uuid(), CASE WHEN g % 2 = 0 THEN 'user_locked' ELSE 'unknown_key' END, '', '{}',
-                       ARRAY[sha256(g::text::bytea)], now(), now(), 1, true, '2026-01-01',
-                       CASE WHEN g % 2 = 0 THEN now() END, CASE WHEN g % 2 = 0 THEN 'stored' END
-                FROM generate_series(1, 20000) g
-                """)
-            for index in 0..<100 { try await ledger.makeUser(key: "cf_\(index)") }
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
-            try await ledger.execute("ANALYZE metering.quarantine, metering.api_keys")
-            let scans = try await ledger.sequentialScans {
-                let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { Ledger.noon })
-                for _ in 0..<3 { try await replay.replay() }
-            }
-            #expect(scans == [:])
-        }
-    }
 }
 
 extension Ledger {
@@ -129,7 +106,7 @@ extension Ledger {
     }
 
     /// The tables, with the number of sequential scans, that `body` read whole although they are big.
-    fileprivate func sequentialScans(_ body: () async throws -> Void) async throws -> [String: Int] {
+    func sequentialScans(_ body: () async throws -> Void) async throws -> [String: Int] {
         let before = try await scans()
         try await body()
         return try await scans().merging(before) { $0 - $1 }.filter { $0.value > 0 }

@@ -32,8 +32,7 @@ import Testing
             try await ledger.makeUser(key: "cf_late")
             _ = try await ledger.write([event])
             #expect(try await ledger.text("SELECT resolution FROM metering.quarantine") == "stored")
-            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
-            #expect(try await replay.replay() == 0)
+            #expect(try await ledger.replay.replay() == 0)
             #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 1)
         }
     }
@@ -46,9 +45,8 @@ import Testing
             try await ledger.makeUser(key: "cf_late")
             ledger.clock.advance(by: .seconds(2))
             let now = ledger.clock.now
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
-            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
-            #expect(try await replay.replay() == 2)
+            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            #expect(try await ledger.replay.replay() == 2)
             try await ledger.settleCounters()
             #expect(
                 try await ledger.number(
@@ -64,9 +62,8 @@ import Testing
                 [IngestItem(.success(event), isRefusedWhenUnknown: true)], lockedUsers: .quarantine)
             try await ledger.makeUser(key: "cf_late")
             let now = ledger.clock.now
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
-            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
-            #expect(try await replay.replay() == 0)
+            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            #expect(try await ledger.replay.replay() == 0)
             #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 0)
         }
     }
@@ -91,23 +88,44 @@ import Testing
         }
     }
 
-    @Test func aFailingReplayBacksOff() async throws {
+    @Test func anEntryWhoseKeyNobodyHeldAtTheTimeIsParked() async throws {
         try await Ledger.with { ledger in
-            // The key exists, but nobody held it when the call was made.
             let user = try await ledger.makeUser(key: "cf_old")
             _ = try await ledger.write([.sample(1, by: .key("cf_old"), at: Ledger.noon)])
             try await ledger.execute("UPDATE public.users SET api_key = NULL WHERE id = \(user)")
             ledger.clock.advance(by: .seconds(10))
-            _ = try await ledger.write([
-                .sample(2, by: .key("cf_old"), at: Ledger.noon.advanced(by: .seconds(60)))
-            ])
-            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
-            for _ in 0..<5 {
-                _ = try await replay.replay()
-                ledger.clock.advance(by: .seconds(1))
+            let late = UsageEvent.sample(2, by: .key("cf_old"), at: Ledger.noon.advanced(by: .seconds(60)))
+            _ = try await ledger.write([late])
+            for _ in 0..<3 { try await ledger.replay.replay() }
+            #expect(
+                try await ledger.text("SELECT concat(attempts, ' ', next_attempt_at) FROM metering.quarantine")
+                    == "0 infinity")
+        }
+    }
+
+    @Test func aDiscardedEventThatIsSentAgainBecomesARow() async throws {
+        try await Ledger.with { ledger in
+            let event = UsageEvent.sample(1, by: .key("cf_late"), at: Ledger.noon)
+            _ = try await ledger.write([event])
+            let now = ledger.clock.now
+            let discarded = try await ledger.pool.withConnection {
+                try Quarantine.discard(QuarantineFilter(), $0, now: now)
             }
-            let attempts = try await ledger.number("SELECT attempts FROM metering.quarantine")
-            #expect(attempts == 3)
+            #expect(discarded == 1)
+            // Sent again in vain it stays discarded, and never becomes a row by itself.
+            #expect(try await ledger.write([event]) == [.quarantined(.unknownKey)])
+            try await ledger.makeUser(key: "cf_late")
+            #expect(try await ledger.heal() == 0)
+            #expect(
+                try await ledger.text("SELECT concat(deliveries, ' ', resolution) FROM metering.quarantine")
+                    == "2 discarded")
+            guard case .stored(let log) = try await ledger.write([event])[0] else {
+                Issue.record("not stored")
+                return
+            }
+            #expect(
+                try await ledger.text("SELECT concat(resolution, ' ', api_log_id) FROM metering.quarantine")
+                    == "stored \(log)")
         }
     }
 }

@@ -73,8 +73,11 @@ struct RunningWebhook: Sendable {
 }
 
 /// One event as LiteLLM sends it, as short as it can be (`litellm.md` §4).
-func litellmEvent(_ id: Int, key: String, model: String = "gpt-4", padding: Int = 0, fields: String = "") -> String {
-    let start = Date().timeIntervalSince1970 - 60
+func litellmEvent(
+    _ id: Int, key: String, model: String = "gpt-4", startedAt: Date = Date(timeIntervalSinceNow: -60),
+    padding: Int = 0, fields: String = ""
+) -> String {
+    let start = startedAt.timeIntervalSince1970
     return """
         {"id":"chatcmpl-\(id)","litellm_call_id":"call-\(id)","call_type":"acompletion","status":"success",\
         "startTime":\(start),"endTime":\(start + 1),"model":"openai/\(model)","model_group":"\(model)",\

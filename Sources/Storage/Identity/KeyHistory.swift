@@ -12,8 +12,7 @@ package enum KeyHistory {
         guard !hashes.isEmpty else { return holders }
         let rows = try connection.query(
             """
-            SELECT k.key_hash, k.user_id, \(unsafeSQL: Self.microseconds("k.valid_from")),
-                   \(unsafeSQL: Self.microseconds("k.valid_to")),
+            SELECT k.key_hash, k.user_id, \(microseconds: "k.valid_from"), \(microseconds: "k.valid_to"),
                    k.valid_to IS NULL AND sha256(convert_to(u.api_key, 'UTF8')) IS DISTINCT FROM k.key_hash
             FROM metering.api_keys k
             LEFT JOIN public.users u ON u.id = k.user_id
@@ -30,13 +29,35 @@ package enum KeyHistory {
         return holders
     }
 
+    /// How many of the newest users ``lookAtNewest(_:now:)`` looks at.
+    private static let newest = 500
+
     /// Looks at every user's key. A scan of `users`: call it at a bounded rate.
     package static func look(_ connection: Connection, now: Timestamp) throws {
-        try connection.transaction { connection in
-            // One look at everybody at a time, also of other processes: what another one is finding is known afterwards.
-            try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
-            try transfer(connection, now: now, users: "", tenures: "", history: "")
-        }
+        try connection.transaction { try lookInTransaction($0, now: now) }
+    }
+
+    /// ``look(_:now:)`` as a part of the transaction that is open.
+    static func lookInTransaction(_ connection: Connection, now: Timestamp) throws {
+        // One look at everybody at a time, also of other processes: what another one is finding is known afterwards.
+        try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
+        try transfer(connection, now: now, users: "", tenures: "", history: "")
+    }
+
+    /// Looks at the users with the highest ids, whatever the number of all: a new customer's key is known within a second.
+    package static func lookAtNewest(_ connection: Connection, now: Timestamp) throws {
+        // LIMIT 1 keeps the planner at one index look-up a user, however few users there are.
+        let rows = try connection.query(
+            """
+            SELECT u.api_key
+            FROM (SELECT id, api_key FROM public.users ORDER BY id DESC LIMIT \(newest)) u
+            LEFT JOIN LATERAL (
+                SELECT k.key_hash FROM metering.api_keys k WHERE k.user_id = u.id AND k.valid_to IS NULL LIMIT 1
+            ) k ON true
+            WHERE u.api_key <> '' AND sha256(convert_to(u.api_key, 'UTF8')) IS DISTINCT FROM k.key_hash
+            """)
+        guard !rows.isEmpty else { return }
+        try look(for: rows.map { try $0.decode(0, as: String.self) }, connection, now: now)
     }
 
     /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody does.
@@ -71,22 +92,25 @@ package enum KeyHistory {
               AND NOT EXISTS (SELECT FROM public.users u
                               WHERE u.id = k.user_id AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash)
             """)
-        // The history is grouped once, as a join: looked up for each user it was a scan for each user.
+        // The history is grouped once, as a join: looked up for each user it was a scan for each user. The events that wait for
+        // a new key are woken by its arrival.
         try connection.execute(
             """
-            INSERT INTO metering.api_keys (key_hash, user_id, valid_from, seen_at)
-            SELECT h.key_hash, h.id, CASE WHEN p.key_hash IS NULL THEN '-infinity' ELSE \(now) END, \(now)
-            FROM (SELECT u.id, sha256(convert_to(u.api_key, 'UTF8')) AS key_hash
-                  FROM public.users u WHERE u.api_key <> '' \(users)) h
-            LEFT JOIN (SELECT k.key_hash, bool_or(k.valid_to IS NULL) AS is_held
-                       FROM metering.api_keys k \(history) GROUP BY k.key_hash) p ON p.key_hash = h.key_hash
-            WHERE p.is_held IS NOT TRUE
-            ON CONFLICT DO NOTHING
+            WITH seen AS (
+                INSERT INTO metering.api_keys (key_hash, user_id, valid_from, seen_at)
+                SELECT h.key_hash, h.id, CASE WHEN p.key_hash IS NULL THEN '-infinity' ELSE \(now) END, \(now)
+                FROM (SELECT u.id, sha256(convert_to(u.api_key, 'UTF8')) AS key_hash
+                      FROM public.users u WHERE u.api_key <> '' \(users)) h
+                LEFT JOIN (SELECT k.key_hash, bool_or(k.valid_to IS NULL) AS is_held
+                           FROM metering.api_keys k \(history) GROUP BY k.key_hash) p ON p.key_hash = h.key_hash
+                WHERE p.is_held IS NOT TRUE
+                ON CONFLICT DO NOTHING
+                RETURNING key_hash
+            )
+            INSERT INTO metering.key_arrivals (key_hashes)
+            SELECT array_agg(n.key_hash)
+            FROM (SELECT key_hash, (row_number() OVER () - 1) / 1000 AS part FROM seen) n
+            GROUP BY n.part
             """)
-    }
-
-    /// A `timestamptz` as microseconds since 1970; NULL for NULL and for infinity.
-    private static func microseconds(_ column: String) -> String {
-        "CASE WHEN isfinite(\(column)) THEN (extract(epoch FROM \(column)) * 1000000)::bigint END"
     }
 }

@@ -16,6 +16,14 @@ struct EventAttribution: Sendable {
         var rejection: Rejection? {
             if case .rejected(let rejection) = self { rejection } else { nil }
         }
+
+        /// PostgreSQL refused to say who made the call.
+        static func refused(_ item: IngestItem, _ error: PostgresError) -> Outcome {
+            switch item.result {
+            case .success(let event): .rejected(Rejection(error, of: event))
+            case .failure(let rejection): .rejected(rejection)
+            }
+        }
     }
 
     let pool: ConnectionPool
@@ -48,11 +56,20 @@ struct EventAttribution: Sendable {
             }
             return holders
         }
-        return items.map { item in
-            switch item.result {
-            case .failure(let rejection): .rejected(rejection)
-            case .success(let event): Self.outcome(of: event, holders)
-            }
+        return items.map { Self.outcome(of: $0, holders) }
+    }
+
+    /// The outcome of each item as far as the keys are known that users hold; nobody looks at `users`.
+    static func attribute(_ items: [IngestItem], _ connection: Connection) throws -> [Outcome] {
+        let hashes = Set(items.compactMap { try? $0.result.get().identity }.flatMap(\.keyHashes))
+        let holders = try KeyHistory.holders(of: Array(hashes), connection)
+        return items.map { outcome(of: $0, holders) }
+    }
+
+    private static func outcome(of item: IngestItem, _ holders: KeyHolders) -> Outcome {
+        switch item.result {
+        case .failure(let rejection): .rejected(rejection)
+        case .success(let event): outcome(of: event, holders)
         }
     }
 

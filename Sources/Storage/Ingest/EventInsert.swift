@@ -110,7 +110,7 @@ struct EventInsert {
             UPDATE metering.quarantine q
             SET resolved_at = \(now), resolution = 'stored', api_log_id = f.api_log_id
             FROM fact f
-            WHERE q.id = f.event_key AND q.resolved_at IS NULL
+            WHERE q.id = f.event_key AND (q.resolved_at IS NULL OR q.resolution = 'discarded')
         )
         SELECT 'stored', f.event_key::text, f.api_log_id FROM fact f
         UNION ALL

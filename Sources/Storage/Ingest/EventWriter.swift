@@ -26,16 +26,11 @@ package struct EventWriter: Sendable {
 
     /// The verdicts of `items`, in their order, all of them durable; `nil` for an event to try again.
     ///
-    /// One event's trouble is its own: when the set-based statement fails for another reason than the database being
-    /// unavailable, the batch is bisected inside a second transaction down to the one event.
-    ///
     /// - Throws: ``PostgresError`` when nothing could be committed; ``Installation/Mismatch``.
     package func write(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
         let batch = IngestBatch(items, attributions: try await attributions(of: items))
-        do {
-            return try await commit(batch, lockedUsers, isolatesFailures: false)
-        } catch let error as PostgresError where error.isRefusal {
-            return try await commit(batch, lockedUsers, isolatesFailures: true)
+        return try await commit { connection, isolatesFailures, now in
+            try batch.settle(connection, lockedUsers: lockedUsers, isolatesFailures: isolatesFailures, now: now)
         }
     }
 
@@ -44,26 +39,30 @@ package struct EventWriter: Sendable {
         do {
             return try await attribution.attribute(items)
         } catch let error as PostgresError where error.isRefusal {
-            return items.map { item in
-                switch item.result {
-                case .success(let event): .rejected(Rejection(error, of: event))
-                case .failure(let rejection): .rejected(rejection)
-                }
-            }
+            return items.map { .refused($0, error) }
         }
     }
 
-    private func commit(
-        _ batch: IngestBatch, _ lockedUsers: LockedUsers, isolatesFailures: Bool
-    ) async throws -> [Verdict?] {
+    /// Does `body` in one transaction, with the time at which it began.
+    ///
+    /// One event's trouble is its own: when a set-based statement fails for another reason than the database being unavailable,
+    /// `body` runs in a second transaction, is told so, and bisects down to the one event.
+    func commit<T: Sendable>(
+        _ body: @Sendable (Connection, _ isolatesFailures: Bool, Timestamp) throws -> T
+    ) async throws -> T {
         let now = now()
+        do {
+            return try await transaction { try body($0, false, now) }
+        } catch let error as PostgresError where error.isRefusal {
+            return try await transaction { try body($0, true, now) }
+        }
+    }
+
+    private func transaction<T: Sendable>(_ body: @Sendable (Connection) throws -> T) async throws -> T {
         var attempt = 1
         while true {
             do {
-                return try await pool.transaction { connection in
-                    try batch.settle(
-                        connection, lockedUsers: lockedUsers, isolatesFailures: isolatesFailures, now: now)
-                }
+                return try await pool.transaction { try body($0) }
             } catch let error as PostgresError where error.isUnknownOutcome && attempt < Self.attempts {
                 // Every event has its key by now, nameless ones too: what the lost COMMIT stored is recognised.
                 attempt += 1

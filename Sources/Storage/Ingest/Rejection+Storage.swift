@@ -9,7 +9,8 @@ extension Rejection {
 
     /// PostgreSQL refused the row for another reason than being unavailable.
     init(_ error: PostgresError, of event: UsageEvent) {
-        let reason = error.refusalReason
+        // Our values fit the tables as Laravel made them, so the tables have changed.
+        let reason = QuarantineReason.laravelUnavailable
         let subject = [error.table, error.constraint].compactMap { $0 }.joined(separator: ", ")
         self.init(
             reason: reason,
@@ -42,28 +43,5 @@ extension PostgresError {
     var refusesEveryRow: Bool {
         guard let sqlState else { return false }
         return sqlState.hasPrefix("42") || sqlState == "23502"
-    }
-
-    /// The reason of a single row's refusal: our values fit the tables as Laravel made them, so the tables have changed.
-    fileprivate var refusalReason: QuarantineReason { sqlState == "23503" ? .unknownUser : .laravelUnavailable }
-}
-
-extension QuarantineReason {
-    /// One sentence for the operator.
-    var explanation: String {
-        switch self {
-        case .unreadable: "This is no JSON that can be read."
-        case .missingIdentity: "The event names neither a key nor a user."
-        case .unknownKey: "No user holds this key, or held it when the call was made."
-        case .unknownUser: "No user has this id."
-        case .identityConflict: "The key, laravel_user_id and user id belong to different users."
-        case .denied: "The proxy refused the caller."
-        case .implausibleTime: "The start is no time, older than the retention, or more than 24 hours ahead."
-        case .implausibleCost: "The cost is negative, not finite, or too large."
-        case .userLocked: "An open transaction holds the user's row; the event is stored when it ends."
-        case .laravelUnavailable: "Laravel's tables refuse the row as they are now; it is stored when they take it."
-        case .unstorable: "PostgreSQL refuses the values of this event."
-        case .conflict: "Another event of this identity was stored before, with other tokens, cost or status."
-        }
     }
 }

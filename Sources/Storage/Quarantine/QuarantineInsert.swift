@@ -63,6 +63,9 @@ enum QuarantineInsert {
 
     /// A repeated delivery is counted, and its reason stands: what was a conflict may be a locked user by now. A resolved entry
     /// stays resolved.
+    ///
+    /// What waits for a key or a user is parked; unless the key is there by now, as this statement sees it: then no arrival of
+    /// it need wake the entry, nor does it know of it (``QuarantineWake``).
     private static func keep(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
         let encoder = JSONEncoder()
         let rejections = entries.map(\.rejection)
@@ -78,10 +81,10 @@ enum QuarantineInsert {
             INSERT INTO metering.quarantine AS q (
                 id, reason, detail, event, excerpt, key_hashes, user_id, occurred_at, received_at, last_received_at,
                 deliveries, is_replayable, attempts, next_attempt_at)
-            SELECT i.id, i.reason, i.detail, i.event::jsonb, i.excerpt,
-                   ARRAY(SELECT decode(h, 'hex') FROM unnest(string_to_array(i.key_hashes, ',')) h), i.user_id,
-                   'epoch'::timestamptz + i.occurred_us * interval '1 microsecond', \(now), \(now),
-                   1, i.is_replayable, 0, \(now)
+            SELECT i.id, i.reason, i.detail, i.event::jsonb, i.excerpt, t.key_hashes, coalesce(k.holder, i.user_id),
+                   t.occurred_at, \(now), \(now), 1, i.is_replayable, 0,
+                   CASE WHEN i.reason IN ('unknown_user', 'user_locked') OR i.reason = 'unknown_key' AND k.holder IS NULL
+                        THEN 'infinity' ELSE \(now) END
             FROM unnest(
                 \(rejections.map(\.key.description))::uuid[], \(rejections.map(\.reason.rawValue))::text[],
                 \(rejections.map(\.detail))::text[], \(events)::text[], \(rejections.map(\.excerpt))::text[],
@@ -89,12 +92,20 @@ enum QuarantineInsert {
                 \(rejections.map { $0.event?.occurredAt.storable?.microseconds })::bigint[],
                 \(entries.map(\.isReplayable))::boolean[]
             ) AS i (id, reason, detail, event, excerpt, key_hashes, user_id, occurred_us, is_replayable)
+            CROSS JOIN LATERAL (
+                SELECT ARRAY(SELECT decode(h, 'hex') FROM unnest(string_to_array(i.key_hashes, ',')) h) AS key_hashes,
+                       'epoch'::timestamptz + i.occurred_us * interval '1 microsecond' AS occurred_at
+            ) t
+            -- A denied call is attributed to nobody, whatever key it shows.
+            CROSS JOIN LATERAL (
+                SELECT CASE WHEN i.reason <> 'denied' THEN metering.key_holder(t.key_hashes, t.occurred_at) END AS holder
+            ) k
             ORDER BY i.id
             ON CONFLICT (id) DO UPDATE
             SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at,
                 reason = CASE WHEN q.resolved_at IS NULL THEN excluded.reason ELSE q.reason END,
                 detail = CASE WHEN q.resolved_at IS NULL THEN excluded.detail ELSE q.detail END,
-                is_replayable = q.is_replayable OR excluded.is_replayable,
+                user_id = coalesce(excluded.user_id, q.user_id), is_replayable = q.is_replayable OR excluded.is_replayable,
                 next_attempt_at = excluded.next_attempt_at
             """)
     }

@@ -4,12 +4,18 @@ package import Postgres
 
 /// Makes rows of quarantined events whose trouble is gone (`design.md` §4).
 package struct QuarantineReplay: Sendable {
-    /// Entries of one round.
-    private static let batch = 500
+    /// Entries of one transaction.
+    private static let batch = 1_000
+    /// Entries by which a round finds out whether Laravel's tables take rows again. Each may be an error in PostgreSQL's log.
+    private static let probes = 8
+    /// After which a round begins no batch. A service rests as long between two rounds, and a replay never has more than one
+    /// connection, so that deliveries go on.
+    private static let roundLimit = Duration.milliseconds(300)
 
-    private let pool: ConnectionPool
-    private let writer: EventWriter
+    let pool: ConnectionPool
+    let writer: EventWriter
     private let now: @Sendable () -> Timestamp
+    private let wake = QuarantineWake()
 
     package init(pool: ConnectionPool, writer: EventWriter, now: @escaping @Sendable () -> Timestamp) {
         self.pool = pool
@@ -17,83 +23,65 @@ package struct QuarantineReplay: Sendable {
         self.now = now
     }
 
-    /// Tries the entries that are due and may succeed, through the same path as a delivery, and returns how many of them
-    /// are rows now. An entry that still has no row is tried again after 1 s, 2 s, 4 s … up to an hour.
+    /// Tries what is due, batch after batch until nothing more becomes a row or the round is over, and returns how many entries
+    /// are rows now.
     @discardableResult
     package func replay() async throws -> Int {
         let moment = now()
-        let events = try await pool.withConnection { try Self.due($0, now: moment) }
-        guard !events.isEmpty else { return 0 }
-        let verdicts = try await writer.write(
-            events.map { IngestItem(.success($0), isReplay: true) }, lockedUsers: .quarantine)
-        let settled = zip(events, verdicts).filter { $0.1?.isSettled == true }.map(\.0.key)
-        let failed = zip(events, verdicts).compactMap { event, verdict in
-            if case .quarantined(let reason) = verdict { (event.key, reason) } else { nil }
-        }
-        try await pool.transaction { connection in
-            try Self.resolve(settled, connection, now: moment)
-            try Self.postpone(failed, connection, now: moment)
-        }
-        return settled.count
+        try await pool.withConnection { try wake.wake($0, now: moment) }
+        let end = ContinuousClock.now + Self.roundLimit
+        let woken = try await drain(until: end, batches: { _ in Self.batch }, Self.selectDue)
+        // As soon as one of the probes is a row, the others probably can be too, however long they are postponed.
+        let refused = try await drain(until: end, batches: { $0 == 0 ? Self.probes : Self.batch }, Self.selectRefused)
+        return woken + refused
     }
 
-    /// Entries of each kind whose trouble may be gone: a lock or Laravel's tables at any time, a key when it was first seen a
-    /// short time ago, a user when the row is there.
-    private static func due(_ connection: Connection, now: Timestamp) throws -> [UsageEvent] {
-        let isDue: Query = "q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at <= \(now)"
-        let rows = try connection.query(
-            """
-            (SELECT q.event::text FROM metering.quarantine q
-             WHERE q.reason IN ('user_locked', 'laravel_unavailable') AND \(isDue)
-             ORDER BY q.next_attempt_at LIMIT \(batch))
-            UNION ALL
-            (SELECT q.event::text
-             FROM metering.api_keys k JOIN metering.quarantine q ON q.key_hashes @> ARRAY[k.key_hash]
-             WHERE k.seen_at > \(now) - interval '1 hour' AND q.reason = 'unknown_key' AND \(isDue) LIMIT \(batch))
-            UNION ALL
-            (SELECT q.event::text FROM metering.quarantine q JOIN public.users u ON u.id = q.user_id
-             WHERE q.reason = 'unknown_user' AND \(isDue) LIMIT \(batch))
-            """)
+    /// Replays what `select` finds as long as that makes rows; `batches` gives the size of the batch after so many rows.
+    private func drain(
+        until end: ContinuousClock.Instant, batches: (Int) -> Int,
+        _ select: @escaping @Sendable (Connection, Timestamp, Int) throws -> [UsageEvent]
+    ) async throws -> Int {
+        let transaction = ReplayTransaction(waits: false, looksAtUsers: false, isDryRun: false)
+        var rows = 0
+        repeat {
+            let size = batches(rows)
+            let verdicts = try await transaction.run(writer) { try select($0, $1, size) } ?? [:]
+            let new = verdicts.values.count { $0.logID != nil }
+            rows += new
+            if new == 0 { break }
+        } while ContinuousClock.now < end
+        return rows
+    }
+
+    /// Entries that were woken, and those to be tried again.
+    private static func selectDue(_ connection: Connection, now: Timestamp, limit: Int) throws -> [UsageEvent] {
+        try events(
+            connection.query(
+                """
+                SELECT q.event::text FROM metering.quarantine q
+                WHERE q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at < 'infinity'
+                  AND q.reason IN ('unknown_key', 'unknown_user', 'user_locked') AND q.next_attempt_at <= \(now)
+                LIMIT \(limit)
+                """))
+    }
+
+    /// The entries that Laravel's tables refused, due or not, in the order in which their turn comes.
+    private static func selectRefused(_ connection: Connection, now: Timestamp, limit: Int) throws -> [UsageEvent] {
+        try events(
+            connection.query(
+                """
+                SELECT q.event::text FROM metering.quarantine q
+                WHERE q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at < 'infinity'
+                  AND q.reason = 'laravel_unavailable'
+                ORDER BY q.next_attempt_at LIMIT \(limit)
+                """))
+    }
+
+    /// An entry that an older version wrote and this one cannot read holds up no other.
+    private static func events(_ rows: [Row]) -> [UsageEvent] {
         let decoder = JSONDecoder()
-        // An entry that an older version wrote and this one cannot read holds up no other.
         return rows.compactMap { row in
             try? decoder.decode(UsageEvent.self, from: Data(try row.decode(0, as: String.self).utf8))
-        }
-    }
-
-    /// Entries whose event turned out to be stored already; those just stored were resolved with their rows.
-    private static func resolve(_ keys: [EventKey], _ connection: Connection, now: Timestamp) throws {
-        guard !keys.isEmpty else { return }
-        try connection.execute(
-            """
-            UPDATE metering.quarantine q
-            SET resolved_at = \(now), resolution = 'duplicate', api_log_id = e.api_log_id
-            FROM metering.events e
-            WHERE q.id = ANY(\(keys.map(\.description))::uuid[]) AND e.event_key = q.id AND q.resolved_at IS NULL
-            """)
-    }
-
-    private static func postpone(
-        _ failed: [(EventKey, QuarantineReason)], _ connection: Connection, now: Timestamp
-    ) throws {
-        guard !failed.isEmpty else { return }
-        try connection.execute(
-            """
-            UPDATE metering.quarantine q
-            SET reason = f.reason, attempts = q.attempts + 1,
-                next_attempt_at = \(now) + least(2 ^ least(q.attempts, 12), 3600) * interval '1 second'
-            FROM unnest(\(failed.map(\.0.description))::uuid[], \(failed.map(\.1.rawValue))::text[]) AS f (id, reason)
-            WHERE q.id = f.id AND q.resolved_at IS NULL
-            """)
-    }
-}
-
-extension Verdict {
-    /// Whether the event has a row.
-    fileprivate var isSettled: Bool {
-        switch self {
-        case .stored, .duplicate, .conflict: true
-        case .quarantined: false
         }
     }
 }

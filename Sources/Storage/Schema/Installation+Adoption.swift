@@ -64,7 +64,7 @@ extension Installation {
                 try connection.execute(
                     """
                     TRUNCATE metering.events, metering.api_keys, metering.quota_usage, metering.quota_deltas,
-                        metering.user_limits, metering.quarantine, metering.denied_calls
+                        metering.user_limits, metering.quarantine, metering.denied_calls, metering.key_arrivals
                     """)
                 try LaravelUsage.seed(upTo: logID, connection, now: now)
             } else {

@@ -8,9 +8,11 @@ package enum Upkeep {
     package static func services(
         pool: ConnectionPool, writer: EventWriter, logger: Logger, now: @escaping @Sendable () -> Timestamp
     ) -> [RecurringWork] {
-        let (everybody, keys, replays) = (
-            Pace(every: .seconds(1)), Pace(every: .seconds(5)), Pace(every: .seconds(1))
+        let (everybody, newest, keys, gauges) = (
+            Pace(every: .seconds(1)), Pace(every: .milliseconds(500)), Pace(every: .seconds(3)),
+            Pace(every: .seconds(30))
         )
+        let replay = QuarantineReplay(pool: pool, writer: writer, now: now)
         return [
             RecurringWork("quota", every: .milliseconds(500), logger: logger) {
                 try await pool.withConnection { connection in
@@ -25,14 +27,18 @@ package enum Upkeep {
                     }
                 }
             },
-            RecurringWork("keys", every: .seconds(1), logger: logger) {
+            RecurringWork("keys", every: .milliseconds(300), logger: logger) {
                 try await pool.withConnection { connection in
+                    try newest.whenDue(at: now()) { try KeyHistory.lookAtNewest(connection, now: now()) }
                     try keys.whenDue(at: now()) { try KeyHistory.look(connection, now: now()) }
                 }
             },
-            RecurringWork("quarantine", every: .milliseconds(500), logger: logger) {
-                try await replays.whenDue(at: now()) {
-                    try await QuarantineReplay(pool: pool, writer: writer, now: now).replay()
+            RecurringWork("quarantine", every: .milliseconds(300), logger: logger) {
+                try await replay.replay()
+            },
+            RecurringWork("quarantine_gauges", every: .seconds(1), logger: logger) {
+                try await pool.withConnection { connection in
+                    try gauges.whenDue(at: now()) { try QuarantineGauges.record(connection, now: now()) }
                 }
             },
             RecurringWork("installation", every: .seconds(1), logger: logger) {

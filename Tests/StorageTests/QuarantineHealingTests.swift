@@ -1,0 +1,150 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Entries become rows when what they wait for is there, whatever happens meanwhile.
+@Suite struct QuarantineHealingTests {
+    @Test func aWakenedBacklogIsDrainedAcrossAMonthsEnd() async throws {
+        try await Ledger.with { ledger in
+            let before = ledger.clock.now.advanced(by: .seconds(-23 * 86_400))
+            let events = (0..<2_500).map { index in
+                UsageEvent.sample(
+                    UInt64(index), by: .hash(of: "cf_late"), at: index % 2 == 0 ? Ledger.noon : before)
+            }
+            _ = try await ledger.write(events)
+            try await ledger.makeUser(key: "cf_late")
+            #expect(try await ledger.heal() == 2_500)
+            try await ledger.settleCounters()
+            let windows = try await ledger.text(
+                """
+                SELECT string_agg(concat(period, ' ', window_start, ' ', requests), ', ' ORDER BY period, window_start)
+                FROM metering.quota_usage
+                """)
+            #expect(
+                windows
+                    == "daily 2026-10-31 1250, daily 2026-11-23 1250, monthly 2026-10-01 1250, monthly 2026-11-01 1250")
+        }
+    }
+
+    @Test func anEventPutAsideWhileItsKeyAppearsIsNotStranded() async throws {
+        try await Ledger.with { ledger in
+            _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
+            try await ledger.execute("CREATE TABLE kept AS SELECT * FROM metering.quarantine")
+            try await ledger.execute("DELETE FROM metering.quarantine")
+            // A delivery that did not see the key commits after the arrival was served.
+            let delivery = try await OpenTransaction(ledger.pool) { connection in
+                try connection.execute("INSERT INTO metering.quarantine SELECT * FROM kept")
+            }
+            try await ledger.makeUser(key: "cf_late")
+            let now = ledger.clock.now
+            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            let replay = ledger.replay
+            for _ in 0..<3 { #expect(try await replay.replay() == 0) }
+            try await delivery.end()
+            // Other tests' transactions hold the horizon back too.
+            let rows = try await ledger.rows(within: .seconds(30)) { try await replay.replay() }
+            #expect(rows == 1)
+        }
+    }
+
+    @Test func anEntryThatSomebodyHoldsIsWokenLater() async throws {
+        try await Ledger.with { ledger in
+            _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
+            let holder = try await OpenTransaction(ledger.pool) { connection in
+                try connection.execute("SELECT FROM metering.quarantine FOR UPDATE")
+            }
+            try await ledger.makeUser(key: "cf_late")
+            #expect(try await ledger.heal() == 0)
+            try await holder.end()
+            #expect(try await ledger.heal() == 1)
+        }
+    }
+
+    @Test func aKeyThatWasRecordedWhileNoServiceRanWakesItsEntries() async throws {
+        try await Ledger.with { ledger in
+            _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
+            try await ledger.makeUser(key: "cf_late")
+            let now = ledger.clock.now
+            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            ledger.clock.advance(by: .seconds(30 * 86_400))
+            #expect(try await ledger.replay.replay() == 1)
+        }
+    }
+
+    @Test func laravelsTablesAreProbedHoweverLongTheyRefused() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.execute("ALTER TABLE public.api_logs ADD COLUMN region text NOT NULL")
+            _ = try await ledger.write((0..<60).map { .sample($0, by: .user(user), at: Ledger.noon) })
+            let replay = ledger.replay
+            for _ in 0..<20 { #expect(try await replay.replay() == 0) }
+            #expect(try await ledger.number("SELECT max(attempts) FROM metering.quarantine") == 3)
+            try await ledger.execute("ALTER TABLE public.api_logs DROP COLUMN region")
+            #expect(try await ledger.heal() == 60)
+        }
+    }
+
+    @Test func whatLaravelRefusesForEverHoldsUpNobody() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.execute("ALTER TABLE public.api_logs ADD CHECK (model <> 'forbidden')")
+            var events = (0..<40).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon) }
+            for index in 0..<20 { events[index].model = "forbidden" }
+            try await ledger.execute("ALTER TABLE public.api_logs ADD COLUMN region text NOT NULL")
+            _ = try await ledger.write(events)
+            try await ledger.execute("ALTER TABLE public.api_logs DROP COLUMN region")
+            let replay = ledger.replay
+            for _ in 0..<5 { try await replay.replay() }
+            #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 20)
+            #expect(try await ledger.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") == 20)
+        }
+    }
+
+    @Test func aUserWithoutAKeyWakesWhatNamesThem() async throws {
+        try await Ledger.with { ledger in
+            _ = try await ledger.write((1...1_200).map { .sample(UInt64($0), by: .user($0), at: Ledger.noon) })
+            let replay = ledger.replay
+            #expect(try await replay.replay() == 0)
+            try await ledger.execute("SELECT setval('users_id_seq', 1100)")
+            let user = try await ledger.makeUser()
+            // More users are awaited than one round asks for: they take turns.
+            let rows = try await replay.replay() + replay.replay()
+            #expect(rows == 1)
+            #expect(try await ledger.number("SELECT user_id FROM public.api_logs") == Int(user))
+        }
+    }
+
+    @Test func replaysAndDeliveriesAtOnceMakeOneRowEach() async throws {
+        try await Ledger.with { ledger in
+            let events = (0..<600).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: Ledger.noon) }
+            _ = try await ledger.write(events)
+            try await ledger.makeUser(key: "cf_late")
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for part in 0..<3 {
+                    group.addTask { _ = try await ledger.write(Array(events[(part * 100)..<(part * 100 + 300)])) }
+                }
+                for _ in 0..<2 { group.addTask { _ = try await ledger.heal() } }
+                try await group.waitForAll()
+            }
+            _ = try await ledger.heal()
+            try await ledger.settleCounters()
+            #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 600)
+            #expect(try await ledger.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 600)
+            #expect(try await ledger.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") == 0)
+        }
+    }
+}
+
+extension Ledger {
+    /// Does `work` until it makes rows, or a deadline has passed.
+    fileprivate func rows(within deadline: Duration, _ work: () async throws -> Int) async throws -> Int {
+        let end = ContinuousClock.now + deadline
+        while true {
+            let rows = try await work()
+            if rows > 0 || ContinuousClock.now > end { return rows }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+}

@@ -1,0 +1,142 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// What an operator sees and does.
+@Suite struct QuarantineOperatorTests {
+    /// Entries of several reasons: two of an unknown key, one answered 404, one implausible, one of an unknown user.
+    private func fill(_ ledger: Ledger) async throws {
+        let events = (1...2).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: Ledger.noon) }
+        _ = try await ledger.write(events)
+        ledger.clock.advance(by: .seconds(1))
+        var nameless = UsageEvent.sample(3, by: .key("cf_late"), at: Ledger.noon)
+        nameless.isNamed = false
+        let costly = UsageEvent.sample(4, by: .hash(of: "cf_other"), at: Ledger.noon)
+        _ = try await ledger.writer.write(
+            [
+                IngestItem(.success(nameless), isRefusedWhenUnknown: true),
+                IngestItem(
+                    .failure(Rejection(reason: .implausibleCost, detail: "why", key: costly.key, event: costly))),
+                IngestItem(.success(.sample(5, by: .user(77), at: Ledger.noon))),
+            ], lockedUsers: .quarantine)
+    }
+
+    private func list(
+        _ filter: QuarantineFilter, after: EventKey? = nil, limit: Int = 100, _ ledger: Ledger
+    ) async throws -> [UInt64] {
+        try await ledger.pool.withConnection { try Quarantine.list(filter, after: after, limit: limit, $0) }.map(
+            \.id.low)
+    }
+
+    @Test func filtersAndPagesAreStable() async throws {
+        try await Ledger.with { ledger in
+            try await fill(ledger)
+            let late = try #require(HexPrefix(String(KeyHash(of: "cf_late").hex.prefix(7))))
+            let second = Ledger.noon.advanced(by: .seconds(1))
+            let cases: [(QuarantineFilter, [UInt64])] = [
+                (QuarantineFilter(), [1, 2, 3, 4, 5]), (QuarantineFilter(state: .resolved), []),
+                (QuarantineFilter(reasons: [.unknownKey]), [1, 2, 3]),
+                (QuarantineFilter(reasons: [.implausibleCost, .unknownUser]), [4, 5]),
+                (QuarantineFilter(userID: 77), [5]), (QuarantineFilter(keyHash: late), [1, 2, 3]),
+                (QuarantineFilter(model: "gpt-5"), []), (QuarantineFilter(from: second), [3, 4, 5]),
+                (QuarantineFilter(reasons: [.unknownKey], to: second), [1, 2]),
+            ]
+            for (filter, expected) in cases { #expect(try await list(filter, ledger) == expected, "\(filter)") }
+            var paged: [UInt64] = []
+            var cursor: EventKey?
+            repeat {
+                let page = try await ledger.pool.withConnection { [cursor] in
+                    try Quarantine.list(QuarantineFilter(), after: cursor, limit: 2, $0)
+                }
+                paged += page.map(\.id.low)
+                cursor = page.last?.id
+            } while cursor != nil
+            #expect(paged == [1, 2, 3, 4, 5])
+            let summaries = try await ledger.pool.withConnection { try Quarantine.summarize(QuarantineFilter(), $0) }
+            #expect(summaries.map(\.entries) == [3, 1, 1])
+            #expect(summaries[0].reason == .unknownKey)
+        }
+    }
+
+    @Test func aDryRunSaysWhatAReplayDoesAndChangesNothing() async throws {
+        try await Ledger.with { ledger in
+            try await fill(ledger)
+            // Laravel made the user; no service has looked since.
+            try await ledger.makeUser(key: "cf_late")
+            let before = try await ledger.everything()
+            let options = QuarantineReplay.Options(includesRefused: true, isDryRun: true)
+            let dry = try await ledger.replay.replay(QuarantineFilter(), options: options)
+            #expect(try await ledger.everything() == before)
+            let outcomes = dry.outcomes.map(\.outcome)
+            #expect(outcomes[3...] == [.neverARow, .verdict(.quarantined(.unknownUser))])
+            #expect(outcomes[..<3].allSatisfy { if case .verdict(.stored) = $0 { true } else { false } })
+
+            let wet = try await ledger.replay.replay(QuarantineFilter(), options: .init())
+            #expect(wet.outcomes[2].outcome == .wasRefused)
+            #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 2)
+            let forced = try await ledger.replay.replay(
+                QuarantineFilter(reasons: [.unknownKey]), options: .init(includesRefused: true))
+            #expect(forced.outcomes.count == 1)
+            #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 3)
+            let again = try await ledger.replay.replay(
+                QuarantineFilter(state: .all, ids: forced.outcomes.map(\.item.id)),
+                options: .init(includesRefused: true))
+            #expect(again.outcomes.map(\.outcome) == [.resolvedBefore])
+        }
+    }
+
+    @Test func aConflictOfIdentitiesIsReplayedOnceItIsCorrected() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(key: "cf_ada"), try await ledger.makeUser())
+            var claim = IdentityClaim.hash(of: "cf_ada")
+            claim.laravelUserID = bob
+            #expect(
+                try await ledger.write([.sample(1, by: claim, at: Ledger.noon)]) == [.quarantined(.identityConflict)])
+            let stays = try await ledger.replay.replay(QuarantineFilter(), options: .init())
+            #expect(stays.outcomes.map(\.outcome) == [.verdict(.quarantined(.identityConflict))])
+            try await ledger.execute("UPDATE metering.api_keys SET user_id = \(bob)")
+            try await ledger.execute("UPDATE public.users SET api_key = NULL WHERE id = \(ada)")
+            try await ledger.execute("UPDATE public.users SET api_key = 'cf_ada' WHERE id = \(bob)")
+            #expect(try await ledger.replay.replay() == 0)
+            _ = try await ledger.replay.replay(QuarantineFilter(), options: .init())
+            #expect(try await ledger.number("SELECT user_id FROM public.api_logs") == Int(bob))
+        }
+    }
+
+    @Test func aDiscardTakesOnlyWhatIsOpenAndMeant() async throws {
+        try await Ledger.with { ledger in
+            try await fill(ledger)
+            let now = ledger.clock.now
+            let filter = QuarantineFilter(reasons: [.unknownKey])
+            let counts = try await ledger.pool.withConnection { connection in
+                try (0..<2).map { _ in try Quarantine.discard(filter, connection, now: now) }
+            }
+            #expect(counts == [3, 0])
+            #expect(try await list(QuarantineFilter(), ledger) == [4, 5])
+            #expect(try await list(QuarantineFilter(state: .resolved), ledger) == [1, 2, 3])
+            try await ledger.makeUser(key: "cf_late")
+            #expect(try await ledger.heal() == 0)
+        }
+    }
+}
+
+extension Ledger {
+    /// A digest of every row of every table.
+    fileprivate func everything() async throws -> [String: String] {
+        try await pool.withConnection { connection in
+            let tables = try connection.query(
+                """
+                SELECT format('%I.%I', schemaname, relname) FROM pg_stat_user_tables
+                WHERE schemaname IN ('public', 'metering')
+                """
+            ).map { try $0.decode(0, as: String.self) }
+            return try tables.reduce(into: [:]) { digests, table in
+                digests[table] = try connection.query(
+                    "SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM \(unsafeSQL: table) t")[0]
+                    .decode(0, as: String.self)
+            }
+        }
+    }
+}

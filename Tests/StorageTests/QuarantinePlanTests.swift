@@ -1,0 +1,113 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// What the services do every second, and what an operator asks, meets a big quarantine by its indexes.
+@Suite struct QuarantinePlanTests {
+    @Test func idleRoundsNeitherScanNorTouchWhatWaits() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.fillQuarantine()
+            for index in 0..<100 { try await ledger.makeUser(key: "cf_\(index)") }
+            let replay = ledger.replay
+            let before = try await ledger.work()
+            let scans = try await ledger.sequentialScans {
+                for round in 0..<5 {
+                    // Keys appear meanwhile for which nobody waits.
+                    if round == 1 { try await ledger.pool.withConnection { try KeyHistory.look($0, now: Ledger.noon) } }
+                    try await replay.replay()
+                }
+            }
+            #expect(scans == [:])
+            let after = try await ledger.work()
+            #expect(after.updated == before.updated)
+            #expect(after.fetched - before.fetched < 5_000)
+            // Nobody waits for the keys; they are forgotten when the transactions of other tests have ended too.
+            let end = ContinuousClock.now + .seconds(30)
+            let arrivals: Query = "SELECT count(*) FROM metering.key_arrivals"
+            while try await ledger.number(arrivals) > 0, ContinuousClock.now < end { try await replay.replay() }
+            #expect(try await ledger.number(arrivals) == 0)
+        }
+    }
+
+    @Test func aLookAtTheNewestUsersScansNoBigTable() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.execute(
+                """
+                INSERT INTO public.users (name, email, password, api_key)
+                SELECT 'x', 'x' || g, 'x', 'cf_' || g FROM generate_series(1, 20000) g
+                """)
+            try await ledger.pool.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
+            try await ledger.execute("ANALYZE")
+            try await ledger.makeUser(key: "cf_new")
+            let scans = try await ledger.sequentialScans {
+                for _ in 0..<3 {
+                    try await ledger.pool.withConnection { try KeyHistory.lookAtNewest($0, now: Ledger.noon) }
+                }
+            }
+            #expect(scans == [:])
+            #expect(try await ledger.number("SELECT count(*) FROM metering.api_keys WHERE valid_to IS NULL") == 20_001)
+        }
+    }
+
+    @Test func anOperatorsPageScansNoQuarantine() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.fillQuarantine()
+            let noon = Ledger.noon
+            let filters = [
+                QuarantineFilter(), QuarantineFilter(state: .all), QuarantineFilter(reasons: [.unknownUser]),
+                QuarantineFilter(reasons: [.unknownUser, .denied]), QuarantineFilter(userID: 1_019_999),
+                QuarantineFilter(keyHash: HexPrefix("abcde")), QuarantineFilter(model: "gpt-4"),
+                QuarantineFilter(from: noon.advanced(by: .seconds(19_000)), to: noon.advanced(by: .seconds(19_500))),
+            ]
+            let scans = try await ledger.sequentialScans {
+                try await ledger.pool.withConnection { connection in
+                    for filter in filters {
+                        let first = try Quarantine.list(filter, limit: 20, connection)
+                        guard let last = first.last else { continue }
+                        _ = try Quarantine.list(filter, after: last.id, limit: 20, connection)
+                        _ = try Quarantine.require(last.id, connection)
+                    }
+                    let ids = try Quarantine.list(QuarantineFilter(), limit: 5, connection).map(\.id)
+                    _ = try Quarantine.discard(QuarantineFilter(ids: ids), connection, now: noon)
+                    _ = try Quarantine.discard(QuarantineFilter(reasons: [.denied]), connection, now: noon)
+                }
+                _ = try await ledger.replay.replay(QuarantineFilter(), limit: 50, options: .init(isDryRun: true))
+            }
+            #expect(scans == [:])
+        }
+    }
+}
+
+extension Ledger {
+    /// 20,000 entries, a second apart: half wait for keys, a quarter for users, some are denied, a quarter is settled.
+    fileprivate func fillQuarantine() async throws {
+        try await execute(
+            """
+            INSERT INTO metering.quarantine (id, reason, detail, event, key_hashes, user_id, received_at, last_received_at,
+                                             deliveries, is_replayable, next_attempt_at, resolved_at, resolution)
+            SELECT gen_random_uuid(),
+                   CASE WHEN g % 100 = 2 THEN 'denied' WHEN g % 2 = 0 THEN 'unknown_key'
+                        WHEN g % 4 = 1 THEN 'user_locked' ELSE 'unknown_user' END,
+                   '', '{"model": "gpt-4"}',
+                   ARRAY[sha256(g::text::bytea)], 1000000 + g, '2026-11-23 12:00Z'::timestamptz + g * interval '1 second', now(), 1,
+                   g % 100 <> 2, 'infinity',
+                   CASE WHEN g % 4 = 1 THEN now() END, CASE WHEN g % 4 = 1 THEN 'stored' END
+            FROM generate_series(1, 20000) g
+            """)
+        try await execute("VACUUM ANALYZE metering.quarantine")
+    }
+
+    /// What was done with the rows of the quarantine so far.
+    fileprivate func work() async throws -> (updated: Int, fetched: Int) {
+        try await execute("SELECT pg_stat_force_next_flush()")
+        return try await pool.withConnection { connection in
+            try connection.query(
+                """
+                SELECT n_tup_upd, coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables
+                WHERE relid = 'metering.quarantine'::regclass
+                """)[0].decode(Int.self, Int.self)
+        }
+    }
+}
