@@ -19,6 +19,17 @@ struct Operation: Sendable {
     static func run<T: Sendable>(
         privileged: Bool = false, _ body: @escaping @Sendable (Operation, Connection) throws -> T
     ) async throws -> T {
+        try await withPool(privileged: privileged) { operation, pool in
+            try await pool.withConnection { try body(operation, $0) }
+        }
+    }
+
+    /// Does `body` with a pool of one connection, as ``run(privileged:_:)``.
+    ///
+    /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` of `body`'s own.
+    static func withPool<T: Sendable>(
+        privileged: Bool = false, _ body: @escaping @Sendable (Operation, ConnectionPool) async throws -> T
+    ) async throws -> T {
         try await explainingFailure {
             let (database, operation) = try SettingsReader.load().read { settings in
                 (DatabaseSettings(reading: settings, applicationName: "codexflow"), Operation(reading: settings))
@@ -26,7 +37,7 @@ struct Operation: Sendable {
             let pool = ConnectionPool(
                 privileged ? database.migration : database.connection, limits: PoolLimits(maxConnections: 1),
                 logger: Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() }))
-            let result = await Result { try await pool.withConnection { try body(operation, $0) } }
+            let result = await Result { try await body(operation, pool) }
             await pool.close()
             return try result.get()
         }
@@ -34,10 +45,12 @@ struct Operation: Sendable {
 
     /// Does `body`.
     ///
-    /// - Throws: `ExitCode` 1 after the failure was written to standard error.
+    /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` of `body`'s own.
     static func explainingFailure<T>(_ body: () async throws -> T) async throws -> T {
         do {
             return try await body()
+        } catch let exit as ExitCode {
+            throw exit
         } catch {
             FileHandle.standardError.write(Data("codexflow: \(explanation(of: error))\n".utf8))
             throw ExitCode(1)

@@ -1,0 +1,103 @@
+import Domain
+import Foundation
+import Storage
+
+/// How quarantine entries are printed.
+enum QuarantineText {
+    static func print(_ items: [QuarantinedItem], asJSON: Bool) {
+        guard !asJSON else { return items.forEach { Swift.print(json(QuarantineJSON($0))) } }
+        table(
+            ["id", "received", "reason", "user", "key", "model", "sent", "resolution"],
+            items.map { item in
+                [
+                    item.id.description, item.receivedAt.text, item.reason.rawValue,
+                    item.userID.map(String.init) ?? "-",
+                    item.keyHashes.first.map { "\($0.hex.prefix(8))…" } ?? "-", item.event?.model ?? "-",
+                    "\(item.deliveries)×", item.resolution?.outcome ?? "open",
+                ]
+            })
+    }
+
+    static func print(_ summaries: [Quarantine.Summary], asJSON: Bool) {
+        guard !asJSON else { return summaries.forEach { Swift.print(json(QuarantineSummaryJSON($0))) } }
+        table(
+            ["reason", "entries", "deliveries", "oldest", "newest"],
+            summaries.map {
+                [$0.reason.rawValue, "\($0.entries)", "\($0.deliveries)", $0.oldest.text, $0.newest.text]
+            })
+    }
+
+    /// Everything of one entry, a fact a line.
+    static func description(of item: QuarantinedItem) -> String {
+        let event = item.event
+        let facts: [(String, String?)] = [
+            ("id", item.id.description), ("reason", item.reason.rawValue), ("meaning", item.detail),
+            ("what to do", item.resolution == nil ? item.reason.remedy : nil), ("state", state(of: item)),
+            ("received", "\(item.receivedAt.text), last \(item.lastReceivedAt.text), \(item.deliveries)×"),
+            ("occurred", event?.occurredAt.text), ("user", item.userID.map(String.init)),
+            ("key hashes", item.keyHashes.isEmpty ? nil : item.keyHashes.map(\.hex).joined(separator: " ")),
+            ("stated ids", statedIDs(event?.identity)), ("shape", event?.shape.rawValue),
+            ("status", event?.status.rawValue), ("model", event?.model), ("provider", event?.provider),
+            ("tokens", event.map { "\($0.inputTokens) in, \($0.outputTokens) out" }),
+            ("cost", event.map { $0.cost.map { "\($0.usd) USD" } ?? "none stated" }),
+            ("duration", event?.duration.map { "\($0) ms" }), ("end user", event?.endUser),
+            ("error", [event?.errorCode, event?.errorMessage].compactMap(\.self).joined(separator: " ")),
+            ("excerpt", item.excerpt),
+        ]
+        return facts.compactMap { name, value in
+            value.flatMap { $0.isEmpty ? nil : "\(name.padded(to: 12))\($0.printable)" }
+        }.joined(separator: "\n")
+    }
+
+    /// One line of JSON.
+    static func json(_ value: some Encodable) -> String {
+        let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return (try? encoder.encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
+    }
+
+    /// A line for the operator beside the output.
+    static func note(_ text: String) {
+        FileHandle.standardError.write(Data("\(text)\n".utf8))
+    }
+
+    private static func state(of item: QuarantinedItem) -> String {
+        if let resolution = item.resolution {
+            let row = resolution.logID.map { ", api_logs \($0)" } ?? ""
+            return "\(resolution.outcome) at \(resolution.at.text)\(row)"
+        }
+        if item.wasRefused { return "open; answered 404 and nameless: no row unless replayed with --answered-404" }
+        guard item.isReplayable else { return "open; never becomes a row by itself" }
+        let next = item.nextAttemptAt.map { "tried next at \($0.text)" } ?? "waits"
+        return "open; \(next), \(item.attempts) attempts so far"
+    }
+
+    private static func statedIDs(_ identity: IdentityClaim?) -> String? {
+        let ids = [("laravel_user_id", identity?.laravelUserID), ("user id", identity?.userID)]
+        return ids.compactMap { name, id in id.map { "\(name) \($0)" } }.joined(separator: ", ")
+    }
+
+    /// Aligned columns, two spaces between them, under their names.
+    private static func table(_ names: [String], _ rows: [[String]]) {
+        let rows = [names] + rows.map { $0.map(\.printable) }
+        let widths = names.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        for row in rows {
+            let cells = zip(row.dropLast(), widths).map { $0.padded(to: $1 + 2) } + row.suffix(1)
+            Swift.print(cells.joined())
+        }
+    }
+}
+
+extension String {
+    fileprivate func padded(to width: Int) -> String {
+        self + String(repeating: " ", count: max(0, width - count))
+    }
+
+    /// Without control characters, by which a sender's text could write on the terminal what it likes.
+    fileprivate var printable: String {
+        String(
+            String.UnicodeScalarView(
+                unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
+    }
+}
