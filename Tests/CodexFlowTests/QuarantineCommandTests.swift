@@ -12,7 +12,7 @@ import Testing
     ) async throws -> (exitCode: Int32, output: String) {
         let process = try ServiceProcess(
             product: "codexflow", arguments: ["quarantine"] + arguments,
-            environment: ["DATABASE_URL": database.url, "MIGRATIONS_PATH": Checkout.migrations])
+            environment: ["DATABASE_URL": database.url(as: .operator), "MIGRATIONS_PATH": Checkout.migrations])
         let exitCode = try await process.waitForExit()
         return (exitCode, process.output)
     }

@@ -56,6 +56,8 @@ import Testing
     @Test func `Beyond the rate is 429 with Retry-After; health and metrics stay`() async throws {
         var server = TestServer()
         server.settings.rateLimit = .init(rate: 1, burst: 1)
+        let start = ContinuousClock.now
+        server.now = { start }
         try await server.test(.live, routes: { $0.get("/api/x") { _, _ in "x" } }) { client in
             #expect(try await client.execute(uri: "/api/x", method: .get).status == .ok)
             let refused = try await client.execute(uri: "/api/x", method: .get)

@@ -13,14 +13,16 @@ struct TestServer {
     var settings = HTTPServerSettings(port: 0)
     var errorShape = ErrorShape.laravel
     var readiness: HealthRoutes.ReadinessCheck = {}
+    var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
     /// Runs `body` against the server; without sockets unless `setup` says so.
     func test<T>(
         _ setup: TestingSetup = .router, routes: (Router<AppRequestContext>) -> Void = { _ in },
         _ body: @Sendable (any TestClientProtocol) async throws -> T
     ) async throws -> T {
-        let server = HTTPServer(
+        var server = HTTPServer(
             name: "test", settings: settings, errorShape: errorShape, metrics: metrics, readiness: readiness)
+        server.now = now
         let app = try server.buildApplication(logger: Logger(label: "test") { _ in logs }, routes)
         return try await withMetricsFactory(metrics) { try await app.test(setup, body) }
     }

@@ -78,8 +78,10 @@ import Testing
             "privileges", "GRANT DELETE ON users TO codexflow_worker", .warning,
             "codexflow_worker has DELETE on public.users without need"),
         Breakage(
-            "schema", "DELETE FROM metering.schema_migrations WHERE version = 5", .failure,
-            "migration 0005_quarantine is missing"),
+            "schema",
+            "DELETE FROM metering.schema_migrations WHERE version = (SELECT max(version) FROM metering.schema_migrations)",
+            .failure,
+            "is missing"),
         Breakage("schema", "UPDATE metering.schema_migrations SET checksum = 'x'", .failure, "do not fit"),
         Breakage("schema", "ALTER TABLE api_logs DROP COLUMN error_message", .failure, "error_message is missing"),
         Breakage("installation", "UPDATE metering.installation SET users_table = 1", .failure, "not those we know"),

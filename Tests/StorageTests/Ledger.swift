@@ -7,7 +7,8 @@ import TestSupport
 
 /// A database with people in it, a writer whose clock stands still, and what a test asks of both.
 ///
-/// The test speaks through ``pool`` as a superuser; the code under test has ``service`` or ``owner``, with their roles' rights.
+/// The test speaks through ``pool`` as a superuser; the code under test has ``service``, ``owner`` or
+/// ``operator``, with their roles' rights.
 struct Ledger: Queryable {
     /// 2026-11-23T12:00:00Z; the clock of every test until it is moved.
     static let noon = UsageEvent.sampleTime
@@ -18,6 +19,8 @@ struct Ledger: Queryable {
     var service: ConnectionPool { database.pool(as: .webhook) }
     /// As `codexflow migrate` and `adopt` connect.
     var owner: ConnectionPool { database.pool(as: .owner) }
+    /// As the other commands of `codexflow` connect.
+    var `operator`: ConnectionPool { database.pool(as: .operator) }
     let clock: ManualClock
     let writer: EventWriter
 
@@ -67,13 +70,13 @@ struct Ledger: Queryable {
     }
 
     /// The healing of this database's quarantine.
-    var replay: QuarantineReplay { QuarantineReplay(pool: pool, writer: writer, now: { clock.now }) }
+    var replay: QuarantineReplay { QuarantineReplay(pool: service, writer: writer, now: { clock.now }) }
 
     /// Looks at everybody's keys and replays until nothing more becomes a row, as a service does within seconds; returns the
     /// number of new rows.
     func heal() async throws -> Int {
         let now = clock.now
-        try await pool.withConnection { try KeyHistory.look($0, now: now) }
+        try await service.withConnection { try KeyHistory.look($0, now: now) }
         let replay = replay
         var rows = 0
         while true {

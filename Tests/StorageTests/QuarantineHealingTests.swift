@@ -39,7 +39,7 @@ import Testing
             }
             try await ledger.makeUser(key: "cf_late")
             let now = ledger.clock.now
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
             let replay = ledger.replay
             for _ in 0..<3 { #expect(try await replay.replay() == 0) }
             try await delivery.end()
@@ -67,7 +67,7 @@ import Testing
             _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
             try await ledger.makeUser(key: "cf_late")
             let now = ledger.clock.now
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
             ledger.clock.advance(by: .seconds(30 * 86_400))
             #expect(try await ledger.replay.replay() == 1)
         }

@@ -26,7 +26,7 @@ import Testing
     private func list(
         _ filter: QuarantineFilter, after: EventKey? = nil, limit: Int = 100, _ ledger: Ledger
     ) async throws -> [UInt64] {
-        try await ledger.pool.withConnection { try Quarantine.list(filter, after: after, limit: limit, $0) }.map(
+        try await ledger.operator.withConnection { try Quarantine.list(filter, after: after, limit: limit, $0) }.map(
             \.id.low)
     }
 
@@ -47,14 +47,16 @@ import Testing
             var paged: [UInt64] = []
             var cursor: EventKey?
             repeat {
-                let page = try await ledger.pool.withConnection { [cursor] in
+                let page = try await ledger.operator.withConnection { [cursor] in
                     try Quarantine.list(QuarantineFilter(), after: cursor, limit: 2, $0)
                 }
                 paged += page.map(\.id.low)
                 cursor = page.last?.id
             } while cursor != nil
             #expect(paged == [1, 2, 3, 4, 5])
-            let summaries = try await ledger.pool.withConnection { try Quarantine.summarize(QuarantineFilter(), $0) }
+            let summaries = try await ledger.operator.withConnection {
+                try Quarantine.summarize(QuarantineFilter(), $0)
+            }
             #expect(summaries.map(\.entries) == [3, 1, 1])
             #expect(summaries[0].reason == .unknownKey)
         }
@@ -110,7 +112,7 @@ import Testing
             try await fill(ledger)
             let now = ledger.clock.now
             let filter = QuarantineFilter(reasons: [.unknownKey])
-            let counts = try await ledger.pool.withConnection { connection in
+            let counts = try await ledger.operator.withConnection { connection in
                 try (0..<2).map { _ in try Quarantine.discard(filter, connection, now: now) }
             }
             #expect(counts == [3, 0])

@@ -15,7 +15,9 @@ import Testing
             let scans = try await ledger.sequentialScans {
                 for round in 0..<5 {
                     // Keys appear meanwhile for which nobody waits.
-                    if round == 1 { try await ledger.pool.withConnection { try KeyHistory.look($0, now: Ledger.noon) } }
+                    if round == 1 {
+                        try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
+                    }
                     try await replay.replay()
                 }
             }
@@ -38,12 +40,12 @@ import Testing
                 INSERT INTO public.users (name, email, password, api_key)
                 SELECT 'x', 'x' || g, 'x', 'cf_' || g FROM generate_series(1, 20000) g
                 """)
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
             try await ledger.execute("ANALYZE")
             try await ledger.makeUser(key: "cf_new")
             let scans = try await ledger.sequentialScans {
                 for _ in 0..<3 {
-                    try await ledger.pool.withConnection { try KeyHistory.lookAtNewest($0, now: Ledger.noon) }
+                    try await ledger.service.withConnection { try KeyHistory.lookAtNewest($0, now: Ledger.noon) }
                 }
             }
             #expect(scans == [:])
@@ -62,7 +64,7 @@ import Testing
                 QuarantineFilter(from: noon.advanced(by: .seconds(19_000)), to: noon.advanced(by: .seconds(19_500))),
             ]
             let scans = try await ledger.sequentialScans {
-                try await ledger.pool.withConnection { connection in
+                try await ledger.operator.withConnection { connection in
                     for filter in filters {
                         let first = try Quarantine.list(filter, limit: 20, connection)
                         guard let last = first.last else { continue }

@@ -45,7 +45,7 @@ import Testing
             try await ledger.makeUser(key: "cf_late")
             ledger.clock.advance(by: .seconds(2))
             let now = ledger.clock.now
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
             #expect(try await ledger.replay.replay() == 2)
             try await ledger.settleCounters()
             #expect(
@@ -62,7 +62,7 @@ import Testing
                 [IngestItem(.success(event), isRefusedWhenUnknown: true)], lockedUsers: .quarantine)
             try await ledger.makeUser(key: "cf_late")
             let now = ledger.clock.now
-            try await ledger.pool.withConnection { try KeyHistory.look($0, now: now) }
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
             #expect(try await ledger.replay.replay() == 0)
             #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 0)
         }
@@ -108,7 +108,7 @@ import Testing
             let event = UsageEvent.sample(1, by: .key("cf_late"), at: Ledger.noon)
             _ = try await ledger.write([event])
             let now = ledger.clock.now
-            let discarded = try await ledger.pool.withConnection {
+            let discarded = try await ledger.operator.withConnection {
                 try Quarantine.discard(QuarantineFilter(), $0, now: now)
             }
             #expect(discarded == 1)

@@ -1,6 +1,7 @@
 import Domain
 import Foundation
 import Postgres
+import Storage
 import TestSupport
 import Testing
 
@@ -71,7 +72,7 @@ import Testing
 
     @Test func aThousandEventsAreRowsWithinSecondsOfTheirUser() async throws {
         try await withTestDatabase { database in
-            try await RunningWebhook.with(databaseURL: database.url) { webhook in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
                 try await send(bodies(10), to: [webhook], expecting: #""quarantined":100"#)
                 try await database.execute("VACUUM ANALYZE metering.quarantine")
                 try await makeUser(database)
@@ -92,8 +93,8 @@ import Testing
 
     @Test func twoProcessesHealWhileTheSenderRepeatsItself() async throws {
         try await withTestDatabase { database in
-            try await RunningWebhook.with(databaseURL: database.url) { first in
-                try await RunningWebhook.with(databaseURL: database.url) { second in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { first in
+                try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { second in
                     let bodies = bodies(10)
                     try await send(bodies, to: [first, second])
                     try await makeUser(database)
@@ -114,7 +115,7 @@ import Testing
 
     @Test func aServiceKilledInTheMiddleLeavesTheRestToTheNext() async throws {
         try await withTestDatabase { database in
-            let webhook = try await RunningWebhook(databaseURL: database.url)
+            let webhook = try await RunningWebhook(databaseURL: database.url(as: .webhook))
             try await send(bodies(30), to: [webhook])
             try await makeUser(database)
             let rows: Query = "SELECT least(count(*), 1) FROM api_logs"
@@ -123,7 +124,7 @@ import Testing
             try await webhook.process.waitForExit()
             let healed = try await database.number("SELECT count(*) FROM api_logs")
             print("\(healed) of 3000 were rows when the service was killed")
-            try await RunningWebhook.with(databaseURL: database.url) { _ in
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { _ in
                 let all: Query = "SELECT count(*) FROM api_logs"
                 #expect(try await database.number(all, settlesAt: 3_000, within: .seconds(30)) == 3_000)
                 try await expectExactlyOnce(3_000, database)

@@ -15,6 +15,8 @@ package struct HTTPServer: Sendable {
     package var metrics: PrometheusRegistry
     /// What `/health/ready` asks.
     package var readiness: HealthRoutes.ReadinessCheck
+    /// The time by which rates are limited.
+    package var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
     package init(
         name: String, settings: HTTPServerSettings, errorShape: ErrorShape = .laravel, metrics: PrometheusRegistry,
@@ -43,7 +45,8 @@ package struct HTTPServer: Sendable {
         }
         MetricsRoute(metrics).add(to: router)
         if let limit = settings.rateLimit {
-            router.add(middleware: RateLimitMiddleware(RateLimiter(rate: Double(limit.rate), burst: limit.burst)))
+            let limiter = RateLimiter(rate: Double(limit.rate), burst: limit.burst, now: now)
+            router.add(middleware: RateLimitMiddleware(limiter))
         }
         addRoutes(router)
         router.answerOtherMethods()

@@ -76,6 +76,9 @@ extension Grant {
         Grant(
             .table, "metering.denied_calls",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
+        // Arrivals are written with the keys, and closed when nobody waits for them any more.
+        Grant(.table, "metering.key_arrivals", [.webhook: [.select(), .insert(), .update(), .delete]]),
+        Grant(.function, "metering.key_holder(bytea[], timestamp with time zone)", [.webhook: [.execute]]),
         Grant(.function, "metering.create_events_partition(date)", actsAsOwner: true, [.worker: [.execute]]),
         Grant(.function, "metering.event_key_floor(timestamp with time zone)", [.worker: [.execute]]),
     ]
