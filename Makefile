@@ -21,7 +21,7 @@ bench: ## events a second beside naive pgbench, on 10 M rows (ARGS="--quick" for
 
 build: ## all products, for release
 	@scripts/setup
-	@swift build --configuration release --static-swift-stdlib
+	@swift build --configuration release
 
 stage: ## what a server needs, for release, into .local/stage
 	@scripts/setup

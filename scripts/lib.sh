@@ -7,9 +7,6 @@ private=$root/.local
 # The programs that a server runs, as Package.swift calls their products.
 # shellcheck disable=SC2034
 programs=(webhook-api codexflow)
-# How they are built for it: with Swift's libraries inside, so that no server needs a toolchain.
-# shellcheck disable=SC2034
-release=(--configuration release --static-swift-stdlib)
 child=
 # libpq would let these of the caller's lead it to another server.
 unset "${!PG@}"

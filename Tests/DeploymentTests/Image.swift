@@ -5,7 +5,7 @@ import Testing
 /// What the image would contain, and its programs run as a container engine runs them: as pid 1 and the image's user, in
 /// its root file system, which is read-only, without a capability. The network is this machine's.
 ///
-/// The programs are the tests' own objects, linked as the release build links them.
+/// The programs are those that were built with the tests.
 struct Image {
     let dockerfile: Dockerfile
     /// Debian with the image's packages.
@@ -28,11 +28,11 @@ struct Image {
         let destination = root + (try #require(dockerfile.stage))
         try FileManager.default.createDirectory(atPath: destination, withIntermediateDirectories: true)
         stage = Checkout.root.appending(path: ".local/image-stage").path()
-        try await Command.run("\(scripts)/stage", [stage, "debug"], within: .seconds(600))
+        try await Command.run("\(scripts)/stage", [stage, Checkout.products.path()], within: .seconds(600))
     }
 
-    /// The names of the programs in it.
-    func programs() throws -> [String] {
+    /// The names of the programs and libraries that we bring along.
+    func files() throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: "\(stage)/bin").sorted()
     }
 

@@ -96,7 +96,7 @@ import Testing
         let tls = server.settings.tls
         let status = try await server.test(.ahc(.https)) { client in
             try await HealthProbe.requireLive(
-                HTTPServerSettings(host: "localhost", port: try #require(client.port), tls: tls))
+                HTTPServerSettings(host: "localhost", port: try #require(client.port), tls: tls), within: .seconds(60))
             return try await client.execute(uri: "/health/live", method: .get).status
         }
         #expect(status == .ok)

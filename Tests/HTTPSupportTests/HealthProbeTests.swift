@@ -9,7 +9,8 @@ import Testing
         var server = TestServer()
         server.readiness = { throw AppError(.unavailable, "PostgreSQL does not answer.") }
         try await server.test(.live) { client in
-            try await HealthProbe.requireLive(HTTPServerSettings(host: "localhost", port: try #require(client.port)))
+            try await HealthProbe.requireLive(
+                HTTPServerSettings(host: "localhost", port: try #require(client.port)), within: .seconds(60))
         }
     }
 

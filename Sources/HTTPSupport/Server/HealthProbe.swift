@@ -8,13 +8,12 @@ internal import NIOSSL
 package enum HealthProbe {
     private typealias Connection = NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>
 
-    /// The time within which the answer must be there.
-    private static let limit = Duration.seconds(3)
-
     /// Asks `/health/live`, not `/health/ready`: a proxy that drops an unready service answers 404 in its place, and the
     /// sender never sends again what met a 4xx; the service itself answers 503 while its database is away.
-    /// - Throws: ``AppError`` `.unavailable`
-    package static func requireLive(_ settings: HTTPServerSettings) async throws(AppError) {
+    /// - Throws: ``AppError`` `.unavailable` when the answer is not there `within` this time.
+    package static func requireLive(
+        _ settings: HTTPServerSettings, within limit: Duration = .seconds(3)
+    ) async throws(AppError) {
         let host = loopback(for: settings.host)
         let isLive = try? await withDeadline(limit, sleep: { try await Task.sleep(for: $0) }) {
             try await ask(host, settings) == .ok
