@@ -46,6 +46,7 @@ let package = Package(
     name: "codexflow",
     products: [
         .executable(name: "webhook-api", targets: ["WebhookAPI"]),
+        .executable(name: "aggregation-worker", targets: ["AggregationWorker"]),
         .executable(name: "codexflow", targets: ["CodexFlow"]),
         .executable(name: "faults", targets: ["Faults"]),
         .executable(name: "bench", targets: ["Bench"]),
@@ -92,6 +93,9 @@ let package = Package(
                 logging, metrics, nioCore,
             ]),
         executable(
+            "AggregationWorker",
+            ["Bootstrap", "Domain", "Postgres", "Storage", argumentParser, lifecycle, logging, metrics]),
+        executable(
             "CodexFlow",
             [
                 "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser,
@@ -123,6 +127,7 @@ let package = Package(
                 "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport", asyncHTTPClient, httpTypes,
                 hummingbird, hummingbirdTesting, lifecycle, logging, nioCore, nioHTTP1,
             ]),
+        tests(of: "AggregationWorker", ["Postgres", "Storage", "TestSupport"]),
         tests(of: "CodexFlow", ["Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),
         tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"]),
         .testTarget(

@@ -73,13 +73,14 @@ struct EventInsert {
             INSERT INTO metering.events (
                 event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens, cached_tokens,
                 reasoning_tokens, duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests,
-                is_stream, is_cache_hit, cost, shape, status, plan, provider, model_group, model, call_type,
+                is_stream, is_cache_hit, cost, ledger_cost, shape, status, plan, provider, model_group, model, call_type,
                 error_code, end_user, tags, flags, key_hash)
             SELECT e.event_key, nextval('public.api_logs_id_seq'), e.user_id, e.occurred_at, e.input_tokens,
                    e.output_tokens, e.cached_tokens, e.reasoning_tokens, e.duration_ms, e.first_token_ms,
                    e.billable_digest, e.quota_tokens, e.quota_requests, e.is_stream, e.is_cache_hit,
                    CASE WHEN e.zero_is_unpriced AND e.model NOT IN (SELECT f.model FROM metering.free_models f)
                         THEN NULL ELSE coalesce(e.cost, 0) END,
+                   nullif(e.ledger_cost, least(round(e.cost, 6), 9999.999999)),
                    e.shape, e.status, p.plan, e.provider, e.model, e.deployment, e.call_type, e.error_code,
                    e.end_user, string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
             FROM event e JOIN person p ON p.id = e.user_id

@@ -64,8 +64,10 @@ extension Installation {
                 try connection.execute(
                     """
                     TRUNCATE metering.events, metering.api_keys, metering.quota_usage, metering.quota_deltas,
-                        metering.user_limits, metering.quarantine, metering.denied_calls, metering.key_arrivals
+                        metering.user_limits, metering.quarantine, metering.denied_calls, metering.key_arrivals,
+                        metering.usage_quarters, metering.usage_days, metering.usage_dimensions
                     """)
+                try UsageCursor.reset(connection)
                 try LaravelUsage.seed(upTo: logID, connection, now: now)
             } else {
                 guard try hasSameRows(connection) else { throw HistoryAtRisk() }
@@ -75,7 +77,9 @@ extension Installation {
                 UPDATE metering.installation i
                 SET users_table = to_regclass('public.users')::oid, api_logs_table = to_regclass('public.api_logs')::oid,
                     highest_user_id = seen.user_id, highest_log_id = seen.log_id,
-                    counted_log_id = coalesce(\(logID as Int64?)::bigint, i.counted_log_id), adopted_at = \(now)
+                    counted_log_id = coalesce(\(logID as Int64?)::bigint, i.counted_log_id),
+                    counted_at = CASE WHEN \(logID as Int64?)::bigint IS NULL THEN i.counted_at ELSE \(now) END,
+                    adopted_at = \(now)
                 FROM (\(seenIDs)) seen
                 """)
             return logID == nil ? .sameIDs : .discardedHistory

@@ -36,9 +36,9 @@ package enum Installation {
             let isNew = try connection.execute(
                 """
                 INSERT INTO metering.installation (
-                    users_table, api_logs_table, highest_user_id, highest_log_id, counted_log_id, adopted_at)
+                    users_table, api_logs_table, highest_user_id, highest_log_id, counted_log_id, counted_at, adopted_at)
                 SELECT to_regclass('public.users')::oid, to_regclass('public.api_logs')::oid, seen.user_id, seen.log_id,
-                       \(logID), \(now)
+                       \(logID), \(now), \(now)
                 FROM (\(seenIDs)) seen
                 ON CONFLICT DO NOTHING
                 """)

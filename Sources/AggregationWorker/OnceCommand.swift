@@ -1,0 +1,37 @@
+import ArgumentParser
+import Logging
+import Storage
+
+/// `aggregation-worker once`
+struct OnceCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "once",
+        abstract: "Folds what is final into the sums, then ends; for cron.",
+        discussion: """
+            Goes on where the last pass ended, however that ended. Transactions that are open on api_logs are waited for a \
+            second; rows from theirs on are left to the next pass.
+            """)
+
+    func run() async throws {
+        try await Operation.run { operation in
+            let progress = ProgressReport(of: "rows", logger: operation.logger)
+            let outcome = try await UsagePass(pool: operation.pool, now: operation.now).run { outcome in
+                progress.update(done: outcome.rows, remaining: Int(outcome.remaining))
+                return true
+            }
+            progress.end()
+            outcome.log(to: operation.logger)
+            if outcome.isBusy { print("another worker is at work") }
+            for writer in outcome.waitingFor { print("waiting for \(writer)") }
+            print("\(outcome.rows) rows folded")
+        }
+    }
+}
+
+extension UsagePass.Outcome {
+    /// Tells what was folded and who held it up.
+    func log(to logger: Logger) {
+        if rows > 0 { logger.info("folded", metadata: ["rows": "\(rows)"]) }
+        for writer in waitingFor { logger.notice("waiting for a transaction", metadata: ["writer": "\(writer)"]) }
+    }
+}

@@ -1,0 +1,36 @@
+import ArgumentParser
+import Foundation
+import Storage
+
+/// A UTC day on the command line.
+struct Day: ExpressibleByArgument {
+    /// Days since 1970-01-01.
+    let number: Int
+
+    init?(argument: String) {
+        let style = Date.ISO8601FormatStyle(timeZone: .gmt).year().month().day()
+        guard argument.utf8.count == 10, let date = try? Date(argument, strategy: style),
+            date.formatted(style) == argument
+        else { return nil }
+        number = Int((date.timeIntervalSince1970 / 86_400).rounded(.down))
+    }
+}
+
+/// The days and the user that a proof is about.
+struct RangeOptions: ParsableArguments {
+    @Option(help: "First UTC day, such as 2026-11-01 (default: the beginning).")
+    var from: Day?
+
+    @Option(help: "The day after the last one (default: no end).")
+    var to: Day?
+
+    @Option(help: "A user's id (default: everybody).")
+    var user: Int64?
+
+    var range: UsageRange { UsageRange(from: from?.number, to: to?.number, user: user) }
+
+    func validate() throws {
+        if let from, let to, from.number >= to.number { throw ValidationError("--from must lie before --to.") }
+        if let user, user <= 0 { throw ValidationError("--user is the id of a user, 1 or more.") }
+    }
+}

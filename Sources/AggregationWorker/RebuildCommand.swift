@@ -1,0 +1,52 @@
+import ArgumentParser
+import Logging
+import Postgres
+import Storage
+
+/// `aggregation-worker rebuild`
+struct RebuildCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rebuild",
+        abstract: "Makes the sums and counters of some days again from the raw rows.",
+        discussion: """
+            Writes only what is wrong. Refuses days whose raw rows are gone; sums of users whom Laravel has deleted stay as \
+            they are. Folding waits meanwhile, readers and ingest do not.
+            """)
+
+    @Option(help: "First UTC day, such as 2026-11-01.")
+    var from: Day
+
+    @Option(help: "The day after the last one.")
+    var to: Day
+
+    @Option(help: "A user's id (default: everybody).")
+    var user: Int64?
+
+    @Flag(help: "Show what would be written, and change nothing.")
+    var dryRun = false
+
+    func validate() throws {
+        if from.number >= to.number { throw ValidationError("--from must lie before --to.") }
+        if let user, user <= 0 { throw ValidationError("--user is the id of a user, 1 or more.") }
+    }
+
+    func run() async throws {
+        let range = UsageRange(from: from.number, to: to.number, user: user)
+        try await Operation.run { operation in
+            if dryRun {
+                let report = try await operation.pool.withConnection { connection in
+                    try UsageRebuild.requireUnsealed(range, connection)
+                    return try UsageVerification.verify(range, connection)
+                }
+                report.printLines()
+                return
+            }
+            let progress = ProgressReport(of: "cells", logger: operation.logger)
+            let outcome = try await UsageRebuild(pool: operation.pool).mend(range) { outcome, days in
+                progress.update(done: outcome.cells, remaining: days)
+            }
+            progress.end()
+            print("\(outcome.cells) cells and \(outcome.counters) counters mended")
+        }
+    }
+}

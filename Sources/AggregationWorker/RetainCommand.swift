@@ -1,0 +1,53 @@
+import ArgumentParser
+import Postgres
+import Storage
+
+/// `aggregation-worker retain`
+struct RetainCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "retain",
+        abstract: "Makes the months ahead, drops what is past its age, and never what is not in the sums.",
+        discussion: """
+            Events go by whole months, METERING_RETENTION_DAYS after their end. The sums stay for ever. Rows of api_logs go \
+            only when --api-logs-days says so. Uses MIGRATE_DATABASE_URL where it is set: only an owner may drop a table.
+            """)
+
+    @Option(help: "Days after which resolved entries of the quarantine are forgotten.")
+    var quarantineDays = 90
+
+    @Option(help: "Delete rows of Laravel's api_logs that are older than this many days (default: none).")
+    var apiLogsDays: Int?
+
+    func validate() throws {
+        guard (1...36_500).contains(quarantineDays), (1...36_500).contains(apiLogsDays ?? 1) else {
+            throw ValidationError("A number of days is 1 to 36500.")
+        }
+    }
+
+    func run() async throws {
+        try await Operation.run(privileged: true) { operation in
+            let now = operation.now()
+            let (quarantineDays, apiLogsDays) = (quarantineDays, apiLogsDays)
+            try await operation.pool.withConnection { try EventPartitions.ensure($0, now: now) }
+            let events = try await EventRetention(pool: operation.pool)
+                .run(days: operation.settings.retentionDays, now: now)
+            for month in events.months { print("dropped \(month)") }
+            for month in events.unfolded {
+                print("kept \(month): some of its events are not folded yet; run 'once' first")
+            }
+            print("\(events.rows) events deleted beside the months")
+            let entries = try await operation.pool.withConnection {
+                try QuarantineRetention.run(days: quarantineDays, now: now, $0)
+            }
+            print("\(entries) resolved entries of the quarantine deleted")
+            if let apiLogsDays {
+                let progress = ProgressReport(of: "rows", logger: operation.logger)
+                let rows = try await LogRetention(pool: operation.pool).run(days: apiLogsDays, now: now) { rows, left in
+                    progress.update(done: rows, remaining: left)
+                }
+                progress.end()
+                print("\(rows) rows of api_logs deleted")
+            }
+        }
+    }
+}

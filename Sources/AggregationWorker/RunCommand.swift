@@ -1,0 +1,41 @@
+import ArgumentParser
+import Bootstrap
+import Storage
+
+/// `aggregation-worker run`
+struct RunCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Folds again and again until SIGTERM or SIGINT; as a service.",
+        discussion: "A signal ends it after the window of rows at hand.")
+
+    @Option(help: "Longest time between two passes: 60s, 5m or 1h. A long tail of new rows starts one sooner.")
+    var every: Interval = Interval(duration: .seconds(60))
+
+    func run() async throws {
+        try await Operation.run { operation in
+            let service = AggregationService(
+                pool: operation.pool, interval: every.duration, logger: operation.logger, now: operation.now)
+            try await ServiceRunner.run([operation.pool, service], logger: operation.logger)
+        }
+    }
+}
+
+/// A length of time as the command line has it.
+struct Interval: ExpressibleByArgument {
+    let duration: Duration
+
+    init(duration: Duration) {
+        self.duration = duration
+    }
+
+    init?(argument: String) {
+        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3600]
+        guard let unit = argument.last.flatMap({ units[$0] }), let count = Int64(argument.dropLast()),
+            (1...86_400).contains(count)
+        else { return nil }
+        duration = .seconds(count * unit)
+    }
+
+    var defaultValueDescription: String { "\(duration.components.seconds)s" }
+}

@@ -1,0 +1,18 @@
+import ArgumentParser
+import Foundation
+import Postgres
+import Storage
+
+/// `aggregation-worker status`
+struct StatusCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Shows how far the sums are, what is behind, and what is waited for.")
+
+    func run() async throws {
+        try await Operation.run { operation in
+            let now = operation.now()
+            let status = try await operation.pool.withConnection { try UsageStatus(try .read($0), $0, now: now) }
+            for (name, value) in status.lines { print(name.padding(toLength: 20, withPad: " ", startingAt: 0) + value) }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+import ArgumentParser
+import Foundation
+import Logging
+import Postgres
+import Storage
+
+/// `aggregation-worker verify`
+struct VerifyCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify",
+        abstract: "Proves that raw rows, sums and counters say the same; exit code 2 where they do not.",
+        discussion: """
+            Sums everything again and compares per user, bucket, model, provider, status and plan: quarters of an hour with \
+            raw rows, everybody's with the users', days with quarters, counters with raw rows. Of sealed history only the \
+            sums are compared with each other. Changes nothing and holds up nobody.
+            """)
+
+    @OptionGroup var options: RangeOptions
+
+    @Flag(help: "One JSON object instead of lines.")
+    var json = false
+
+    func run() async throws {
+        try await Operation.run { operation in
+            let report = try await operation.pool.withConnection { connection in
+                try UsageVerification.verify(options.range, connection) { part in
+                    operation.logger.info("verifying", metadata: ["part": "\(part)"])
+                }
+            }
+            if json {
+                try report.printJSON()
+            } else {
+                report.printLines()
+            }
+            if report.count > 0 { throw ExitCode(2) }
+        }
+    }
+}
+
+extension UsageVerification.Report {
+    /// A line for each finding, and how many there are.
+    func printLines() {
+        for finding in findings {
+            let dimension = finding.dimension.isEmpty ? "" : " (\(finding.dimension))"
+            let user = finding.user == 0 ? "everybody" : "user \(finding.user)"
+            print("\(finding.level) \(user) \(finding.bucket)\(dimension): \(finding.difference)")
+        }
+        print(count == 0 ? "all is equal" : "\(count) differ")
+    }
+
+    fileprivate func printJSON() throws {
+        let object: [String: Any] = [
+            "differences": count,
+            "findings": findings.map { finding in
+                [
+                    "level": finding.level, "user_id": finding.user, "bucket": finding.bucket,
+                    "dimension": finding.dimension, "difference": finding.difference,
+                ] as [String: Any]
+            },
+        ]
+        let data = try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
+        print(String(decoding: data, as: UTF8.self))
+    }
+}

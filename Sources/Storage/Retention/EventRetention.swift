@@ -1,0 +1,106 @@
+package import Domain
+package import Postgres
+
+/// Ends the keeping of old events: whole months by `DROP TABLE`, the few that lie in no month row by row.
+///
+/// The sums keep what is dropped, so an event goes only when it is in them, and what is dropped is sealed
+/// (`migrations/0006_usage.sql`).
+package struct EventRetention: Sendable {
+    /// What was removed.
+    package struct Outcome: Sendable, Hashable {
+        /// Names of the dropped months.
+        package var months: [String] = []
+        /// Events deleted one by one.
+        package var rows = 0
+        /// Months that are old enough but hold events that are not in the sums yet.
+        package var unfolded: [String] = []
+    }
+
+    /// Events of one deletion.
+    private static let batch = 10_000
+
+    private let pool: ConnectionPool
+
+    package init(pool: ConnectionPool) {
+        self.pool = pool
+    }
+
+    /// Removes months that ended `days` days before `now`.
+    ///
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a month was in use for a second: ingest must not wait longer.
+    package func run(days: Int, now: Timestamp) async throws -> Outcome {
+        let end: Query =
+            "date_trunc('month', (\(now) - \(days)::integer * interval '1 day') AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+        var outcome = Outcome()
+        for month in try await pool.withConnection({ try Self.months(before: end, $0) }) {
+            let isDropped = try await pool.transaction { try Self.drop(month, $0) }
+            if isDropped { outcome.months.append(month) } else { outcome.unfolded.append(month) }
+        }
+        // Keys that senders name carry no time, and a month that was missing is in the default partition.
+        for partition in ["events_named", "events_default"] {
+            outcome.rows += try await delete(from: partition, before: end)
+        }
+        return outcome
+    }
+
+    private static func months(before end: Query, _ connection: Connection) throws -> [String] {
+        try connection.query(
+            #"""
+            SELECT c.relname
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'metering.events'::regclass AND c.relname ~ '^events_\d{4}_\d\d$'
+              AND to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month' <= (\#(end)) AT TIME ZONE 'UTC'
+            ORDER BY c.relname
+            """#
+        ).map { try $0.decode(0, as: String.self) }
+    }
+
+    /// Seals and drops a month; `false` where an event of it is not in the sums.
+    private static func drop(_ month: String, _ connection: Connection) throws -> Bool {
+        let cursor = try UsageCursor.hold(connection)
+        try connection.executeScript("SET LOCAL lock_timeout = '1s'")
+        let table = Query(unsafeSQL: "metering.\(month)")
+        try connection.execute("LOCK TABLE \(table) IN ACCESS EXCLUSIVE MODE")
+        let isFolded = try connection.query(
+            "SELECT coalesce(max(api_log_id), 0) <= \(cursor.events) FROM \(table)"
+        )[0].decode(0, as: Bool.self)
+        guard isFolded else { return false }
+        try Seal.extend(
+            to: """
+                (to_date(right(\(month), 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC'
+                """, connection)
+        try connection.execute("DROP TABLE \(table)")
+        return true
+    }
+
+    private func delete(from partition: String, before end: Query) async throws -> Int {
+        let table = Query(unsafeSQL: "metering.\(partition)")
+        var (after, rows): (Int64, Int) = (0, 0)
+        while true {
+            let (last, deleted) = try await pool.transaction { [after] connection in
+                let cursor = try UsageCursor.hold(connection)
+                let ids: Query = "api_log_id > \(after) AND api_log_id <= \(cursor.events)"
+                let through = try connection.query(
+                    "SELECT max(x.api_log_id) FROM (SELECT api_log_id FROM \(table) WHERE \(ids) ORDER BY 1 LIMIT \(Self.batch)) x"
+                )[0].decode(0, as: Int64?.self)
+                guard let through else { return (nil as Int64?, 0) }
+                let old: Query = "\(ids) AND api_log_id <= \(through) AND occurred_at < \(end)"
+                let deleted = try connection.execute("DELETE FROM \(table) WHERE \(old)")
+                if deleted > 0 { try Seal.extend(to: end, connection) }
+                return (through, deleted)
+            }
+            rows += deleted
+            guard let last else { return rows }
+            after = last
+        }
+    }
+}
+
+/// The moment before which raw rows are gone by retention.
+enum Seal {
+    /// Moves it up to `moment`, for the deletion in the same transaction.
+    static func extend(to moment: Query, _ connection: Connection) throws {
+        try connection.execute(
+            "UPDATE metering.usage_cursor SET sealed_before = greatest(sealed_before, \(moment))")
+    }
+}

@@ -1,0 +1,69 @@
+import Postgres
+
+/// What the counters of `metering.quota_usage` must be: made from the raw rows, as ingest and the fold count them.
+enum UsageCounters {
+    /// CTE `difference` of (user_id, period, window_start, and what each counter lacks), of the windows that touch `range`.
+    ///
+    /// A counter is what is in quota_usage and in the deltas that are not folded yet. Windows before the seal, and users
+    /// whom Laravel has deleted, are left out: their raw rows are gone.
+    static func difference(_ range: UsageRange, _ cursor: UsageCursor) -> Query {
+        let range = range.unsealed(cursor)
+        let people: Query = "user_id IN (SELECT id FROM public.users) AND \(range.contains(user: "user_id"))"
+        return """
+            installed AS (
+                SELECT counted_log_id, (counted_at AT TIME ZONE 'UTC')::date AS counted_day FROM metering.installation
+            ), contribution AS (
+                SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date AS day, quota_tokens AS tokens,
+                       quota_requests::bigint AS requests, false AS is_seed
+                FROM metering.events WHERE quota_requests > 0 AND \(people)
+                UNION ALL
+                SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date, greatest(input_tokens, 0) + greatest(output_tokens, 0),
+                       1, log_id <= (SELECT counted_log_id FROM installed)
+                FROM \(UsageKind.others.facts(after: 0, through: cursor.others)) f
+                WHERE status <> 'rate_limited' AND \(people)
+            ), expected AS (
+                SELECT c.user_id, w.period, w.window_start, sum(c.tokens) AS tokens, sum(c.requests) AS requests
+                FROM contribution c, installed i,
+                     LATERAL (VALUES ('daily', c.day, i.counted_day),
+                                     ('monthly', date_trunc('month', c.day::timestamp)::date,
+                                      date_trunc('month', i.counted_day::timestamp)::date)
+                     ) AS w (period, window_start, counted_window)
+                WHERE NOT c.is_seed OR w.window_start = w.counted_window
+                GROUP BY 1, 2, 3
+            ), actual AS (
+                SELECT user_id, period, window_start, sum(tokens) AS tokens, sum(requests) AS requests
+                FROM (
+                    SELECT user_id, period, window_start, tokens, requests FROM metering.quota_usage
+                    UNION ALL
+                    SELECT d.user_id, w.period, w.window_start, d.tokens, d.requests
+                    FROM metering.quota_deltas q,
+                         LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests) AS d (user_id, day, tokens, requests),
+                         LATERAL (VALUES ('daily', d.day), ('monthly', date_trunc('month', d.day::timestamp)::date)
+                         ) AS w (period, window_start)
+                ) u
+                WHERE \(people)
+                GROUP BY 1, 2, 3
+            ), difference AS (
+                SELECT user_id, period, window_start,
+                       least(coalesce(e.tokens, 0), 9223372036854775807) AS expected_tokens,
+                       coalesce(e.requests, 0) AS expected_requests,
+                       least(coalesce(a.tokens, 0), 9223372036854775807) AS tokens, coalesce(a.requests, 0) AS requests
+                FROM expected e FULL JOIN actual a USING (user_id, period, window_start)
+                WHERE \(touches(range, sealedBefore: cursor.sealedBefore))
+                  AND (least(coalesce(e.tokens, 0), 9223372036854775807), coalesce(e.requests, 0))
+                      <> (least(coalesce(a.tokens, 0), 9223372036854775807), coalesce(a.requests, 0))
+            )
+            """
+    }
+
+    /// Whether a window shares a day with the range and begins behind the seal.
+    private static func touches(_ range: UsageRange, sealedBefore: Int) -> Query {
+        """
+        (\(UsageRange(quarters: sealedBefore..<Int(Int32.max)).contains(day: "window_start"))
+         AND CASE period WHEN 'daily' THEN \(range.contains(day: "window_start"))
+         ELSE \(range.contains(day: "window_start"))
+              OR \(range.contains(day: "(window_start + interval '1 month' - interval '1 day')::date"))
+         END)
+        """
+    }
+}

@@ -1,0 +1,77 @@
+package import Postgres
+
+/// How far the line of ids is folded, and how far it is final: the row of `metering.usage_cursor`.
+package struct UsageCursor: Sendable, Hashable {
+    /// Events up to this id are in the sums.
+    package var events: Int64
+    /// Rows without an event up to this id are in the sums.
+    package var others: Int64
+    /// Every id up to this one is final.
+    package var settled: Int64
+    /// Quarters of an hour before this one are in `usage_days`.
+    package var daysBefore: Int
+    /// Raw rows of quarters before this one are gone by retention.
+    package var sealedBefore: Int
+
+    /// Up to where rows of `kind` are in the sums.
+    package subscript(kind: UsageKind) -> Int64 {
+        switch kind {
+        case .events: events
+        case .others: others
+        }
+    }
+
+    /// The id up to which rows of both kinds are in the sums.
+    package var folded: Int64 { min(events, others) }
+
+    package static func read(_ connection: Connection) throws -> UsageCursor {
+        guard let cursor = try read(connection, locking: "") else { throw Missing() }
+        return cursor
+    }
+
+    /// Reads the cursor and holds it for the transaction; `nil` where another worker has it.
+    static func take(_ connection: Connection) throws -> UsageCursor? {
+        try read(connection, locking: "FOR UPDATE SKIP LOCKED")
+    }
+
+    /// Waits for a worker's step to end, at most 30 s, and keeps workers away for the transaction.
+    ///
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when it did not end.
+    static func hold(_ connection: Connection) throws -> UsageCursor {
+        try connection.executeScript("SET LOCAL lock_timeout = '30s'")
+        guard let cursor = try read(connection, locking: "FOR UPDATE") else { throw Missing() }
+        return cursor
+    }
+
+    /// Begins again at the first id, for other tables' rows.
+    static func reset(_ connection: Connection) throws {
+        try connection.execute(
+            """
+            UPDATE metering.usage_cursor
+            SET event_log_id = 0, other_log_id = 0, settled_log_id = 0, marked_log_id = NULL, marked_transactions = NULL,
+                days_before = -2147483648, sealed_before = '-infinity', passed_at = NULL, passed_rows = NULL, pass_ms = NULL
+            """)
+    }
+
+    /// The table's one row was deleted by somebody.
+    package struct Missing: Error, CustomStringConvertible {
+        package var description: String {
+            "The row of metering.usage_cursor is gone: restore it from a backup, or run 'codexflow adopt'."
+        }
+    }
+
+    private static func read(_ connection: Connection, locking: Query) throws -> UsageCursor? {
+        let rows = try connection.query(
+            """
+            SELECT event_log_id, other_log_id, settled_log_id, days_before,
+                   CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END
+            FROM metering.usage_cursor \(locking)
+            """)
+        return try rows.first.map { row in
+            let (events, others, settled, daysBefore, sealedBefore) = try row.decode(
+                Int64.self, Int64.self, Int64.self, Int.self, Int.self)
+            return UsageCursor(
+                events: events, others: others, settled: settled, daysBefore: daysBefore, sealedBefore: sealedBefore)
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import Domain
+import Postgres
+
+/// Moves the border up to which `usage_days` is written (`migrations/0006_usage.sql`).
+enum UsageDays {
+    /// What a step did.
+    enum Step: Sendable, Hashable {
+        case moved
+        /// The border is where it should be.
+        case upToDate
+        /// Another worker has the cursor.
+        case busy
+    }
+
+    /// Quarters that the border moves at least, and that it stays behind the present: late rows cost two writes.
+    private static let stride = 4
+    private static let quartersOfDay = 96
+
+    /// Sums the quarters of at most one UTC day into it.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func advance(_ connection: Connection, now: Timestamp) throws -> Step {
+        guard let cursor = try UsageCursor.take(connection) else { return .busy }
+        let target = Int((now.microseconds / 900_000_000 - Int64(stride)) / Int64(stride)) * stride
+        guard target >= cursor.daysBefore + stride else { return .upToDate }
+        guard let start = try firstQuarter(from: cursor.daysBefore, connection), start < target else {
+            try set(target, connection)
+            return .upToDate
+        }
+        let end = min(target, (start / quartersOfDay + 1) * quartersOfDay)
+        try connection.executeScript("SET LOCAL work_mem = '64MB'")
+        try connection.execute(
+            """
+            INSERT INTO metering.usage_days AS u (user_id, day, dimension, \(UsageMeasures.columns))
+            SELECT c.user_id, c.day, c.dimension, \(UsageMeasures.kept)
+            FROM (
+                SELECT c.user_id, metering.day_of(c.quarter) AS day, c.dimension, \(UsageMeasures.ofCells)
+                FROM metering.usage_quarters c
+                WHERE c.quarter >= \(start) AND c.quarter < \(end)
+                GROUP BY 1, 2, 3
+            ) c
+            ORDER BY 1, 2, 3
+            ON CONFLICT (user_id, day, dimension) DO UPDATE SET \(UsageMeasures.added)
+            """)
+        try set(end, connection)
+        return .moved
+    }
+
+    private static func set(_ border: Int, _ connection: Connection) throws {
+        try connection.execute("UPDATE metering.usage_cursor SET days_before = \(border)")
+    }
+
+    /// The first quarter with usage from `border` on: everybody's row has every quarter.
+    private static func firstQuarter(from border: Int, _ connection: Connection) throws -> Int? {
+        try connection.query(
+            "SELECT min(quarter) FROM metering.usage_quarters WHERE user_id = 0 AND quarter >= \(border)"
+        )[0].decode(0, as: Int?.self)
+    }
+}

@@ -1,0 +1,61 @@
+import Postgres
+
+/// Whole UTC days, of one user or of all, that are to be proved or made again.
+package struct UsageRange: Sendable, Hashable {
+    private static let quartersOfDay = 96
+    private static let allQuarters = Int(Int32.min)..<Int(Int32.max)
+
+    /// Quarters of an hour since 1970.
+    let quarters: Range<Int>
+    /// `nil` for everybody.
+    package let user: Int64?
+
+    /// The days from the `from`th since 1970-01-01 to before the `to`th; all where they are `nil`.
+    package init(from: Int? = nil, to: Int? = nil, user: Int64? = nil) {
+        let low = from.map { $0 * Self.quartersOfDay } ?? Self.allQuarters.lowerBound
+        let high = to.map { $0 * Self.quartersOfDay } ?? Self.allQuarters.upperBound
+        quarters = low..<max(low, high)
+        self.user = user
+    }
+
+    /// These quarters; of a user, or of everybody.
+    init(quarters: Range<Int>, user: Int64? = nil) {
+        self.quarters = quarters
+        self.user = user
+    }
+
+    /// The part of which raw rows are still there.
+    func unsealed(_ cursor: UsageCursor) -> UsageRange {
+        let low = min(max(quarters.lowerBound, cursor.sealedBefore), quarters.upperBound)
+        return UsageRange(quarters: low..<quarters.upperBound, user: user)
+    }
+
+    /// The range in parts of at most `days` days.
+    func parts(days: Int) -> [UsageRange] {
+        stride(from: quarters.lowerBound, to: quarters.upperBound, by: days * Self.quartersOfDay).map { low in
+            UsageRange(
+                quarters: low..<min(low + days * Self.quartersOfDay, quarters.upperBound), user: user)
+        }
+    }
+
+    /// Whether the column `quarter` lies in it.
+    func contains(quarter: Query) -> Query {
+        "(\(quarter) >= \(quarters.lowerBound) AND \(quarter) < \(quarters.upperBound))"
+    }
+
+    /// Whether the `date` lies in it; the ends of all time are no dates.
+    func contains(day: Query) -> Query {
+        """
+        (\(day) >= CASE WHEN \(quarters.lowerBound)::bigint > -2147483648
+                        THEN metering.day_of(\(quarters.lowerBound)::integer) ELSE '-infinity' END
+         AND \(day) < CASE WHEN \(quarters.upperBound)::bigint < 2147483647
+                           THEN metering.day_of(\(quarters.upperBound)::integer) ELSE 'infinity' END)
+        """
+    }
+
+    /// Whether the column `user` is one it is about.
+    func contains(user column: Query) -> Query {
+        guard let user else { return "\(column) <> 0" }
+        return "\(column) = \(user)::bigint"
+    }
+}

@@ -1,0 +1,125 @@
+package import Postgres
+
+/// Makes sums and counters of a range again from the raw rows, and only those that are wrong.
+package struct UsageRebuild: Sendable {
+    /// Refused: raw rows of the range are gone, and with them would go its history.
+    package struct Sealed: Error, Hashable, CustomStringConvertible {
+        /// The first moment of which raw rows are kept, RFC 3339.
+        package var before: String
+
+        package var description: String {
+            """
+            Raw rows before \(before) are gone by retention; the sums are all there is of them and cannot be made again. \
+            Choose a later --from.
+            """
+        }
+    }
+
+    /// What was mended.
+    package struct Outcome: Sendable, Hashable {
+        package var cells = 0
+        package var counters = 0
+    }
+
+    /// Days of one transaction, which keeps workers waiting.
+    private static let days = 31
+
+    private let pool: ConnectionPool
+
+    package init(pool: ConnectionPool) {
+        self.pool = pool
+    }
+
+    /// Mends `range`; sums of users whom Laravel has deleted stay as they are.
+    ///
+    /// Killed, it leaves whole parts mended; readers see each part before or after.
+    ///
+    /// - Throws: ``Sealed``, ``PostgresError``.
+    package func mend(_ range: UsageRange, progress: (Outcome, _ remainingDays: Int) -> Void) async throws -> Outcome {
+        try await pool.transaction { connection in
+            try Self.requireUnsealed(range, connection)
+            // A raw row that somebody changed may have a dimension that no folded row had.
+            let cursor = try UsageCursor.hold(connection)
+            for kind in UsageKind.allCases {
+                try UsageDimensions.insertMissing(in: kind.facts(after: 0, through: cursor[kind]), connection)
+            }
+        }
+        var outcome = Outcome()
+        let parts = range.parts(days: Self.days)
+        for (index, part) in parts.enumerated() {
+            let mended = try await pool.transaction { try Self.mend(part, $0) }
+            outcome.cells += mended.cells
+            outcome.counters += mended.counters
+            progress(outcome, (parts.count - index - 1) * Self.days)
+        }
+        return outcome
+    }
+
+    /// - Throws: ``Sealed`` where the range begins before the seal.
+    package static func requireUnsealed(_ range: UsageRange, _ connection: Connection) throws {
+        guard range.quarters.lowerBound < (try UsageCursor.read(connection)).sealedBefore else { return }
+        let before = try connection.query(
+            #"SELECT to_char(sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.usage_cursor"#
+        )[0].decode(0, as: String.self)
+        throw Sealed(before: before)
+    }
+
+    private static func mend(_ range: UsageRange, _ connection: Connection) throws -> Outcome {
+        let cursor = try UsageCursor.hold(connection)
+        try requireUnsealed(range, connection)
+        try connection.executeScript("SET LOCAL work_mem = '64MB'")
+        var outcome = Outcome()
+        // Everybody's row and the days are sums of what the level before has just mended.
+        for level in UsageLevel.allCases {
+            let scope = level == .everybody ? UsageRange(quarters: range.quarters) : range
+            outcome.cells += try mend(level, scope, cursor, connection)
+        }
+        if range.user != nil {
+            outcome.cells += try mend(.days, UsageRange(quarters: range.quarters, user: 0), cursor, connection)
+        }
+        outcome.counters = try mendCounters(range, cursor, connection)
+        return outcome
+    }
+
+    private static func mend(
+        _ level: UsageLevel, _ range: UsageRange, _ cursor: UsageCursor, _ connection: Connection
+    ) throws -> Int {
+        try connection.query(
+            """
+            WITH \(level.comparison(range, cursor)), difference AS MATERIALIZED (
+                SELECT coalesce(e.user_id, a.user_id) AS user_id, coalesce(e.bucket, a.bucket) AS bucket,
+                       coalesce(e.dimension, a.dimension) AS dimension, e.user_id IS NULL AS is_surplus,
+                       \(UsageMeasures.ofExpected)
+                FROM \(UsageLevel.joined)
+                WHERE \(UsageMeasures.differ)
+            ), removed AS (
+                DELETE FROM \(level.table) t USING difference d
+                WHERE d.is_surplus AND t.user_id = d.user_id AND t.\(level.bucket) = d.bucket AND t.dimension = d.dimension
+            ), written AS (
+                INSERT INTO \(level.table) (user_id, \(level.bucket), dimension, \(UsageMeasures.columns))
+                SELECT c.user_id, c.bucket, c.dimension, \(UsageMeasures.kept)
+                FROM difference c WHERE NOT c.is_surplus
+                ORDER BY 1, 2, 3
+                ON CONFLICT (user_id, \(level.bucket), dimension) DO UPDATE SET \(UsageMeasures.replaced)
+            )
+            SELECT count(*) FROM difference
+            """)[0].decode(0, as: Int.self)
+    }
+
+    /// Adds to each counter what it lacks: what ingest adds meanwhile is on both sides and stays.
+    private static func mendCounters(
+        _ range: UsageRange, _ cursor: UsageCursor, _ connection: Connection
+    ) throws -> Int {
+        try connection.execute(
+            """
+            WITH \(UsageCounters.difference(range, cursor))
+            INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests)
+            SELECT user_id, period, window_start, expected_tokens - tokens, expected_requests - requests
+            FROM difference
+            ORDER BY 1, 2, 3
+            ON CONFLICT (user_id, period, window_start) DO UPDATE
+            SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
+                requests = q.requests + excluded.requests
+            """)
+    }
+}

@@ -1,0 +1,135 @@
+import Postgres
+import TestSupport
+import Testing
+
+/// The worker as a process of its own.
+@Suite struct WorkerTests {
+    private func worker(
+        _ arguments: [String], on database: TestDatabase, _ environment: [String: String] = [:]
+    ) async throws -> (exitCode: Int32, output: String) {
+        let process = try start(arguments, on: database, environment)
+        let exitCode = try await process.waitForExit(within: .seconds(60))
+        return (exitCode, process.output)
+    }
+
+    private func start(
+        _ arguments: [String], on database: TestDatabase, _ environment: [String: String] = [:]
+    ) throws -> ServiceProcess {
+        try ServiceProcess(
+            product: "aggregation-worker", arguments: arguments,
+            environment: ["DATABASE_URL": database.url].merging(environment) { _, given in given })
+    }
+
+    private func write(_ rows: Int, on database: TestDatabase) async throws {
+        try await database.execute(
+            """
+            INSERT INTO users (id, name, email, password) VALUES (1, 'Ada', 'ada@example.com', 'x') ON CONFLICT DO NOTHING
+            """)
+        try await database.execute(
+            """
+            INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at,
+                                  updated_at)
+            SELECT 1, 'gpt-4', 1, 1, 0.001, 1, '2026-11-01'::timestamp + g * interval '1 minute', now()
+            FROM generate_series(1, \(rows)) g
+            """)
+    }
+
+    private let folded: Query = "SELECT coalesce(sum(requests), 0) FROM metering.usage_quarters WHERE user_id = 1"
+
+    @Test func oncePassesAndSaysSo() async throws {
+        try await withTestDatabase { database in
+            try await write(100, on: database)
+            let before = try await worker(["status"], on: database)
+            #expect(before.output.contains("rows behind         100"))
+            let once = try await worker(["once"], on: database)
+            #expect(once.exitCode == 0)
+            #expect(once.output.contains("100 rows folded"))
+            #expect(try await database.number(folded) == 100)
+            #expect(try await worker(["once"], on: database).output.contains("0 rows folded"))
+            let after = try await worker(["status"], on: database)
+            #expect(after.output.contains("rows behind         0"))
+            #expect(after.output.contains("100 rows in") == false)
+        }
+    }
+
+    @Test func runsUntilItIsToldToStop() async throws {
+        try await withTestDatabase { database in
+            try await write(10, on: database)
+            let process = try start(["run", "--every", "1s"], on: database)
+            #expect(try await database.number(folded, settlesAt: 10, within: .seconds(30)) == 10)
+            try await write(5, on: database)
+            #expect(try await database.number(folded, settlesAt: 15, within: .seconds(30)) == 15)
+            process.terminate()
+            #expect(try await process.waitForExit() == 0)
+        }
+    }
+
+    @Test func killedAnywhereItGoesOn() async throws {
+        try await withTestDatabase { database in
+            try await write(200_000, on: database)
+            for _ in 0..<3 {
+                let process = try start(["once"], on: database)
+                // Gone at another place of its work each time.
+                let goal = try await database.number(folded) + 1
+                let end = ContinuousClock.now + .seconds(60)
+                while try await database.number(folded) < goal, process.exitCode == nil, ContinuousClock.now < end {}
+                process.kill()
+                try await process.waitForExit()
+            }
+            #expect(try await worker(["once"], on: database).exitCode == 0)
+            #expect(try await database.number(folded) == 200_000)
+            #expect(try await worker(["verify"], on: database).output.contains("all is equal"))
+        }
+    }
+
+    @Test func saysWhatItWaitsFor() async throws {
+        try await withTestDatabase { database in
+            try await write(1, on: database)
+            let open = try await OpenTransaction(database.pool) { connection in
+                try connection.execute("UPDATE api_logs SET input_tokens = 1")
+            }
+            let once = try await worker(["once"], on: database)
+            #expect(once.exitCode == 0)
+            #expect(once.output.contains("waiting for process"))
+            #expect(once.output.contains("open since 20"))
+            try await open.end()
+            #expect(try await worker(["once"], on: database).output.contains("1 rows folded"))
+        }
+    }
+
+    @Test func verifyFindsAndRebuildMends() async throws {
+        try await withTestDatabase { database in
+            try await write(30, on: database)
+            _ = try await worker(["once"], on: database)
+            try await database.execute(
+                "UPDATE metering.usage_quarters SET requests = requests + 7 WHERE user_id = 1 AND quarter % 2 = 0")
+            let found = try await worker(["verify", "--user", "1"], on: database)
+            #expect(found.exitCode == 2)
+            #expect(
+                found.output.contains("quarters user 1 2026-11-01T00:00:00Z (gpt-4 success): requests 21, should be 14")
+            )
+            let json = try await worker(["verify", "--json"], on: database)
+            #expect(json.output.contains(#""user_id":1"#))
+            let range = ["--from", "2026-11-01", "--to", "2026-11-02"]
+            #expect(try await worker(["rebuild", "--dry-run"] + range, on: database).output.contains("should be 14"))
+            #expect(try await worker(["rebuild"] + range, on: database).output.contains("cells and"))
+            #expect(try await worker(["verify"], on: database).exitCode == 0)
+        }
+    }
+
+    @Test func refusesWhatItCannotUnderstand() async throws {
+        try await withTestDatabase(.empty) { database in
+            let unmigrated = try await worker(["once"], on: database)
+            #expect(unmigrated.exitCode == 1)
+            #expect(unmigrated.output.contains("codexflow migrate"))
+            let wrong = [
+                ["run", "--every", "0s"], ["rebuild", "--from", "2026-02-30", "--to", "2026-03-01"],
+                ["verify", "--from", "2026-02-02", "--to", "2026-02-01"], ["retain", "--api-logs-days", "0"],
+            ]
+            for arguments in wrong {
+                let refused = try await worker(arguments, on: database)
+                #expect(refused.exitCode == 64, "\(arguments)")
+            }
+        }
+    }
+}
