@@ -37,7 +37,7 @@ struct AggregationService: Service {
     }
 
     /// Whether the round came to its end.
-    private func round(isDue: Bool, goesOn: () -> Bool) async throws -> Bool {
+    private func round(isDue: Bool, goesOn: @Sendable () -> Bool) async throws -> Bool {
         do {
             let start = ContinuousClock.now
             // Two thirds of the time are ingest's.

@@ -6,9 +6,12 @@ import TestSupport
 extension Ledger {
     /// Runs a pass as the worker does.
     @discardableResult
-    func fold(window: Int = 50_000, patience: Duration = .milliseconds(200)) async throws -> UsagePass.Outcome {
+    func fold(
+        window: Int = 50_000, patience: Duration = .milliseconds(200), goesOn: Bool = true
+    ) async throws -> UsagePass.Outcome {
         let clock = clock
-        return try await UsagePass(pool: pool, window: window, patience: patience, now: { clock.now }).run()
+        let pass = UsagePass(pool: pool, window: window, patience: patience, now: { clock.now })
+        return try await pass.run(progress: { _ in goesOn })
     }
 
     /// What a reader of `user` sees, 0 for everybody: sums and tail in one snapshot, a line for each quarter and dimension.

@@ -58,12 +58,11 @@ enum UsageCounters {
 
     /// Whether a window shares a day with the range and begins behind the seal.
     private static func touches(_ range: UsageRange, sealedBefore: Int) -> Query {
-        """
-        (\(UsageRange(quarters: sealedBefore..<Int(Int32.max)).contains(day: "window_start"))
-         AND CASE period WHEN 'daily' THEN \(range.contains(day: "window_start"))
-         ELSE \(range.contains(day: "window_start"))
-              OR \(range.contains(day: "(window_start + interval '1 month' - interval '1 day')::date"))
-         END)
-        """
+        let end: Query =
+            "(window_start + CASE period WHEN 'daily' THEN interval '1 day' ELSE interval '1 month' END)::date"
+        return """
+            \(UsageRange(quarters: sealedBefore..<Int(Int32.max)).contains(day: "window_start"))
+            AND \(range.overlaps(from: "window_start", to: end))
+            """
     }
 }

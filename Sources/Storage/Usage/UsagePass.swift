@@ -53,7 +53,7 @@ package struct UsagePass: Sendable {
     ///
     /// - Throws: ``Installation/Mismatch``, ``UsageSettlement/CachedSequence``, `PostgresError`.
     package func run(
-        _ scope: Scope = .everything, progress: (Outcome) -> Bool = { _ in true }
+        _ scope: Scope = .everything, progress: @Sendable (Outcome) -> Bool = { _ in true }
     ) async throws -> Outcome {
         let start = ContinuousClock.now
         var outcome = Outcome()
@@ -88,7 +88,8 @@ package struct UsagePass: Sendable {
         }
     }
 
-    private func fold(_ kind: UsageKind, _ outcome: inout Outcome, _ progress: (Outcome) -> Bool) async throws {
+    private func fold(_ kind: UsageKind, _ outcome: inout Outcome, _ progress: @Sendable (Outcome) -> Bool) async throws
+    {
         while !outcome.isBusy, !outcome.isStopped {
             let start = ContinuousClock.now
             let (step, remaining) = try await pool.transaction { connection in

@@ -43,14 +43,21 @@ package struct UsageRange: Sendable, Hashable {
         "(\(quarter) >= \(quarters.lowerBound) AND \(quarter) < \(quarters.upperBound))"
     }
 
-    /// Whether the `date` lies in it; the ends of all time are no dates.
-    func contains(day: Query) -> Query {
-        """
-        (\(day) >= CASE WHEN \(quarters.lowerBound)::bigint > -2147483648
-                        THEN metering.day_of(\(quarters.lowerBound)::integer) ELSE '-infinity' END
-         AND \(day) < CASE WHEN \(quarters.upperBound)::bigint < 2147483647
-                           THEN metering.day_of(\(quarters.upperBound)::integer) ELSE 'infinity' END)
-        """
+    /// Whether the `date` lies in it.
+    func contains(day: Query) -> Query { overlaps(from: day, to: "\(day) + 1") }
+
+    /// Whether it shares a day with the days from the date `from` to before `to`.
+    func overlaps(from: Query, to: Query) -> Query {
+        "(\(from) < \(Self.date(quarters.upperBound)) AND \(to) > \(Self.date(quarters.lowerBound)))"
+    }
+
+    /// The day that begins with `quarter`; the ends of all time are no days.
+    private static func date(_ quarter: Int) -> Query {
+        switch quarter {
+        case allQuarters.lowerBound: "'-infinity'::date"
+        case allQuarters.upperBound: "'infinity'::date"
+        default: "metering.day_of(\(quarter)::integer)"
+        }
     }
 
     /// Whether the column `user` is one it is about.

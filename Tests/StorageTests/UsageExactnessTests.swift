@@ -1,0 +1,60 @@
+import Domain
+import Foundation
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Writers of every kind, open transactions, deletions of users, two workers and their deaths, in random order: at every read
+/// the answer is the model's (`design.md` §6).
+///
+/// `USAGE_EXACTNESS_SECONDS` and `USAGE_EXACTNESS_SEED` make it longer, and repeat it.
+@Suite struct UsageExactnessTests {
+    private static func setting(_ name: String) -> UInt64? {
+        ProcessInfo.processInfo.environment[name].flatMap(UInt64.init)
+    }
+
+    @Test func everyReadIsExact() async throws {
+        let seed = Self.setting("USAGE_EXACTNESS_SEED") ?? UInt64.random(in: 0...UInt64.max)
+        let end = ContinuousClock.now + .seconds(Int64(Self.setting("USAGE_EXACTNESS_SECONDS") ?? 20))
+        try await withTestDatabase { database in
+            let pool = ConnectionPool(database.configuration, limits: PoolLimits(maxConnections: 8), logger: .quiet)
+            var story = UsageStory(pool: pool, seed: seed)
+            let workers = (0..<2).map { number in
+                let clock = story.clock
+                return Task { await Self.work(number, on: database.configuration, clock) }
+            }
+            let told = await Result { try await story.tell(until: end) }
+            for worker in workers { worker.cancel() }
+            for worker in workers { await worker.value }
+            let ended = await Result { try await story.end() }
+            await pool.close()
+            try told.get()
+            try ended.get()
+            #expect(story.mismatches == [], "seed \(seed), after \(story.steps) steps")
+            #expect(story.reads > 20)
+        }
+    }
+
+    /// Passes without a pause, each in small windows, until it is cancelled; killed, it goes on.
+    private static func work(
+        _ number: Int, on database: ConnectionConfiguration, _ clock: Ledger.ManualClock
+    ) async {
+        var configuration = database
+        configuration.applicationName = UsageStory.worker
+        let pool = ConnectionPool(configuration, limits: PoolLimits(maxConnections: 1), logger: .quiet)
+        let pass = UsagePass(
+            pool: pool, window: 7 + number * 30, patience: .milliseconds(30), now: { clock.now })
+        while !Task.isCancelled {
+            _ = try? await pass.run(number == 0 ? .everything : .others)
+        }
+        await pool.close()
+    }
+}
+
+extension Result where Failure == any Error {
+    /// What `body` returned or threw.
+    fileprivate init(_ body: () async throws -> Success) async {
+        do { self = .success(try await body()) } catch { self = .failure(error) }
+    }
+}

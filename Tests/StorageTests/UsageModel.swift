@@ -1,0 +1,63 @@
+import Postgres
+import TestSupport
+
+/// What the sums must be, kept by the test itself while others fold, wait and die.
+struct UsageModel {
+    /// A committed row.
+    struct Row {
+        var id: Int64
+        var user: Int64
+        var quarter: Int64
+        var tokens: Int64
+        /// 10^-12 USD.
+        var picodollars: Int64
+        var isEvent: Bool
+    }
+
+    private(set) var rows: [Row] = []
+
+    mutating func commit(_ row: Row) {
+        rows.append(row)
+    }
+
+    /// Laravel deletes a user: events keep their facts, and so do others that were folded by then.
+    mutating func delete(_ user: Int64, foldedOthers: Int64) {
+        rows.removeAll { $0.user == user && !$0.isEvent && $0.id > foldedOthers }
+    }
+
+    /// `quarter requests tokens picodollars` of a user, 0 for everybody, a line each.
+    func usage(of user: Int64) -> String {
+        var cells: [Int64: (requests: Int, tokens: Int64, picodollars: Int64)] = [:]
+        for row in rows where user == 0 || row.user == user {
+            let cell = cells[row.quarter] ?? (0, 0, 0)
+            cells[row.quarter] = (cell.requests + 1, cell.tokens + row.tokens, cell.picodollars + row.picodollars)
+        }
+        return cells.sorted { $0.key < $1.key }
+            .map { "\($0.key) \($0.value.requests) \($0.value.tokens) \($0.value.picodollars)" }.joined(separator: "\n")
+    }
+}
+
+extension Queryable {
+    /// The same lines, as a reader of sums and tail finds them.
+    func usageLines(of user: Int64) async throws -> String {
+        let lines = try await text(
+            """
+            WITH cursor AS (SELECT * FROM metering.usage_cursor), cell AS (
+                SELECT quarter, requests, input_tokens, cost FROM metering.usage_quarters WHERE user_id = \(user)
+                UNION ALL
+                SELECT metering.quarter_of(f.occurred_at), 1, f.input_tokens, f.cost
+                FROM cursor, metering.event_facts(event_log_id, 9223372036854775807) f
+                WHERE f.user_id = \(user) OR \(user) = 0
+                UNION ALL
+                SELECT metering.quarter_of(f.occurred_at), 1, f.input_tokens, f.cost
+                FROM cursor, metering.log_facts(other_log_id, 9223372036854775807) f
+                WHERE f.user_id = \(user) OR \(user) = 0
+            )
+            SELECT string_agg(concat_ws(' ', quarter, requests, tokens, picodollars), E'\\n' ORDER BY quarter)
+            FROM (SELECT quarter, sum(requests) AS requests, sum(input_tokens) AS tokens,
+                         (sum(cost) * 1000000000000)::bigint AS picodollars
+                  FROM cell GROUP BY 1) x
+            """)
+        return lines ?? ""
+    }
+}

@@ -1,0 +1,165 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// What `verify` finds and `rebuild` mends.
+@Suite struct UsageVerificationTests {
+    /// 2026-11-23, as days since 1970.
+    private static let today = 20_780
+    private static let range = UsageRange(from: today - 1, to: today + 1)
+
+    /// Two users with events, Laravel's rows and late rows, folded, with days written.
+    private static func with(_ body: @escaping @Sendable (Ledger, _ ada: Int64, _ bob: Int64) async throws -> Void)
+        async throws
+    {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(plan: "pro"), try await ledger.makeUser())
+            for round: UInt64 in 0..<4 {
+                _ = try await ledger.write(
+                    [ada, bob].map { user in
+                        .sample(
+                            round * 10 + UInt64(user), by: .user(user),
+                            at: Ledger.noon.advanced(by: .seconds(-1200 * Int64(round))))
+                    })
+                try await ledger.writeAsLaravel(ada, at: "2026-11-23 1\(round % 2):30:00")
+                try await ledger.fold()
+                ledger.clock.advance(by: .seconds(1800))
+            }
+            #expect(try await ledger.verify().count == 0)
+            try await body(ledger, ada, bob)
+        }
+    }
+
+    private func findings(_ ledger: Ledger, _ range: UsageRange = UsageRange()) async throws -> [String] {
+        try await ledger.verify(range).findings.map { "\($0.level) \($0.user) \($0.bucket) \($0.difference)" }
+    }
+
+    /// Mends, and returns how many cells and counters.
+    @discardableResult
+    private func mend(_ ledger: Ledger, _ range: UsageRange = range) async throws -> [Int] {
+        let outcome = try await UsageRebuild(pool: ledger.pool).mend(range) { _, _ in }
+        return [outcome.cells, outcome.counters]
+    }
+
+    @Test func aWrongCell() async throws {
+        try await Self.with { ledger, ada, bob in
+            try await ledger.execute(
+                """
+                UPDATE metering.usage_quarters SET requests = requests + 1, cost = cost - 0.000000000001
+                WHERE user_id = \(bob) AND quarter = metering.quarter_of('2026-11-23T11:00Z')
+                """)
+            #expect(
+                try await findings(ledger) == [
+                    "quarters \(bob) 2026-11-23T11:00:00Z requests 2, should be 1; "
+                        + "cost 0.001499999999, should be 0.001500000000",
+                    "everybody 0 2026-11-23T11:00:00Z requests 1, should be 2; "
+                        + "cost 0.001500000000, should be 0.001499999999",
+                    "days \(bob) 2026-11-23T00:00:00Z requests 3, should be 4; "
+                        + "cost 0.004500000000, should be 0.004499999999",
+                ])
+            #expect(try await findings(ledger, UsageRange(user: ada)) == [])
+            #expect(try await findings(ledger, UsageRange(to: Self.today)) == [])
+            #expect(try await mend(ledger) == [1, 0])
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+
+    @Test func aMissingCellAndOneTooMany() async throws {
+        try await Self.with { ledger, ada, bob in
+            try await ledger.execute("DELETE FROM metering.usage_quarters WHERE user_id = \(ada)")
+            try await ledger.execute("DELETE FROM metering.usage_days WHERE user_id = \(bob)")
+            try await ledger.execute(
+                """
+                INSERT INTO metering.usage_quarters
+                SELECT user_id, quarter - 50, dimension, requests, unpriced, input_tokens, output_tokens, cached_tokens,
+                       reasoning_tokens, duration_ms, cost, ledger_cost, histogram
+                FROM metering.usage_quarters WHERE user_id = 0
+                """)
+            #expect(try await ledger.verify().count > 3)
+            #expect(try await mend(ledger)[0] > 3)
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+
+    @Test func aWrongHistogram() async throws {
+        try await Self.with { ledger, _, bob in
+            try await ledger.execute("UPDATE metering.usage_days SET histogram = '{}' WHERE user_id = \(bob)")
+            #expect(try await findings(ledger) == ["days \(bob) 2026-11-23T00:00:00Z histogram"])
+            #expect(try await mend(ledger)[0] == 1)
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+
+    @Test func aWrongCounter() async throws {
+        try await Self.with { ledger, ada, bob in
+            try await ledger.settleCounters()
+            #expect(try await ledger.verify().count == 0)
+            try await ledger.execute(
+                "UPDATE metering.quota_usage SET tokens = tokens - 1 WHERE user_id = \(ada) AND period = 'daily'")
+            try await ledger.execute("DELETE FROM metering.quota_usage WHERE user_id = \(bob) AND period = 'monthly'")
+            // What is not folded into the counters yet is no fault of theirs.
+            _ = try await ledger.write([.sample(99, by: .user(ada), at: Ledger.noon)])
+            #expect(
+                try await findings(ledger) == [
+                    "daily \(ada) 2026-11-23T00:00:00Z tokens 1349, should be 1350",
+                    "monthly \(bob) 2026-11-01T00:00:00Z tokens 0, should be 600; requests 0, should be 4",
+                ])
+            #expect(try await mend(ledger) == [0, 2])
+            #expect(try await ledger.verify().count == 0)
+            try await ledger.settleCounters()
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+
+    @Test func aChangedRawRow() async throws {
+        try await Self.with { ledger, ada, _ in
+            try await ledger.execute(
+                """
+                UPDATE api_logs SET input_tokens = 101, model = 'new' WHERE id = (
+                    SELECT min(l.id) FROM api_logs l WHERE NOT EXISTS (SELECT FROM metering.events WHERE api_log_id = l.id))
+                """)
+            let found = try await findings(ledger)
+            #expect(found.contains { $0.hasPrefix("quarters \(ada) 2026-11-23T10:30:00Z requests 2, should be 1; ") })
+            #expect(found.contains { $0.hasPrefix("daily \(ada) 2026-11-23T00:00:00Z tokens 1200, should be 1201") })
+            #expect(try await mend(ledger)[1] == 2)
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+
+    @Test func aDeletedUsersHistoryStaysAndIsProved() async throws {
+        try await Self.with { ledger, ada, _ in
+            let before = try await ledger.usage(of: ada)
+            try await ledger.execute("DELETE FROM users WHERE id = \(ada)")
+            #expect(try await ledger.verify().count == 0)
+            #expect(try await mend(ledger) == [0, 0])
+            #expect(try await ledger.usage(of: ada) == before)
+            // But not beyond what the sums themselves say.
+            try await ledger.execute("UPDATE metering.usage_days SET requests = 0 WHERE user_id = \(ada)")
+            #expect(try await ledger.verify().count == 2)
+        }
+    }
+
+    @Test func sealedHistoryIsNotRebuilt() async throws {
+        try await Self.with { ledger, ada, _ in
+            let before = try await ledger.usage(of: ada)
+            let deleted = try await LogRetention(pool: ledger.pool).run(
+                days: 1, now: Ledger.noon.advanced(by: .seconds(86_400 * 3))
+            ) { _, _ in }
+            #expect(deleted == 12)
+            #expect(try await ledger.usage(of: ada) == before)
+            #expect(try await ledger.verify().count == 0)
+            let error = await #expect(throws: UsageRebuild.Sealed.self) { try await mend(ledger) }
+            #expect(error?.before == "2026-11-25T00:00:00Z")
+            #expect(try await mend(ledger, UsageRange(from: Self.today + 2, to: Self.today + 3))[0] == 0)
+            #expect(try await ledger.usage(of: ada) == before)
+        }
+    }
+}
+
+extension Ledger {
+    func verify(_ range: UsageRange = UsageRange()) async throws -> UsageVerification.Report {
+        try await pool.withConnection { try UsageVerification.verify(range, $0) }
+    }
+}
