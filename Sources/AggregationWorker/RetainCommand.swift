@@ -28,9 +28,9 @@ struct RetainCommand: AsyncParsableCommand {
         try await Operation.run(privileged: true) { operation in
             let now = operation.now()
             let (quarantineDays, apiLogsDays) = (quarantineDays, apiLogsDays)
-            try await operation.pool.withConnection { try EventPartitions.ensure($0, now: now) }
-            let events = try await EventRetention(pool: operation.pool)
-                .run(days: operation.settings.retentionDays, now: now)
+            let days = operation.settings.retentionDays
+            try await operation.pool.withConnection { try EventPartitions.ensure($0, now: now, retentionDays: days) }
+            let events = try await EventRetention(pool: operation.pool).run(days: days, now: now)
             for month in events.months { print("dropped \(month)") }
             for month in events.unfolded {
                 print("kept \(month): some of its events are not folded yet; run 'once' first")

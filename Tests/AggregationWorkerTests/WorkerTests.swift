@@ -117,6 +117,19 @@ import Testing
         }
     }
 
+    @Test func retainDropsOldMonthsOnce() async throws {
+        try await withTestDatabase { database in
+            let settings = ["METERING_RETENTION_DAYS": "30"]
+            let first = try await worker(["retain"], on: database, settings)
+            #expect(first.exitCode == 0)
+            #expect(first.output.contains("dropped events_"))
+            let second = try await worker(["retain", "--api-logs-days", "30"], on: database, settings)
+            #expect(second.exitCode == 0)
+            #expect(!second.output.contains("dropped events_"))
+            #expect(second.output.contains("0 rows of api_logs deleted"))
+        }
+    }
+
     @Test func refusesWhatItCannotUnderstand() async throws {
         try await withTestDatabase(.empty) { database in
             let unmigrated = try await worker(["once"], on: database)

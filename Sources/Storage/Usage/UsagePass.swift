@@ -78,13 +78,15 @@ package struct UsagePass: Sendable {
     /// Waits until all that was drawn is final, or patience ends.
     private func settle() async throws -> [UsageSettlement.Writer] {
         let deadline = ContinuousClock.now + patience
+        var pause = Duration.milliseconds(10)
         while true {
             let waitingFor = try await pool.transaction { connection in
                 try Installation.require(connection)
                 return try UsageSettlement.advance(connection)
             }
             guard !waitingFor.isEmpty, ContinuousClock.now < deadline else { return waitingFor }
-            try await Task.sleep(for: .milliseconds(20))
+            try await Task.sleep(for: pause)
+            pause = min(pause * 2, .milliseconds(200))
         }
     }
 
