@@ -1,4 +1,4 @@
-# One image for every program; the command chooses which: webhook-api (the default), codexflow.
+# One image for every program; the command chooses which: webhook-api (the default), aggregation-worker, codexflow.
 
 FROM swift:6.3.1-bookworm AS build
 RUN apt-get update \

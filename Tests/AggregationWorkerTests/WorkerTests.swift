@@ -1,4 +1,5 @@
 import Postgres
+import Storage
 import TestSupport
 import Testing
 
@@ -17,7 +18,9 @@ import Testing
     ) throws -> ServiceProcess {
         try ServiceProcess(
             product: "aggregation-worker", arguments: arguments,
-            environment: ["DATABASE_URL": database.url].merging(environment) { _, given in given })
+            environment: [
+                "DATABASE_URL": database.url(as: .worker), "MIGRATE_DATABASE_URL": database.url(as: .owner),
+            ].merging(environment) { _, given in given })
     }
 
     private func write(_ rows: Int, on database: TestDatabase) async throws {

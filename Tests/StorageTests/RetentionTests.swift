@@ -21,7 +21,7 @@ import Testing
                 .sample(1, by: .user(user), at: Ledger.noon), named,
                 .sample(2, by: .user(user), at: Ledger.noon.advanced(by: .seconds(-86_400 * 60))),
             ])
-            let retention = EventRetention(pool: ledger.pool)
+            let retention = EventRetention(pool: ledger.owner)
             let before = try await retention.run(days: 30, now: Ledger.noon)
             #expect(before.unfolded == ["events_2026_09"])
             #expect(before.months.allSatisfy { $0 < "events_2026_09" })
@@ -39,7 +39,7 @@ import Testing
                 try await ledger.text("SELECT sealed_before FROM metering.usage_cursor") == "2027-10-01 00:00:00+00")
             // Rows of api_logs whose event is gone are not folded again as Laravel's own.
             #expect(try await ledger.fold().rows == 0)
-            try await ledger.pool.withConnection { try EventPartitions.ensure($0, now: later) }
+            try await ledger.worker.withConnection { try EventPartitions.ensure($0, now: later) }
             #expect(try await partitions(ledger) >= 27)
         }
     }
@@ -50,7 +50,7 @@ import Testing
                 try connection.execute("SELECT count(*) FROM metering.events")
             }
             let error = await #expect(throws: PostgresError.self) {
-                _ = try await EventRetention(pool: ledger.pool).run(days: 30, now: Ledger.noon.advanced(by: Self.year))
+                _ = try await EventRetention(pool: ledger.owner).run(days: 30, now: Ledger.noon.advanced(by: Self.year))
             }
             #expect(error?.sqlState == "55P03")
             try await reader.end()
@@ -66,7 +66,7 @@ import Testing
             try await ledger.fold()
             try await ledger.writeAsLaravel(user, at: "2026-10-01 00:00:00")
             let usage = try await ledger.usage(of: user)
-            let deleted = try await LogRetention(pool: ledger.pool).run(days: 1, now: Ledger.noon) { _, _ in }
+            let deleted = try await LogRetention(pool: ledger.owner).run(days: 1, now: Ledger.noon) { _, _ in }
             #expect(deleted == 1)
             #expect(try await ledger.usage(of: user) == usage)
         }

@@ -19,10 +19,10 @@ import Testing
         let end = ContinuousClock.now + .seconds(Int64(Self.setting("USAGE_EXACTNESS_SECONDS") ?? 20))
         try await withTestDatabase { database in
             let pool = ConnectionPool(database.configuration, limits: PoolLimits(maxConnections: 8), logger: .quiet)
-            var story = UsageStory(pool: pool, seed: seed)
+            var story = UsageStory(database, pool: pool, seed: seed)
             let workers = (0..<2).map { number in
                 let clock = story.clock
-                return Task { await Self.work(number, on: database.configuration, clock) }
+                return Task { await Self.work(number, on: database.configuration.role(.worker), clock) }
             }
             let told = await Result { try await story.tell(until: end) }
             for worker in workers { worker.cancel() }

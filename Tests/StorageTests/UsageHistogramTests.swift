@@ -3,7 +3,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Buckets of durations (`migrations/0006_usage.sql`).
+/// Buckets of durations (`migrations/0007_usage.sql`).
 @Suite struct UsageHistogramTests {
     @Test func theMiddleOfABucketIsWithinTwoPercentOfAllItHolds() async throws {
         try await withTestDatabase { database in

@@ -10,7 +10,7 @@ extension Ledger {
         window: Int = 50_000, patience: Duration = .milliseconds(200), goesOn: Bool = true
     ) async throws -> UsagePass.Outcome {
         let clock = clock
-        let pass = UsagePass(pool: pool, window: window, patience: patience, now: { clock.now })
+        let pass = UsagePass(pool: worker, window: window, patience: patience, now: { clock.now })
         return try await pass.run(progress: { _ in goesOn })
     }
 

@@ -31,7 +31,7 @@ import Testing
                     _ = try await ledger.write(
                         (0..<20).map { .sample(UInt64(1_000_000 + round * 20 + $0), by: .user(user), at: Ledger.noon) })
                     try await ledger.writeAsLaravel(user)
-                    let cursor = try await ledger.pool.withConnection { try UsageCursor.read($0) }
+                    let cursor = try await ledger.worker.withConnection { try UsageCursor.read($0) }
                     let tail = try await ledger.number(
                         """
                         SELECT (SELECT count(*) FROM metering.event_facts(\(cursor.events), 9223372036854775807)

@@ -11,6 +11,7 @@ struct UsageStory: Queryable {
     static let worker = "worker of the story"
 
     let pool: ConnectionPool
+    private let database: TestDatabase
     let clock = Ledger.ManualClock()
     private(set) var steps = 0
     private(set) var reads = 0
@@ -24,11 +25,12 @@ struct UsageStory: Queryable {
     private var open: [(transaction: SlowTransaction, rows: [UsageModel.Row])] = []
     private var nextEvent: UInt64 = 0
 
-    init(pool: ConnectionPool, seed: UInt64) {
+    init(_ database: TestDatabase, pool: ConnectionPool, seed: UInt64) {
+        self.database = database
         self.pool = pool
         random = SplitMix64(seed: seed)
         let clock = clock
-        writer = EventWriter(pool: pool, now: { clock.now })
+        writer = EventWriter(pool: database.pool(as: .webhook), now: { clock.now })
     }
 
     mutating func tell(until end: ContinuousClock.Instant) async throws {
@@ -53,7 +55,7 @@ struct UsageStory: Queryable {
     /// Ends what is open, folds, and looks at everything once more.
     mutating func end() async throws {
         while !open.isEmpty { try await endSlowly() }
-        let ledger = Ledger(pool: pool, clock: clock, writer: writer)
+        let ledger = Ledger(database: database, clock: clock, writer: writer)
         try await ledger.fold()
         for user in users + [0] { try await read(of: user) }
         let days = try await ledger.daysDifferences()
@@ -63,7 +65,7 @@ struct UsageStory: Queryable {
     }
 
     private mutating func makeUser() async throws {
-        let ledger = Ledger(pool: pool, clock: clock, writer: writer)
+        let ledger = Ledger(database: database, clock: clock, writer: writer)
         users.append(try await ledger.makeUser(plan: ["starter", "pro"].randomElement(using: &random) ?? "pro"))
     }
 

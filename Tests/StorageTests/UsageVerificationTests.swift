@@ -39,7 +39,7 @@ import Testing
     /// Mends, and returns how many cells and counters.
     @discardableResult
     private func mend(_ ledger: Ledger, _ range: UsageRange = range) async throws -> [Int] {
-        let outcome = try await UsageRebuild(pool: ledger.pool).mend(range) { _, _ in }
+        let outcome = try await UsageRebuild(pool: ledger.worker).mend(range) { _, _ in }
         return [outcome.cells, outcome.counters]
     }
 
@@ -144,7 +144,7 @@ import Testing
     @Test func sealedHistoryIsNotRebuilt() async throws {
         try await Self.with { ledger, ada, _ in
             let before = try await ledger.usage(of: ada)
-            let deleted = try await LogRetention(pool: ledger.pool).run(
+            let deleted = try await LogRetention(pool: ledger.owner).run(
                 days: 1, now: Ledger.noon.advanced(by: .seconds(86_400 * 3))
             ) { _, _ in }
             #expect(deleted == 12)

@@ -4,7 +4,7 @@ extension Grant {
     ///
     /// `FOR KEY SHARE` and its like need UPDATE on at least one column (PostgreSQL, GRANT): of `users` that is `updated_at`,
     /// which decides nothing. Months are reached through `events` and need no rights of their own.
-    package static let table: [Grant] = laravels + ours
+    package static let table: [Grant] = laravels + ours + usage
 
     private static let laravels: [Grant] = [
         Grant(.schema, "public", everybody(.usage)),
@@ -25,10 +25,14 @@ extension Grant {
         Grant(
             .sequence, "public.users_id_seq",
             [.owner: [.select()], .webhook: [.select()], .worker: [.select()], .operator: [.usage]]),
-        // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions.
+        // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are deleted
+        // by 'retain', and only when it is asked to.
         Grant(
             .table, "public.api_logs",
-            [.owner: [.select(), .update()], .webhook: [.insert()], .worker: [.select()], .admin: [.select()]]),
+            [
+                .owner: [.select(), .update(), .delete], .webhook: [.insert()], .worker: [.select()],
+                .admin: [.select()],
+            ]),
         Grant(
             .sequence, "public.api_logs_id_seq",
             [.owner: [.select()], .webhook: [.usage], .worker: [.select()]]),
@@ -37,6 +41,23 @@ extension Grant {
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
         Grant(.sequence, "public.rate_limits_id_seq", [.webhook: [.usage]]),
     ]
+
+    /// What the sums are made of and read by.
+    private static let usage: [Grant] =
+        [
+            Grant(.table, "metering.usage_dimensions", [.worker: [.select(), .insert()], .admin: [.select()]]),
+            Grant(.table, "metering.usage_cursor", [.worker: [.select(), .update()], .admin: [.select()]]),
+        ]
+        + ["usage_quarters", "usage_days"].map {
+            Grant(
+                .table, "metering.\($0)",
+                [.worker: [.select(), .insert(), .update(), .delete], .admin: [.select()]])
+        }
+        + [
+            "quarter_of(timestamp with time zone)", "quarter_start(integer)", "day_of(integer)", "bucket_of(bigint)",
+            "bucket_middle(bigint)", "merged(bigint[])", "joined(bigint[])", "event_facts(bigint, bigint)",
+            "log_facts(bigint, bigint)",
+        ].map { Grant(.function, "metering.\($0)", [.worker: [.execute], .admin: [.execute]]) }
 
     private static let ours: [Grant] = [
         Grant(.schema, "metering", everybody(.usage)),

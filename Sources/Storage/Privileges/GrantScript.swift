@@ -79,7 +79,7 @@ package struct GrantScript: Sendable {
                 WHERE c.relnamespace = 'metering'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
                   AND c.relowner <> '\(name(.owner))'::regrole
                 UNION ALL
-                SELECT 'FUNCTION', p.oid::regprocedure::text FROM pg_proc p
+                SELECT 'ROUTINE', p.oid::regprocedure::text FROM pg_proc p
                 WHERE p.pronamespace = 'metering'::regnamespace AND p.proowner <> '\(name(.owner))'::regrole
             LOOP
                 EXECUTE format('ALTER %s %s OWNER TO \(name(.owner))', item.kind, item.name);

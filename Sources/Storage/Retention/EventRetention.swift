@@ -4,7 +4,7 @@ package import Postgres
 /// Ends the keeping of old events: whole months by `DROP TABLE`, the few that lie in no month row by row.
 ///
 /// The sums keep what is dropped, so an event goes only when it is in them, and what is dropped is sealed
-/// (`migrations/0006_usage.sql`).
+/// (`migrations/0007_usage.sql`).
 package struct EventRetention: Sendable {
     /// What was removed.
     package struct Outcome: Sendable, Hashable {

@@ -1,7 +1,7 @@
 import Domain
 import Postgres
 
-/// Moves the border up to which `usage_days` is written (`migrations/0006_usage.sql`).
+/// Moves the border up to which `usage_days` is written (`migrations/0007_usage.sql`).
 enum UsageDays {
     /// What a step did.
     enum Step: Sendable, Hashable {

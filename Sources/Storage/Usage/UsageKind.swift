@@ -1,6 +1,6 @@
 import Postgres
 
-/// The two kinds of rows on the line of ids of `api_logs`, each folded to a cursor of its own (`migrations/0006_usage.sql`).
+/// The two kinds of rows on the line of ids of `api_logs`, each folded to a cursor of its own (`migrations/0007_usage.sql`).
 package enum UsageKind: Sendable, CaseIterable {
     /// Rows with facts in `metering.events`.
     case events
