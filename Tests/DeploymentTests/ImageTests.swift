@@ -10,7 +10,7 @@ import Testing
 /// The image without a container engine: its packages in a Debian root, its files in their place, its user and commands.
 @Suite(.timeLimit(.minutes(15))) struct ImageTests {
     /// What every Debian has, so that the Dockerfile need not name it.
-    private static let base: Set = ["libc6", "libcrypt1", "libgcc-s1", "libstdc++6"]
+    private static let base: Set = ["libc6", "libcrypt1", "libgcc-s1", "libstdc++6", "zlib1g"]
     /// What a program reads and is not linked with: the authorities for `DB_SSLMODE=verify-full`.
     private static let files = ["ca-certificates": "/etc/ssl/certs/ca-certificates.crt"]
 

@@ -53,8 +53,8 @@ package struct GrantScript: Sendable {
             DO $$ BEGIN CREATE ROLE \(name(role)) LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
             """
         } + [
-            // Other sessions' transactions, for 'codexflow doctor'.
-            "GRANT pg_read_all_stats TO \(name(.operator));"
+            // Other sessions' transactions: the doctor tells of them, and the worker says what it waits for.
+            "GRANT pg_read_all_stats TO \(name(.operator)), \(name(.worker));"
         ]
     }
 
