@@ -78,11 +78,14 @@ package struct UsagePass: Sendable {
     /// Waits until all that was drawn is final, or patience ends.
     private func settle() async throws -> [UsageSettlement.Writer] {
         let deadline = ContinuousClock.now + patience
-        var pause = Duration.milliseconds(10)
+        var (pause, isMarked) = (Duration.milliseconds(10), false)
         while true {
-            let waitingFor = try await pool.transaction { connection in
+            let waitingFor: [UsageSettlement.Writer]
+            (waitingFor, isMarked) = try await pool.transaction { [isMarked] connection in
                 try Installation.require(connection)
-                return try UsageSettlement.advance(connection)
+                var isMarked = isMarked
+                let waitingFor = try UsageSettlement.advance(connection, isMarked: &isMarked)
+                return (waitingFor, isMarked)
             }
             guard !waitingFor.isEmpty, ContinuousClock.now < deadline else { return waitingFor }
             try await Task.sleep(for: pause)

@@ -32,18 +32,23 @@ package enum UsageSettlement {
         }
     }
 
-    /// Advances what is final as far as it can be told now, and returns who is waited for; nobody where all is final.
+    /// Advances what is final as far as it can be told now, and returns who is waited for; nobody where all that was drawn
+    /// before the pass is final.
+    ///
+    /// `isMarked` says whether the pass has set a mark of its own, which it does once: under ingest there is always
+    /// somebody to wait for behind the next.
     ///
     /// - Throws: ``CachedSequence``, ``PostgresError``.
-    static func advance(_ connection: Connection) throws -> [Writer] {
+    static func advance(_ connection: Connection, isMarked: inout Bool) throws -> [Writer] {
         guard try UsageCursor.take(connection) != nil else { return [] }
         var waitingFor = try writersOfMark(connection)
-        if waitingFor.isEmpty {
-            try settleMark(connection)
-            try mark(connection)
-            waitingFor = try writersOfMark(connection)
-            if waitingFor.isEmpty { try settleMark(connection) }
-        }
+        guard waitingFor.isEmpty else { return waitingFor }
+        try settleMark(connection)
+        guard !isMarked else { return [] }
+        try mark(connection)
+        isMarked = true
+        waitingFor = try writersOfMark(connection)
+        if waitingFor.isEmpty { try settleMark(connection) }
         return waitingFor
     }
 
