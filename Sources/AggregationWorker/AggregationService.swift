@@ -68,3 +68,11 @@ struct AggregationService: Service {
         }
     }
 }
+
+extension UsagePass.Outcome {
+    /// Tells what was folded and who held it up.
+    fileprivate func log(to logger: Logger) {
+        if rows > 0 { logger.info("folded", metadata: ["rows": "\(rows)"]) }
+        for writer in waitingFor { logger.notice("waiting for a transaction", metadata: ["writer": "\(writer)"]) }
+    }
+}

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Logging
 import Storage
 
 /// `aggregation-worker once`
@@ -20,18 +19,9 @@ struct OnceCommand: AsyncParsableCommand {
                 return true
             }
             progress.end()
-            outcome.log(to: operation.logger)
             if outcome.isBusy { print("another worker is at work") }
             for writer in outcome.waitingFor { print("waiting for \(writer)") }
             print("\(outcome.rows) rows folded")
         }
-    }
-}
-
-extension UsagePass.Outcome {
-    /// Tells what was folded and who held it up.
-    func log(to logger: Logger) {
-        if rows > 0 { logger.info("folded", metadata: ["rows": "\(rows)"]) }
-        for writer in waitingFor { logger.notice("waiting for a transaction", metadata: ["writer": "\(writer)"]) }
     }
 }

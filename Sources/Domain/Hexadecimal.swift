@@ -11,6 +11,17 @@ extension Sequence<UInt8> {
     }
 }
 
+extension UInt8 {
+    /// What this byte says as a lower-case hexadecimal digit; `nil` if it is none.
+    var lowercaseHexDigit: UInt8? {
+        switch self {
+        case 0x30...0x39: self - 0x30
+        case 0x61...0x66: self - 0x61 + 10
+        default: nil
+        }
+    }
+}
+
 extension [UInt8] {
     /// The bytes that lower-case hexadecimal `text` writes; `nil` for an odd length or another character.
     package init?(lowercaseHex text: String) {
@@ -19,16 +30,9 @@ extension [UInt8] {
         self = []
         reserveCapacity(digits.count / 2)
         for index in stride(from: 0, to: digits.count, by: 2) {
-            guard let high = Self.value(digits[index]), let low = Self.value(digits[index + 1]) else { return nil }
+            guard let high = digits[index].lowercaseHexDigit, let low = digits[index + 1].lowercaseHexDigit
+            else { return nil }
             append(high << 4 | low)
-        }
-    }
-
-    private static func value(_ digit: UInt8) -> UInt8? {
-        switch digit {
-        case 0x30...0x39: digit - 0x30
-        case 0x61...0x66: digit - 0x61 + 10
-        default: nil
         }
     }
 }

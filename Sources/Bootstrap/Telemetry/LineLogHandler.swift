@@ -27,31 +27,15 @@ package struct LineLogHandler: LogHandler {
     }
 
     package func log(event: LogEvent) {
-        var pairs = metadata.map { ($0.key, $0.value) }
-        for other in [metadataProvider?.get(), event.metadata] {
-            guard let other else { continue }
-            pairs.removeAll { other[$0.0] != nil }
-            pairs += other.map { ($0.key, $0.value) }
+        var pairs = metadata
+        if let provided = metadataProvider?.get() { pairs.merge(provided) { $1 } }
+        if let own = event.metadata { pairs.merge(own) { $1 } }
+        if let error = event.error { pairs["error"] = "\(String(reflecting: error))" }
+        var line = "\(LogTime.now) \(event.level) \(label): \(event.message.description.escapingControls)"
+        for (key, value) in pairs.sorted(by: { $0.key < $1.key }) {
+            line += " \(key)=\(value.description.asLogValue)"
         }
-        if let error = event.error {
-            pairs.removeAll { $0.0 == "error" }
-            pairs.append(("error", "\(String(reflecting: error))"))
-        }
-        pairs.sort { $0.0 < $1.0 }
-        var line = LogTime.now.description
-        line.reserveCapacity(512)
-        line += " \(event.level.rawValue) "
-        line += label
-        line += ": "
-        line += event.message.description.escapingControls
-        for (key, value) in pairs {
-            line += " "
-            line += key
-            line += "="
-            line += value.description.asLogValue
-        }
-        line += "\n"
-        write(line)
+        write(line + "\n")
     }
 }
 

@@ -15,9 +15,7 @@ package enum HealthProbe {
         _ settings: HTTPServerSettings, within limit: Duration = .seconds(3)
     ) async throws(AppError) {
         let host = loopback(for: settings.host)
-        let isLive = try? await withDeadline(limit, sleep: { try await Task.sleep(for: $0) }) {
-            try await ask(host, settings) == .ok
-        }
+        let isLive = try? await withDeadline(limit) { try await ask(host, settings) == .ok }
         guard isLive == true else {
             throw AppError(.unavailable, "no answer from /health/live on \(host):\(settings.port)")
         }
