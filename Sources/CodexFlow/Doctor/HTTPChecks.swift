@@ -50,8 +50,7 @@ struct HTTPChecks: Sendable {
     /// Whether webhook-api answers where its settings say, and nobody else does.
     func webhook(_ server: HTTPServerSettings) async throws -> [Finding] {
         guard server.port != 0 else { return [.ok("webhook-api", "the system chooses its port: not looked at")] }
-        let hosts = ["0.0.0.0": "127.0.0.1", "::": "::1"]
-        let host = hosts[server.host] ?? server.host
+        let host = HealthProbe.loopback(for: server.host)
         let address = host.contains(":") ? "[\(host)]:\(server.port)" : "\(host):\(server.port)"
         let taken = Finding.failure(
             "webhook-api", "something else answers at \(address)",

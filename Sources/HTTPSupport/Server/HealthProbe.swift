@@ -22,7 +22,7 @@ package enum HealthProbe {
     }
 
     /// Where a service that listens on `host` hears its own machine.
-    static func loopback(for host: String) -> String {
+    package static func loopback(for host: String) -> String {
         switch host {
         case "0.0.0.0": "127.0.0.1"
         case "::": "::1"
