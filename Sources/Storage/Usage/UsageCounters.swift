@@ -8,6 +8,7 @@ enum UsageCounters {
     /// whom Laravel has deleted, are left out: their raw rows are gone.
     static func difference(_ range: UsageRange, _ cursor: UsageCursor) -> Query {
         let range = range.unsealed(cursor)
+        let rows = range.widenedByMonths
         let people: Query = "user_id IN (SELECT id FROM public.users) AND \(range.contains(user: "user_id"))"
         return """
             installed AS (
@@ -15,11 +16,12 @@ enum UsageCounters {
             ), contribution AS (
                 SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date AS day, quota_tokens AS tokens,
                        quota_requests::bigint AS requests, false AS is_seed
-                FROM metering.events WHERE quota_requests > 0 AND \(people)
+                FROM metering.events
+                WHERE quota_requests > 0 AND \(rows.isNear(key: "event_key")) AND \(people)
                 UNION ALL
                 SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date, greatest(input_tokens, 0) + greatest(output_tokens, 0),
                        1, log_id <= (SELECT counted_log_id FROM installed)
-                FROM \(UsageKind.others.facts(after: 0, through: cursor.others)) f
+                FROM (\(rows.facts(of: .others, through: cursor.others))) f
                 WHERE status <> 'rate_limited' AND \(people)
             ), expected AS (
                 SELECT c.user_id, w.period, w.window_start, sum(c.tokens) AS tokens, sum(c.requests) AS requests

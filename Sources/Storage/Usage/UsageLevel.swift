@@ -44,11 +44,8 @@ package enum UsageLevel: String, Sendable, CaseIterable {
         case .quarters:
             """
             SELECT f.user_id, metering.quarter_of(f.occurred_at) AS bucket, d.dimension, \(UsageMeasures.ofFacts)
-            FROM (SELECT * FROM \(UsageKind.events.facts(after: 0, through: cursor.events))
-                  UNION ALL
-                  SELECT * FROM \(UsageKind.others.facts(after: 0, through: cursor.others))) f \(UsageDimensions.join)
-            WHERE \(range.contains(quarter: "metering.quarter_of(f.occurred_at)")) AND \(range.contains(user: "f.user_id"))
-              AND f.user_id IN (SELECT id FROM public.users)
+            FROM (\(range.facts(cursor))) f \(UsageDimensions.join)
+            WHERE f.user_id IN (SELECT id FROM public.users)
             GROUP BY 1, 2, 3
             """
         case .everybody:

@@ -2,8 +2,8 @@ import Postgres
 
 /// Whole UTC days, of one user or of all, that are to be proved or made again.
 package struct UsageRange: Sendable, Hashable {
-    private static let quartersOfDay = 96
-    private static let allQuarters = Int(Int32.min)..<Int(Int32.max)
+    static let quartersOfDay = 96
+    static let allQuarters = Int(Int32.min)..<Int(Int32.max)
 
     /// Quarters of an hour since 1970.
     let quarters: Range<Int>

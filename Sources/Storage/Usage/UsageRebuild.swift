@@ -41,7 +41,7 @@ package struct UsageRebuild: Sendable {
             // A raw row that somebody changed may have a dimension that no folded row had.
             let cursor = try UsageCursor.hold(connection)
             for kind in UsageKind.allCases {
-                try UsageDimensions.insertMissing(in: kind.facts(after: 0, through: cursor[kind]), connection)
+                try UsageDimensions.insertMissing(in: "(\(range.facts(of: kind, through: cursor[kind])))", connection)
             }
         }
         var outcome = Outcome()
