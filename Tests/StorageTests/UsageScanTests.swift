@@ -6,13 +6,16 @@ import Testing
 
 /// A pass, and a reader's tail, cost what is new and not what is there.
 @Suite struct UsageScanTests {
-    @Test func aPassAndATailReadNoTableWhole() async throws {
+    /// A user with one of Laravel's rows in each of 20,000 quarters up to October and 10,000 events on a day of November, all folded.
+    private static func withHistory(_ body: @escaping @Sendable (Ledger, _ user: Int64) async throws -> Void)
+        async throws
+    {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()
             try await ledger.execute(
                 """
                 INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
-                SELECT \(user), 'gpt-4', 1, 1, 0, g, '2026-10-01'::timestamp + g * interval '2 minutes'
+                SELECT \(user), 'gpt-4', 1, 1, 0, g, '2026-04-01'::timestamp + g * interval '15 minutes'
                 FROM generate_series(1, 20000) g
                 """)
             try await ledger.execute(
@@ -20,12 +23,18 @@ import Testing
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
                     cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
                     shape, status, plan, model_group)
-                SELECT metering.event_key_floor('2026-11-01'::timestamptz + g * interval '1 second'), g, \(user),
-                    '2026-11-01', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4'
+                SELECT metering.event_key_floor('2026-11-03'::timestamptz + g * interval '1 second'), g, \(user),
+                    '2026-11-03', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4'
                 FROM generate_series(1, 10000) g
                 """)
             try await ledger.fold()
             try await ledger.execute("ANALYZE")
+            try await body(ledger, user)
+        }
+    }
+
+    @Test func aPassAndATailReadNoTableWhole() async throws {
+        try await Self.withHistory { ledger, user in
             let scans = try await ledger.sequentialScans {
                 for round in 0..<4 {
                     _ = try await ledger.write(
@@ -45,6 +54,33 @@ import Testing
                 }
             }
             #expect(scans == [:])
+        }
+    }
+
+    @Test func aProofAndARebuildOfADayReadThatDay() async throws {
+        try await Self.withHistory { ledger, user in
+            // 2026-10-15, as days since 1970.
+            let range = UsageRange(from: 20_741, to: 20_742)
+            let planted = try await ledger.worker.withConnection { connection in
+                try connection.query(
+                    """
+                    UPDATE metering.usage_quarters SET requests = 0
+                    WHERE user_id = \(user) AND quarter = metering.quarter_of('2026-10-15T12:00Z') RETURNING 1
+                    """
+                ).count
+            }
+            #expect(planted == 1)
+            let scans = try await ledger.sequentialScans {
+                for user in [nil, user] {
+                    let range = UsageRange(from: 20_741, to: 20_742, user: user)
+                    let report = try await ledger.worker.withConnection { try UsageVerification.verify(range, $0) }
+                    #expect(report.count > 0)
+                }
+                let outcome = try await UsageRebuild(pool: ledger.worker).mend(range) { _, _ in }
+                #expect(outcome.cells == 1)
+            }
+            #expect(scans == [:])
+            #expect(try await ledger.verify(range).count == 0)
         }
     }
 }

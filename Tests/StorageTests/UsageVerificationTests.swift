@@ -83,6 +83,30 @@ import Testing
         }
     }
 
+    @Test func aWrongCellOfEverybodyAndWrongDays() async throws {
+        try await Self.with { ledger, ada, _ in
+            let dimension = try await ledger.number(
+                "SELECT dimension::bigint FROM metering.usage_dimensions WHERE plan = 'pro'")
+            try await ledger.execute(
+                """
+                UPDATE metering.usage_quarters SET output_tokens = output_tokens - 1
+                WHERE user_id = 0 AND dimension = \(dimension) AND quarter = metering.quarter_of('2026-11-23T11:00Z')
+                """)
+            try await ledger.execute(
+                """
+                UPDATE metering.usage_days SET unpriced = 7 WHERE user_id IN (0, \(ada)) AND dimension = \(dimension)
+                """)
+            #expect(
+                try await findings(ledger) == [
+                    "everybody 0 2026-11-23T11:00:00Z output_tokens 49, should be 50",
+                    "days 0 2026-11-23T00:00:00Z unpriced 7, should be 0; output_tokens 150, should be 149",
+                    "days \(ada) 2026-11-23T00:00:00Z unpriced 7, should be 0",
+                ])
+            #expect(try await mend(ledger) == [3, 0])
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+
     @Test func aWrongHistogram() async throws {
         try await Self.with { ledger, _, bob in
             try await ledger.execute("UPDATE metering.usage_days SET histogram = '{}' WHERE user_id = \(bob)")

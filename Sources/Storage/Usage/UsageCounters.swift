@@ -8,7 +8,7 @@ enum UsageCounters {
     /// whom Laravel has deleted, are left out: their raw rows are gone.
     static func difference(_ range: UsageRange, _ cursor: UsageCursor) -> Query {
         let range = range.unsealed(cursor)
-        let rows = range.widenedByMonths
+        let rows = range.wholeMonths
         let people: Query = "user_id IN (SELECT id FROM public.users) AND \(range.contains(user: "user_id"))"
         return """
             installed AS (

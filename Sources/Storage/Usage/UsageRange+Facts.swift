@@ -1,10 +1,12 @@
+import Foundation
 import Postgres
 
-/// The raw rows of some days, found without reading the others.
+/// The raw rows of some days, found without reading those before.
 extension UsageRange {
     /// Quarters by which the start in an event's key may be later than the event, clamped to its arrival (`design.md` §4):
     /// 24 hours, and one for the clock.
     private static let clampedQuarters = 25 * 4
+    private static let firstNamedKey: Query = "'ffff0000-0000-0000-0000-000000000000'::uuid"
 
     /// A query of what the rows before the cursors contribute to these quarters.
     func facts(_ cursor: UsageCursor) -> Query {
@@ -26,33 +28,39 @@ extension UsageRange {
 
     /// Whether an event of the column `key` may have occurred in these quarters; a key that its sender named always may.
     func isNear(key: Query) -> Query {
-        guard let bounds = bounds(upTo: Self.clampedQuarters) else { return "true" }
-        return """
-            (\(key) >= metering.event_key_floor(\(bounds.from)) AND \(key) < metering.event_key_floor(\(bounds.to))
-             OR \(key) >= 'ffff0000-0000-0000-0000-000000000000')
-            """
+        guard hasBeginning else { return "true" }
+        let from: Query = "\(key) >= metering.event_key_floor(\(Self.start(quarters.lowerBound)))"
+        guard hasEnd else { return from }
+        let to: Query = "metering.event_key_floor(\(Self.start(quarters.upperBound + Self.clampedQuarters)))"
+        return "(\(from) AND \(key) < \(to) OR \(key) >= \(Self.firstNamedKey))"
     }
 
     /// Whether a row of `api_logs` written at the column `moment` may count in these quarters.
     func isNear(writtenAt moment: Query) -> Query {
-        guard let bounds = bounds(upTo: 0) else { return "true" }
-        return "(\(moment) >= \(bounds.from) AT TIME ZONE 'UTC' AND \(moment) < \(bounds.to) AT TIME ZONE 'UTC')"
+        guard hasBeginning else { return "true" }
+        let from: Query = "\(moment) >= \(Self.start(quarters.lowerBound)) AT TIME ZONE 'UTC'"
+        guard hasEnd else { return from }
+        return "\(from) AND \(moment) < \(Self.start(quarters.upperBound)) AT TIME ZONE 'UTC'"
     }
 
-    /// The moments around the quarters and `more`; `nil` without an end, and where rows stand whose time is none.
-    private func bounds(upTo more: Int) -> (from: Query, to: Query)? {
-        guard quarters.lowerBound > 0, quarters.upperBound < Self.allQuarters.upperBound else { return nil }
-        let end = min(quarters.upperBound + more, Self.allQuarters.upperBound)
-        return (Self.start(quarters.lowerBound), Self.start(end))
+    /// The months that it touches, whole: a month's counter is made of all of its days.
+    var wholeMonths: UsageRange {
+        let low = hasBeginning ? Self.month(of: quarters.lowerBound).lowerBound : Self.allQuarters.lowerBound
+        let high = hasEnd ? Self.month(of: quarters.upperBound - 1).upperBound : Self.allQuarters.upperBound
+        return UsageRange(quarters: low..<max(low, high), user: user)
     }
+
+    /// Whether it begins behind the epoch, where rows stand whose time is none.
+    private var hasBeginning: Bool { quarters.lowerBound > 0 }
+    private var hasEnd: Bool { quarters.upperBound < Self.allQuarters.upperBound - Self.clampedQuarters }
 
     private static func start(_ quarter: Int) -> Query { "metering.quarter_start(\(quarter)::integer)" }
 
-    /// With whole months around it, as far as a counter's window reaches that touches it.
-    var widenedByMonths: UsageRange {
-        let month = 31 * Self.quartersOfDay
-        let low = max(quarters.lowerBound, Self.allQuarters.lowerBound + month) - month
-        let high = min(quarters.upperBound, Self.allQuarters.upperBound - month) + month
-        return UsageRange(quarters: low..<high, user: user)
+    private static func month(of quarter: Int) -> Range<Int> {
+        var calendar = Calendar(identifier: .gregorian)
+        calendar.timeZone = .gmt
+        let moment = Date(timeIntervalSince1970: Double(quarter) * 900)
+        guard let month = calendar.dateInterval(of: .month, for: moment) else { return allQuarters }
+        return Int(month.start.timeIntervalSince1970) / 900..<Int(month.end.timeIntervalSince1970) / 900
     }
 }
