@@ -7,7 +7,7 @@ private=$root/.local
 # The programs that a server runs, as Package.swift calls their products.
 # shellcheck disable=SC2034
 programs=(webhook-api aggregation-worker codexflow)
-child=
+children=()
 # libpq would let these of the caller's lead it to another server.
 unset "${!PG@}"
 
@@ -39,11 +39,11 @@ hold_lock() {
 }
 
 # begin COMMAND...: starts a child in a process group of its own, so that Ctrl-C reaches this script alone and the order
-# of stopping is ours. Its process id is $child.
+# of stopping is ours. Its process id is the last of $children.
 begin() {
     set -m
     "$@" </dev/null &
-    child=$!
+    children+=("$!")
     set +m
 }
 
@@ -51,20 +51,34 @@ begin() {
 attend() {
     local code=0
     begin "$@"
-    wait "$child" || code=$?
-    child=
+    wait "${children[-1]}" || code=$?
+    unset 'children[-1]'
     return "$code"
 }
 
-# end_child: SIGTERM to the child's group, SIGKILL half a minute later.
-end_child() {
-    [[ -n $child ]] || return 0
-    kill -TERM -- "-$child" 2>/dev/null || true
+# signal_children SIGNAL: to the groups of those that live.
+signal_children() {
+    local child
+    for child in "${children[@]}"; do kill "-$1" -- "-$child" 2>/dev/null || true; done
+}
+
+# any_child_lives: whether one of them has not ended.
+any_child_lives() {
+    local child
+    for child in "${children[@]}"; do
+        if kill -0 "$child" 2>/dev/null; then return 0; fi
+    done
+    return 1
+}
+
+# end_children: SIGTERM to all, SIGKILL half a minute later.
+end_children() {
+    signal_children TERM
     for ((i = 0; i < 300; i++)); do
-        kill -0 "$child" 2>/dev/null || break
+        any_child_lives || break
         sleep 0.1
     done
-    kill -KILL -- "-$child" 2>/dev/null || true
-    wait "$child" 2>/dev/null || true
-    child=
+    signal_children KILL
+    wait
+    children=()
 }

@@ -8,11 +8,15 @@ struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status", abstract: "Shows how far the sums are, what is behind, and what is waited for.")
 
+    @Option(help: "Exit with code 2 when a row waits for longer: 10m or 1h; for a probe.")
+    var maxLag: Interval?
+
     func run() async throws {
         try await Operation.run { operation in
             let now = operation.now()
             let status = try await operation.pool.withConnection { try UsageStatus(try .read($0), $0, now: now) }
             for (name, value) in status.lines { print(name.padding(toLength: 20, withPad: " ", startingAt: 0) + value) }
+            if let maxLag, .seconds(status.secondsBehind ?? 0) > maxLag.duration { throw ExitCode(2) }
         }
     }
 }

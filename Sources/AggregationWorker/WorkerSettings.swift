@@ -10,7 +10,8 @@ struct WorkerSettings {
     var logLevel: Logger.Level
 
     init(reading settings: SettingsReader) {
-        database = DatabaseSettings(reading: settings, applicationName: "aggregation-worker")
+        database = DatabaseSettings(
+            reading: settings, applicationName: "aggregation-worker", ownURL: "WORKER_DATABASE_URL")
         // A window is bounded by its rows, and a proof over all history takes its time.
         database.connection.statementTimeout = .zero
         database.connection.idleInTransactionTimeout = .seconds(300)

@@ -27,7 +27,8 @@ struct GrantsCommand: AsyncParsableCommand {
         let (configured, prefix) = try await Operation.explainingFailure {
             try SettingsReader.load().read { settings in
                 (
-                    DatabaseSettings(reading: settings, applicationName: "codexflow").connection.database,
+                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL")
+                        .connection.database,
                     Operation(reading: settings).rolePrefix
                 )
             }

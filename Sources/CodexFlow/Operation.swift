@@ -32,7 +32,10 @@ struct Operation: Sendable {
     ) async throws -> T {
         try await explainingFailure {
             let (database, operation) = try SettingsReader.load().read { settings in
-                (DatabaseSettings(reading: settings, applicationName: "codexflow"), Operation(reading: settings))
+                (
+                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL"),
+                    Operation(reading: settings)
+                )
             }
             let pool = ConnectionPool(
                 privileged ? database.migration : database.connection, limits: PoolLimits(maxConnections: 1),

@@ -44,6 +44,9 @@ import Testing
             try await write(100, on: database)
             let before = try await worker(["status"], on: database)
             #expect(before.output.contains("rows behind         100"))
+            #expect(try await worker(["status", "--max-lag", "1h"], on: database).exitCode == 0)
+            try await database.execute("UPDATE api_logs SET updated_at = updated_at - interval '2 hours'")
+            #expect(try await worker(["status", "--max-lag", "1h"], on: database).exitCode == 2)
             let once = try await worker(["once"], on: database)
             #expect(once.exitCode == 0)
             #expect(once.output.contains("100 rows folded"))
@@ -52,6 +55,7 @@ import Testing
             let after = try await worker(["status"], on: database)
             #expect(after.output.contains("rows behind         0"))
             #expect(after.output.contains("100 rows in") == false)
+            #expect(try await worker(["status", "--max-lag", "1h"], on: database).exitCode == 0)
         }
     }
 

@@ -4,7 +4,9 @@ import Testing
 
 @Suite struct DatabaseSettingsTests {
     private func settings(_ environment: [String: String]) throws -> DatabaseSettings {
-        try SettingsReader(environment: environment).read { DatabaseSettings(reading: $0, applicationName: "test") }
+        try SettingsReader(environment: environment).read {
+            DatabaseSettings(reading: $0, applicationName: "test", ownURL: "TEST_DATABASE_URL")
+        }
     }
 
     @Test func `Without variables the database is Laravel's default`() throws {
@@ -31,7 +33,8 @@ import Testing
         #expect(settings.limits.maxConnections == 3)
     }
 
-    @Test func `A URL wins, DATABASE_URL over Laravel's DB_URL, and migrations may have their own`() throws {
+    @Test func `A URL wins, DATABASE_URL over Laravel's DB_URL, and a program or migrations may have their own`() throws
+    {
         let laravel = ["DB_HOST": "other", "DB_URL": "postgresql://app:x@one/codexflow"]
         #expect(try "\(settings(laravel).connection)" == "app@one:5432/codexflow")
         let both = laravel.merging(["DATABASE_URL": "postgres://app:x@two:1/codexflow?sslmode=require"]) { $1 }
@@ -40,6 +43,9 @@ import Testing
         #expect(try "\(settings(both).migration)" == "app@two:1/codexflow")
         let owner = both.merging(["MIGRATE_DATABASE_URL": "postgres://owner:x@two:1/codexflow"]) { $1 }
         #expect(try "\(settings(owner).migration)" == "owner@two:1/codexflow")
+        let own = owner.merging(["TEST_DATABASE_URL": "postgres://tester:x@two:1/codexflow"]) { $1 }
+        #expect(try "\(settings(own).connection)" == "tester@two:1/codexflow")
+        #expect(try "\(settings(own).migration)" == "owner@two:1/codexflow")
     }
 
     @Test(arguments: ["mysql://app:s3cret@db/x", "postgres://app:s3cret@db:port/x", "s3cret"])

@@ -66,7 +66,7 @@ import Testing
     @Test(arguments: files) func hasAllServicesAndLiteLLMInAProfile(file: String) async throws {
         let services = try await services(file)
         let database = file == "docker-compose.yml" ? ["postgres"] : []
-        #expect(Set(services.keys) == Set(["litellm", "migrate", "webhook-api"] + database))
+        #expect(Set(services.keys) == Set(["aggregation-worker", "litellm", "migrate", "webhook-api"] + database))
         #expect(services.compactMapValues(\.profiles) == ["litellm": ["litellm"]])
     }
 
@@ -81,7 +81,7 @@ import Testing
         let dockerfile = try Dockerfile()
         let user = try #require(dockerfile.user)
         let ours = try await services(file).filter { $0.value.image.hasPrefix("codexflow:") }
-        #expect(Set(ours.keys) == ["migrate", "webhook-api"])
+        #expect(Set(ours.keys) == ["aggregation-worker", "migrate", "webhook-api"])
         for (name, service) in ours {
             #expect(service.user == "\(user.id):\(user.group)", "\(name)")
             #expect(service.readOnly == true, "\(name)")
@@ -93,6 +93,7 @@ import Testing
         }
         #expect(ours["webhook-api"]?.command == (try dockerfile.command()))
         #expect(ours["webhook-api"]?.healthcheck?.test == ["CMD"] + (try dockerfile.healthCheck()))
+        #expect(ours["aggregation-worker"]?.command == ["aggregation-worker", "run"])
         #expect(ours["migrate"]?.healthcheck?.test == ["NONE"])
         #expect(ours["migrate"]?.restart == "no")
     }
@@ -132,7 +133,7 @@ import Testing
         let values = Dictionary(uniqueKeysWithValues: names.map { ($0, "value-of-\($0.lowercased())") })
         let services = try await Self.services(
             "docker-compose.external.yml", values.filter { !elsewhere.contains($0.key) })
-        let given = ["migrate", "webhook-api"].compactMap { services[$0]?.environment }
+        let given = ["aggregation-worker", "migrate", "webhook-api"].compactMap { services[$0]?.environment }
             .reduce(into: [:]) { $0.merge($1) { $1 } }
         for name in names where !elsewhere.contains(name) {
             #expect(given[name] == values[name], "\(name) does not reach its program")

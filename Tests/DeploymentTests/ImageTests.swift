@@ -75,6 +75,8 @@ import Testing
                 let event = #"{"user_id":"\#(key)","usage":{"prompt_tokens":3},"cost":0.1}"#
                 #expect(try await status(port, "/api/webhook/litellm", posting: event, settings) == 201)
                 #expect(try await database.number("SELECT count(*) FROM api_logs") == 1)
+                let worker = try await image.run(["aggregation-worker", "once"], settings)
+                #expect(worker.exitCode == 0 && worker.output.hasSuffix("1 rows folded\n"), "\(worker.output)")
                 let healthy = try await image.run(image.dockerfile.healthCheck(), settings)
                 #expect(healthy == (0, "healthy\n"))
                 try webhook.stop()

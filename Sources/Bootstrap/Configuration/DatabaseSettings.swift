@@ -10,11 +10,13 @@ package struct DatabaseSettings: Sendable {
 
     /// `DATABASE_URL` or Laravel's `DB_URL`, else `DB_HOST`, `DB_PORT`, `DB_DATABASE`, `DB_USERNAME` and `DB_PASSWORD` with
     /// the defaults of Laravel's `config/database.php`; `DB_SSLMODE`, `DB_SSLROOTCERT`, `DB_MAX_CONNECTIONS`,
-    /// `DB_PREPARED_STATEMENTS` and `MIGRATE_DATABASE_URL`.
+    /// `DB_PREPARED_STATEMENTS` and `MIGRATE_DATABASE_URL`. Programs with a role of their own may have a URL of their own
+    /// before all of these, so that one file serves them all.
     /// - Parameters:
     ///   - settings: Where the variables are; a malformed one is a problem there.
     ///   - applicationName: The program's name in `pg_stat_activity`.
-    package init(reading settings: SettingsReader, applicationName: String) {
+    ///   - ownURL: The variable of the program's own URL, such as `WORKER_DATABASE_URL`.
+    package init(reading settings: SettingsReader, applicationName: String, ownURL: String? = nil) {
         let separate = Self.separate(settings)
         let sslMode = settings.choice(
             "DB_SSLMODE", of: Dictionary(uniqueKeysWithValues: Self.sslModes.map { ($0, $0) }), default: "prefer")
@@ -28,9 +30,10 @@ package struct DatabaseSettings: Sendable {
             configuration.preparesStatements = preparesStatements
             return configuration
         }
-        let urls = ["MIGRATE_DATABASE_URL", "DATABASE_URL", "DB_URL"].map { Self.url($0, settings) }
-        connection = complete(urls[1] ?? urls[2] ?? separate)
-        migration = urls[0].map(complete) ?? connection
+        // Each is read: a malformed one is a problem, needed or not.
+        let urls = [ownURL, "DATABASE_URL", "DB_URL"].compactMap(\.self).compactMap { Self.url($0, settings) }
+        connection = complete(urls.first ?? separate)
+        migration = Self.url("MIGRATE_DATABASE_URL", settings).map(complete) ?? connection
         // An index takes its time, and so does another process's migration.
         migration.statementTimeout = .zero
         limits = PoolLimits(maxConnections: settings.int("DB_MAX_CONNECTIONS", in: 1...100, default: 6))

@@ -22,7 +22,9 @@ struct DoctorSettings {
         operation = Operation(reading: settings)
         silence = settings.duration(
             "METERING_SILENCE", in: .seconds(60) ... .seconds(2_592_000), default: .seconds(3600))
-        var database = DatabaseSettings(reading: settings, applicationName: "codexflow").connection
+        var database = DatabaseSettings(
+            reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL"
+        ).connection
         database.statementTimeout = .seconds(5)
         database.lockTimeout = .seconds(2)
         self.database = database
