@@ -20,19 +20,14 @@ struct Operation: Sendable {
         do {
             let settings = try SettingsReader.load().read(WorkerSettings.init(reading:))
             let (logger, _) = Telemetry.bootstrap(label: "aggregation-worker", level: settings.logLevel)
-            let pool = ConnectionPool(
-                privileged ? settings.database.migration : settings.database.connection,
-                limits: settings.database.limits,
-                logger: logger)
-            let operation = Operation(settings: settings, pool: pool, logger: logger, now: { .now })
-            do {
+            let database = settings.database
+            try await ConnectionPool.withPool(
+                privileged ? database.migration : database.connection, limits: database.limits, logger: logger
+            ) { pool in
+                let operation = Operation(settings: settings, pool: pool, logger: logger, now: { .now })
                 try await operation.requireSchema()
                 try await body(operation)
-            } catch {
-                await pool.close()
-                throw error
             }
-            await pool.close()
         } catch let error as ExitCode {
             throw error
         } catch {

@@ -37,12 +37,10 @@ struct Operation: Sendable {
                     Operation(reading: settings)
                 )
             }
-            let pool = ConnectionPool(
+            return try await ConnectionPool.withPool(
                 privileged ? database.migration : database.connection, limits: PoolLimits(maxConnections: 1),
-                logger: Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() }))
-            let result = await Result { try await body(operation, pool) }
-            await pool.close()
-            return try result.get()
+                logger: Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() })
+            ) { try await body(operation, $0) }
         }
     }
 
@@ -78,12 +76,5 @@ struct Operation: Sendable {
         case let error as PostgresError: String(reflecting: error)
         default: String(describing: error)
         }
-    }
-}
-
-extension Result where Failure == any Error {
-    /// What an asynchronous `body` returned or threw.
-    fileprivate init(_ body: () async throws -> Success) async {
-        do { self = .success(try await body()) } catch { self = .failure(error) }
     }
 }

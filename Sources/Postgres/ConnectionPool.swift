@@ -38,6 +38,22 @@ package final class ConnectionPool: Service, Sendable {
         state = Mutex(State(machine: StateMachine(maxConnections: limits.maxConnections)))
     }
 
+    /// Lends `body` a pool that is closed at the end, however that comes.
+    package static func withPool<T>(
+        _ configuration: ConnectionConfiguration, limits: PoolLimits = PoolLimits(), logger: Logger,
+        _ body: (ConnectionPool) async throws -> T
+    ) async throws -> T {
+        let pool = ConnectionPool(configuration, limits: limits, logger: logger)
+        do {
+            let result = try await body(pool)
+            await pool.close()
+            return result
+        } catch {
+            await pool.close()
+            throw error
+        }
+    }
+
     /// Runs `body` on a connection of its own, off Swift's shared threads; cancelling the task cancels its statement.
     ///
     /// Throws what `body` throws, or `PostgresError` of kind `leaseTimeout`, `connectFailed`, `cancelled` or `poolClosed`; of

@@ -112,15 +112,8 @@ package func withPool<Result: Sendable>(
     _ configuration: ConnectionConfiguration, connections: Int = 1,
     _ body: @Sendable (ConnectionPool) async throws -> Result
 ) async throws -> Result {
-    let pool = ConnectionPool(configuration, limits: PoolLimits(maxConnections: connections), logger: .test)
-    do {
-        let result = try await body(pool)
-        await pool.close()
-        return result
-    } catch {
-        await pool.close()
-        throw error
-    }
+    try await ConnectionPool.withPool(
+        configuration, limits: PoolLimits(maxConnections: connections), logger: .test, body)
 }
 
 extension Logger {
