@@ -46,6 +46,7 @@ package struct DatabaseCheck: Sendable {
         DatabaseCheck("maintenance") { connection, _ in try MaintenanceDiagnosis.findings(connection) },
         DatabaseCheck("transactions") { try MaintenanceDiagnosis.transactions($0, longerThan: $1.longTransaction) },
         DatabaseCheck("counters") { connection, _ in try WorkDiagnosis.counters(connection) },
+        DatabaseCheck("sums") { try WorkDiagnosis.sums($0, now: $1.now()) },
         DatabaseCheck("quarantine") { try WorkDiagnosis.quarantine($0, now: $1.now()) },
         DatabaseCheck("last event") { try WorkDiagnosis.lastEvent($0, now: $1.now(), silence: $1.silence) },
     ]

@@ -22,6 +22,18 @@ enum WorkDiagnosis {
         return [count > 100_000 ? .failure("counters", message, remedy) : .warning("counters", message, remedy)]
     }
 
+    /// A worker that runs at all ends a pass every minute or so; the first one, over all history, takes its time.
+    static func sums(_ connection: Connection, now: Timestamp) throws -> [Finding] {
+        let rows = try connection.query(
+            "SELECT extract(epoch FROM \(now) - passed_at)::bigint FROM metering.usage_cursor")
+        let remedy = "Start 'aggregation-worker run', or 'once' by cron; until then answers are right, and slow."
+        guard let age = try rows.first?.decode(0, as: Int64?.self) else {
+            return [.warning("sums", "no pass of the worker has ended yet", remedy)]
+        }
+        let message = "the worker's last pass ended \(max(age, 0).asAge) ago"
+        return [age > 3600 ? .warning("sums", message, remedy) : .ok("sums", message)]
+    }
+
     /// What an operator should hear of at once, with the cause to look for. Everything else that is open is a warning; a
     /// stranger's denied calls are everyday life.
     private static let remedies: [QuarantineReason: String] = [

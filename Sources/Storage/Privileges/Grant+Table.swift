@@ -46,7 +46,9 @@ extension Grant {
     private static let usage: [Grant] =
         [
             Grant(.table, "metering.usage_dimensions", [.worker: [.select(), .insert()], .admin: [.select()]]),
-            Grant(.table, "metering.usage_cursor", [.worker: [.select(), .update()], .admin: [.select()]]),
+            Grant(
+                .table, "metering.usage_cursor",
+                [.worker: [.select(), .update()], .admin: [.select()], .operator: [.select()]]),
         ]
         + ["usage_quarters", "usage_days"].map {
             Grant(
