@@ -8,7 +8,7 @@ import TestSupport
 /// A database with people in it, a writer whose clock stands still, and what a test asks of both.
 ///
 /// The test speaks through ``pool`` as a superuser; the code under test has ``service``, ``owner``,
-/// ``operator`` or ``worker``, with their roles' rights.
+/// ``operator``, ``worker`` or ``admin``, with their roles' rights.
 struct Ledger: Queryable {
     /// 2026-11-23T12:00:00Z; the clock of every test until it is moved.
     static let noon = UsageEvent.sampleTime
@@ -23,6 +23,8 @@ struct Ledger: Queryable {
     var `operator`: ConnectionPool { database.pool(as: .operator) }
     /// As `aggregation-worker` connects.
     var worker: ConnectionPool { database.pool(as: .worker) }
+    /// As `admin-api` connects.
+    var admin: ConnectionPool { database.pool(as: .admin) }
     let clock: ManualClock
     let writer: EventWriter
 

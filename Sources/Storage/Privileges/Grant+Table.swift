@@ -14,9 +14,13 @@ extension Grant {
                 .owner: [.select("id", "api_key")],
                 .webhook: [.select("id", "api_key", "plan"), .update("updated_at")],
                 .worker: [.select("id", "plan")],
-                .admin: [.select("id", "name", "email", "plan", "status", "is_admin", "created_at", "updated_at")],
+                .admin: [
+                    .select("id", "name", "email", "api_key", "plan", "status", "is_admin", "created_at", "updated_at"),
+                    .insert("name", "email", "password", "api_key", "plan", "is_admin", "created_at", "updated_at"),
+                    .update("name", "email", "api_key", "plan", "status", "is_admin", "updated_at"),
+                ],
                 .operator: [
-                    .select("id", "name", "email", "api_key", "plan", "status", "is_admin"),
+                    .select("id", "name", "email", "api_key", "plan", "status", "is_admin", "created_at", "updated_at"),
                     .insert("name", "email", "password", "api_key", "plan", "is_admin", "created_at", "updated_at"),
                     .update("api_key", "updated_at"),
                 ],
@@ -24,7 +28,7 @@ extension Grant {
         // The last id, by which a database is recognised.
         Grant(
             .sequence, "public.users_id_seq",
-            [.owner: [.select()], .webhook: [.select()], .worker: [.select()], .operator: [.usage]]),
+            [.owner: [.select()], .webhook: [.select()], .worker: [.select()], .operator: [.usage], .admin: [.usage]]),
         // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are deleted
         // by 'retain', and only when it is asked to.
         Grant(
@@ -40,6 +44,8 @@ extension Grant {
             .table, "public.rate_limits",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
         Grant(.sequence, "public.rate_limits_id_seq", [.webhook: [.usage]]),
+        Grant(.table, "public.models", [.admin: [.select(), .insert(), .update()]]),
+        Grant(.sequence, "public.models_id_seq", [.admin: [.usage]]),
     ]
 
     /// What the sums are made of and read by.
@@ -70,10 +76,18 @@ extension Grant {
         Grant(.table, "metering.installation_state", everybody(.select())),
         Grant(
             .table, "metering.api_keys",
-            [.webhook: [.select(), .insert(), .update("valid_to")], .admin: [.select()]]),
-        Grant(.table, "metering.plan_limits", everybody(.select())),
-        Grant(.table, "metering.user_limits", everybody(.select())),
-        Grant(.table, "metering.free_models", everybody(.select())),
+            [
+                .webhook: [.select(), .insert(), .update("valid_to")],
+                .admin: [.select(), .insert(), .update("valid_to")],
+            ]),
+        Grant(.table, "metering.plan_limits", everybody(.select()).merging([.admin: [.select(), .update()]]) { $1 }),
+        Grant(
+            .table, "metering.user_limits",
+            everybody(.select()).merging([.admin: [.select(), .insert(), .update(), .delete]]) { $1 }),
+        Grant(
+            .table, "metering.free_models",
+            everybody(.select()).merging([.admin: [.select(), .insert(), .update(), .delete]]) { $1 }),
+        Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()]]),
         Grant(
             .table, "metering.quota_usage",
             [
@@ -100,7 +114,9 @@ extension Grant {
             .table, "metering.denied_calls",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
         // Arrivals are written with the keys, and closed when nobody waits for them any more.
-        Grant(.table, "metering.key_arrivals", [.webhook: [.select(), .insert(), .update(), .delete]]),
+        Grant(
+            .table, "metering.key_arrivals",
+            [.webhook: [.select(), .insert(), .update(), .delete], .admin: [.insert()]]),
         Grant(.function, "metering.key_holder(bytea[], timestamp with time zone)", [.webhook: [.execute]]),
         Grant(.function, "metering.create_events_partition(date)", actsAsOwner: true, [.worker: [.execute]]),
         Grant(.function, "metering.event_key_floor(timestamp with time zone)", [.worker: [.execute]]),

@@ -13,6 +13,26 @@ package enum UserAccounts {
         package let isAdmin: Bool
         /// The first 7 characters of the key, or `nil` without one.
         package let keyPrefix: String?
+        /// `nil` where Laravel wrote none.
+        package let createdAt: Timestamp?
+        package let updatedAt: Timestamp?
+
+        /// What ``init(_:)`` reads of `public.users u`.
+        static let columns: Query = """
+            u.id, u.name, u.email, u.plan, u.status, u.is_admin, left(u.api_key, 7),
+            \(microseconds: "u.created_at"), \(microseconds: "u.updated_at")
+            """
+        static let columnCount = 9
+
+        init(_ row: Row) throws {
+            let created: Int64?
+            let updated: Int64?
+            (id, name, email, plan, status, isAdmin, keyPrefix, created, updated) = try row.decode(
+                Int64.self, String.self, String.self, String.self, String.self, Bool.self, String?.self, Int64?.self,
+                Int64?.self)
+            createdAt = created.map(Timestamp.init(microseconds:))
+            updatedAt = updated.map(Timestamp.init(microseconds:))
+        }
     }
 
     /// A user to be made, as Laravel's `users` takes it.
@@ -41,40 +61,57 @@ package enum UserAccounts {
     ///
     /// - Throws: ``AppError`` `.conflict` when the e-mail or key is taken, `.invalid` for a plan that does not exist.
     package static func create(_ account: NewAccount, _ connection: Connection, now: Timestamp) throws -> Int64 {
-        do {
-            let id = try connection.transaction { connection in
-                let rows = try connection.query(
-                    """
-                    INSERT INTO public.users (name, email, password, api_key, plan, is_admin, created_at, updated_at)
-                    VALUES (\(account.name), \(account.email), \(account.passwordHash), \(account.apiKey),
-                            \(account.plan), \(account.isAdmin), date_trunc('second', \(now) AT TIME ZONE 'UTC'),
-                            date_trunc('second', \(now) AT TIME ZONE 'UTC'))
-                    RETURNING id
-                    """)
-                return try rows.first?.decode(0, as: Int64.self) ?? 0
-            }
-            remember(account.apiKey, connection, now: now)
-            return id
-        } catch let error as PostgresError where error.constraint == "users_email_unique" {
-            throw AppError(.conflict, "A user with this e-mail exists.")
-        } catch let error as PostgresError where error.constraint == "users_plan_check" {
-            throw AppError(.invalid, "The plan is one of starter, pro, agency.")
+        let id = try connection.transaction { try insert(account, $0, now: now) }
+        remember(account.apiKey, connection, now: now)
+        return id
+    }
+
+    /// Makes a user in the open transaction; ``remember(_:_:now:)`` follows its end.
+    static func insert(_ account: NewAccount, _ connection: Connection, now: Timestamp) throws -> Int64 {
+        try explainingRefusal {
+            try connection.query(
+                """
+                INSERT INTO public.users (name, email, password, api_key, plan, is_admin, created_at, updated_at)
+                VALUES (\(account.name), \(account.email), \(account.passwordHash), \(account.apiKey),
+                        \(account.plan), \(account.isAdmin), date_trunc('second', \(now) AT TIME ZONE 'UTC'),
+                        date_trunc('second', \(now) AT TIME ZONE 'UTC'))
+                RETURNING id
+                """)[0].decode(0, as: Int64.self)
         }
+    }
+
+    /// Does `body`, and says what Laravel's table has against it.
+    static func explainingRefusal<T>(_ body: () throws -> T) throws -> T {
+        do {
+            return try body()
+        } catch let error as PostgresError {
+            throw refusals[error.constraint ?? error.sqlState ?? ""] ?? error
+        }
+    }
+
+    /// By the constraint, or the SQLSTATE where there is none.
+    private static let refusals: [String: AppError] = [
+        "users_email_unique": AppError(.conflict, "A user with this e-mail exists."),
+        "users_api_key_unique": AppError(.conflict, "A user has this key."),
+        "users_plan_check": AppError(.invalid, "The plan is one of starter, pro, agency."),
+        "users_status_check": AppError(.invalid, "The status is active or suspended."),
+        "22001": AppError(.invalid, "A name, an e-mail and a key have at most 255 characters."),
+    ]
+
+    /// One user.
+    ///
+    /// - Throws: ``AppError`` `.notFound`.
+    package static func require(_ id: Int64, _ connection: Connection) throws -> Account {
+        let rows = try connection.query("SELECT \(Account.columns) FROM public.users u WHERE u.id = \(id)")
+        guard let row = rows.first else { throw AppError(.notFound, "There is no user with this id.") }
+        return try Account(row)
     }
 
     /// All users in the order of their ids, a page at a time.
     package static func list(_ connection: Connection, after id: Int64 = 0, limit: Int = 1000) throws -> [Account] {
-        let rows = try connection.query(
-            """
-            SELECT id, name, email, plan, status, is_admin, left(api_key, 7)
-            FROM public.users WHERE id > \(id) ORDER BY id LIMIT \(limit)
-            """)
-        return try rows.map { row in
-            let (id, name, email, plan, status, isAdmin, prefix) = try row.decode(
-                Int64.self, String.self, String.self, String.self, String.self, Bool.self, String?.self)
-            return Account(
-                id: id, name: name, email: email, plan: plan, status: status, isAdmin: isAdmin, keyPrefix: prefix)
-        }
+        try connection.query(
+            "SELECT \(Account.columns) FROM public.users u WHERE u.id > \(id) ORDER BY u.id LIMIT \(limit)"
+        ).map(Account.init)
     }
 
     /// Gives a user a new key; calls made under the old one still find their user.
@@ -94,10 +131,10 @@ package enum UserAccounts {
                 WHERE email = \(email)
                 RETURNING id
                 """)
-            guard let id = try changed.first?.decode(0, as: Int64.self),
-                let account = try list(connection, after: id - 1, limit: 1).first
-            else { throw AppError(.notFound, "No user has this e-mail.") }
-            return account
+            guard let id = try changed.first?.decode(0, as: Int64.self) else {
+                throw AppError(.notFound, "No user has this e-mail.")
+            }
+            return try require(id, connection)
         }
         remember(key, connection, now: now)
         return account
@@ -105,7 +142,7 @@ package enum UserAccounts {
 
     /// Looks at a key that a user has by now. It must be shown to them whatever comes: a failing look is left to the next
     /// one, or to the key's first call.
-    private static func remember(_ key: String, _ connection: Connection, now: Timestamp) {
+    static func remember(_ key: String, _ connection: Connection, now: Timestamp) {
         _ = try? KeyHistory.look(for: [key], connection, now: now)
     }
 }

@@ -1,0 +1,12 @@
+/// The administrator who changes something, and from where.
+package struct AuditActor: Sendable, Hashable {
+    /// Laravel's user id.
+    package var userID: Int64
+    /// The client's address as the service saw it, such as `203.0.113.9`.
+    package var address: String
+
+    package init(userID: Int64, address: String) {
+        self.userID = userID
+        self.address = address
+    }
+}

@@ -1,0 +1,119 @@
+package import Domain
+package import Postgres
+
+/// What administrators do with users; every change is in the audit log.
+package struct UserAdministration: Sendable {
+    private let actor: AuditActor
+    private let now: Timestamp
+
+    package init(by actor: AuditActor, at now: Timestamp) {
+        self.actor = actor
+        self.now = now
+    }
+
+    /// What is to change of an account; `nil` stays.
+    package struct Change: Sendable, Hashable {
+        package var name: String?
+        package var email: String?
+        package var plan: String?
+        package var status: String?
+        package var isAdmin: Bool?
+
+        package init(
+            name: String? = nil, email: String? = nil, plan: String? = nil, status: String? = nil, isAdmin: Bool? = nil
+        ) {
+            self.name = name
+            self.email = email
+            self.plan = plan
+            self.status = status
+            self.isAdmin = isAdmin
+        }
+
+        /// Whether it may take the last administrator away.
+        fileprivate var weakens: Bool { isAdmin == false || status == "suspended" }
+    }
+
+    /// Makes a user with a key.
+    ///
+    /// - Throws: ``AppError`` as ``UserAccounts/create(_:_:now:)``.
+    package func create(_ account: UserAccounts.NewAccount, _ connection: Connection) throws -> UserAccounts.Account {
+        let id = try connection.transaction { connection in
+            let id = try UserAccounts.insert(account, connection, now: now)
+            try AuditLog.record(.user(id), "user.create", before: nil, by: actor, at: now, connection)
+            return id
+        }
+        UserAccounts.remember(account.apiKey, connection, now: now)
+        return try UserAccounts.require(id, connection)
+    }
+
+    /// Changes an account.
+    ///
+    /// - Throws: ``AppError`` `.notFound`, `.invalid` for values that Laravel's table does not take, `.conflict` when the e-mail
+    ///   is taken or no active administrator would be left.
+    package func update(
+        _ id: Int64, _ change: Change, action: String = "user.update", _ connection: Connection
+    ) throws -> UserAccounts.Account {
+        try UserAccounts.explainingRefusal {
+            try AuditLog.changing(
+                .user(id, admins: change.weakens), action, by: actor, at: now, connection
+            ) { connection in
+                let wasAdministrator = try Self.isAdministrator(id, connection)
+                try connection.execute(
+                    """
+                    UPDATE public.users SET name = coalesce(\(change.name as String?), name), email = coalesce(\(change.email as String?), email),
+                        plan = coalesce(\(change.plan as String?), plan), status = coalesce(\(change.status as String?), status),
+                        is_admin = coalesce(\(change.isAdmin as Bool?), is_admin),
+                        updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                    WHERE id = \(id)
+                    """)
+                if wasAdministrator { try Self.requireAdministrator(connection) }
+                return try UserAccounts.require(id, connection)
+            }
+        }
+    }
+
+    /// Refuses an account's calls from now on. Throws as ``update(_:_:action:_:)``.
+    package func suspend(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
+        try update(id, Change(status: "suspended"), action: "user.suspend", connection)
+    }
+
+    /// Takes an account's calls again. Throws as ``update(_:_:action:_:)``.
+    package func activate(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
+        try update(id, Change(status: "active"), action: "user.activate", connection)
+    }
+
+    /// Gives an account another key; calls made under the old one still find their user.
+    ///
+    /// - Throws: ``AppError`` `.notFound`, `.conflict` when somebody has this key.
+    package func setKey(_ id: Int64, to key: String, _ connection: Connection) throws -> UserAccounts.Account {
+        // The old key is in our history before it leaves Laravel's table.
+        let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id)")
+        try KeyHistory.look(for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
+        let account = try UserAccounts.explainingRefusal {
+            try AuditLog.changing(.user(id), "user.key", by: actor, at: now, connection) { connection in
+                try connection.execute(
+                    """
+                    UPDATE public.users SET api_key = \(key), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                    WHERE id = \(id)
+                    """)
+                return try UserAccounts.require(id, connection)
+            }
+        }
+        UserAccounts.remember(key, connection, now: now)
+        return account
+    }
+
+    private static func isAdministrator(_ id: Int64, _ connection: Connection) throws -> Bool {
+        try !connection.query("SELECT FROM public.users WHERE id = \(id) AND is_admin AND status = 'active'").isEmpty
+    }
+
+    private static func requireAdministrator(_ connection: Connection) throws {
+        let isOneLeft = try connection.query(
+            "SELECT EXISTS (SELECT FROM public.users WHERE is_admin AND status = 'active')"
+        )[0].decode(0, as: Bool.self)
+        guard isOneLeft else {
+            throw AppError(
+                .conflict, "This is the last active administrator. Make another one first, then try again.")
+        }
+    }
+}

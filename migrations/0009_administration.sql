@@ -1,0 +1,19 @@
+-- Who changed what: one row for each change that the admin API made, written by the transaction that made it. Rows are only
+-- ever added. Of keys it holds the first characters, of passwords nothing.
+CREATE TABLE metering.audit_log (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL,
+    -- Laravel's user id; he may be gone by now.
+    actor_id bigint NOT NULL,
+    -- Where the request came from, as the service saw it.
+    address text NOT NULL,
+    action text NOT NULL,
+    -- What was changed: user, user_limits, plan_limits, model, free_model, …, and which.
+    subject text NOT NULL,
+    subject_id text NOT NULL,
+    -- How it was and how it is; NULL where it was not there, or is not any more.
+    before jsonb,
+    after jsonb
+);
+CREATE INDEX audit_log_subject ON metering.audit_log (subject, subject_id, id);
+CREATE INDEX audit_log_actor ON metering.audit_log (actor_id, id);
