@@ -16,3 +16,11 @@ extension Query.StringInterpolation {
                 "CASE WHEN isfinite(\(expression)) THEN (extract(epoch FROM \(expression)) * 1000000)::bigint END")
     }
 }
+
+extension Money: PostgresDecodable {
+    /// Reads a `numeric`.
+    package init?(postgresText text: ArraySlice<UInt8>?) {
+        guard let text else { return nil }
+        self.init(String(decoding: text, as: UTF8.self))
+    }
+}

@@ -1,0 +1,63 @@
+import Domain
+import Postgres
+
+/// How finely a report cuts its range: at the hours, days, weeks (from Monday) or months of the range's zone.
+package enum Granularity: String, Sendable, CaseIterable {
+    case hour, day, week, month
+
+    /// Buckets that one answer may have.
+    package static let maximumBuckets = 1_000
+
+    /// The finest that cuts `range` into a readable number of buckets: up to 48 hours, 92 days, a year of weeks.
+    package static func fitting(_ range: ReportRange) -> Granularity {
+        switch range.quarters.count {
+        case ...(4 * 48): .hour
+        case ...(96 * 92): .day
+        case ...(96 * 366): .week
+        default: .month
+        }
+    }
+
+    /// Where the buckets of `range` begin, and where the last one ends; the first and last may be parts of a day or month.
+    ///
+    /// PostgreSQL computes them, so that they agree with any other query `AT TIME ZONE`. A local hour that comes twice is two.
+    ///
+    /// - Throws: ``AppError`` `.invalid` where there would be more than ``maximumBuckets``; `PostgresError`.
+    func boundaries(of range: ReportRange, _ connection: Connection) throws -> [Int] {
+        guard range.quarters.count <= quarters * Self.maximumBuckets else {
+            let coarser = Self.allCases.last { range.quarters.count / $0.quarters < Self.maximumBuckets }
+            throw AppError(
+                .invalid,
+                """
+                An answer has at most \(Self.maximumBuckets) buckets, too few for the granularity \(rawValue). \
+                Ask for \(coarser?.rawValue ?? Self.month.rawValue), or for a shorter range.
+                """)
+        }
+        let (zone, start, end) = (range.zone.name, range.from, range.to)
+        let begins: Query =
+            self == .hour
+            // Whole or half hours from one to the next, whatever the clocks do.
+            ? "date_trunc('hour', generate_series(\(start), \(end), '30 minutes'), \(zone))"
+            : """
+            generate_series(date_trunc(\(rawValue), \(start) AT TIME ZONE \(zone)), \(end) AT TIME ZONE \(zone),
+                            \("1 \(rawValue)")::interval) AT TIME ZONE \(zone)
+            """
+        let rows = try connection.query(
+            """
+            SELECT coalesce(array_agg(DISTINCT b.quarter ORDER BY b.quarter), '{}')
+            FROM (SELECT metering.quarter_of(\(begins)) AS quarter) b
+            WHERE b.quarter > \(range.quarters.lowerBound) AND b.quarter < \(range.quarters.upperBound)
+            """)
+        return [range.quarters.lowerBound] + (try rows[0].decode(0, as: [Int].self)) + [range.quarters.upperBound]
+    }
+
+    /// The shortest bucket, in quarters of an hour.
+    private var quarters: Int {
+        switch self {
+        case .hour: 4
+        case .day: 96
+        case .week: 96 * 7
+        case .month: 96 * 28
+        }
+    }
+}

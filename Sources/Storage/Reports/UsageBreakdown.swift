@@ -1,0 +1,67 @@
+import Domain
+
+/// What usage consists of: the largest groups, and all others together.
+package struct UsageBreakdown: Sendable, Hashable {
+    /// One group.
+    package struct Part: Sendable, Hashable {
+        /// Its model, provider, status or plan; `nil` where the calls have none.
+        package let key: String?
+        package let sums: UsageSums
+        package let latency: UsageLatency
+        /// Its part of the whole by what the groups are ordered by, 0 to 1; `nil` where the whole is nothing.
+        package let share: Double?
+    }
+
+    /// The groups that have no part of their own.
+    package struct Others: Sendable, Hashable {
+        package let groups: Int
+        package let sums: UsageSums
+        package let share: Double?
+    }
+
+    package let range: ReportRange
+    package let total: UsageSums
+    /// The largest first; equal ones in the order of their keys.
+    package let parts: [Part]
+    /// `nil` where every group has its part.
+    package let others: Others?
+
+    /// The `limit` largest groups.
+    ///
+    /// - Throws: `PostgresError`.
+    package init(
+        _ scope: UsageScope, _ range: ReportRange, by group: UsageGroup, limit: Int = 10,
+        rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false, _ snapshot: UsageSnapshot
+    ) throws {
+        let table = UsageTable(
+            scope: scope, boundaries: [range.quarters.lowerBound, range.quarters.upperBound], group: group,
+            ranking: ranking, limit: limit, hasLatency: hasLatency)
+        let cells = try table.cells(snapshot)
+        let total = cells.reduce(UsageSums()) { $0 + $1.sums }
+        self.range = range
+        self.total = total
+        parts = cells.filter { $0.rank <= limit }.map { cell in
+            Part(
+                key: cell.key, sums: cell.sums, latency: cell.latency,
+                share: ranking.share(of: cell.sums, in: total))
+        }
+        others = cells.first { $0.rank > limit }.map { cell in
+            Others(groups: cell.groups, sums: cell.sums, share: ranking.share(of: cell.sums, in: total))
+        }
+    }
+}
+
+extension UsageRanking {
+    /// The part of `total` that `sums` are, 0 to 1.
+    fileprivate func share(of sums: UsageSums, in total: UsageSums) -> Double? {
+        func measure(_ sums: UsageSums) -> Double {
+            switch self {
+            case .requests: Double(sums.requests)
+            case .tokens: Double(sums.tokens)
+            case .cost: Double(sums.pricedCost.picodollars)
+            }
+        }
+        let whole = measure(total)
+        return whole > 0 ? measure(sums) / whole : nil
+    }
+}

@@ -1,0 +1,23 @@
+import Postgres
+
+/// What a report tells apart.
+package enum UsageGroup: String, Sendable, CaseIterable {
+    case model, provider, status, plan
+
+    /// Its column.
+    var column: Query { Query(unsafeSQL: "c.\(rawValue)") }
+}
+
+/// By what groups are ordered, the largest first.
+package enum UsageRanking: String, Sendable, CaseIterable {
+    case requests, tokens, cost
+
+    /// The measure of a cell `t`.
+    var measure: Query {
+        switch self {
+        case .requests: "t.requests"
+        case .tokens: "t.input_tokens::numeric + t.output_tokens"
+        case .cost: "t.cost"
+        }
+    }
+}

@@ -1,0 +1,46 @@
+package import Domain
+import Postgres
+
+/// Whose usage, and which part of it, a report is about; each condition narrows, and none means any.
+package struct UsageScope: Sendable, Hashable {
+    /// `nil` for everybody.
+    package var user: Int64?
+    package var models: Set<String>
+    package var providers: Set<String>
+    package var statuses: Set<Domain.UsageStatus>
+    /// The plan at the time of the call; Laravel's own rows know none.
+    package var plans: Set<String>
+
+    package static let everybody = UsageScope()
+
+    package static func user(_ id: Int64) -> UsageScope { UsageScope(user: id) }
+
+    package init(
+        user: Int64? = nil, models: Set<String> = [], providers: Set<String> = [],
+        statuses: Set<Domain.UsageStatus> = [],
+        plans: Set<String> = []
+    ) {
+        self.user = user
+        self.models = models
+        self.providers = providers
+        self.statuses = statuses
+        self.plans = plans
+    }
+
+    /// The user of the cells to read: 0 has everybody's sums.
+    var owner: Int64 { user ?? 0 }
+
+    /// The condition on facts `f`.
+    var ofFacts: Query { user.map { "f.user_id = \($0)" } ?? "true" }
+
+    /// The condition on model, provider, status and plan of `c`.
+    var ofDimension: Query {
+        let conditions: [(Query, [String])] = [
+            ("c.model", models.sorted()), ("c.provider", providers.sorted()),
+            ("c.status", statuses.map(\.rawValue).sorted()), ("c.plan", plans.sorted()),
+        ]
+        return conditions.reduce("true") { condition, part in
+            part.1.isEmpty ? condition : "\(condition) AND \(part.0) = ANY(\(part.1)::text[])"
+        }
+    }
+}

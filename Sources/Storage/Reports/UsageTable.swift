@@ -1,0 +1,70 @@
+import Domain
+import Postgres
+
+/// Sums by bucket and group: what summary, series and breakdown are made of.
+struct UsageTable {
+    /// One bucket of one group.
+    struct Cell {
+        /// From 1.
+        var bucket: Int
+        /// The group's place among all, from 1; one behind the last that is told apart for all others together.
+        var rank: Int
+        /// `nil` of the others, of what has no such property, and where nothing is told apart.
+        var key: String?
+        /// How many groups these are.
+        var groups: Int
+        var sums: UsageSums
+        /// Not of the others.
+        var latency: UsageLatency
+    }
+
+    var scope: UsageScope
+    var boundaries: [Int]
+    var group: UsageGroup?
+    var ranking = UsageRanking.requests
+    /// Groups that are told apart.
+    var limit = 1
+    var hasLatency = false
+
+    /// The cells with usage, by rank and bucket. One statement.
+    ///
+    /// - Throws: `PostgresError`.
+    func cells(_ snapshot: UsageSnapshot) throws -> [Cell] {
+        let cells = UsageCells(
+            scope: scope, pieces: UsagePieces(boundaries, daysBefore: snapshot.cursor.daysBefore),
+            cursor: snapshot.cursor, hasHistograms: hasLatency)
+        let key = group?.column ?? "NULL::text"
+        let latency: Query = hasLatency ? ", \(UsageLatency.query(by: key))" : ""
+        let rows = try snapshot.connection.query(
+            """
+            WITH \(cells.query), keyed AS (
+                SELECT c.bucket, \(key) AS key, \(UsageSums.aggregates) FROM cell c GROUP BY 1, 2
+            ), weighed AS (
+                SELECT t.*, sum(\(ranking.measure)) OVER (PARTITION BY t.key) AS weight FROM keyed t
+            ), ranked AS (
+                SELECT t.*, dense_rank() OVER (ORDER BY t.weight DESC, t.key) AS place FROM weighed t
+            ), total AS (
+                SELECT t.bucket, least(t.place, \(limit + 1)::integer) AS rank,
+                       min(t.key) FILTER (WHERE t.place <= \(limit)::integer) AS key, count(DISTINCT t.place) AS groups,
+                       \(UsageSums.total)
+                FROM ranked t GROUP BY 1, 2
+            )\(latency)
+            SELECT t.*, \(hasLatency ? UsageLatency.columns : UsageLatency.noColumns)
+            FROM total t \(hasLatency ? latencyOfGroup : "")
+            ORDER BY t.rank, t.bucket
+            """)
+        return try rows.map { row in
+            let (bucket, rank, key, groups) = try row.decode(Int.self, Int.self, String?.self, Int.self)
+            return Cell(
+                bucket: bucket, rank: rank, key: key, groups: groups, sums: try UsageSums(row, from: 4),
+                latency: try UsageLatency(row, from: 4 + UsageSums.columnCount))
+        }
+    }
+
+    private var latencyOfGroup: Query {
+        """
+        LEFT JOIN latency l
+            ON l.bucket = t.bucket AND l.key IS NOT DISTINCT FROM t.key AND t.rank <= \(limit)::integer
+        """
+    }
+}

@@ -1,0 +1,33 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+
+extension Ledger {
+    /// As `admin-api` connects.
+    var reader: ConnectionPool { database.pool(as: .admin) }
+
+    /// What `body` reads in one state of the database.
+    func report<T: Sendable>(_ body: @Sendable (UsageSnapshot) throws -> T) async throws -> T {
+        try await reader.withConnection { try UsageSnapshot.take($0, body) }
+    }
+
+    /// Rows as Laravel writes them: `count` of them at pseudo-random times from `start` to `end` (UTC), with three models, all
+    /// statuses, and durations that `duration` (SQL over `r`, even in 0 to 1) makes.
+    func fill(
+        _ user: Int64, count: Int, from start: String, to end: String, duration: Query = "exp(r * 11)", seed: Int = 1
+    ) async throws {
+        try await execute(
+            """
+            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                                         created_at, updated_at)
+            SELECT \(user)::bigint, (ARRAY['gpt-4', 'claude', 'gemini'])[1 + mod(g, 7) % 3], mod(g, 501), mod(g, 37),
+                   mod(g, 9973)::numeric / 1000000, (\(duration))::integer,
+                   (ARRAY['success', 'success', 'success', 'error', 'rate_limited'])[1 + mod(g, 5)],
+                   date_trunc('second', \(start)::timestamp + (\(end)::timestamp - \(start)::timestamp) * at), now()
+            FROM (SELECT g, (hashint8extended(g, \(seed)) & 1048575) / 1048576::float8 AS at,
+                         (hashint8extended(g, \(-seed)) & 1048575) / 1048576::float8 AS r
+                  FROM generate_series(1, \(count)) g) x
+            """)
+    }
+}

@@ -1,0 +1,123 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Questions about usage, answered from sums and tail (`design.md` §6).
+@Suite struct UsageReportTests {
+    private static func range(_ from: String, _ to: String, _ ledger: Ledger, zone: String = "UTC") async throws
+        -> ReportRange
+    {
+        try await ledger.reader.withConnection { connection in
+            let zone = try TimeZoneName.require(zone, connection)
+            return try ReportRange(
+                from: zone.start(of: from, connection), to: zone.start(of: to, connection), zone: zone)
+        }
+    }
+
+    @Test func aSummaryHasItsPeriodAndTheOneBefore() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+            try await ledger.fill(ada, count: 2_000, from: "2026-11-01", to: "2026-11-23 11:59:00")
+            try await ledger.fill(bob, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00", seed: 2)
+            var event = UsageEvent.sample(1, by: .user(ada), at: Ledger.noon)
+            (event.cost, event.timeToFirstToken, event.cachedTokens, event.reasoningTokens) = (nil, 310, 7, 9)
+            _ = try await ledger.write([event])
+            let range = try await Self.range("2026-11-14", "2026-11-24", ledger)
+            var summaries: [UsageSummary] = []
+            for _ in 0..<2 {
+                for scope in [
+                    UsageScope.user(ada), .everybody, UsageScope(user: ada, models: ["gpt-4"], statuses: [.error]),
+                ] {
+                    summaries.append(try await ledger.report { try UsageSummary(scope, range, $0) })
+                }
+                try await ledger.fold()
+            }
+            #expect(Array(summaries[3...]) == Array(summaries[..<3]))
+            let sums = summaries[0].current.sums
+            let found =
+                "\(sums.requests) \(sums.errors) \(sums.rateLimited) \(sums.inputTokens) \(sums.outputTokens) \(sums.duration) \(sums.ledgerCost)"
+            let expected = try await ledger.text(
+                """
+                SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE status = 'error'),
+                                 count(*) FILTER (WHERE status = 'rate_limited'), sum(input_tokens), sum(output_tokens),
+                                 sum(response_time_ms), trim_scale(sum(total_cost)))
+                FROM api_logs WHERE user_id = \(ada) AND created_at >= '2026-11-14'
+                """)
+            #expect(found == expected)
+            #expect((sums.unpriced, sums.cachedTokens, sums.reasoningTokens) == (1, 7, 9))
+            #expect(abs((summaries[0].current.latency.firstToken?.p50 ?? 0) / 310 - 1) <= 0.02)
+            #expect(summaries[0].previous?.range.to == range.from)
+            #expect(
+                try await ledger.number(
+                    "SELECT count(*) FROM api_logs WHERE user_id = \(ada) AND created_at >= '2026-11-04' AND created_at < '2026-11-14'"
+                )
+                    == Int(summaries[0].previous?.sums.requests ?? 0))
+            #expect(
+                try await ledger.number("SELECT count(*) FROM api_logs WHERE created_at >= '2026-11-14'")
+                    == Int(summaries[1].current.sums.requests))
+            #expect(
+                try await ledger.number(
+                    "SELECT count(*) FROM api_logs WHERE user_id = \(ada) AND created_at >= '2026-11-14' AND model = 'gpt-4' AND status = 'error'"
+                ) == Int(summaries[2].current.sums.requests))
+        }
+    }
+
+    @Test func aBreakdownNamesTheLargestAndSumsTheOthers() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.fill(user, count: 700, from: "2026-11-01", to: "2026-11-23 11:59:00")
+            try await ledger.fold()
+            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
+            let range = try await Self.range("2026-11-01", "2026-11-24", ledger)
+            let models = try await ledger.report {
+                try UsageBreakdown(.user(user), range, by: .model, limit: 2, hasLatency: true, $0)
+            }
+            #expect(models.parts.map(\.key) == ["gpt-4", "claude"])
+            #expect(models.parts.map(\.sums.requests) == [301, 200])
+            #expect(models.others?.groups == 1)
+            #expect(models.others?.sums.requests == 200)
+            #expect(models.total.requests == 701)
+            #expect(models.parts[0].share == 301.0 / 701)
+            #expect(models.parts[0].latency.duration != nil)
+            let providers = try await ledger.report {
+                try UsageBreakdown(.everybody, range, by: .provider, rankedBy: .cost, $0)
+            }
+            #expect(
+                Set(providers.parts.map(\.key)) == [
+                    nil, UsageEvent.sample(1, by: .user(user), at: Ledger.noon).provider,
+                ])
+            #expect(providers.others == nil)
+        }
+    }
+
+    @Test func aSeriesIsFilledWithZero() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            let range = try await Self.range("2026-11-01", "2026-11-24", ledger, zone: "America/New_York")
+            let empty = try await ledger.report { try UsageSeries(.user(user), range, $0) }
+            #expect(empty.granularity == .day)
+            #expect(empty.buckets.count == 23)
+            #expect(empty.lines.count == 1)
+            #expect(empty.lines[0].sums == Array(repeating: UsageSums(), count: 23))
+            try await ledger.fill(user, count: 700, from: "2026-11-03", to: "2026-11-23 11:59:00")
+            let series = try await ledger.report {
+                try UsageSeries(.user(user), range, by: .model, limit: 2, hasLatency: true, $0)
+            }
+            #expect(series.lines.map(\.key) == ["gpt-4", "claude", nil])
+            #expect(series.lines.map(\.isOthers) == [false, false, true])
+            #expect(series.lines.map { $0.sums.reduce(0) { $0 + $1.requests } } == [300, 200, 200])
+            #expect(series.lines.allSatisfy { $0.sums.count == 23 && $0.latencies.count == 23 })
+        }
+    }
+
+    @Test(arguments: ["Mars/Olympus", "X/Y+3", "EST5EDT4", "right/UTC", "", "Europe/Istanbul'", "UTC "])
+    func aZoneThatIsNoneIsRefused(_ name: String) async throws {
+        try await Ledger.with { ledger in
+            _ = await #expect(throws: AppError.self) {
+                try await ledger.reader.withConnection { try TimeZoneName.require(name, $0) }
+            }
+        }
+    }
+}
