@@ -13,7 +13,7 @@ LANGUAGE sql STABLE AS $$
     SELECT e.api_log_id, e.event_key, NULL::timestamp, e.user_id, e.occurred_at,
            e.model_group, e.provider, e.status, e.plan,
            e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens, e.duration_ms, e.first_token_ms, e.cost,
-           coalesce(e.ledger_cost, least(round(e.cost, 6), 9999.999999), 0)
+           coalesce(e.ledger_cost, least(round(coalesce(e.cost, 0), 6), 9999.999999))
     FROM metering.events e
     WHERE e.api_log_id > after AND e.api_log_id <= through
 $$;
