@@ -29,6 +29,16 @@ extension Fixtures {
         }
     }
 
+    /// The body that Laravel answered to the golden request `name`.
+    ///
+    /// Throws ``Missing`` where there is none, and what decoding it throws.
+    package static func laravelAnswer(to name: String) throws -> String {
+        guard let file = try files(in: "laravel/goldens").first(where: { $0.name == name }),
+            let body = try JSONDecoder().decode(Record.self, from: file.data).response.body
+        else { throw Missing(path: name) }
+        return body
+    }
+
     private struct Record: Decodable {
         struct Request: Decodable {
             let method: String

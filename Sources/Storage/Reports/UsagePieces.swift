@@ -2,13 +2,13 @@
 ///
 /// A day counts in the bucket that holds its middle; where a boundary cuts it, the quarters on the boundary's other side are
 /// moved: taken from that bucket and given to theirs. Behind the border there are only quarters.
-struct UsagePieces: Sendable, Hashable {
+package struct UsagePieces: Sendable, Hashable {
     /// Quarters that count in another bucket than their day.
-    struct Move: Sendable, Hashable {
-        var quarters: Range<Int>
+    package struct Move: Sendable, Hashable {
+        package var quarters: Range<Int>
         /// The bucket of their day, and their own. Buckets are counted from 1; 0 and the one behind the last are outside.
-        var source: Int
-        var target: Int
+        package var source: Int
+        package var target: Int
     }
 
     private static let quartersOfDay = 96
@@ -16,15 +16,15 @@ struct UsagePieces: Sendable, Hashable {
     private static let fewQuarters = 2 * quartersOfDay
 
     /// Where each bucket begins, and where the last one ends, in quarters.
-    let boundaries: [Int]
+    package let boundaries: [Int]
     /// The first day of each bucket, since 1970, and the first behind the last one; empty where no day is read.
-    private(set) var days: [Int] = []
-    private(set) var moves: [Move] = []
+    package private(set) var days: [Int] = []
+    package private(set) var moves: [Move] = []
     /// The quarters that are read as they are.
-    private(set) var quarters: Range<Int>
+    package private(set) var quarters: Range<Int>
 
     /// The pieces for buckets between `boundaries`, at least two and ascending, when quarters before `daysBefore` are in days.
-    init(_ boundaries: [Int], daysBefore: Int) {
+    package init(_ boundaries: [Int], daysBefore: Int) {
         self.boundaries = boundaries
         let (low, high) = (boundaries[0], boundaries[boundaries.count - 1])
         quarters = low..<high
@@ -37,7 +37,7 @@ struct UsagePieces: Sendable, Hashable {
     }
 
     /// The bucket of a quarter: how many boundaries lie at or before it, as PostgreSQL's `width_bucket` has it.
-    func bucket(of quarter: Int) -> Int {
+    package func bucket(of quarter: Int) -> Int {
         var (low, high) = (0, boundaries.count)
         while low < high {
             let middle = (low + high) / 2

@@ -1,0 +1,129 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Days, weeks, months and hours of any zone are those of a plain query `AT TIME ZONE`, wherever the sums end and the tail
+/// begins.
+@Suite struct UsageZoneTests {
+    private struct Question: Sendable {
+        var zone: String
+        var from: String
+        var to: String
+        var granularity = Granularity.day
+    }
+
+    private static let questions = [
+        // Over both changes of 2026, and over all of it.
+        Question(zone: "America/New_York", from: "2026-03-01", to: "2026-04-01"),
+        Question(zone: "America/New_York", from: "2026-10-20", to: "2026-11-25"),
+        Question(zone: "America/New_York", from: "2026-02-20", to: "2026-11-25", granularity: .week),
+        Question(zone: "America/New_York", from: "2026-02-20", to: "2026-11-25", granularity: .month),
+        Question(zone: "America/New_York", from: "2026-03-07", to: "2026-03-10", granularity: .hour),
+        Question(zone: "America/New_York", from: "2026-10-31", to: "2026-11-03", granularity: .hour),
+        Question(zone: "Pacific/Chatham", from: "2026-03-25", to: "2026-04-20"),
+        Question(zone: "Pacific/Chatham", from: "2026-09-15", to: "2026-10-15"),
+        Question(zone: "Pacific/Chatham", from: "2026-09-26", to: "2026-09-29", granularity: .hour),
+        Question(zone: "Australia/Lord_Howe", from: "2026-04-04", to: "2026-04-07", granularity: .hour),
+        // Midnight does not exist on the day of the change.
+        Question(zone: "Africa/Cairo", from: "2026-04-20", to: "2026-05-05"),
+        Question(zone: "Europe/Istanbul", from: "2026-10-20", to: "2026-11-25"),
+        Question(zone: "Asia/Kolkata", from: "2026-10-20", to: "2026-11-25"),
+        Question(zone: "Asia/Kolkata", from: "2026-11-22", to: "2026-11-24", granularity: .hour),
+        Question(zone: "UTC", from: "2026-10-20", to: "2026-11-25"),
+    ]
+
+    @Test func bucketsEqualAPlainQuery() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.fill(user, count: 9_000, from: "2026-02-20", to: "2026-11-23 11:59:00")
+            try await ledger.fill(
+                try await ledger.makeUser(), count: 500, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 2)
+            try await Self.compare(ledger, user, "tail only")
+            // Rows without an event are folded every second, days later.
+            let clock = ledger.clock
+            _ = try await UsagePass(pool: ledger.worker, now: { clock.now }).run(.others)
+            try await Self.compare(ledger, user, "quarters only")
+            try await ledger.fold()
+            try await Self.compare(ledger, user, "days")
+            try await ledger.fill(user, count: 900, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 3)
+            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
+            try await Self.compare(ledger, user, "days, quarters and tail")
+            for border in ["2026-11-01 05:45", "2026-10-30", "2026-03-08 07:00"] {
+                // A border that stands in the middle of the range, as when days are late.
+                try await ledger.moveBorder(back: border)
+                try await Self.compare(ledger, user, "border at \(border)")
+            }
+        }
+    }
+
+    private static func compare(_ ledger: Ledger, _ user: Int64, _ state: String) async throws {
+        for question in questions {
+            let (series, total) = try await ledger.reader.withConnection { connection in
+                let zone = try TimeZoneName.require(question.zone, connection)
+                let range = try ReportRange(
+                    from: zone.start(of: question.from, connection), to: zone.start(of: question.to, connection),
+                    zone: zone)
+                return try UsageSnapshot.take(connection) { snapshot in
+                    try (
+                        UsageSeries(.user(user), range, every: question.granularity, snapshot),
+                        UsageSummary(.user(user), range, snapshot).current.sums
+                    )
+                }
+            }
+            let found = zip(series.buckets, series.lines[0].sums).filter { $1.requests > 0 }.map {
+                "\($0.start.microseconds / 1_000_000) \($1.requests) \($1.tokens) \($1.ledgerCost)"
+            }
+            let expected = try await ledger.plainSeries(
+                of: user, question.zone, question.from, question.to, question.granularity)
+            #expect(found.joined(separator: "\n") == expected, "\(question), \(state)")
+            #expect(series.lines[0].sums.reduce(UsageSums(), +) == total, "\(question), \(state)")
+        }
+    }
+}
+
+extension Ledger {
+    /// `begin requests tokens cost` of each bucket with rows, a line each, from Laravel's table.
+    fileprivate func plainSeries(
+        of user: Int64, _ zone: String, _ from: String, _ to: String, _ granularity: Granularity
+    ) async throws -> String? {
+        try await text(
+            """
+            SELECT string_agg(concat_ws(' ', extract(epoch FROM start)::bigint, requests, tokens, cost), E'\\n' ORDER BY start)
+            FROM (
+                SELECT greatest(date_trunc(\(granularity.rawValue), l.created_at AT TIME ZONE 'UTC', \(zone)),
+                                \(from)::timestamp AT TIME ZONE \(zone)) AS start,
+                       count(*) AS requests, sum(l.input_tokens + l.output_tokens) AS tokens,
+                       trim_scale(sum(l.total_cost)) AS cost
+                FROM api_logs l
+                WHERE l.user_id = \(user) AND (l.created_at AT TIME ZONE 'UTC') AT TIME ZONE \(zone) >= \(from)::timestamp
+                  AND (l.created_at AT TIME ZONE 'UTC') AT TIME ZONE \(zone) < \(to)::timestamp
+                GROUP BY 1
+            ) x
+            """)
+    }
+
+    /// Takes the quarters from `moment` on out of the days.
+    fileprivate func moveBorder(back moment: String) async throws {
+        try await execute(
+            """
+            WITH border AS (
+                UPDATE metering.usage_cursor SET days_before = metering.quarter_of(\(moment)::timestamp AT TIME ZONE 'UTC')
+                RETURNING days_before
+            ), moved AS (
+                SELECT user_id, metering.day_of(quarter) AS day, dimension, sum(requests) AS requests,
+                       sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+                       sum(duration_ms) AS duration_ms, sum(unpriced) AS unpriced, sum(cost) AS cost,
+                       sum(ledger_cost) AS ledger_cost
+                FROM metering.usage_quarters, border b, metering.usage_cursor c
+                WHERE quarter >= b.days_before AND quarter < c.days_before GROUP BY 1, 2, 3
+            )
+            UPDATE metering.usage_days d
+            SET requests = d.requests - m.requests, input_tokens = d.input_tokens - m.input_tokens,
+                output_tokens = d.output_tokens - m.output_tokens, duration_ms = d.duration_ms - m.duration_ms,
+                unpriced = d.unpriced - m.unpriced, cost = d.cost - m.cost, ledger_cost = d.ledger_cost - m.ledger_cost
+            FROM moved m WHERE m.user_id = d.user_id AND m.day = d.day AND m.dimension = d.dimension
+            """)
+    }
+}
