@@ -1,0 +1,1166 @@
+"""CodexFlow inside a LiteLLM proxy: who may call, what it may cost, and a report of every call that cannot get lost.
+
+LiteLLM loads this file by ``custom_auth: codexflow.authenticate`` and ``callbacks: ["codexflow.callback"]``. It needs
+nothing but Python's standard library and what LiteLLM ships. A call goes through it like this:
+
+1. ``authenticate``: ``webhook-api`` is asked about the key's SHA-256; LiteLLM gets the hash and the user's id, no key.
+2. the pre-call hook: limits, budget and models are checked, the call is reserved, an *intent* is committed to a spool.
+3. the logger: what LiteLLM computed is committed as the *outcome*, and closes the intent; the client's last byte waits
+   for that commit.
+4. the delivery: outcomes go to ``webhook-api`` in order and in batches, again until it says 2xx.
+
+An intent without an outcome, because LiteLLM died, is reported as ``outcome_unknown`` at the next start.
+"""
+
+# No postponed annotations: LiteLLM executes this file without naming it in sys.modules, where dataclasses look them up.
+import asyncio
+import atexit
+import calendar
+import fcntl
+import hashlib
+import hmac
+import http.client
+import json
+import logging
+import os
+import queue
+import re
+import sqlite3
+import sys
+import threading
+import time
+import types
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
+from litellm.proxy.auth.auth_utils import get_request_route
+
+log = logging.getLogger("codexflow")
+
+
+# --- Settings ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator sets, in LiteLLM's environment."""
+
+    url: str
+    """Where ``webhook-api`` listens."""
+    webhook_key: str
+    spool: Path
+    """A directory on a disk that survives the container."""
+    serves_when_down: bool = True
+    """While ``webhook-api`` is down the last known answer is served; else known users are refused with 503."""
+    answer_seconds: float = 5.0
+    """How long an answer about a key is believed."""
+    events_per_second: int = 2000
+    """The rate at which a spool drains after an outage."""
+    master_key: str | None = None
+    """LiteLLM's own, which keeps working for its operator."""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Settings":
+        """The settings in force, or a ``ValueError`` that says which one is wrong."""
+        key = environment.get("LITELLM_WEBHOOK_KEY", "")
+        if len(key) < 32:
+            raise ValueError("LITELLM_WEBHOOK_KEY: webhook-api's key, of at least 32 characters, is needed")
+        url = environment.get("CODEXFLOW_URL", "http://webhook-api:8081").rstrip("/")
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise ValueError("CODEXFLOW_URL: is not the http or https address of webhook-api")
+        when_down = environment.get("CODEXFLOW_WHEN_DOWN", "open")
+        if when_down not in ("open", "closed"):
+            raise ValueError("CODEXFLOW_WHEN_DOWN: is neither open nor closed")
+        return cls(
+            url=url,
+            webhook_key=key,
+            spool=Path(environment.get("CODEXFLOW_SPOOL", "/var/lib/codexflow")),
+            serves_when_down=when_down == "open",
+            answer_seconds=_positive(environment, "CODEXFLOW_ANSWER_SECONDS", 5),
+            events_per_second=int(_positive(environment, "CODEXFLOW_EVENTS_PER_SECOND", 2000)),
+            master_key=environment.get("LITELLM_MASTER_KEY") or None,
+        )
+
+
+def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(environment.get(name) or default)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 1_000_000:
+        raise ValueError(f"{name}: is not a number from 1 to 1000000")
+    return value
+
+
+# --- The backend's answers about a key --------------------------------------------------------------------------------
+
+
+class Unreachable(Exception):
+    """``webhook-api`` gave no usable answer."""
+
+
+class Backend:
+    """``webhook-api`` over one kept connection a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = urlsplit(settings.url)
+        self._headers = {"Content-Type": "application/json", "X-API-Key": settings.webhook_key}
+        self._local = threading.local()
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> tuple[int, bytes]:
+        """Status and body of the answer; a connection that turns out to be closed is opened once more."""
+        for attempt in (1, 2):
+            connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+            is_kept = connection is not None
+            try:
+                if connection is None:
+                    connection = self._connect(timeout)
+                    self._local.connection = connection
+                connection.timeout = timeout
+                if connection.sock is not None:
+                    connection.sock.settimeout(timeout)
+                connection.request("POST", self._address.path + path, body, {**self._headers, **headers})
+                response = connection.getresponse()
+                return response.status, response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._local.connection = None
+                if connection is not None:
+                    connection.close()
+                if not is_kept or attempt == 2 or isinstance(error, TimeoutError):
+                    raise Unreachable(f"webhook-api: {type(error).__name__}") from None
+        raise AssertionError("unreachable")
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
+        return kind(self._address.hostname or "", self._address.port, timeout=timeout)
+
+    def authorize(self, key_hash: str) -> "Answer":
+        """What is known of a key."""
+        status, body = self.post("/api/litellm/authorize", json.dumps({"key_hash": key_hash}).encode(), {}, timeout=2)
+        if status != 200:
+            raise Unreachable(f"webhook-api answered {status} to an authorization")
+        try:
+            return Answer.parse(body.decode())
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            raise Unreachable("webhook-api's answer to an authorization cannot be read") from None
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Requests, tokens and USD: what a limit allows, what is used, what a call takes. ``None`` is no limit."""
+
+    requests: int | None = 0
+    tokens: int | None = 0
+    cost: Decimal | None = Decimal(0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One of the user's calendar windows in UTC."""
+
+    period: str
+    resets_at: float
+    limit: Amounts
+    used: Amounts
+
+    def start_at(self, now: float) -> tuple[float, float]:
+        """Start and end of this kind of window around ``now``, in epoch seconds."""
+        moment = datetime.fromtimestamp(now, timezone.utc)
+        if self.period == "daily":
+            start = moment.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+            return start, start + 86_400
+        days = calendar.monthrange(moment.year, moment.month)[1]
+        start = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
+        return start, start + days * 86_400
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What ``webhook-api`` says of a key; limits are judged here, as calls in flight are known here alone."""
+
+    user_id: int | None
+    status: str | None
+    models: frozenset[str] | None
+    windows: tuple[Window, ...]
+    text: str
+    """The answer as it came, to be kept in the spool for a start while ``webhook-api`` is down."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Answer":
+        """Reads the answer's JSON; ``ValueError`` and its kin where it is something else."""
+        value = json.loads(text)
+        models = value.get("models")
+        return cls(
+            user_id=value["user_id"],
+            status=value.get("status"),
+            models=None if models is None else frozenset(models),
+            windows=tuple(
+                Window(
+                    period=window["period"],
+                    resets_at=datetime.fromisoformat(window["resets_at"].replace("Z", "+00:00")).timestamp(),
+                    limit=_amounts(window, "limit"),
+                    used=_amounts(window, "used"),
+                )
+                for window in value.get("windows", ())
+            ),
+            text=text,
+        )
+
+
+def _amounts(window: Mapping[str, Any], name: str) -> Amounts:
+    cost = window["cost"][name]
+    return Amounts(window["requests"][name], window["tokens"][name], None if cost is None else Decimal(cost))
+
+
+# --- Limits: reserve before, settle after -----------------------------------------------------------------------------
+
+
+@dataclass
+class Reservation:
+    """What one call takes of its user's limits, until an answer of the backend includes it."""
+
+    started: float
+    amounts: Amounts
+    acknowledged_at: float | None = None
+    """When ``webhook-api`` had stored the call, on the monotonic clock."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a call is not let through, in OpenAI's terms."""
+
+    status: int
+    kind: str
+    message: str
+    resets_at: float | None = None
+
+
+@dataclass
+class Account:
+    """A user's last answer, and what was let through since."""
+
+    answer: Answer
+    asked_at: float
+    """When the answer was asked for, on the monotonic clock."""
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+
+    def renew(self, answer: Answer, asked_at: float) -> None:
+        """Takes a newer answer; it counts what was stored before it was asked for."""
+        self.answer, self.asked_at = answer, asked_at
+        for call, reservation in list(self.reservations.items()):
+            if reservation.acknowledged_at is not None and reservation.acknowledged_at < asked_at:
+                del self.reservations[call]
+
+    def refusal(self, models: Iterable[str], now: float) -> Refusal | None:
+        """Why a call of these models is refused now."""
+        if self.answer.user_id is None:
+            return Refusal(401, "invalid_api_key", "This API key is not known. Check the key.")
+        if self.answer.status != "active":
+            return Refusal(403, "account_suspended", "This account is suspended. Contact your provider.")
+        if self.answer.models is not None:
+            for model in models:
+                if model not in self.answer.models:
+                    return Refusal(403, "model_not_allowed", f"This account may not use the model '{model[:100]}'.")
+        for window in self.answer.windows:
+            if (refusal := self._spent(window, now)) is not None:
+                return refusal
+        return None
+
+    def _spent(self, window: Window, now: float) -> Refusal | None:
+        start, end = window.start_at(now)
+        # A window that began since the answer is empty, but for what was let through here.
+        used = window.used if window.resets_at > now else Amounts()
+        taken = [r.amounts for r in list(self.reservations.values()) if r.started >= start]
+        limit = window.limit
+        spent = [
+            name
+            for name, allowed, amount in (
+                ("requests", limit.requests, (used.requests or 0) + sum(a.requests or 0 for a in taken)),
+                ("tokens", limit.tokens, (used.tokens or 0) + sum(a.tokens or 0 for a in taken)),
+                ("budget", limit.cost, (used.cost or 0) + sum(a.cost or 0 for a in taken)),
+            )
+            if allowed is not None and amount >= allowed
+        ]
+        if not spent:
+            return None
+        reset = datetime.fromtimestamp(end, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        kind = "insufficient_quota" if spent[0] == "budget" else "rate_limit_exceeded"
+        message = f"The {window.period} limit of {' and '.join(spent)} is reached. It resets at {reset}."
+        return Refusal(429, kind, message, end)
+
+
+class Accounts:
+    """The accounts of the keys that were used lately."""
+
+    CAPACITY = 20_000
+    STRANGERS = 10_000
+    PATIENCE = 1.0
+    """Seconds until ``webhook-api`` is asked again after it failed."""
+
+    def __init__(
+        self,
+        ask: Callable[[str], Answer],
+        settings: Settings,
+        remember: Callable[[str, Answer], None],
+        recall: Callable[[str], Answer | None],
+    ) -> None:
+        self._ask, self._settings, self._remember, self._recall = ask, settings, remember, recall
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
+        self._strangers: OrderedDict[str, tuple[float, Answer]] = OrderedDict()
+        self._asking: dict[str, asyncio.Future[Account | None]] = {}
+        self._failed_at = float("-inf")
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="codexflow-ask")
+
+    def known(self, key_hash: str) -> Account | None:
+        """The account as it is known, however old."""
+        return self._accounts.get(key_hash)
+
+    async def current(self, key_hash: str) -> Account | None:
+        """The account of a key by a recent answer, else the last known one; ``None`` where nothing is known.
+
+        Raises ``Unreachable`` where ``webhook-api`` is down and nothing may be served meanwhile.
+        """
+        now = time.monotonic()
+        account = self._accounts.get(key_hash)
+        if account is not None and now - account.asked_at < self._settings.answer_seconds:
+            self._accounts.move_to_end(key_hash)
+            return account
+        stranger = self._strangers.get(key_hash)
+        if stranger is not None and now - stranger[0] < self._settings.answer_seconds:
+            return None
+        if now - self._failed_at < self.PATIENCE:
+            return self._last_known(key_hash)
+        asking = self._asking.get(key_hash)
+        if asking is None:
+            asking = asyncio.ensure_future(self._renew(key_hash))
+            self._asking[key_hash] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(key_hash, None))
+        return await asyncio.shield(asking)
+
+    async def _renew(self, key_hash: str) -> Account | None:
+        asked_at = time.monotonic()
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, key_hash)
+        except Unreachable as error:
+            self._failed_at = time.monotonic()
+            log.warning("%s; the last known limits stand in", error)
+            return self._last_known(key_hash)
+        if answer.user_id is None:
+            self._accounts.pop(key_hash, None)
+            self._strangers[key_hash] = (asked_at, answer)
+            _trim(self._strangers, self.STRANGERS)
+            return None
+        account = self._accounts.get(key_hash)
+        if account is None:
+            account = self._accounts.setdefault(key_hash, Account(answer, asked_at))
+            self._forget_idle()
+            self._remember(key_hash, answer)
+        else:
+            if account.answer.text != answer.text:
+                self._remember(key_hash, answer)
+            account.renew(answer, asked_at)
+        self._strangers.pop(key_hash, None)
+        return account
+
+    def _last_known(self, key_hash: str) -> Account | None:
+        account = self._accounts.get(key_hash)
+        if account is None and (answer := self._recall(key_hash)) is not None:
+            account = self._accounts.setdefault(key_hash, Account(answer, float("-inf")))
+        # A key that was never seen stays outside: open or closed is a question about customers.
+        if account is None or not self._settings.serves_when_down:
+            raise Unreachable("webhook-api is down")
+        return account
+
+    def _forget_idle(self) -> None:
+        for key_hash, account in list(self._accounts.items())[: max(0, len(self._accounts) - self.CAPACITY)]:
+            if not account.reservations:
+                del self._accounts[key_hash]
+
+
+def _trim(entries: OrderedDict[str, Any], capacity: int) -> None:
+    while len(entries) > capacity:
+        entries.popitem(last=False)
+
+
+# --- The spool --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A call that is about to be made."""
+
+    call: str
+    started: float
+    key_hash: str | None
+    user_id: int | None
+    model: str
+    call_type: str
+
+    def unknown_outcome(self) -> str:
+        """The event of a call of which nothing more was heard."""
+        return json.dumps(
+            {
+                "id": self.call,
+                "litellm_call_id": self.call,
+                "call_type": self.call_type,
+                "status": "failure",
+                "startTime": self.started,
+                "model_group": self.model,
+                "response_cost": 0,
+                "prompt_tokens": 0,
+                "completion_tokens": 0,
+                "metadata": {
+                    "user_api_key_hash": self.key_hash,
+                    "user_api_key_user_id": None if self.user_id is None else str(self.user_id),
+                    "user_api_key_auth_metadata": {} if self.user_id is None else {"laravel_user_id": self.user_id},
+                },
+                "error_information": {
+                    "error_code": "outcome_unknown",
+                    "error_message": "LiteLLM ended before it knew how this call went.",
+                },
+            }
+        )
+
+
+Statement = tuple[str, Sequence[Any]]
+_POISON = (sqlite3.IntegrityError, sqlite3.ProgrammingError, UnicodeError, OverflowError)
+"""What no later attempt changes."""
+
+
+@dataclass(frozen=True)
+class _Write:
+    statements: tuple[Statement, ...]
+    done: Future[bool]
+    is_event: bool
+
+
+class Spool:
+    """Intents and outcomes in one SQLite file, which one process at a time holds.
+
+    A thread commits everything that waits in one transaction and one fsync, off the event loop. Outcomes are numbered
+    without holes, so that the backend notices what it misses.
+    """
+
+    WAITING = 10_000
+    """Writes that are kept in memory while the disk is full; the oldest are kept."""
+    KEPT_SECONDS = 86_400
+    BATCH = 1_000
+
+    SCHEMA = """
+        CREATE TABLE IF NOT EXISTS spool (id TEXT NOT NULL);
+        CREATE TABLE IF NOT EXISTS intents (
+            call TEXT PRIMARY KEY, started REAL NOT NULL, key_hash TEXT, user_id INTEGER, model TEXT NOT NULL,
+            call_type TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS outcomes (
+            sequence INTEGER PRIMARY KEY AUTOINCREMENT, call TEXT, event TEXT NOT NULL);
+        CREATE TABLE IF NOT EXISTS deliveries (through INTEGER PRIMARY KEY, at REAL NOT NULL);
+        CREATE TABLE IF NOT EXISTS answers (key_hash TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        """Opens the spool, or raises ``BlockingIOError`` where another process holds it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock_file = path.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock_file.close()
+            raise
+        self._path, self._now = path, now
+        self._connection = self._open()
+        self._connection.executescript(self.SCHEMA)
+        self.id: str = self._identify()
+        self.lost = 0
+        """Events that a full disk and a full memory left no room for."""
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._held: deque[_Write] = deque()
+        self._writing = threading.Lock()
+        self._closed = False
+        self.written = threading.Event()
+        """Set whenever there may be something new to deliver."""
+        self._thread = threading.Thread(target=self._write_on, name="codexflow-spool", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def claim(cls, directory: Path) -> "Spool":
+        """The first spool of a directory that no living process holds: each worker of LiteLLM has its own."""
+        for number in range(1, 1_000):
+            with suppress(BlockingIOError):
+                return cls(directory / f"spool-{number}.sqlite")
+        raise RuntimeError(f"{directory}: has no free spool")
+
+    @classmethod
+    def orphans(cls, directory: Path) -> "list[Spool]":
+        """The spools that workers left behind, such as when there are fewer now."""
+        found = []
+        for path in sorted(directory.glob("spool-*.sqlite")):
+            with suppress(BlockingIOError):
+                found.append(cls(path))
+        return found
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # In WAL mode a COMMIT is on the disk only with FULL.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        return connection
+
+    def _identify(self) -> str:
+        row = self._connection.execute("SELECT id FROM spool").fetchone()
+        if row is None:
+            row = (str(uuid.uuid4()),)
+            self._connection.execute("INSERT INTO spool VALUES (?)", row)
+        return str(row[0])
+
+    # Writing
+
+    def intend(self, intent: Intent) -> Future[bool]:
+        """Notes a call that is about to be made; true once that is on the disk, false where there was no room."""
+        row = (intent.call, intent.started, intent.key_hash, intent.user_id, intent.model, intent.call_type)
+        return self._submit([("INSERT INTO intents VALUES (?, ?, ?, ?, ?, ?)", row)], is_event=True)
+
+    def conclude(self, event: str, call: str | None, closes: bool) -> Future[bool]:
+        """Keeps the event of a call, and closes its intent if it is the last one of the call."""
+        statements: list[Statement] = [("INSERT INTO outcomes (call, event) VALUES (?, ?)", (call, event))]
+        if closes and call is not None:
+            statements.append(("DELETE FROM intents WHERE call = ?", (call,)))
+        return self._submit(statements, is_event=True)
+
+    def close_intent(self, call: str) -> Future[bool]:
+        """Closes the intent of a call that failed, after its last event."""
+        return self._submit([("DELETE FROM intents WHERE call = ?", (call,))], is_event=False)
+
+    def report_unknown(self, intents: Iterable[Intent]) -> None:
+        """Makes an event of each intent that nobody works on any more."""
+        for intent in intents:
+            self.conclude(intent.unknown_outcome(), intent.call, closes=True)
+
+    def delivered(self, through: int) -> None:
+        """Notes that everything up to an outcome was answered 2xx, and removes what was so a day ago."""
+        now = self._now()
+        self._submit(
+            [
+                ("INSERT OR REPLACE INTO deliveries VALUES (?, ?)", (through, now)),
+                *self._removal(now - self.KEPT_SECONDS),
+            ],
+            is_event=False,
+        )
+
+    @staticmethod
+    def _removal(before: float) -> tuple[Statement, ...]:
+        # The newest delivery stays: it is the cursor.
+        old = "(SELECT max(through) FROM deliveries WHERE at < ?)"
+        return (
+            (f"DELETE FROM outcomes WHERE sequence <= {old}", (before,)),
+            (f"DELETE FROM deliveries WHERE through < {old}", (before,)),
+        )
+
+    def remember(self, key_hash: str, answer: Answer) -> None:
+        """Keeps an answer for a start while ``webhook-api`` is down."""
+        self._submit([("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key_hash, answer.text))], is_event=False)
+
+    def _submit(self, statements: Iterable[Statement], is_event: bool) -> Future[bool]:
+        write = _Write(tuple(statements), Future(), is_event)
+        if self._closed:
+            # The interpreter ends, and its threads with it.
+            self._commit([write])
+        else:
+            self._queue.put(write)
+        return write.done
+
+    def _write_on(self) -> None:
+        while True:
+            try:
+                first = self._queue.get(timeout=1 if self._held else None)
+            except queue.Empty:
+                self._commit([])
+                continue
+            batch = [first]
+            with suppress(queue.Empty):
+                while len(batch) < self.BATCH:
+                    batch.append(self._queue.get_nowait())
+            self._commit([write for write in batch if write is not None])
+            if None in batch:
+                return
+
+    def _commit(self, batch: list[_Write]) -> None:
+        """Commits what waits; where the disk refuses, holds it in memory and says so."""
+        with self._writing:
+            writes = [*self._held, *batch]
+            try:
+                if self._held:
+                    # Room first: what was delivered need not be kept on a full disk.
+                    self._execute(self._removal(float("inf")))
+                self._execute(statement for write in writes for statement in write.statements)
+            except _POISON as error:
+                self._isolate(batch, error)
+                return
+            except sqlite3.Error as error:
+                self._hold(batch, error)
+                return
+            finally:
+                self.written.set()
+            if self._held:
+                log.warning("the spool has room again; %d writes were held in memory", len(self._held))
+                self._held.clear()
+        for write in batch:
+            write.done.set_result(True)
+
+    def _execute(self, statements: Iterable[Statement]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for text, values in statements:
+                self._connection.execute(text, values)
+            self._connection.execute("COMMIT")
+        except Exception:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _isolate(self, batch: list[_Write], error: Exception) -> None:
+        """A write that can never succeed costs no other one."""
+        if len(batch) == 1:
+            log.error("EVENTS ARE LOST: one cannot be written (%s)", type(error).__name__)
+            self.lost += batch[0].is_event
+            batch[0].done.set_result(False)
+            return
+        for write in batch:
+            try:
+                self._execute(write.statements)
+                write.done.set_result(True)
+            except _POISON as error:
+                self._isolate([write], error)
+            except sqlite3.Error as error:
+                self._hold([write], error)
+
+    def _hold(self, batch: list[_Write], error: sqlite3.Error) -> None:
+        if not self._held:
+            log.error("the spool cannot be written (%s): events are held in memory. Make room in %s", error, self._path)
+        for write in batch:
+            if len(self._held) < self.WAITING:
+                self._held.append(write)
+            elif write.is_event:
+                self.lost += 1
+                if self.lost & (self.lost - 1) == 0:
+                    log.error("EVENTS ARE LOST: %d by now, as the spool's disk and memory are full", self.lost)
+            write.done.set_result(False)
+
+    # Reading
+
+    def _read(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=10)
+        try:
+            return connection.execute(text, values).fetchall()
+        finally:
+            connection.close()
+
+    def intents(self, before: float = float("inf")) -> list[Intent]:
+        """The calls that were begun before a moment and not concluded."""
+        return [
+            Intent(*row) for row in self._read("SELECT * FROM intents WHERE started < ? ORDER BY started", (before,))
+        ]
+
+    def recall(self, key_hash: str) -> Answer | None:
+        """The last answer about a key."""
+        rows = self._read("SELECT answer FROM answers WHERE key_hash = ?", (key_hash,))
+        return Answer.parse(rows[0][0]) if rows else None
+
+    def cursor(self) -> int:
+        """The last outcome that was answered 2xx."""
+        return int(self._read("SELECT coalesce(max(through), 0) FROM deliveries")[0][0])
+
+    def batch(self, after: int, through: int | None, events: int, size: int) -> list[tuple[int, str | None, str]]:
+        """The outcomes after one, in order and without a hole: number, call, event; ``size`` is of all their text."""
+        rows = self._read(
+            "SELECT sequence, call, event FROM outcomes WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
+            (after, through if through is not None else 2**62, events),
+        )
+        taken: list[tuple[int, str | None, str]] = []
+        for row in rows:
+            size -= len(row[2])
+            if taken and (size < 0 or row[0] != taken[-1][0] + 1):
+                break
+            taken.append(row)
+        return taken
+
+    def close(self) -> None:
+        """Commits what waits and lets go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join(timeout=5)
+
+    def release(self) -> None:
+        """Closes the file for good, for another process or a test."""
+        self.close()
+        self._connection.close()
+        self._lock_file.close()
+
+
+# --- Delivery ---------------------------------------------------------------------------------------------------------
+
+
+class Delivery:
+    """Sends a spool's outcomes to ``webhook-api`` in order, one request at a time, until each was answered 2xx."""
+
+    EVENTS = 500
+    SIZE = 1_000_000
+    LINGER = 0.1
+    """Seconds in which outcomes gather: a request of many costs the backend little more than a request of one."""
+    LONGEST_PAUSE = 10.0
+
+    def __init__(
+        self,
+        spool: Spool,
+        backend: Backend,
+        settings: Settings,
+        acknowledged: Callable[[Iterable[str]], None],
+    ) -> None:
+        self.spool = spool
+        self._backend, self._acknowledged = backend, acknowledged
+        self._per_second = settings.events_per_second
+        self._cursor = spool.cursor()
+        self._limit = self.EVENTS
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Delivers until ``stop``; trouble is waited out, longer each time, and never costs an event."""
+        pause = 0.0
+        while not self._stopping.is_set():
+            self.spool.written.wait(timeout=1)
+            self.spool.written.clear()
+            try:
+                while (sent := self.deliver()) and not self._stopping.is_set():
+                    self._stopping.wait(max(self.LINGER, sent / self._per_second))
+                pause = 0.0
+            except (Unreachable, sqlite3.Error) as error:
+                pause = min(max(1.0, pause * 2), self.LONGEST_PAUSE)
+                log.warning("events are not delivered (%s); the next attempt is in %.0f s", error, pause)
+                self._stopping.wait(pause)
+                self.spool.written.set()
+
+    def stop(self) -> None:
+        """Lets ``run`` return after the request it is at."""
+        self._stopping.set()
+        self.spool.written.set()
+
+    def deliver(self) -> int:
+        """Sends the next batch, if there is any, and returns its size; ``Unreachable`` where it was not taken."""
+        batch = self.spool.batch(self._cursor, None, self._limit, self.SIZE)
+        if not batch:
+            return 0
+        missing = self._send(batch)
+        self._cursor = batch[-1][0]
+        self.spool.delivered(self._cursor)
+        self._acknowledged(call for _, call, _ in batch if call is not None)
+        for first, last in missing:
+            self._send_again(first, min(last, self._cursor))
+        return len(batch)
+
+    def _send_again(self, first: int, last: int) -> None:
+        """Sends a range that the backend misses, as after a restore of its database, as far as it is still here."""
+        log.warning("webhook-api misses the events %d to %d and gets them again", first, last)
+        after = first - 1
+        while batch := self.spool.batch(after, last, self._limit, self.SIZE):
+            self._send(batch)
+            after = batch[-1][0]
+
+    def _send(self, batch: Sequence[tuple[int, str | None, str]]) -> list[tuple[int, int]]:
+        body = "[" + ",".join(event for _, _, event in batch) + "]"
+        headers = {
+            "X-CodexFlow-Spool": self.spool.id,
+            "X-CodexFlow-First": str(batch[0][0]),
+            "X-CodexFlow-Lost": str(self.spool.lost),
+        }
+        status, answer = self._backend.post("/api/webhook/litellm", body.encode(), headers, timeout=30)
+        if status == 413 and len(batch) > 1:
+            self._limit = len(batch) // 2
+        if not 200 <= status < 300:
+            raise Unreachable(f"webhook-api answered {status}")
+        self._limit = min(self.EVENTS, self._limit * 2)
+        try:
+            return [(int(first), int(last)) for first, last in json.loads(answer).get("missing", ())]
+        except (ValueError, TypeError, AttributeError):
+            return []
+
+
+# --- Events -----------------------------------------------------------------------------------------------------------
+
+_KEPT = (
+    *("id", "litellm_call_id", "call_type", "stream", "status", "startTime", "endTime", "completionStartTime"),
+    *("response_cost", "prompt_tokens", "completion_tokens", "total_tokens", "cache_hit"),
+    *("model", "model_group", "model_id", "custom_llm_provider", "end_user", "request_tags", "error_str"),
+)
+_KEPT_OF_METADATA = ("user_api_key_hash", "user_api_key_user_id", "usage_object")
+_KEPT_OF_ERROR = ("error_code", "error_class", "error_message")
+_KEY = re.compile(r"\b(cf_|sk-)[A-Za-z0-9_-]{6,}")
+_HASH = re.compile(r"[0-9a-f]{64}|litellm_proxy_master_key")
+_LONGEST_TEXT = 8_192
+
+
+def trimmed(payload: Mapping[str, Any]) -> str:
+    """The JSON of LiteLLM's event without prompts, answers, model prices, and keys that somebody wrote somewhere."""
+    event = {name: payload[name] for name in _KEPT if payload.get(name) is not None}
+    metadata = payload.get("metadata") or {}
+    kept = {name: metadata[name] for name in _KEPT_OF_METADATA if metadata.get(name) is not None}
+    presented = kept.get("user_api_key_hash")
+    if presented is not None and not _HASH.fullmatch(str(presented)):
+        # What a stranger sent is not a hash, and may be somebody's key.
+        kept["user_api_key_hash"] = hashlib.sha256(str(presented).encode(errors="replace")).hexdigest()
+    laravel_id = (metadata.get("user_api_key_auth_metadata") or {}).get("laravel_user_id")
+    if laravel_id is not None:
+        kept["user_api_key_auth_metadata"] = {"laravel_user_id": laravel_id}
+    event["metadata"] = kept
+    error = payload.get("error_information") or {}
+    event["error_information"] = {name: error[name] for name in _KEPT_OF_ERROR if error.get(name)}
+    text = json.dumps(_shortened(event), default=str)
+    return _KEY.sub(r"\1***", text)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:_LONGEST_TEXT]
+    if isinstance(value, dict):
+        return {name: _shortened(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shortened(item) for item in value[:100]]
+    # NaN and the infinities are not JSON.
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+# --- What LiteLLM calls -----------------------------------------------------------------------------------------------
+
+_MARK = "codexflow_call"
+"""The name under which a call's own id travels in LiteLLM's metadata; a client's value of it is overwritten."""
+
+_ROUTES = re.compile(
+    r"(/openai/deployments/[^/]+|/engines/[^/]+)?(/v1)?/(chat/completions|completions|embeddings|responses|messages"
+    r"|images/generations|models(/.+)?)"
+)
+"""What a customer may ask for: routes on which LiteLLM runs the pre-call hook, so that none escapes the limits."""
+
+
+@dataclass
+class OpenCall:
+    """A call between its pre-call hook and its outcome."""
+
+    intent: Intent
+    account: Account | None
+    concluded: asyncio.Future[None]
+    has_event: bool = False
+
+
+class CodexFlow(CustomLogger):
+    """The hooks of one LiteLLM process."""
+
+    OUTCOME_SECONDS = 5.0
+    """How long an answer is held back for its outcome; after that only the intent speaks for the call."""
+    LONGEST_CALL = 7_200
+    """Seconds after which a call that was never concluded is reported as unknown; LiteLLM's own limit is 6,000."""
+    STRANGERS_PER_SECOND = 10
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._settings, self._now = settings, now
+        self._backend = Backend(settings)
+        self._spool = Spool.claim(settings.spool)
+        self._accounts = Accounts(self._backend.authorize, settings, self._spool.remember, self._spool.recall)
+        self._calls: dict[str, OpenCall] = {}
+        self._reservations: dict[str, Reservation] = {}
+        self._strangers: deque[float] = deque()
+        self._is_stopping = threading.Event()
+        left = self._spool.intents()
+        self._spool.report_unknown(left)
+        if left:
+            log.warning("%d calls were cut off when LiteLLM ended; they are reported as outcome_unknown", len(left))
+        self._deliver(self._spool)
+        threading.Thread(target=self._look_after_spools, name="codexflow-spools", daemon=True).start()
+        atexit.register(self._spool.close)
+
+    def _deliver(self, spool: Spool) -> None:
+        delivery = Delivery(spool, self._backend, self._settings, self._acknowledged)
+        threading.Thread(target=delivery.run, name="codexflow-delivery", daemon=True).start()
+
+    def _look_after_spools(self) -> None:
+        """Adopts what dead workers left, and gives up calls that LiteLLM never concluded."""
+        while not self._is_stopping.wait(30):
+            try:
+                for spool in Spool.orphans(self._settings.spool):
+                    spool.report_unknown(spool.intents())
+                    self._deliver(spool)
+                self._spool.report_unknown(self._spool.intents(before=self._now() - self.LONGEST_CALL))
+            except (OSError, sqlite3.Error) as error:
+                log.warning("the spools cannot be looked after: %s", type(error).__name__)
+
+    def _acknowledged(self, calls: Iterable[str]) -> None:
+        at = time.monotonic()
+        for call in calls:
+            reservation = self._reservations.pop(call, None)
+            if reservation is not None:
+                reservation.acknowledged_at = at
+
+    # Who calls
+
+    async def authenticate(self, request: Request, api_key: str) -> UserAPIKeyAuth:
+        """The holder of a key; 401 for a stranger, 403 on a route that is not a customer's, 503 while nobody knows."""
+        key = (api_key or "").removeprefix("Bearer ").strip()
+        if self._settings.master_key and hmac.compare_digest(key.encode(), self._settings.master_key.encode()):
+            return UserAPIKeyAuth(api_key="litellm_proxy_master_key", user_role=LitellmUserRoles.PROXY_ADMIN)
+        key_hash = hashlib.sha256(key.encode(errors="replace")).hexdigest()
+        try:
+            account = await self._accounts.current(key_hash)
+        except Unreachable:
+            _refuse(Refusal(503, "service_unavailable", "Keys cannot be checked at the moment. Try again shortly."))
+        if account is None or account.answer.user_id is None:
+            _refuse(Refusal(401, "invalid_api_key", "This API key is not known. Check the key."))
+        if not _ROUTES.fullmatch(get_request_route(request).rstrip("/")):
+            _refuse(Refusal(403, "route_not_allowed", "This API key cannot be used for this route."))
+        user = account.answer.user_id
+        return UserAPIKeyAuth(
+            api_key=key_hash,
+            user_id=str(user),
+            metadata={"laravel_user_id": user},
+            user_role=LitellmUserRoles.INTERNAL_USER,
+        )
+
+    async def async_filter_listed_models(
+        self, user_api_key_dict: UserAPIKeyAuth, model_names: Sequence[str]
+    ) -> Sequence[str]:
+        """Shows a customer the models they may use."""
+        account = self._accounts.known(user_api_key_dict.api_key or "")
+        if account is None or account.answer.models is None:
+            return model_names
+        return [name for name in model_names if name in account.answer.models]
+
+    # Before the call
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: UserAPIKeyAuth, cache: Any, data: dict[str, Any], call_type: Any
+    ) -> dict[str, Any]:
+        """Refuses what is over a limit, else reserves the call and commits the intent."""
+        key_hash = user_api_key_dict.api_key
+        account = None
+        if (user_api_key_dict.metadata or {}).get("laravel_user_id") is not None and key_hash is not None:
+            try:
+                account = await self._accounts.current(key_hash)
+            except Unreachable:
+                _refuse(Refusal(503, "service_unavailable", "Limits cannot be checked at the moment. Try again."))
+            if account is None:
+                _refuse(Refusal(401, "invalid_api_key", "This API key is not known. Check the key."))
+            if (refusal := account.refusal(_models(data), self._now())) is not None:
+                _refuse(refusal)
+        intent = Intent(
+            call=str(uuid.uuid4()),
+            started=self._now(),
+            key_hash=key_hash,
+            user_id=None if account is None else account.answer.user_id,
+            model=str(data.get("model") or "")[:255].encode(errors="replace").decode(),
+            call_type=str(call_type),
+        )
+        # Between the check above and this reservation nothing else runs.
+        call = OpenCall(intent, account, asyncio.get_running_loop().create_future())
+        self._reserve(call, data)
+        self._calls[intent.call] = call
+        try:
+            await asyncio.wrap_future(self._spool.intend(intent))
+        except BaseException:
+            self._give_up(call)
+            raise
+        for name in ("metadata", "litellm_metadata"):
+            if isinstance(data.get(name), dict):
+                data[name][_MARK] = intent.call
+        return data
+
+    def _reserve(self, call: OpenCall, data: Mapping[str, Any]) -> None:
+        if call.account is None:
+            return
+        reservation = Reservation(call.intent.started, Amounts(1, _likely_tokens(data), Decimal(0)))
+        call.account.reservations[call.intent.call] = reservation
+        self._reservations[call.intent.call] = reservation
+
+    def _give_up(self, call: OpenCall) -> None:
+        """Forgets a call that will not count."""
+        self._calls.pop(call.intent.call, None)
+        self._reservations.pop(call.intent.call, None)
+        if call.account is not None:
+            call.account.reservations.pop(call.intent.call, None)
+        self._spool.close_intent(call.intent.call)
+
+    # After the call
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Keeps what LiteLLM computed, which concludes the call."""
+        payload = kwargs.get("standard_logging_object")
+        if payload is None:
+            return
+        call = self._calls.pop(_mark(kwargs), None)
+        if call is None:
+            self._spool.conclude(trimmed(payload), None, closes=False)
+            return
+        self._settle(call, payload)
+        done = self._spool.conclude(trimmed(payload), call.intent.call, closes=True)
+        done.add_done_callback(lambda _: self._conclude(call))
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Keeps a failed attempt; a retry may still conclude the call."""
+        payload = kwargs.get("standard_logging_object")
+        if payload is None:
+            return
+        call = self._calls.get(_mark(kwargs))
+        if call is not None:
+            call.has_event = True
+        elif not self._has_room_for_stranger(payload):
+            return
+        self._spool.conclude(trimmed(payload), None if call is None else call.intent.call, closes=False)
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: Any = None,
+    ) -> None:
+        """Concludes a call that failed for good: its attempts were reported, and count as nothing."""
+        call = self._calls.get(_mark(request_data))
+        if call is not None and call.has_event:
+            self._give_up(call)
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: Any,
+        user_api_key_dict: Any,
+        response: Any,
+        request_headers: Any = None,
+        litellm_call_info: Any = None,
+    ) -> None:
+        """Holds a whole answer back until its outcome is on the disk; LiteLLM runs this last before it answers."""
+        if response is not None and not hasattr(response, "__aiter__"):
+            await self._concluded(data)
+
+    async def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Passes a stream on, and holds its end back until the outcome is on the disk."""
+        async for chunk in response:
+            yield chunk
+        # With guardrails LiteLLM logs a stream only after this hook: the intent speaks for the call until then.
+        if getattr(request_data.get("litellm_logging_obj"), "_on_deferred_stream_complete", None) is None:
+            await self._concluded(request_data)
+
+    async def _concluded(self, data: Mapping[str, Any]) -> None:
+        call = self._calls.get(_mark(data))
+        if call is None:
+            return
+        try:
+            await asyncio.wait_for(asyncio.shield(call.concluded), self.OUTCOME_SECONDS)
+        except asyncio.TimeoutError:
+            log.warning("the outcome of a call is late; its intent is kept")
+
+    def _conclude(self, call: OpenCall) -> None:
+        """Lets the answer go; called by the spool's thread."""
+
+        def let_go() -> None:
+            if not call.concluded.done():
+                call.concluded.set_result(None)
+
+        with suppress(RuntimeError):
+            call.concluded.get_loop().call_soon_threadsafe(let_go)
+
+    @staticmethod
+    def _settle(call: OpenCall, payload: Mapping[str, Any]) -> None:
+        """Replaces what was reserved by what the call took."""
+        if call.account is None:
+            return
+        reservation = call.account.reservations.get(call.intent.call)
+        if reservation is None:
+            return
+        # As the backend counts: a cache hit is a request without tokens.
+        tokens = 0 if payload.get("cache_hit") is True else int(payload.get("total_tokens") or 0)
+        reservation.amounts = Amounts(1, tokens, Decimal(str(payload.get("response_cost") or 0)))
+
+    def _has_room_for_stranger(self, payload: Mapping[str, Any]) -> bool:
+        """Strangers can make events without end: some of them tell enough."""
+        metadata = payload.get("metadata") or {}
+        if (metadata.get("user_api_key_auth_metadata") or {}).get("laravel_user_id") is not None:
+            return True
+        now = time.monotonic()
+        while self._strangers and now - self._strangers[0] > 1:
+            self._strangers.popleft()
+        if len(self._strangers) >= self.STRANGERS_PER_SECOND:
+            return False
+        self._strangers.append(now)
+        return True
+
+
+def _mark(data: Mapping[str, Any]) -> str:
+    parameters = data.get("litellm_params")
+    for holder in (data, parameters if isinstance(parameters, dict) else {}):
+        for name in ("metadata", "litellm_metadata"):
+            metadata = holder.get(name)
+            if isinstance(metadata, dict) and isinstance(metadata.get(_MARK), str):
+                return str(metadata[_MARK])
+    return ""
+
+
+def _models(data: Mapping[str, Any]) -> list[str]:
+    """The models that a body names: its own, and the fallbacks that a client may ask for."""
+    names = [str(data.get("model") or "")]
+    fallbacks = data.get("fallbacks")
+    for fallback in fallbacks if isinstance(fallbacks, list) else ():
+        names.append(str(fallback.get("model") if isinstance(fallback, dict) else fallback))
+    return names
+
+
+def _likely_tokens(data: Mapping[str, Any]) -> int:
+    """What a call will take, as far as its body tells: a quarter of its letters, and the longest answer it allows."""
+    prompt = data.get("messages") or data.get("input") or data.get("prompt") or ""
+    answer = data.get("max_completion_tokens") or data.get("max_tokens") or data.get("max_output_tokens") or 1_000
+    return len(str(prompt)) // 4 + (answer if isinstance(answer, int) and 0 < answer <= 1_000_000 else 1_000)
+
+
+def _refuse(refusal: Refusal) -> NoReturn:
+    headers = {}
+    if refusal.resets_at is not None:
+        headers["retry-after"] = str(max(1, int(refusal.resets_at - time.time())))
+    raise ProxyException(message=refusal.message, type=refusal.kind, param=None, code=refusal.status, headers=headers)
+
+
+# LiteLLM executes this file once for each name its configuration takes from it: they must be one.
+_SHARED = "codexflow.shared"
+
+
+def _shared() -> CodexFlow:
+    holder = sys.modules.get(_SHARED)
+    if holder is None:
+        holder = types.ModuleType(_SHARED)
+        holder.__dict__["callback"] = CodexFlow(Settings.read(os.environ))
+        sys.modules[_SHARED] = holder
+    return cast(CodexFlow, holder.__dict__["callback"])
+
+
+def __getattr__(name: str) -> Any:
+    """``callback`` and ``authenticate``, made when LiteLLM takes them and not when a test imports this file."""
+    if name == "callback":
+        return _shared()
+    raise AttributeError(name)
+
+
+async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
+    """LiteLLM's ``custom_auth``."""
+    return await _shared().authenticate(request, api_key)
