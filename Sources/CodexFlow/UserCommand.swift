@@ -7,8 +7,8 @@ import Storage
 /// `codexflow user`
 struct UserCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "user", abstract: "Makes and lists users and gives them new keys.",
-        subcommands: [Create.self, List.self, RotateKey.self])
+        commandName: "user", abstract: "Makes and lists users, gives them new keys and limits.",
+        subcommands: [Create.self, List.self, RotateKey.self, Limit.self, Models.self])
 
     /// `codexflow user create`
     struct Create: AsyncParsableCommand {

@@ -8,11 +8,11 @@ struct WebhookAnswer: Hashable {
     /// JSON; made of numbers and our own words only, so there is nothing to escape.
     let body: String
 
-    /// The answer to a body whose events got `verdicts`, one each.
-    init(_ form: ParsedBody.Form, _ verdicts: [Verdict]) {
+    /// The answer to a body whose events got `verdicts`, one each, and of whose spool these numbers are `missing`.
+    init(_ form: ParsedBody.Form, _ verdicts: [Verdict], missing: [ClosedRange<Int64>] = []) {
         switch form {
         case .documented: self.init(documented: verdicts.first ?? .quarantined(.unreadable))
-        case .events: self.init(events: verdicts)
+        case .events: self.init(events: verdicts, missing: missing)
         }
     }
 
@@ -42,7 +42,7 @@ struct WebhookAnswer: Hashable {
             }
     }
 
-    private init(events verdicts: [Verdict]) {
+    private init(events verdicts: [Verdict], missing: [ClosedRange<Int64>]) {
         let counts = VerdictCounts(verdicts)
         let results = verdicts.enumerated().map { index, verdict in
             let outcome =
@@ -52,11 +52,13 @@ struct WebhookAnswer: Hashable {
                 }
             return #"{"index":\#(index),"status":"\#(verdict.name)",\#(outcome)}"#
         }
+        let ranges = missing.map { "[\($0.lowerBound),\($0.upperBound)]" }.joined(separator: ",")
         self.init(
             status: .ok,
             body: """
                 {"success":true,"stored":\(counts.stored),"duplicates":\(counts.duplicates),\
                 "conflicts":\(counts.conflicts),"quarantined":\(counts.quarantined),\
+                \(missing.isEmpty ? "" : "\"missing\":[\(ranges)],")\
                 "results":[\(results.joined(separator: ","))]}
                 """)
     }

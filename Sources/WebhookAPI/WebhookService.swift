@@ -63,9 +63,10 @@ struct WebhookService {
             name: "webhook-api", settings: settings.server, errorShape: .webhook, metrics: metrics,
             readiness: { try await pool.requireReady() })
         let controller = WebhookController(
-            reader: settings.bodyReader, queue: queue, retention: settings.retention, now: now)
+            reader: settings.bodyReader, queue: queue, pool: pool, retention: settings.retention, now: now)
+        let calls = CallController(reader: settings.bodyReader, pool: pool, now: now)
         return try server.buildApplication(logger: logger) { router in
-            addRoutes(to: router, keys: settings.keys, webhook: controller)
+            addRoutes(to: router, keys: settings.keys, webhook: controller, calls: calls)
         }
     }
 }

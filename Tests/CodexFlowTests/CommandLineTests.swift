@@ -67,6 +67,30 @@ import Testing
         }
     }
 
+    @Test func setsAUsersOwnLimits() async throws {
+        try await withTestDatabase { database in
+            _ = try await codexflow(["user", "create", "--name", "Ada", "--email", "ada@example.com"], on: database)
+            let limit = ["user", "limit", "--email", "ada@example.com", "--period", "daily"]
+            let limits: Query = "SELECT concat_ws(' ', period, requests, tokens, budget) FROM metering.user_limits"
+            #expect(try await codexflow(limit + ["--requests", "50"], on: database).exitCode == 0)
+            #expect(try await codexflow(limit + ["--budget", "1.50"], on: database).exitCode == 0)
+            #expect(try await database.text(limits) == "daily 50 1.500000000000")
+            #expect(try await codexflow(limit + ["--requests", "plan", "--tokens", "7"], on: database).exitCode == 0)
+            #expect(try await database.text(limits) == "daily 7 1.500000000000")
+            for wrong in [[], ["--budget", "-1"], ["--tokens", "many"]] {
+                #expect(try await codexflow(limit + wrong, on: database).exitCode == 64)
+            }
+
+            let models = ["user", "models", "--email", "ada@example.com"]
+            #expect(try await codexflow(models + ["gpt-4", "o3"], on: database).exitCode == 0)
+            #expect(try await database.text("SELECT models::text FROM metering.user_models") == "{gpt-4,o3}")
+            #expect(try await codexflow(models + ["--all"], on: database).exitCode == 0)
+            #expect(try await database.number("SELECT count(*) FROM metering.user_models") == 0)
+            let nobody = try await codexflow(["user", "models", "--email", "b@c.d", "--all"], on: database)
+            #expect(nobody.output == "codexflow: No user has this e-mail.\n")
+        }
+    }
+
     @Test func printsTheRolesWithoutAPassword() async throws {
         try await withTestDatabase { database in
             let printed = try await codexflow(["grants", "--role-prefix", "other"], on: database)

@@ -41,6 +41,23 @@ import Testing
         }
     }
 
+    @Test func anAuthorizationScansNoBigTable() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser(key: "cf_ada")
+            try await ledger.fill(rows: 20_000, user: user)
+            try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
+            let scans = try await ledger.sequentialScans {
+                for _ in 0..<20 {
+                    let found = try await ledger.service.withConnection {
+                        try CallAuthorization.find(KeyHash(of: "cf_ada"), $0, now: Ledger.noon)
+                    }
+                    #expect(found?.userID == user)
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
+
     @Test func aScanWouldBeSeen() async throws {
         try await Ledger.with { ledger in
             try await ledger.fill(rows: 20_000, user: try await ledger.makeUser())

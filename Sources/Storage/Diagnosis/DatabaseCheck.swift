@@ -48,6 +48,7 @@ package struct DatabaseCheck: Sendable {
         DatabaseCheck("counters") { connection, _ in try WorkDiagnosis.counters(connection) },
         DatabaseCheck("sums") { try WorkDiagnosis.sums($0, now: $1.now()) },
         DatabaseCheck("quarantine") { try WorkDiagnosis.quarantine($0, now: $1.now()) },
+        DatabaseCheck("spools") { try WorkDiagnosis.spools($0, now: $1.now()) },
         DatabaseCheck("last event") { try WorkDiagnosis.lastEvent($0, now: $1.now(), silence: $1.silence) },
     ]
 }

@@ -64,6 +64,29 @@ enum WorkDiagnosis {
         }.orOK("quarantine", "nothing waits")
     }
 
+    /// Whether LiteLLM's workers have told of calls that are not here; a gap of minutes is being sent again.
+    static func spools(_ connection: Connection, now: Timestamp) throws -> [Finding] {
+        let rows = try connection.query(
+            """
+            SELECT s.spool::text, s.gaps::text, s.lost, coalesce(extract(epoch FROM \(now) - s.gap_since), 0)::bigint
+            FROM metering.spools s WHERE s.lost > 0 OR NOT isempty(s.gaps) ORDER BY s.spool
+            """)
+        return try rows.flatMap { row -> [Finding] in
+            let (spool, gaps, lost, age) = try row.decode(String.self, String.self, Int64.self, Int64.self)
+            var findings: [Finding] = []
+            if age > 300 {
+                let remedy =
+                    "Start the LiteLLM worker of that spool: it sends them again if they are a day old at most."
+                findings.append(.warning("spools", "\(spool) lacks \(gaps) since \(age.asAge)", remedy))
+            }
+            if lost > 0 {
+                let remedy = "Make room on the disk of CODEXFLOW_SPOOL; compare the day with the provider's bill."
+                findings.append(.failure("spools", "\(spool) had no room for \(lost) events, which are lost", remedy))
+            }
+            return findings
+        }.orOK("spools", "nothing is missing")
+    }
+
     /// By the event's own time, of the largest key: arrival is not kept.
     static func lastEvent(_ connection: Connection, now: Timestamp, silence: Duration) throws -> [Finding] {
         let rows = try connection.query(

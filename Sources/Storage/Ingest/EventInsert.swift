@@ -97,11 +97,12 @@ struct EventInsert {
                    date_trunc('second', e.occurred_at AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC')
             FROM fact f JOIN event e USING (event_key)
         ), delta AS (
-            INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests)
-            SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests)
+            INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
+            SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
             FROM (
                 SELECT e.user_id, (e.occurred_at AT TIME ZONE 'UTC')::date AS day,
-                       least(sum(e.quota_tokens), 9223372036854775807)::bigint AS tokens, sum(e.quota_requests) AS requests
+                       least(sum(e.quota_tokens), 9223372036854775807)::bigint AS tokens, sum(e.quota_requests) AS requests,
+                       coalesce(sum(e.cost), 0) AS cost
                 FROM fact f JOIN event e USING (event_key)
                 WHERE e.quota_requests > 0
                 GROUP BY 1, 2

@@ -12,7 +12,7 @@ extension Grant {
             .table, "public.users",
             [
                 .owner: [.select("id", "api_key")],
-                .webhook: [.select("id", "api_key", "plan"), .update("updated_at")],
+                .webhook: [.select("id", "name", "api_key", "plan", "status"), .update("updated_at")],
                 .worker: [.select("id", "plan")],
                 .admin: [
                     .select("id", "name", "email", "api_key", "plan", "status", "is_admin", "created_at", "updated_at"),
@@ -81,9 +81,8 @@ extension Grant {
                 .admin: [.select(), .insert(), .update("valid_to")],
             ]),
         Grant(.table, "metering.plan_limits", everybody(.select()).merging([.admin: [.select(), .update()]]) { $1 }),
-        Grant(
-            .table, "metering.user_limits",
-            everybody(.select()).merging([.admin: [.select(), .insert(), .update(), .delete]]) { $1 }),
+        limits("metering.user_limits"),
+        limits("metering.user_models"),
         Grant(
             .table, "metering.free_models",
             everybody(.select()).merging([.admin: [.select(), .insert(), .update(), .delete]]) { $1 }),
@@ -113,6 +112,9 @@ extension Grant {
         Grant(
             .table, "metering.denied_calls",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
+        Grant(
+            .table, "metering.spools",
+            [.webhook: [.select(), .insert(), .update()], .admin: [.select()], .operator: [.select()]]),
         // Arrivals are written with the keys, and closed when nobody waits for them any more.
         Grant(
             .table, "metering.key_arrivals",
@@ -121,6 +123,12 @@ extension Grant {
         Grant(.function, "metering.create_events_partition(date)", actsAsOwner: true, [.worker: [.execute]]),
         Grant(.function, "metering.event_key_floor(timestamp with time zone)", [.worker: [.execute]]),
     ]
+
+    /// What operators and administrators set for one user.
+    private static func limits(_ table: String) -> Grant {
+        let all: [Right] = [.select(), .insert(), .update(), .delete]
+        return Grant(.table, table, everybody(.select()).merging([.operator: all, .admin: all]) { $1 })
+    }
 
     private static func everybody(_ right: Right) -> [DatabaseRole: [Right]] {
         Dictionary(uniqueKeysWithValues: DatabaseRole.allCases.map { ($0, [right]) })

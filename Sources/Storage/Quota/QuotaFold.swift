@@ -15,13 +15,14 @@ package enum QuotaFold {
             WITH taken AS (
                 DELETE FROM metering.quota_deltas
                 WHERE id IN (SELECT id FROM metering.quota_deltas ORDER BY id LIMIT \(batch) FOR UPDATE SKIP LOCKED)
-                RETURNING user_ids, days, tokens, requests
+                RETURNING user_ids, days, tokens, requests, costs
             ), usage AS (
-                INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests)
+                INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests, cost)
                 SELECT d.user_id, w.period, w.window_start,
-                       least(sum(d.tokens), 9223372036854775807)::bigint, sum(d.requests)
+                       least(sum(d.tokens), 9223372036854775807)::bigint, sum(d.requests), coalesce(sum(d.cost), 0)
                 FROM taken t
-                CROSS JOIN LATERAL unnest(t.user_ids, t.days, t.tokens, t.requests) AS d (user_id, day, tokens, requests)
+                CROSS JOIN LATERAL unnest(t.user_ids, t.days, t.tokens, t.requests, t.costs)
+                    AS d (user_id, day, tokens, requests, cost)
                 CROSS JOIN LATERAL (
                     VALUES ('daily', d.day), ('monthly', date_trunc('month', d.day::timestamp)::date)
                 ) AS w (period, window_start)
@@ -29,7 +30,7 @@ package enum QuotaFold {
                 ORDER BY 1, 2, 3
                 ON CONFLICT (user_id, period, window_start) DO UPDATE
                 SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
-                    requests = q.requests + excluded.requests
+                    requests = q.requests + excluded.requests, cost = q.cost + excluded.cost
                 RETURNING user_id
             )
             SELECT DISTINCT user_id FROM usage ORDER BY user_id

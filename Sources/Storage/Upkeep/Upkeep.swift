@@ -12,6 +12,7 @@ package enum Upkeep {
             Pace(every: .seconds(1)), Pace(every: .milliseconds(500)), Pace(every: .seconds(3)),
             Pace(every: .seconds(30))
         )
+        let spools = Pace(every: .seconds(30))
         let replay = QuarantineReplay(pool: pool, writer: writer, now: now)
         return [
             RecurringWork("quota", every: .milliseconds(500), logger: logger) {
@@ -39,6 +40,11 @@ package enum Upkeep {
             RecurringWork("quarantine_gauges", every: .seconds(1), logger: logger) {
                 try await pool.withConnection { connection in
                     try gauges.whenDue(at: now()) { try QuarantineGauges.record(connection, now: now()) }
+                }
+            },
+            RecurringWork("spool_gauges", every: .seconds(1), logger: logger) {
+                try await pool.withConnection { connection in
+                    try spools.whenDue(at: now()) { try SpoolGauges.record(connection) }
                 }
             },
             RecurringWork("installation", every: .seconds(1), logger: logger) {

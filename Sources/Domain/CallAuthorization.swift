@@ -1,0 +1,78 @@
+/// What is known of a key's holder before a call is made: who it is, and what they may still use.
+package struct CallAuthorization: Sendable, Hashable {
+    /// What a user may use in one window and has used of it; a limit of `nil` is none.
+    package struct Allowance<Amount: Sendable & Hashable>: Sendable, Hashable {
+        package let limit: Amount?
+        package let used: Amount
+
+        package init(limit: Amount?, used: Amount) {
+            self.limit = limit
+            self.used = used
+        }
+    }
+
+    /// One of the user's current windows.
+    package struct Window: Sendable, Hashable {
+        package let period: QuotaPeriod
+        package let resetsAt: Timestamp
+        package let requests: Allowance<Int64>
+        package let tokens: Allowance<Int64>
+        /// USD.
+        package let cost: Allowance<USD>
+
+        package init(
+            period: QuotaPeriod, resetsAt: Timestamp, requests: Allowance<Int64>, tokens: Allowance<Int64>,
+            cost: Allowance<USD>
+        ) {
+            self.period = period
+            self.resetsAt = resetsAt
+            self.requests = requests
+            self.tokens = tokens
+            self.cost = cost
+        }
+    }
+
+    /// Why no call may be made.
+    package enum Refusal: String, Sendable {
+        case suspended, requests, tokens, budget
+    }
+
+    package let userID: Int64
+    package let name: String
+    package let plan: String
+    /// Laravel's `users.status`.
+    package let status: String
+    /// The models the user may call; `nil` for all.
+    package let models: [String]?
+    package let windows: [Window]
+
+    package init(
+        userID: Int64, name: String, plan: String, status: String, models: [String]?, windows: [Window]
+    ) {
+        self.userID = userID
+        self.name = name
+        self.plan = plan
+        self.status = status
+        self.models = models
+        self.windows = windows
+    }
+
+    /// Why the next call would be refused, as far as the stored calls tell; `nil` where it would not.
+    package var refusal: Refusal? {
+        guard status == "active" else { return .suspended }
+        for window in windows {
+            if window.requests.isSpent { return .requests }
+            if window.tokens.isSpent { return .tokens }
+            if window.cost.isSpent { return .budget }
+        }
+        return nil
+    }
+}
+
+extension CallAuthorization.Allowance where Amount: Comparable & AdditiveArithmetic {
+    /// Whether nothing is left.
+    package var isSpent: Bool { limit.map { used >= $0 } ?? false }
+
+    /// What is left, not below zero; `nil` without a limit.
+    package var remaining: Amount? { limit.map { max($0 - used, .zero) } }
+}

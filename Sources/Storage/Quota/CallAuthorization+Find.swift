@@ -1,0 +1,74 @@
+package import Domain
+package import Postgres
+
+extension CallAuthorization {
+    /// What the present holder of a key may use at `now`; `nil` where nobody holds it, as far as we have seen.
+    ///
+    /// One statement: what is used is exact up to the last commit, as the deltas that wait for the fold are added.
+    /// Everything is found by a primary key but the deltas, of which there is at most a second's worth.
+    package static func find(
+        _ key: KeyHash, _ connection: Connection, now: Timestamp
+    ) throws -> CallAuthorization? {
+        let rows = try connection.query(statement(key, now: now))
+        guard let first = rows.first else { return nil }
+        let (id, name, plan, status, models) = try first.decode(
+            Int64.self, String.self, String.self, String.self, [String]?.self)
+        return CallAuthorization(
+            userID: id, name: name, plan: plan, status: status, models: models, windows: try rows.compactMap(window))
+    }
+
+    private static func window(_ row: Row) throws -> Window? {
+        let (period, resetsAt): (String, Int64) = (try row.decode("period"), try row.decode("resets_at"))
+        guard let period = QuotaPeriod(rawValue: period) else { return nil }
+        let budget: String? = try row.decode("budget")
+        let cost: String = try row.decode("cost")
+        return Window(
+            period: period, resetsAt: Timestamp(microseconds: resetsAt),
+            requests: Allowance(limit: try row.decode("limit_requests"), used: try row.decode("requests")),
+            tokens: Allowance(limit: try row.decode("limit_tokens"), used: try row.decode("tokens")),
+            cost: Allowance(limit: budget.flatMap(USD.init), used: USD(cost) ?? .zero))
+    }
+
+    private static func statement(_ key: KeyHash, now: Timestamp) -> Query {
+        """
+        WITH holder AS MATERIALIZED (
+            SELECT u.id, u.name, u.plan, u.status, m.models
+            FROM metering.api_keys k
+            JOIN public.users u ON u.id = k.user_id
+            LEFT JOIN metering.user_models m ON m.user_id = u.id
+            WHERE k.key_hash = \(key.bytes)::bytea AND k.valid_to IS NULL
+              AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash
+        ), pending AS MATERIALIZED (
+            SELECT d.day, sum(d.tokens) AS tokens, sum(d.requests) AS requests, sum(d.cost) AS cost
+            FROM metering.quota_deltas q,
+                 LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests, q.costs)
+                     AS d (user_id, day, tokens, requests, cost)
+            WHERE q.user_ids @> ARRAY(SELECT id FROM holder) AND d.user_id = (SELECT id FROM holder)
+            GROUP BY d.day
+        )
+        SELECT h.id, h.name, h.plan, h.status, h.models, w.period,
+               \(microseconds: "(w.ends_at AT TIME ZONE 'UTC')") AS resets_at,
+               coalesce(l.requests, p.requests) AS limit_requests, coalesce(l.tokens, p.tokens) AS limit_tokens,
+               l.budget::text AS budget,
+               coalesce(q.requests, 0) + coalesce(d.requests, 0)::bigint AS requests,
+               least(coalesce(q.tokens, 0)::numeric + coalesce(d.tokens, 0), 9223372036854775807)::bigint AS tokens,
+               (coalesce(q.cost, 0) + coalesce(d.cost, 0))::text AS cost
+        FROM holder h
+        CROSS JOIN (
+            SELECT v.period, date_trunc(v.unit, n.utc) AS starts_at, date_trunc(v.unit, n.utc) + v.length AS ends_at
+            FROM (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n,
+                 (VALUES ('daily', 'day', interval '1 day'), ('monthly', 'month', interval '1 month'))
+                 AS v (period, unit, length)
+        ) w
+        LEFT JOIN metering.plan_limits p ON p.plan = h.plan AND p.period = w.period
+        LEFT JOIN metering.user_limits l ON l.user_id = h.id AND l.period = w.period
+        LEFT JOIN metering.quota_usage q
+            ON q.user_id = h.id AND q.period = w.period AND q.window_start = w.starts_at::date
+        LEFT JOIN LATERAL (
+            SELECT sum(s.requests) AS requests, sum(s.tokens) AS tokens, sum(s.cost) AS cost
+            FROM pending s WHERE s.day >= w.starts_at AND s.day < w.ends_at
+        ) d ON true
+        ORDER BY w.period
+        """
+    }
+}

@@ -1,0 +1,103 @@
+import Domain
+import Foundation
+import HTTPSupport
+import HTTPTypes
+import Postgres
+import TestSupport
+import Testing
+
+/// What LiteLLM asks before a call, and what it is told of its spools.
+@Suite struct CallTests {
+    private static let secondsKey = "cf_second"
+
+    private func ask(_ bench: WebhookBench, _ key: String) async throws -> WebhookBench.Answer {
+        try await bench.post(
+            Array(#"{"key_hash":"\#(KeyHash(of: key).hex)"}"#.utf8), path: "/api/litellm/authorize")
+    }
+
+    /// An event of `cf_second`, by which its key is seen too: 100 tokens of input, 50 of output, 0.0015 USD.
+    private func call(_ id: Int) -> String {
+        litellmEvent(id, key: Self.secondsKey, startedAt: .init(timeIntervalSince1970: 1_795_435_200))
+    }
+
+    @Test func saysWhoHoldsAKeyAndWhatIsLeft() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            try await bench.execute(
+                """
+                INSERT INTO metering.user_limits (user_id, period, requests, budget) VALUES (2, 'daily', 3, 0.01)
+                """)
+            try await bench.execute("INSERT INTO metering.user_models VALUES (2, '{gpt-4}')")
+            #expect(try await bench.post("[\(call(1)),\(call(2))]").verdicts == ["stored", "stored"])
+            // Nothing was folded: what was committed counts all the same.
+            let answer = try await ask(bench, Self.secondsKey)
+            #expect(answer.status == 200)
+            #expect(
+                answer.body == """
+                    {"allowed":true,"models":["gpt-4"],"name":"Ada","plan":"starter","reason":null,"status":"active",\
+                    "user_id":2,"windows":[\
+                    {"cost":{"limit":"0.01","remaining":"0.007","used":"0.003"},"period":"daily",\
+                    "requests":{"limit":3,"remaining":1,"used":2},"resets_at":"2026-11-24T00:00:00Z",\
+                    "tokens":{"limit":100000,"remaining":99700,"used":300}},\
+                    {"cost":{"limit":null,"remaining":null,"used":"0.003"},"period":"monthly",\
+                    "requests":{"limit":10000,"remaining":9998,"used":2},"resets_at":"2026-12-01T00:00:00Z",\
+                    "tokens":{"limit":1000000,"remaining":999700,"used":300}}]}
+                    """)
+            _ = try await bench.post("[\(call(3))]")
+            let spent = try await ask(bench, Self.secondsKey)
+            #expect(spent.json["allowed"] as? Bool == false)
+            #expect(spent.json["reason"] as? String == "requests")
+            try await bench.execute("UPDATE users SET status = 'suspended'")
+            #expect(try await ask(bench, Self.secondsKey).json["reason"] as? String == "suspended")
+        }
+    }
+
+    @Test func refusesStrangersAndWhatIsNoQuestion() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            let unknown = try await ask(bench, "cf_nobody")
+            #expect(unknown.status == 200)
+            #expect(unknown.json["reason"] as? String == "unknown_key")
+            let path = "/api/litellm/authorize"
+            for body in ["", "{}", #"{"key_hash":"cf_second"}"#] {
+                #expect(try await bench.post(Array(body.utf8), path: path).status == 400)
+            }
+            #expect(try await bench.post([], path: path, headers: [.apiKey: "wrong"]).status == 401)
+        }
+    }
+
+    @Test func aKeyThatLeftItsUserOpensNothing() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            _ = try await bench.post("[\(call(1))]")
+            try await bench.execute("UPDATE users SET api_key = 'cf_new' WHERE id = 2")
+            #expect(try await ask(bench, Self.secondsKey).json["reason"] as? String == "unknown_key")
+        }
+    }
+
+    @Test func whatASpoolSkipsIsMissedUntilItComes() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            func send(_ numbers: ClosedRange<Int>, lost: Int = 0) async throws -> String {
+                var headers: HTTPFields = [.apiKey: WebhookBench.key]
+                headers[.spool] = "6f1f2c3a-0000-4000-8000-00000000000a"
+                headers[.spoolFirst] = "\(numbers.lowerBound)"
+                headers[.spoolLost] = "\(lost)"
+                let body = "[\(numbers.map(call).joined(separator: ","))]"
+                let answer = try await bench.post(Array(body.utf8), headers: headers)
+                #expect(answer.status == 200)
+                return answer.body.firstMatch(of: /"missing":(\[.*?\]\])/).map { String($0.1) } ?? ""
+            }
+            #expect(try await send(1...2).isEmpty)
+            #expect(try await send(1...2).isEmpty)
+            #expect(try await send(10...11) == "[[3,9]]")
+            #expect(try await send(5...6) == "[[3,4],[7,9]]")
+            #expect(try await send(12...12, lost: 4) == "[[3,4],[7,9]]")
+            #expect(try await send(3...9).isEmpty)
+            #expect(try await bench.number("SELECT count(*) FROM metering.events") == 12)
+            #expect(
+                try await bench.text("SELECT concat_ws(' ', highest, gaps, lost, gap_since) FROM metering.spools")
+                    == "12 {} 0")
+        }
+    }
+}
