@@ -2,16 +2,19 @@
 ARGS =
 sources = Package.swift Sources Tests
 
-.PHONY: help run test faults bench build stage lint format clean
+.PHONY: help run test test-litellm faults bench build stage lint format clean
 
 help: ## these targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 19
 
 run: ## from a clone to a stored event: private PostgreSQL, webhook-api, examples; Ctrl-C stops all
 	@scripts/run
 
 test: ## every test, on a private PostgreSQL (ARGS="--filter Name" for some)
 	@scripts/test $(ARGS)
+
+test-litellm: ## the module of LiteLLM with the real proxy (ARGS="-k burst" for some)
+	@scripts/test-litellm $(ARGS)
 
 faults: ## kill and stop things under load, and count what is left
 	@scripts/faults $(ARGS)
@@ -34,5 +37,5 @@ format: ## let swift format put it right
 	@swift format --in-place --parallel --recursive $(sources)
 
 clean: ## remove what was built, and .local with its private databases
-	@for cluster in postgres postgres-test postgres-bench; do scripts/postgres remove .local/$$cluster; done
+	@for cluster in postgres postgres-test postgres-bench postgres-litellm; do scripts/postgres remove .local/$$cluster; done
 	@rm -rf .build .local

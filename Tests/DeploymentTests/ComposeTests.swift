@@ -133,7 +133,8 @@ import Testing
         let values = Dictionary(uniqueKeysWithValues: names.map { ($0, "value-of-\($0.lowercased())") })
         let services = try await Self.services(
             "docker-compose.external.yml", values.filter { !elsewhere.contains($0.key) })
-        let given = ["aggregation-worker", "migrate", "webhook-api"].compactMap { services[$0]?.environment }
+        let given = ["aggregation-worker", "migrate", "webhook-api", "litellm"]
+            .compactMap { services[$0]?.environment }
             .reduce(into: [:]) { $0.merge($1) { $1 } }
         for name in names where !elsewhere.contains(name) {
             #expect(given[name] == values[name], "\(name) does not reach its program")
@@ -145,9 +146,8 @@ import Testing
         let file = Checkout.root.appending(path: "integrations/litellm/config.yaml")
         let configuration = try String(contentsOf: file, encoding: .utf8)
         for setting in [
-            "callbacks: [\"codexflow\"]", "global_disable_no_log_param: true", "callback_type: generic_api",
-            "endpoint: http://webhook-api:8081/api/webhook/litellm", "max_retries: 5",
-            "X-API-Key: os.environ/LITELLM_WEBHOOK_KEY",
+            "callbacks: [\"codexflow.callback\"]", "global_disable_no_log_param: true",
+            "custom_auth: codexflow.authenticate",
         ] {
             #expect(configuration.contains(setting))
         }

@@ -77,16 +77,16 @@ class Settings:
         key = environment.get("LITELLM_WEBHOOK_KEY", "")
         if len(key) < 32:
             raise ValueError("LITELLM_WEBHOOK_KEY: webhook-api's key, of at least 32 characters, is needed")
-        url = environment.get("CODEXFLOW_URL", "http://webhook-api:8081").rstrip("/")
+        url = (environment.get("CODEXFLOW_URL") or "http://webhook-api:8081").rstrip("/")
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ValueError("CODEXFLOW_URL: is not the http or https address of webhook-api")
-        when_down = environment.get("CODEXFLOW_WHEN_DOWN", "open")
+        when_down = environment.get("CODEXFLOW_WHEN_DOWN") or "open"
         if when_down not in ("open", "closed"):
             raise ValueError("CODEXFLOW_WHEN_DOWN: is neither open nor closed")
         return cls(
             url=url,
             webhook_key=key,
-            spool=Path(environment.get("CODEXFLOW_SPOOL", "/var/lib/codexflow")),
+            spool=Path(environment.get("CODEXFLOW_SPOOL") or "/var/lib/codexflow"),
             serves_when_down=when_down == "open",
             answer_seconds=_positive(environment, "CODEXFLOW_ANSWER_SECONDS", 5),
             events_per_second=int(_positive(environment, "CODEXFLOW_EVENTS_PER_SECOND", 2000)),
@@ -728,7 +728,7 @@ class Delivery:
         spool: Spool,
         backend: Backend,
         settings: Settings,
-        acknowledged: Callable[[Iterable[str]], None],
+        acknowledged: Callable[[Iterable[str]], object],
     ) -> None:
         self.spool = spool
         self._backend, self._acknowledged = backend, acknowledged
@@ -869,8 +869,8 @@ class OpenCall:
 class CodexFlow(CustomLogger):
     """The hooks of one LiteLLM process."""
 
-    OUTCOME_SECONDS = 5.0
-    """How long an answer is held back for its outcome; after that only the intent speaks for the call."""
+    OUTCOME_SECONDS = 30.0
+    """How long an answer is held back for its outcome; LiteLLM gives up a callback after 20 s."""
     LONGEST_CALL = 7_200
     """Seconds after which a call that was never concluded is reported as unknown; LiteLLM's own limit is 6,000."""
     STRANGERS_PER_SECOND = 10
@@ -1138,7 +1138,9 @@ def _refuse(refusal: Refusal) -> NoReturn:
     headers = {}
     if refusal.resets_at is not None:
         headers["retry-after"] = str(max(1, int(refusal.resets_at - time.time())))
-    raise ProxyException(message=refusal.message, type=refusal.kind, param=None, code=refusal.status, headers=headers)
+    raise ProxyException(
+        message=refusal.message, type=refusal.kind, param=None, code=refusal.status, headers=headers
+    ) from None
 
 
 # LiteLLM executes this file once for each name its configuration takes from it: they must be one.

@@ -1,0 +1,19 @@
+"""Everything that the tests share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stage import Stage
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The chain, for all tests of a file; `scripts/test-litellm` names the cluster and the programs."""
+    directory = tmp_path_factory.mktemp("stage")
+    stage = Stage(directory, Path(os.environ["TEST_CLUSTER"]), Path(os.environ["TEST_PROGRAMS"]))
+    try:
+        yield stage
+    finally:
+        stage.close()
