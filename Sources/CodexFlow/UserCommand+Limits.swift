@@ -23,15 +23,16 @@ extension UserCommand {
         }
 
         func run() async throws {
-            let (requests, tokens, budget) = (try count(requests), try count(tokens), try money())
+            let change = UserLimits.Change(
+                requests: try count(requests), tokens: try count(tokens), budget: try money())
             try await Operation.run { _, connection in
-                try UserLimits.change(
-                    email: email, period: period, requests: requests, tokens: tokens, budget: budget, connection)
+                let user = try UserAccounts.requireID(email: email, connection)
+                try UserLimits.set(change, period, user: user, connection)
             }
             print("set; LiteLLM knows within seconds")
         }
 
-        private func count(_ text: String?) throws -> UserLimits.Change<Int64> {
+        private func count(_ text: String?) throws -> UserLimits.Setting<Int64> {
             guard let text else { return .keep }
             if text == "plan" { return .clear }
             guard let number = Int64(text), number >= 0 else {
@@ -40,10 +41,10 @@ extension UserCommand {
             return .set(number)
         }
 
-        private func money() throws -> UserLimits.Change<USD> {
+        private func money() throws -> UserLimits.Setting<Money> {
             guard let budget else { return .keep }
             if budget == "none" { return .clear }
-            guard let literal = DecimalLiteral(budget), Cost(literal) != nil, let amount = USD(budget) else {
+            guard let literal = DecimalLiteral(budget), Cost(literal) != nil, let amount = Money(budget) else {
                 throw ValidationError("'\(budget)' is neither an amount of USD from 0 to 99999999 nor none.")
             }
             return .set(amount)
@@ -65,7 +66,8 @@ extension UserCommand {
 
         func run() async throws {
             try await Operation.run { _, connection in
-                try UserLimits.allow(models: all ? nil : models, email: email, connection)
+                let user = try UserAccounts.requireID(email: email, connection)
+                try UserLimits.allow(models: all ? nil : models, user: user, connection)
             }
             print("set; LiteLLM knows within seconds")
         }

@@ -18,11 +18,11 @@ package struct CallAuthorization: Sendable, Hashable {
         package let requests: Allowance<Int64>
         package let tokens: Allowance<Int64>
         /// USD.
-        package let cost: Allowance<USD>
+        package let cost: Allowance<Money>
 
         package init(
             period: QuotaPeriod, resetsAt: Timestamp, requests: Allowance<Int64>, tokens: Allowance<Int64>,
-            cost: Allowance<USD>
+            cost: Allowance<Money>
         ) {
             self.period = period
             self.resetsAt = resetsAt

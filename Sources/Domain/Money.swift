@@ -1,5 +1,5 @@
 /// A sum of costs in USD, exact; below zero where Laravel's ledger has such rows.
-package struct Money: Sendable, Hashable, Comparable {
+package struct Money: Sendable, Hashable, Comparable, AdditiveArithmetic {
     /// 10^-12 USD, the last digit of our facts.
     package var picodollars: Int128
 
@@ -17,6 +17,10 @@ package struct Money: Sendable, Hashable, Comparable {
 
     package static func + (left: Money, right: Money) -> Money {
         Money(picodollars: left.picodollars + right.picodollars)
+    }
+
+    package static func - (left: Money, right: Money) -> Money {
+        Money(picodollars: left.picodollars - right.picodollars)
     }
 
     package static func < (left: Money, right: Money) -> Bool { left.picodollars < right.picodollars }

@@ -145,9 +145,9 @@ import Testing
             let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser(plan: "pro"))
             _ = try await ledger.write([ada, bob].map { .sample(UInt64($0), by: .user($0), at: Ledger.noon) })
             try await ledger.admin.withConnection { connection in
-                try limits.set([.daily: .init(tokens: 5, requests: 6)], user: ada, connection)
+                let own = UserLimits.Change(requests: .set(6), tokens: .set(5), budget: .set(Money(picodollars: 1)))
+                try limits.set(.init(windows: [.daily: own], models: .set(["gpt-4"])), user: ada, connection)
                 try limits.set([.daily: .init(tokens: 7, requests: 8)], plan: "pro", connection)
-                #expect(try LimitAdministration.own(ada, connection) == [.daily: .init(tokens: 5, requests: 6)])
                 #expect(try LimitAdministration.plans(connection)["pro"]?[.daily] == .init(tokens: 7, requests: 8))
                 #expect(try LimitAdministration.plans(connection).count == 3)
             }
@@ -155,14 +155,23 @@ import Testing
             let limit: Query =
                 "SELECT string_agg(limit_tokens || '/' || limit_requests, ' ' ORDER BY user_id) FROM rate_limits WHERE period = 'daily'"
             #expect(try await ledger.text(limit) == "5/6 7/8")
-            try await ledger.admin.withConnection { try limits.set([.daily: nil], user: ada, $0) }
+            try await ledger.admin.withConnection {
+                try limits.set(.init(windows: [.daily: .init(requests: .clear, tokens: .clear)]), user: ada, $0)
+            }
             try await ledger.settleCounters()
             #expect(try await ledger.text(limit) == "100000/1000 7/8")
-            #expect(try await log(ledger).map(\.action) == ["user.limits", "plan.limits", "user.limits"])
+            let entries = try await log(ledger)
+            #expect(entries.map(\.action) == ["user.limits", "plan.limits", "user.limits"])
+            #expect(
+                entries[2].after
+                    == #"{"daily": {"budget": 0.000000000001, "tokens": 5, "requests": 6}, "models": ["gpt-4"]}"#)
+            #expect(
+                entries[0].after
+                    == #"{"daily": {"budget": 0.000000000001, "tokens": null, "requests": null}, "models": ["gpt-4"]}"#)
             try await expectRefusal(.invalid, ledger) {
-                try limits.set([.daily: .init(tokens: -1, requests: 1)], user: ada, $0)
+                try limits.set(.init(windows: [.daily: .init(tokens: .set(-1))]), user: ada, $0)
             }
-            try await expectRefusal(.notFound, ledger) { try limits.set([.daily: nil], user: 9_999, $0) }
+            try await expectRefusal(.notFound, ledger) { try limits.set(.init(), user: 9_999, $0) }
             try await expectRefusal(.notFound, ledger) {
                 try limits.set([.daily: .init(tokens: 1, requests: 1)], plan: "free", $0)
             }

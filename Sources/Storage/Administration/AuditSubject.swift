@@ -23,13 +23,17 @@ struct AuditSubject {
                 """)
     }
 
-    /// A user's own limits.
+    /// A user's own limits and models.
     static func userLimits(_ id: Int64) -> AuditSubject {
         AuditSubject(
             kind: "user_limits", id: "\(id)", lock: user(id).lock,
             state: """
-                SELECT jsonb_object_agg(l.period, jsonb_build_object('tokens', l.tokens, 'requests', l.requests))
-                FROM metering.user_limits l WHERE l.user_id = \(id)
+                SELECT jsonb_object_agg(s.name, s.value) FROM (
+                    SELECT l.period AS name, to_jsonb(l) - 'user_id' - 'period' AS value
+                    FROM metering.user_limits l WHERE l.user_id = \(id)
+                    UNION ALL
+                    SELECT 'models', to_jsonb(m.models) FROM metering.user_models m WHERE m.user_id = \(id)
+                ) s
                 """)
     }
 

@@ -33,37 +33,30 @@ package struct LimitAdministration: Sendable {
         return plans
     }
 
-    /// The limits that a user has instead of the plan's.
-    package static func own(_ user: Int64, _ connection: Connection) throws -> [QuotaPeriod: Limit] {
-        var limits: [QuotaPeriod: Limit] = [:]
-        for row in try connection.query(
-            "SELECT period, tokens, requests FROM metering.user_limits WHERE user_id = \(user)")
-        {
-            let (period, tokens, requests) = try row.decode(String.self, Int64.self, Int64.self)
-            guard let period = QuotaPeriod(rawValue: period) else { continue }
-            limits[period] = Limit(tokens: tokens, requests: requests)
+    /// What is to be set for a user; a window that is not named stays.
+    package struct UserChange: Sendable, Hashable {
+        package var windows: [QuotaPeriod: UserLimits.Change]
+        /// The models that may be called, `.clear` for all.
+        package var models: UserLimits.Setting<[String]>
+
+        package init(windows: [QuotaPeriod: UserLimits.Change] = [:], models: UserLimits.Setting<[String]> = .keep) {
+            self.windows = windows
+            self.models = models
         }
-        return limits
     }
 
-    /// Sets a user's own limits; `nil` is the plan's again, a period that is not named stays.
+    /// Sets a user's own limits and models.
     ///
     /// - Throws: ``AppError`` `.notFound` without such a user, `.invalid` for a limit below zero.
-    package func set(_ limits: [QuotaPeriod: Limit?], user: Int64, _ connection: Connection) throws {
-        try Self.requireNotNegative(limits.values.compactMap(\.self))
-        try AuditLog.changing(.userLimits(user), "user.limits", by: actor, at: now, connection) { connection in
-            _ = try UserAccounts.require(user, connection)
-            for (period, limit) in limits {
-                if let limit {
-                    try connection.execute(
-                        """
-                        INSERT INTO metering.user_limits (user_id, period, tokens, requests)
-                        VALUES (\(user), \(period.rawValue), \(limit.tokens), \(limit.requests))
-                        ON CONFLICT (user_id, period) DO UPDATE SET tokens = excluded.tokens, requests = excluded.requests
-                        """)
-                } else {
-                    try connection.execute(
-                        "DELETE FROM metering.user_limits WHERE user_id = \(user) AND period = \(period.rawValue)")
+    package func set(_ change: UserChange, user: Int64, _ connection: Connection) throws {
+        try explainingRefusal {
+            try AuditLog.changing(.userLimits(user), "user.limits", by: actor, at: now, connection) { connection in
+                _ = try UserAccounts.require(user, connection)
+                for (period, window) in change.windows { try UserLimits.set(window, period, user: user, connection) }
+                switch change.models {
+                case .keep: break
+                case .clear: try UserLimits.allow(models: nil, user: user, connection)
+                case .set(let models): try UserLimits.allow(models: models, user: user, connection)
                 }
             }
         }
@@ -73,22 +66,26 @@ package struct LimitAdministration: Sendable {
     ///
     /// - Throws: ``AppError`` `.notFound` without such a plan, `.invalid` for a limit below zero.
     package func set(_ limits: [QuotaPeriod: Limit], plan: String, _ connection: Connection) throws {
-        try Self.requireNotNegative(Array(limits.values))
-        try AuditLog.changing(.planLimits(plan), "plan.limits", by: actor, at: now, connection) { connection in
-            for (period, limit) in limits {
-                let changed = try connection.execute(
-                    """
-                    UPDATE metering.plan_limits SET tokens = \(limit.tokens), requests = \(limit.requests)
-                    WHERE plan = \(plan) AND period = \(period.rawValue)
-                    """)
-                guard changed == 1 else { throw AppError(.notFound, "The plan is one of starter, pro, agency.") }
+        try explainingRefusal {
+            try AuditLog.changing(.planLimits(plan), "plan.limits", by: actor, at: now, connection) { connection in
+                for (period, limit) in limits {
+                    let changed = try connection.execute(
+                        """
+                        UPDATE metering.plan_limits SET tokens = \(limit.tokens), requests = \(limit.requests)
+                        WHERE plan = \(plan) AND period = \(period.rawValue)
+                        """)
+                    guard changed == 1 else { throw AppError(.notFound, "The plan is one of starter, pro, agency.") }
+                }
             }
         }
     }
 
-    private static func requireNotNegative(_ limits: [Limit]) throws {
-        guard limits.allSatisfy({ $0.tokens >= 0 && $0.requests >= 0 }) else {
-            throw AppError(.invalid, "A limit is a whole number of 0 or more.")
+    /// The tables' own checks say what a limit is.
+    private func explainingRefusal<T>(_ body: () throws -> T) throws -> T {
+        do {
+            return try body()
+        } catch let error as PostgresError where error.sqlState == "23514" {
+            throw AppError(.invalid, "A limit is 0 or more.")
         }
     }
 }

@@ -26,7 +26,7 @@ extension CallAuthorization {
             period: period, resetsAt: Timestamp(microseconds: resetsAt),
             requests: Allowance(limit: try row.decode("limit_requests"), used: try row.decode("requests")),
             tokens: Allowance(limit: try row.decode("limit_tokens"), used: try row.decode("tokens")),
-            cost: Allowance(limit: budget.flatMap(USD.init), used: USD(cost) ?? .zero))
+            cost: Allowance(limit: budget.flatMap(Money.init), used: Money(cost) ?? .zero))
     }
 
     private static func statement(_ key: KeyHash, now: Timestamp) -> Query {

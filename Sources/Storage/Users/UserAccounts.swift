@@ -107,6 +107,15 @@ package enum UserAccounts {
         return try Account(row)
     }
 
+    /// The id of the user with an e-mail, written exactly so.
+    ///
+    /// - Throws: ``AppError`` `.notFound`.
+    package static func requireID(email: String, _ connection: Connection) throws -> Int64 {
+        let rows = try connection.query("SELECT id FROM public.users WHERE email = \(email)")
+        guard let row = rows.first else { throw AppError(.notFound, "No user has this e-mail.") }
+        return try row.decode(0)
+    }
+
     /// All users in the order of their ids, a page at a time.
     package static func list(_ connection: Connection, after id: Int64 = 0, limit: Int = 1000) throws -> [Account] {
         try connection.query(

@@ -1,10 +1,10 @@
 package import Domain
 package import Postgres
 
-/// What an operator allows one user instead of the plan's limits.
+/// What one user is allowed instead of the plan's limits.
 package enum UserLimits {
-    /// A limit of one window that is to be set.
-    package enum Change<Amount: Sendable & Hashable>: Sendable, Hashable {
+    /// A limit that is to be set.
+    package enum Setting<Amount: Sendable & Hashable>: Sendable, Hashable {
         case keep
         /// The plan's again, or none where a plan has none.
         case clear
@@ -14,35 +14,37 @@ package enum UserLimits {
         fileprivate var amount: Amount? { if case .set(let amount) = self { amount } else { nil } }
     }
 
-    /// Changes what is not `.keep` of a user's limits in one window.
-    ///
-    /// - Throws: ``AppError`` `.notFound` when nobody has the e-mail.
-    package static func change(
-        email: String, period: QuotaPeriod, requests: Change<Int64>, tokens: Change<Int64>, budget: Change<USD>,
-        _ connection: Connection
-    ) throws {
-        let changed = try connection.execute(
+    /// What is to be set of one window.
+    package struct Change: Sendable, Hashable {
+        package var requests: Setting<Int64>
+        package var tokens: Setting<Int64>
+        package var budget: Setting<Money>
+
+        package init(
+            requests: Setting<Int64> = .keep, tokens: Setting<Int64> = .keep, budget: Setting<Money> = .keep
+        ) {
+            self.requests = requests
+            self.tokens = tokens
+            self.budget = budget
+        }
+    }
+
+    /// Changes a user's limits in one window.
+    package static func set(_ change: Change, _ period: QuotaPeriod, user: Int64, _ connection: Connection) throws {
+        try connection.execute(
             """
             INSERT INTO metering.user_limits AS l (user_id, period, requests, tokens, budget)
-            SELECT u.id, \(period.rawValue), \(requests.amount as Int64?)::bigint, \(tokens.amount as Int64?)::bigint,
-                   \(budget.amount?.description as String?)::numeric
-            FROM public.users u WHERE u.email = \(email)
+            VALUES (\(user), \(period.rawValue), \(change.requests.amount as Int64?)::bigint,
+                    \(change.tokens.amount as Int64?)::bigint, \(change.budget.amount?.description as String?)::numeric)
             ON CONFLICT (user_id, period) DO UPDATE
-            SET requests = CASE WHEN \(requests.isKept) THEN l.requests ELSE excluded.requests END,
-                tokens = CASE WHEN \(tokens.isKept) THEN l.tokens ELSE excluded.tokens END,
-                budget = CASE WHEN \(budget.isKept) THEN l.budget ELSE excluded.budget END
+            SET requests = CASE WHEN \(change.requests.isKept) THEN l.requests ELSE excluded.requests END,
+                tokens = CASE WHEN \(change.tokens.isKept) THEN l.tokens ELSE excluded.tokens END,
+                budget = CASE WHEN \(change.budget.isKept) THEN l.budget ELSE excluded.budget END
             """)
-        if changed == 0 { throw AppError(.notFound, "No user has this e-mail.") }
     }
 
     /// Lets a user call these models only, by the names that LiteLLM offers; `nil` for all.
-    ///
-    /// - Throws: ``AppError`` `.notFound` when nobody has the e-mail.
-    package static func allow(models: [String]?, email: String, _ connection: Connection) throws {
-        let rows = try connection.query("SELECT id FROM public.users WHERE email = \(email)")
-        guard let user = try rows.first?.decode(0, as: Int64.self) else {
-            throw AppError(.notFound, "No user has this e-mail.")
-        }
+    package static func allow(models: [String]?, user: Int64, _ connection: Connection) throws {
         guard let models else {
             try connection.execute("DELETE FROM metering.user_models WHERE user_id = \(user)")
             return
