@@ -130,8 +130,8 @@ extension Ledger {
     }
 
     private func scans() async throws -> [String: Int] {
-        // A ledger used by one task at a time has one session for each role, with these counters.
-        for pool in [pool, service, worker] {
+        // A ledger used by one task at a time has one session for itself and one for each role, with these counters.
+        for pool in [pool, service, worker, admin] {
             _ = try await pool.withConnection { try $0.execute("SELECT pg_stat_force_next_flush()") }
         }
         return try await pool.withConnection { connection in

@@ -25,6 +25,24 @@ struct UsageModel {
         rows.removeAll { $0.user == user && !$0.isEvent && $0.id > foldedOthers }
     }
 
+    /// `requests tokens picodollars` of a user, 0 for everybody: in each bucket between `boundaries`, and in all.
+    func sums(of user: Int64, between boundaries: [Int64]) -> (buckets: [String], total: String) {
+        var cells = Array(repeating: (requests: 0, tokens: Int64(0), picodollars: Int64(0)), count: boundaries.count)
+        for row in rows where user == 0 || row.user == user {
+            guard let bucket = boundaries.lastIndex(where: { $0 <= row.quarter }), bucket < boundaries.count - 1 else {
+                continue
+            }
+            // The last place, behind all buckets, has the total.
+            for place in [bucket, boundaries.count - 1] {
+                cells[place].requests += 1
+                cells[place].tokens += row.tokens
+                cells[place].picodollars += row.picodollars
+            }
+        }
+        let lines = cells.map { "\($0.requests) \($0.tokens) \($0.picodollars)" }
+        return (Array(lines.dropLast()), lines[lines.count - 1])
+    }
+
     /// `quarter requests tokens picodollars` of a user, 0 for everybody, a line each.
     func usage(of user: Int64) -> String {
         var cells: [Int64: (requests: Int, tokens: Int64, picodollars: Int64)] = [:]

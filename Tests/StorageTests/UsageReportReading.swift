@@ -4,12 +4,9 @@ import Storage
 import TestSupport
 
 extension Ledger {
-    /// As `admin-api` connects.
-    var reader: ConnectionPool { database.pool(as: .admin) }
-
     /// What `body` reads in one state of the database.
     func report<T: Sendable>(_ body: @Sendable (UsageSnapshot) throws -> T) async throws -> T {
-        try await reader.withConnection { try UsageSnapshot.take($0, body) }
+        try await admin.withConnection { try UsageSnapshot.take($0, body) }
     }
 
     /// Rows as Laravel writes them: `count` of them at pseudo-random times from `start` to `end` (UTC), with three models, all

@@ -9,7 +9,7 @@ import Testing
     private static func range(_ from: String, _ to: String, _ ledger: Ledger, zone: String = "UTC") async throws
         -> ReportRange
     {
-        try await ledger.reader.withConnection { connection in
+        try await ledger.admin.withConnection { connection in
             let zone = try TimeZoneName.require(zone, connection)
             return try ReportRange(
                 from: zone.start(of: from, connection), to: zone.start(of: to, connection), zone: zone)
@@ -92,6 +92,34 @@ import Testing
         }
     }
 
+    @Test func theOperatorSeesWhoUsesMost() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(plan: "pro"), try await ledger.makeUser(status: "suspended"))
+            try await ledger.fill(ada, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00")
+            try await ledger.fill(bob, count: 500, from: "2026-10-01", to: "2026-11-23 11:59:00", seed: 2)
+            try await ledger.fold()
+            _ = try await ledger.write([.sample(1, by: .user(ada), at: Ledger.noon)])
+            let range = try await Self.range("2026-09-01", "2026-11-25", ledger, zone: "Pacific/Chatham")
+            let (users, overview, count) = try await ledger.report { snapshot in
+                try (
+                    UsageBreakdown(.everybody, range, by: .user, snapshot),
+                    UsageOverview(now: Ledger.noon, snapshot), CallCount(.user(bob), .allTime, snapshot)
+                )
+            }
+            #expect(users.parts.map(\.key) == ["\(bob)", "\(ada)"])
+            #expect(users.parts.map(\.sums.requests) == [500, 301])
+            #expect(count.calls == 500)
+            #expect(
+                overview.users.map { "\($0.plan) \($0.status) \($0.count)" } == ["pro active 1", "starter suspended 1"])
+            for (sums, day) in [(overview.today, "2026-11-23"), (overview.month, "2026-11-01")] {
+                #expect(
+                    try await ledger.text(
+                        "SELECT concat_ws(' ', count(*), trim_scale(sum(total_cost))) FROM api_logs WHERE created_at >= \(day)::date"
+                    ) == "\(sums.requests) \(sums.ledgerCost)")
+            }
+        }
+    }
+
     @Test func aSeriesIsFilledWithZero() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()
@@ -116,7 +144,7 @@ import Testing
     func aZoneThatIsNoneIsRefused(_ name: String) async throws {
         try await Ledger.with { ledger in
             _ = await #expect(throws: AppError.self) {
-                try await ledger.reader.withConnection { try TimeZoneName.require(name, $0) }
+                try await ledger.admin.withConnection { try TimeZoneName.require(name, $0) }
             }
         }
     }

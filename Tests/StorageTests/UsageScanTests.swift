@@ -83,4 +83,46 @@ import Testing
             #expect(try await ledger.verify(range).count == 0)
         }
     }
+
+    /// Sums of many quarters and users, and a tail.
+    @Test func reportsReadNoTableWhole() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+            try await ledger.fill(ada, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00")
+            try await ledger.fill(bob, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00", seed: 2)
+            try await ledger.fold()
+            try await ledger.execute("ANALYZE")
+            _ = try await ledger.write(
+                (0..<20).map { .sample(UInt64($0), by: .user(ada), at: Ledger.noon) })
+            try await ledger.writeAsLaravel(ada)
+            #expect(
+                try await ledger.number(
+                    "SELECT count(*) FROM pg_stat_user_tables WHERE relname ~ '^(usage_quarters|api_logs)$' AND n_live_tup > 5000"
+                )
+                    == 2)
+            let scans = try await ledger.sequentialScans {
+                for _ in 0..<3 {
+                    try await ledger.report { snapshot in
+                        let zone = try TimeZoneName.require("Asia/Kolkata", snapshot.connection)
+                        let range = try ReportRange(
+                            from: zone.start(of: "2026-10-24", snapshot.connection),
+                            to: zone.start(of: "2026-11-24", snapshot.connection), zone: zone)
+                        for scope in [UsageScope.user(ada), .everybody] {
+                            _ = try UsageSummary(scope, range, snapshot)
+                            _ = try UsageSeries(scope, range, by: .model, hasLatency: true, snapshot)
+                            _ = try UsageBreakdown(scope, range, by: .status, snapshot)
+                            _ = try CallCount(scope, range, snapshot)
+                        }
+                        _ = try UsageBreakdown(.everybody, range, by: .user, snapshot)
+                        _ = try UsageOverview(now: Ledger.noon, snapshot)
+                        _ = try LaravelStats(of: ada, now: Ledger.noon, snapshot)
+                        _ = try LaravelChart(of: ada, now: Ledger.noon, snapshot)
+                        _ = try LaravelAnalytics(of: ada, now: Ledger.noon, snapshot)
+                        _ = try RecentCalls.list(of: ada, snapshot.connection)
+                    }
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
 }

@@ -49,6 +49,7 @@ struct UsageStory: Queryable {
         case 68..<71: try await deleteUser()
         case 71..<75: try await killWorkers()
         case 75..<78: clock.advance(by: .seconds(1800))
+        case 78..<88: try await askReports(of: (users + [0]).randomElement(using: &random) ?? 0)
         default: try await read(of: (users + [0]).randomElement(using: &random) ?? 0)
         }
     }
@@ -58,7 +59,10 @@ struct UsageStory: Queryable {
         while !open.isEmpty { try await endSlowly() }
         let ledger = Ledger(database: database, clock: clock, writer: writer)
         try await ledger.fold()
-        for user in users + [0] { try await read(of: user) }
+        for user in users + [0] {
+            try await read(of: user)
+            try await askReports(of: user)
+        }
         let days = try await ledger.daysDifferences()
         if days > 0 { mismatches.append("\(days) cells of days") }
         try await ledger.settleCounters()
@@ -80,7 +84,7 @@ struct UsageStory: Queryable {
         let events = (0..<Int.random(in: 1...8, using: &random)).map { _ in
             nextEvent += 1
             var event = UsageEvent.sample(nextEvent, by: .user(users.randomElement(using: &random) ?? 1), at: moment())
-            event.inputTokens = Int64.random(in: 0...1000, using: &random)
+            (event.inputTokens, event.outputTokens) = (Int64.random(in: 0...1000, using: &random), 0)
             event.model = ["gpt-4", "claude", "gemini"].randomElement(using: &random) ?? "gpt-4"
             event.status = random.next() % 10 == 0 ? .error : .success
             let picodollars = Int64.random(in: 1...2_000_000_000, using: &random)
@@ -158,6 +162,61 @@ struct UsageStory: Queryable {
         let (found, expected) = (try await usageLines(of: user), model.usage(of: user))
         if found != expected { mismatches.append("step \(steps), user \(user): read\n\(found)\nnot\n\(expected)") }
     }
+}
+
+extension UsageStory {
+    private static let zones = ["UTC", "Europe/Istanbul", "Asia/Kolkata", "America/New_York", "Pacific/Chatham"]
+
+    /// Asks every report about the same days, all in one state of the database.
+    private mutating func askReports(of user: Int64) async throws {
+        reads += 1
+        let zone = Self.zones.randomElement(using: &random) ?? "UTC"
+        let granularity = Granularity.allCases.randomElement(using: &random) ?? .day
+        let end = clock.now.advanced(by: .seconds(Int64.random(in: -86_400 * 10...86_400, using: &random)))
+        let start = end.advanced(by: .seconds(-Int64.random(in: 1_000...(86_400 * 35), using: &random)))
+        let (scope, now) = (user == 0 ? UsageScope.everybody : .user(user), clock.now)
+        let (series, others) = try await database.pool(as: .admin).withConnection { connection in
+            let range = try ReportRange(from: start, to: end, zone: TimeZoneName.require(zone, connection))
+            return try UsageSnapshot.take(connection) { snapshot in
+                let summary = try UsageSummary(scope, range, snapshot)
+                let breakdown = try UsageBreakdown(scope, range, by: user == 0 ? .user : .model, limit: 1, snapshot)
+                let byModel = try UsageSeries(scope, range, every: granularity, by: .model, limit: 1, snapshot)
+                let chart = try LaravelChart(of: user, now: now, snapshot)
+                return try (
+                    UsageSeries(scope, range, every: granularity, snapshot),
+                    [
+                        "summary": summary.current.sums.line, "breakdown": breakdown.total.line,
+                        "by model": byModel.lines.flatMap(\.sums).reduce(UsageSums(), +).line,
+                        "calls": "\(CallCount(scope, range, snapshot).calls)",
+                        "chart":
+                            "\(chart.models.reduce(0) { $0 + $1.calls }) \(chart.days.reduce(0) { $0 + $1.tokens })",
+                    ]
+                )
+            }
+        }
+        let boundaries = series.buckets.map(\.start.quarter) + series.buckets.suffix(1).map(\.end.quarter)
+        let (buckets, total) = model.sums(of: user, between: boundaries)
+        var expected = ["summary": total, "breakdown": total, "by model": total]
+        expected["calls"] = total.split(separator: " ").first.map(String.init)
+        // Nobody is user 0 to Laravel, and everybody's to us.
+        let window = model.sums(of: user, between: [now.quarter - 96 * 30, now.quarter + 96 * 400]).total
+        expected["chart"] = window.split(separator: " ").dropLast().joined(separator: " ")
+        let found = series.lines[0].sums.map(\.line)
+        if found != buckets || others != expected {
+            mismatches.append(
+                "step \(steps), user \(user), \(granularity) \(zone): \(found) \(others), not \(buckets) \(expected)")
+        }
+    }
+}
+
+extension UsageSums {
+    /// As the model writes sums; the tokens of the story are all input.
+    fileprivate var line: String { "\(requests) \(inputTokens) \(pricedCost.picodollars)" }
+}
+
+extension Timestamp {
+    /// The quarter of an hour that begins with it.
+    fileprivate var quarter: Int64 { microseconds / 900_000_000 }
 }
 
 extension UsageModel.Row {

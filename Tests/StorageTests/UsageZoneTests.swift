@@ -60,7 +60,7 @@ import Testing
 
     private static func compare(_ ledger: Ledger, _ user: Int64, _ state: String) async throws {
         for question in questions {
-            let (series, total) = try await ledger.reader.withConnection { connection in
+            let (series, total) = try await ledger.admin.withConnection { connection in
                 let zone = try TimeZoneName.require(question.zone, connection)
                 let range = try ReportRange(
                     from: zone.start(of: question.from, connection), to: zone.start(of: question.to, connection),

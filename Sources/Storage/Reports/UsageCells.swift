@@ -11,9 +11,13 @@ struct UsageCells {
     let cursor: UsageCursor
     /// Whether histograms are read as well.
     var hasHistograms = false
+    /// Whether everybody's usage is read user by user.
+    var tellsUsers = false
 
-    /// CTE `cell` of (bucket, sign, model, provider, status, plan, measures, histogram); a cell counts `sign` times.
+    /// CTE `cell` of (bucket, sign, model, provider, status, plan, user_id, measures, histogram); a
+    /// cell counts `sign` times.
     var query: Query {
+        // OFFSET 0: the planner, who does not know how short the tail is, would read all of the user's rows instead.
         """
         stored AS (
             \(days)
@@ -24,14 +28,18 @@ struct UsageCells {
         ), tail AS (
             SELECT * FROM \(UsageKind.events.facts(after: cursor.events, through: .max)) f WHERE \(scope.ofFacts)
             UNION ALL
-            SELECT * FROM \(UsageKind.others.facts(after: cursor.others, through: .max)) f WHERE \(scope.ofFacts)
+            SELECT * FROM (
+                SELECT * FROM \(UsageKind.others.facts(after: cursor.others, through: .max)) OFFSET 0
+            ) f
+            WHERE \(scope.ofFacts)
         ), cell AS MATERIALIZED (
             SELECT c.* FROM (
-                SELECT s.bucket, s.sign, d.model, d.provider, d.status, d.plan, \(Self.measures)\(column("s.histogram"))
+                SELECT s.bucket, s.sign, d.model, d.provider, d.status, d.plan, s.user_id,
+                       \(Self.measures)\(column("s.histogram"))
                 FROM stored s JOIN metering.usage_dimensions d USING (dimension)
                 UNION ALL
                 SELECT width_bucket(metering.quarter_of(f.occurred_at), \(pieces.boundaries)::integer[]), 1,
-                       f.model, f.provider, f.status, f.plan, 1, (f.cost IS NULL)::integer,
+                       f.model, f.provider, f.status, f.plan, f.user_id, 1, (f.cost IS NULL)::integer,
                        f.input_tokens, f.output_tokens, f.cached_tokens, f.reasoning_tokens,
                        coalesce(f.duration_ms, 0), coalesce(f.cost, 0), f.ledger_cost\(column(Self.histogramOfFacts))
                 FROM tail f
@@ -42,24 +50,33 @@ struct UsageCells {
         """
     }
 
+    /// The condition on whose cells are read: everybody's sums stand at user 0.
+    private func owner(_ column: Query) -> Query {
+        tellsUsers && scope.user == nil ? "\(column) <> 0" : "\(column) = \(scope.user ?? 0)"
+    }
+
     private var days: Query {
         """
         SELECT width_bucket(u.day - '1970-01-01'::date, \(pieces.days)::integer[]) AS bucket, 1 AS sign,
-               u.dimension, \(Self.measures)\(column("u.histogram"))
+               u.dimension, u.user_id, \(Self.measures)\(column("u.histogram"))
         FROM metering.usage_days u
-        WHERE u.user_id = \(scope.owner) AND u.day >= '1970-01-01'::date + \(pieces.days.first ?? 0)::integer
+        WHERE \(owner("u.user_id")) AND u.day >= '1970-01-01'::date + \(pieces.days.first ?? 0)::integer
           AND u.day < '1970-01-01'::date + \(pieces.days.last ?? 0)::integer
         """
     }
 
     private var moved: Query {
         """
-        SELECT s.bucket, s.sign, u.dimension, \(Self.measures)\(column("u.histogram"))
+        SELECT s.bucket, s.sign, u.dimension, u.user_id, \(Self.measures)\(column("u.histogram"))
         FROM unnest(\(pieces.moves.map(\.quarters.lowerBound))::integer[], \(pieces.moves.map(\.quarters.upperBound))::integer[],
                     \(pieces.moves.map(\.source))::integer[], \(pieces.moves.map(\.target))::integer[])
              AS m (start, stop, source, target)
-        JOIN metering.usage_quarters u
-            ON u.user_id = \(scope.owner) AND u.quarter >= m.start AND u.quarter < m.stop
+        CROSS JOIN LATERAL (
+            SELECT c.dimension, c.user_id, \(hasHistograms ? UsageMeasures.ofCells : UsageMeasures.sumsOfCells)
+            FROM metering.usage_quarters c
+            WHERE \(owner("c.user_id")) AND c.quarter >= m.start AND c.quarter < m.stop
+            GROUP BY 1, 2
+        ) u
         CROSS JOIN LATERAL (VALUES (m.source, -1), (m.target, 1)) AS s (bucket, sign)
         WHERE s.bucket > 0 AND s.bucket < \(pieces.boundaries.count)::integer
         """
@@ -67,9 +84,10 @@ struct UsageCells {
 
     private var quarters: Query {
         """
-        SELECT width_bucket(u.quarter, \(pieces.boundaries)::integer[]), 1, u.dimension, \(Self.measures)\(column("u.histogram"))
+        SELECT width_bucket(u.quarter, \(pieces.boundaries)::integer[]), 1, u.dimension, u.user_id,
+               \(Self.measures)\(column("u.histogram"))
         FROM metering.usage_quarters u
-        WHERE u.user_id = \(scope.owner) AND u.quarter >= \(pieces.quarters.lowerBound)::integer
+        WHERE \(owner("u.user_id")) AND u.quarter >= \(pieces.quarters.lowerBound)::integer
           AND u.quarter < \(pieces.quarters.upperBound)::integer
         """
     }

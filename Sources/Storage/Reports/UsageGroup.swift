@@ -3,9 +3,11 @@ import Postgres
 /// What a report tells apart.
 package enum UsageGroup: String, Sendable, CaseIterable {
     case model, provider, status, plan
+    /// By id; for the operator.
+    case user
 
-    /// Its column.
-    var column: Query { Query(unsafeSQL: "c.\(rawValue)") }
+    /// Its column, as text.
+    var column: Query { self == .user ? "c.user_id::text" : Query(unsafeSQL: "c.\(rawValue)") }
 }
 
 /// By what groups are ordered, the largest first.

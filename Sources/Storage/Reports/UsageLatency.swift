@@ -22,12 +22,12 @@ extension UsageLatency {
     static func query(by key: Query) -> Query {
         """
         element AS (
-            SELECT c.bucket, \(key) AS key, h.element >> 40 AS element, sum(c.sign * (h.element & 1099511627775)) AS count
-            FROM cell c, unnest(c.histogram) AS h (element)
+            SELECT e.bucket, e.key, e.element >> 40 AS element,
+                   sum(e.sign * least(e.element & 1099511627775, 2147483647)::integer) AS count
+            FROM (SELECT c.bucket, \(key) AS key, c.sign, unnest(c.histogram) AS element FROM cell c) e
             GROUP BY 1, 2, 3
         ), place AS (
-            SELECT e.bucket, e.key, e.element >= 2000 AS is_first_token,
-                   metering.bucket_middle(CASE WHEN e.element >= 2000 THEN e.element - 2000 ELSE e.element END) AS middle,
+            SELECT e.bucket, e.key, e.element, e.element >= 2000 AS is_first_token,
                    sum(e.count) OVER (PARTITION BY e.bucket, e.key, e.element >= 2000 ORDER BY e.element)
                    / sum(e.count) OVER (PARTITION BY e.bucket, e.key, e.element >= 2000) AS place
             FROM element e WHERE e.count > 0
@@ -49,11 +49,12 @@ extension UsageLatency {
     }
 
     private static func percentiles(isFirstToken: Bool) -> Query {
-        let (letter, filter) = isFirstToken ? ("f", "") : ("d", "NOT ")
+        let (letter, filter, offset) = isFirstToken ? ("f", "", " - 2000") : ("d", "NOT ", "")
         return Query(
             unsafeSQL: [50, 95, 99].map { percent in
                 """
-                min(p.middle) FILTER (WHERE \(filter)p.is_first_token AND p.place >= 0.\(percent)) AS \(letter)\(percent)
+                metering.bucket_middle(min(p.element) FILTER (WHERE \(filter)p.is_first_token AND p.place >= 0.\(percent))\(offset))
+                AS \(letter)\(percent)
                 """
             }.joined(separator: ", "))
     }

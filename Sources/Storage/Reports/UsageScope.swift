@@ -27,9 +27,6 @@ package struct UsageScope: Sendable, Hashable {
         self.plans = plans
     }
 
-    /// The user of the cells to read: 0 has everybody's sums.
-    var owner: Int64 { user ?? 0 }
-
     /// The condition on facts `f`.
     var ofFacts: Query { user.map { "f.user_id = \($0)" } ?? "true" }
 

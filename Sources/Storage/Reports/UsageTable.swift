@@ -32,7 +32,7 @@ struct UsageTable {
     func cells(_ snapshot: UsageSnapshot) throws -> [Cell] {
         let cells = UsageCells(
             scope: scope, pieces: UsagePieces(boundaries, daysBefore: snapshot.cursor.daysBefore),
-            cursor: snapshot.cursor, hasHistograms: hasLatency)
+            cursor: snapshot.cursor, hasHistograms: hasLatency, tellsUsers: group == .user)
         let key = group?.column ?? "NULL::text"
         let latency: Query = hasLatency ? ", \(UsageLatency.query(by: key))" : ""
         let rows = try snapshot.connection.query(

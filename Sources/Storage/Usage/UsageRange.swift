@@ -44,7 +44,9 @@ package struct UsageRange: Sendable, Hashable {
     }
 
     /// Whether the `date` lies in it.
-    func contains(day: Query) -> Query { overlaps(from: day, to: "\(day) + 1") }
+    func contains(day: Query) -> Query {
+        "(\(day) >= \(Self.date(quarters.lowerBound)) AND \(day) < \(Self.date(quarters.upperBound)))"
+    }
 
     /// Whether it shares a day with the days from the date `from` to before `to`.
     func overlaps(from: Query, to: Query) -> Query {
