@@ -793,9 +793,13 @@ class Delivery:
             raise Unreachable(f"webhook-api answered {status}")
         self._limit = min(self.EVENTS, self._limit * 2)
         try:
-            return [(int(first), int(last)) for first, last in json.loads(answer).get("missing", ())]
-        except (ValueError, TypeError, AttributeError):
-            return []
+            value = json.loads(answer)
+            if value["success"] is not True:
+                raise ValueError
+            return [(int(first), int(last)) for first, last in value.get("missing", ())]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # Some other server, such as a proxy's own page.
+            raise Unreachable("what answered was not webhook-api") from None
 
 
 # --- Events -----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ class Provider:
         self.traffic: list[bytes] = []
         """Headers and bodies of every request."""
         self.delay = 0.0
+        """Seconds until every answer, or within every stream."""
+        self.spread = 0.0
+        """Seconds over which the answers to calls made at once are spread, besides."""
         self._lock = threading.Lock()
         provider = self
 
@@ -69,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(body)
         number = _number(request)
         self.owner.note(number, str(self.headers).encode() + body)
-        time.sleep(self.owner.delay)
+        time.sleep(self.owner.delay + self.owner.spread * (number % 50) / 50)
         usage = {"prompt_tokens": number, "completion_tokens": 5, "total_tokens": number + 5}
         model = request.get("model", "")
         if "failing" in model:

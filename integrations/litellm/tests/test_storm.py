@@ -60,7 +60,7 @@ def test_nothing_is_lost_and_nothing_doubled(stage: Stage) -> None:
         "SELECT id, p, 1000000, 1000000000 FROM users, unnest('{daily,monthly}'::text[]) p"
     )
     whole = Whole()
-    stage.provider.delay = 0.3
+    stage.provider.spread = 5
 
     def kill_webhook() -> None:
         stage.webhook.kill()
