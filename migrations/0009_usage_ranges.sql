@@ -43,3 +43,7 @@ $$;
 -- Days of all users, for the operator's questions who uses most: they are a small part of the table, which begins with the user.
 -- Equal days share an entry, so it is a fraction of the primary key's size.
 CREATE INDEX usage_days_time ON metering.usage_days (day);
+
+-- Calls by the moment they occurred, for what only they know: error codes, tags, end users. They arrive nearly in the order of
+-- time, so a summary of each stretch of the table is enough; it costs ingest next to nothing.
+CREATE INDEX events_time ON metering.events USING brin (occurred_at) WITH (pages_per_range = 32, autosummarize = on);

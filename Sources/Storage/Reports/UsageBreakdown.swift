@@ -4,7 +4,7 @@ import Domain
 package struct UsageBreakdown: Sendable, Hashable {
     /// One group.
     package struct Part: Sendable, Hashable {
-        /// Its model, provider, status or plan; `nil` where the calls have none.
+        /// Its model, provider, status, plan, user, error code, tag or end user; `nil` where the calls have none.
         package let key: String?
         package let sums: UsageSums
         package let latency: UsageLatency
@@ -36,17 +36,21 @@ package struct UsageBreakdown: Sendable, Hashable {
         let table = UsageTable(
             scope: scope, boundaries: [range.quarters.lowerBound, range.quarters.upperBound], group: group,
             ranking: ranking, limit: limit, hasLatency: hasLatency)
-        let cells = try table.cells(snapshot)
-        let total = cells.reduce(UsageSums()) { $0 + $1.sums }
+        self.init(range, try table.cells(snapshot), total: nil, table)
+    }
+
+    /// The parts that `cells` of `table` are; of a total that is not their sum where a call may be in several.
+    init(_ range: ReportRange, _ cells: [UsageTable.Cell], total: UsageSums?, _ table: UsageTable) {
+        let total = total ?? cells.reduce(UsageSums()) { $0 + $1.sums }
         self.range = range
         self.total = total
-        parts = cells.filter { $0.rank <= limit }.map { cell in
+        parts = cells.filter { $0.rank <= table.limit }.map { cell in
             Part(
                 key: cell.key, sums: cell.sums, latency: cell.latency,
-                share: ranking.share(of: cell.sums, in: total))
+                share: table.ranking.share(of: cell.sums, in: total))
         }
-        others = cells.first { $0.rank > limit }.map { cell in
-            Others(groups: cell.groups, sums: cell.sums, share: ranking.share(of: cell.sums, in: total))
+        others = cells.first { $0.rank > table.limit }.map { cell in
+            Others(groups: cell.groups, sums: cell.sums, share: table.ranking.share(of: cell.sums, in: total))
         }
     }
 }

@@ -33,11 +33,15 @@ struct UsageTable {
         let cells = UsageCells(
             scope: scope, pieces: UsagePieces(boundaries, daysBefore: snapshot.cursor.daysBefore),
             cursor: snapshot.cursor, hasHistograms: hasLatency, tellsUsers: group == .user)
-        let key = group?.column ?? "NULL::text"
+        return try self.cells(in: cells.query, by: group?.column ?? "NULL::text", snapshot)
+    }
+
+    /// The cells made of the CTE `cell` that `source` defines, grouped by `key`.
+    func cells(in source: Query, by key: Query, _ snapshot: UsageSnapshot) throws -> [Cell] {
         let latency: Query = hasLatency ? ", \(UsageLatency.query(by: key))" : ""
         let rows = try snapshot.connection.query(
             """
-            WITH \(cells.query), keyed AS (
+            WITH \(source), keyed AS (
                 SELECT c.bucket, \(key) AS key, \(UsageSums.aggregates) FROM cell c GROUP BY 1, 2
             ), weighed AS (
                 SELECT t.*, sum(\(ranking.measure)) OVER (PARTITION BY t.key) AS weight FROM keyed t

@@ -1,0 +1,80 @@
+import Domain
+import Postgres
+
+/// What only the facts of each call know, and no sum does.
+package enum EventGroup: String, Sendable, CaseIterable {
+    case errorCode = "error_code"
+    /// A call may have several, and counts for each.
+    case tag
+    /// The client's own word for its user.
+    case endUser = "end_user"
+
+    /// Of the event `e` and its tag `t`.
+    fileprivate var column: Query { self == .tag ? "t.tag" : Query(unsafeSQL: "e.\(rawValue)") }
+}
+
+/// Breakdowns that read the calls themselves: those with facts, which Laravel's own rows are not.
+package enum EventBreakdown {
+    /// Calls of all users that one answer may look at, unless it is about a single day.
+    package static let maximumCalls: Int64 = 1_000_000
+    private static let quartersOfDay = 96
+
+    /// The `limit` largest groups of the calls in `range`.
+    ///
+    /// - Throws: ``AppError`` `.invalid` where the range has more than ``maximumCalls``, with the largest that has not;
+    ///   `PostgresError`.
+    package static func read(
+        _ scope: UsageScope, _ range: ReportRange, by group: EventGroup, limit: Int = 10,
+        rankedBy ranking: UsageRanking = .requests, _ snapshot: UsageSnapshot
+    ) throws -> UsageBreakdown {
+        try requireFew(range, snapshot)
+        let table = UsageTable(scope: scope, boundaries: [], ranking: ranking, limit: limit)
+        let cells = try table.cells(in: source(scope, range, group), by: "c.key", snapshot)
+        let total =
+            group == .tag ? try table.cells(in: source(scope, range, nil), by: "c.key", snapshot).first?.sums : nil
+        return UsageBreakdown(range, cells, total: total, table)
+    }
+
+    /// CTE `cell` of single calls, each of one bucket.
+    private static func source(_ scope: UsageScope, _ range: ReportRange, _ group: EventGroup?) -> Query {
+        let tags: Query = group == .tag ? "LEFT JOIN LATERAL unnest(e.tags) AS t (tag) ON true" : ""
+        let ofUser: Query = scope.user.map { "c.user_id = \($0)" } ?? "true"
+        return """
+            cell AS (
+                SELECT c.* FROM (
+                    SELECT 1 AS bucket, 1 AS sign, \(group?.column ?? "NULL::text") AS key, e.model_group AS model, e.provider,
+                           e.status, e.plan, e.user_id, 1 AS requests, (e.cost IS NULL)::integer AS unpriced, e.input_tokens,
+                           e.output_tokens, e.cached_tokens, e.reasoning_tokens, coalesce(e.duration_ms, 0) AS duration_ms,
+                           coalesce(e.cost, 0) AS cost,
+                           coalesce(e.ledger_cost, least(round(coalesce(e.cost, 0), 6), 9999.999999)) AS ledger_cost
+                    FROM metering.events e \(tags)
+                    WHERE e.occurred_at >= \(range.from) AND e.occurred_at < \(range.to)
+                ) c
+                WHERE \(scope.ofDimension) AND \(ofUser)
+            )
+            """
+    }
+
+    private static func requireFew(_ range: ReportRange, _ snapshot: UsageSnapshot) throws {
+        let (low, high) = (range.quarters.lowerBound, range.quarters.upperBound)
+        let days = max(1, (high - low) / quartersOfDay)
+        guard days > 1 else { return }
+        // Days counted back from the end: the longest row of them that is not too much.
+        let boundaries = [low] + (1..<days).reversed().map { high - $0 * quartersOfDay } + [high]
+        let cells = try UsageTable(scope: .everybody, boundaries: boundaries).cells(snapshot)
+        var (calls, allowed) = (Int64(0), days)
+        for cell in cells.sorted(by: { $0.bucket > $1.bucket }) {
+            calls += cell.sums.requests
+            guard calls > maximumCalls else { continue }
+            allowed = days - cell.bucket
+            break
+        }
+        guard allowed < days else { return }
+        throw AppError(
+            .invalid,
+            """
+            This looks at each call, and there are more than \(maximumCalls) in the range. Ask for the last \
+            \(max(1, allowed)) days of it, or group by model, provider, status or plan.
+            """)
+    }
+}
