@@ -12,6 +12,7 @@ let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package
 let asyncHTTPClient: Target.Dependency = .product(name: "AsyncHTTPClient", package: "async-http-client")
 let configuration: Target.Dependency = .product(name: "Configuration", package: "swift-configuration")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "swift-crypto")
 let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdCore: Target.Dependency = .product(name: "HummingbirdCore", package: "hummingbird")
@@ -46,6 +47,7 @@ let package = Package(
     name: "codexflow",
     products: [
         .executable(name: "webhook-api", targets: ["WebhookAPI"]),
+        .executable(name: "admin-api", targets: ["AdminAPI"]),
         .executable(name: "aggregation-worker", targets: ["AggregationWorker"]),
         .executable(name: "codexflow", targets: ["CodexFlow"]),
         .executable(name: "faults", targets: ["Faults"]),
@@ -93,6 +95,12 @@ let package = Package(
                 logging, metrics, nioCore,
             ]),
         executable(
+            "AdminAPI",
+            [
+                "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser, crypto,
+                cryptoExtras, httpTypes, hummingbird, lifecycle, logging, nioCore,
+            ]),
+        executable(
             "AggregationWorker",
             ["Bootstrap", "Domain", "Postgres", "Storage", argumentParser, lifecycle, logging, metrics]),
         executable(
@@ -126,6 +134,13 @@ let package = Package(
             [
                 "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport", asyncHTTPClient, httpTypes,
                 hummingbird, hummingbirdTesting, lifecycle, logging, nioCore, nioHTTP1,
+            ]),
+        tests(
+            of: "AdminAPI",
+            [
+                "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", "TestSupport",
+                asyncHTTPClient,
+                crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore,
             ]),
         tests(of: "AggregationWorker", ["Postgres", "Storage", "TestSupport"]),
         tests(of: "CodexFlow", ["Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),

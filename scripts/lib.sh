@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 private=$root/.local
 # The programs that a server runs, as Package.swift calls their products.
 # shellcheck disable=SC2034
-programs=(webhook-api aggregation-worker codexflow)
+programs=(webhook-api admin-api aggregation-worker codexflow)
 children=()
 # libpq would let these of the caller's lead it to another server.
 unset "${!PG@}"

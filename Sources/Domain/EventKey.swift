@@ -36,6 +36,14 @@ package struct EventKey: Sendable, Hashable, Comparable {
         low = .random(in: .min ... .max, using: &generator)
     }
 
+    /// The lowest key of an event that started at `moment`.
+    package static func first(at moment: Timestamp) -> EventKey {
+        EventKey(high: UInt64(min(max(moment.milliseconds, 0), 0xFFFE_FFFF_FFFF)) << 16, low: 0)
+    }
+
+    /// The lowest key of the range of names given by a sender.
+    package static let firstNamed = EventKey(high: 0xFFFF << 48, low: 0)
+
     /// Whether the key is in the range of names given by a sender.
     package var isIdempotencyKey: Bool { high >> 48 == 0xFFFF }
 

@@ -1,5 +1,6 @@
 package import Bootstrap
 package import Hummingbird
+internal import Logging
 internal import NIOCore
 
 /// What is known of a request beside its head and body, handed from middleware to middleware to the handler.
@@ -15,4 +16,7 @@ package struct AppRequestContext: RequestContext {
         clientAddress = source.channel.remoteAddress?.ipAddress.flatMap { IPAddress($0) }
         log = RequestLog()
     }
+
+    /// The request's id in the log's lines; `-` where nothing is logged.
+    package var requestID: String { logger[metadataKey: "hb.request.id"]?.description ?? "-" }
 }

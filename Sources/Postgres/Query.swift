@@ -58,6 +58,12 @@ package struct Query: ExpressibleByStringInterpolation, Sendable {
             query.parameters.append(value)
         }
 
+        /// Binds `value`, or NULL where it is `nil`, to the next placeholder.
+        package mutating func appendInterpolation<Value: PostgresEncodable>(_ value: Value?) {
+            query.pieces.append("")
+            query.parameters.append(value)
+        }
+
         /// Inserts a part of a query with its values, whose placeholders are numbered on.
         package mutating func appendInterpolation(_ part: Query) {
             query.append(text: part.pieces[0])

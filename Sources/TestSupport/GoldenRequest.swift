@@ -7,6 +7,8 @@ package struct GoldenRequest: Sendable {
     package let path: String
     package let headers: [(String, String)]
     package let body: [UInt8]
+    /// Whether a body was sent at all.
+    package let hasBody: Bool
     package let status: Int
     package let responseBody: String
     /// `user_id|model|input_tokens|output_tokens|total_cost|response_time_ms|status` of the first new row of `api_logs`.
@@ -18,14 +20,25 @@ extension Fixtures {
     ///
     /// Throws ``Missing`` where there is none, and what decoding one throws.
     package static func webhookGoldens() throws -> [GoldenRequest] {
-        try files(in: "laravel/goldens").filter { $0.name.contains("webhook") }.compactMap { file in
+        try goldens { $0.contains("webhook") }.filter(\.hasBody)
+    }
+
+    /// Every golden request to the other routes of `/api` as they were meant to answer (`laravel.md` §1), by name.
+    ///
+    /// Throws ``Missing`` where there is none, and what decoding one throws.
+    package static func apiGoldens() throws -> [GoldenRequest] {
+        try goldens { name in !["webhook", "verbatim", "_admin_"].contains(where: name.contains) }
+            .filter { $0.path.hasPrefix("/api/") }
+    }
+
+    private static func goldens(_ isMeant: (String) -> Bool) throws -> [GoldenRequest] {
+        try files(in: "laravel/goldens").filter { isMeant($0.name) }.map { file in
             let record = try JSONDecoder().decode(Record.self, from: file.data)
-            guard let body = record.request.body else { return nil }
             return GoldenRequest(
                 name: file.name, method: record.request.method, path: record.request.path,
-                headers: record.request.headers.map { ($0[0], $0[1]) }, body: Array(body.utf8),
-                status: record.response.status, responseBody: record.response.body ?? "",
-                row: record.dbEffect?.rows.first?.text)
+                headers: record.request.headers.map { ($0[0], $0[1]) }, body: Array((record.request.body ?? "").utf8),
+                hasBody: record.request.body != nil, status: record.response.status,
+                responseBody: record.response.body ?? "", row: record.dbEffect?.rows.first?.text)
         }
     }
 

@@ -66,7 +66,8 @@ import Testing
     @Test(arguments: files) func hasAllServicesAndLiteLLMInAProfile(file: String) async throws {
         let services = try await services(file)
         let database = file == "docker-compose.yml" ? ["postgres"] : []
-        #expect(Set(services.keys) == Set(["aggregation-worker", "litellm", "migrate", "webhook-api"] + database))
+        let programs = ["admin-api", "aggregation-worker", "litellm", "migrate", "webhook-api"]
+        #expect(Set(services.keys) == Set(programs + database))
         #expect(services.compactMapValues(\.profiles) == ["litellm": ["litellm"]])
     }
 
@@ -81,7 +82,7 @@ import Testing
         let dockerfile = try Dockerfile()
         let user = try #require(dockerfile.user)
         let ours = try await services(file).filter { $0.value.image.hasPrefix("codexflow:") }
-        #expect(Set(ours.keys) == ["aggregation-worker", "migrate", "webhook-api"])
+        #expect(Set(ours.keys) == ["admin-api", "aggregation-worker", "migrate", "webhook-api"])
         for (name, service) in ours {
             #expect(service.user == "\(user.id):\(user.group)", "\(name)")
             #expect(service.readOnly == true, "\(name)")
@@ -94,6 +95,8 @@ import Testing
         #expect(ours["webhook-api"]?.command == (try dockerfile.command()))
         #expect(ours["webhook-api"]?.healthcheck?.test == ["CMD"] + (try dockerfile.healthCheck()))
         #expect(ours["aggregation-worker"]?.command == ["aggregation-worker", "run"])
+        #expect(ours["admin-api"]?.command == ["admin-api"])
+        #expect(ours["admin-api"]?.healthcheck?.test == ["CMD", "admin-api", "--check-health"])
         #expect(ours["migrate"]?.healthcheck?.test == ["NONE"])
         #expect(ours["migrate"]?.restart == "no")
     }
@@ -126,14 +129,16 @@ import Testing
             // The five DB_ variables say it; files are not in the image, which knows its own migrations.
             "DATABASE_URL", "MIGRATIONS_PATH", "WEBHOOK_TLS_CERTIFICATE", "WEBHOOK_TLS_KEY",
             // Where the port is published; in its container the service listens on all addresses.
-            "WEBHOOK_HOST", "WEBHOOK_PORT",
+            "WEBHOOK_HOST", "WEBHOOK_PORT", "ADMIN_HOST", "ADMIN_PORT",
+            // Files again; the folder of sessions is mounted.
+            "ADMIN_TLS_CERTIFICATE", "ADMIN_TLS_KEY", "SESSION_FILES",
             // What compose itself reads.
             "CODEXFLOW_VERSION", "COMPOSE_FILE", "LITELLM_IMAGE", "LITELLM_PORT",
         ]
         let values = Dictionary(uniqueKeysWithValues: names.map { ($0, "value-of-\($0.lowercased())") })
         let services = try await Self.services(
             "docker-compose.external.yml", values.filter { !elsewhere.contains($0.key) })
-        let given = ["aggregation-worker", "migrate", "webhook-api", "litellm"]
+        let given = ["admin-api", "aggregation-worker", "litellm", "migrate", "webhook-api"]
             .compactMap { services[$0]?.environment }
             .reduce(into: [:]) { $0.merge($1) { $1 } }
         for name in names where !elsewhere.contains(name) {

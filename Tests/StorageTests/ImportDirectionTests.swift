@@ -15,6 +15,7 @@ import Testing
         "Bootstrap": ["CMalloc", "Postgres"],
         "HTTPSupport": ["Bootstrap", "Domain", "Postgres"],
         "WebhookAPI": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage"],
+        "AdminAPI": ["Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
         "AggregationWorker": ["Bootstrap", "Domain", "Postgres", "Storage"],
         "CodexFlow": ["Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
         "TestSupport": ["Domain", "Postgres", "Storage"],

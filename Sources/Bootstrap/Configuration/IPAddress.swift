@@ -33,6 +33,9 @@ package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
             })
     }
 
+    /// What one customer of a provider has: an IPv6 address's /64, an IPv4 address itself.
+    package var customer: IPAddress { bytes.count == 16 ? network(64) : self }
+
     package var description: String {
         var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         let family = bytes.count == 4 ? AF_INET : AF_INET6

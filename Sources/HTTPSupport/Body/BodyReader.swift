@@ -19,11 +19,12 @@ package struct BodyReader: Sendable {
         self.budget = budget
     }
 
-    /// `<prefix>_MAX_BODY_BYTES`, the longest body, and `<prefix>_MAX_INFLIGHT_BYTES`, all bodies in memory together.
-    package init(reading settings: SettingsReader, prefix: String) {
+    /// `<prefix>_MAX_BODY_BYTES`, the longest body (`limit` where it is not set), and `<prefix>_MAX_INFLIGHT_BYTES`, all bodies in
+    /// memory together.
+    package init(reading settings: SettingsReader, prefix: String, limit: Int = 64 << 20) {
         let sizes = 1 << 10...1 << 30
         self.init(
-            limit: settings.bytes("\(prefix)_MAX_BODY_BYTES", in: sizes, default: 64 << 20),
+            limit: settings.bytes("\(prefix)_MAX_BODY_BYTES", in: sizes, default: limit),
             budget: ByteBudget(capacity: settings.bytes("\(prefix)_MAX_INFLIGHT_BYTES", in: sizes, default: 32 << 20)))
     }
 

@@ -32,12 +32,13 @@ package struct ErrorMiddleware: RouterMiddleware {
     }
 
     private func answer(to error: any Error, request: Request, context: AppRequestContext) -> Response {
-        let failure = Failure(error, path: request.uri.path)
+        let failure = Failure(error, path: request.uri.path, requestID: context.requestID)
         Counter(label: "http_errors_total", dimensions: [("code", failure.code)]).increment()
         context.logger.log(
             level: failure.level, "request failed",
             metadata: ["code": "\(failure.code)", "error": "\(String(reflecting: error))"])
-        var response = Response(status: failure.status, json: shape.body(failure.status, failure.message))
+        var response = Response(status: failure.status, json: shape.body(failure).buffer)
+        response.headers[.contentType] = shape.contentType(failure)
         response.headers.append(contentsOf: failure.headers)
         return response
     }

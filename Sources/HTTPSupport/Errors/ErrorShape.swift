@@ -1,24 +1,45 @@
-package import HTTPTypes
-package import NIOCore
+internal import HTTPTypes
 
-/// How a service writes a failure as JSON: one status and one sentence in, the body out.
+/// How a service writes a failure as JSON.
 package struct ErrorShape: Sendable {
-    package let body: @Sendable (HTTPResponse.Status, String) -> ByteBuffer
+    /// The media type of ``body``.
+    let contentType: @Sendable (Failure) -> String
+    let body: @Sendable (Failure) -> JSON
 
-    package init(_ body: @escaping @Sendable (HTTPResponse.Status, String) -> ByteBuffer) {
+    private init(
+        contentType: @escaping @Sendable (Failure) -> String = { _ in "application/json" },
+        body: @escaping @Sendable (Failure) -> JSON
+    ) {
+        self.contentType = contentType
         self.body = body
     }
 
-    /// Laravel's: `{"message":"…"}` (`laravel.md` §3).
-    package static let laravel = ErrorShape { _, message in json(["message": message]) }
-
-    /// The webhook's: `{"error":"Unauthorized","message":"…"}` (`laravel.md` §3), with the status' own name as error.
-    package static let webhook = ErrorShape { status, message in
-        json(["error": status.reasonPhrase, "message": message])
+    /// Laravel's: `{"message":"…"}`, with `errors` where fields broke rules (`laravel.md` §3).
+    package static let laravel = ErrorShape { failure in
+        let message: JSON = ["message": .string(failure.message)]
+        return failure.fields.map { message.merging(["errors": $0]) } ?? message
     }
 
-    private static func json(_ fields: [String: String]) -> ByteBuffer {
-        // A dictionary of strings always encodes; an empty body would still carry the status.
-        (try? ByteBuffer(json: fields)) ?? ByteBuffer()
+    /// The webhook's: `{"error":"Unauthorized","message":"…"}` (`laravel.md` §3), with the status' own name as error.
+    package static let webhook = ErrorShape { failure in
+        ["error": .string(failure.status.reasonPhrase), "message": .string(failure.message)]
+    }
+
+    /// RFC 9457 problems, with the stable `code` of the failure and the request's id.
+    package static let problem = ErrorShape(contentType: { _ in "application/problem+json" }) { failure in
+        let problem: JSON = [
+            "type": "about:blank", "title": .string(failure.status.reasonPhrase),
+            "status": .integer(failure.status.code),
+            "detail": .string(failure.message), "code": .string(failure.code), "request_id": .string(failure.requestID),
+        ]
+        return failure.fields.map { problem.merging(["errors": $0]) } ?? problem
+    }
+
+    /// Problems below `/api/v1` and for what is no API, Laravel's elsewhere below `/api`.
+    package static let byPath = ErrorShape(
+        contentType: { shape(of: $0).contentType($0) }, body: { shape(of: $0).body($0) })
+
+    private static func shape(of failure: Failure) -> ErrorShape {
+        failure.path.hasPrefix("/api/") && !failure.path.hasPrefix("/api/v1/") ? .laravel : .problem
     }
 }

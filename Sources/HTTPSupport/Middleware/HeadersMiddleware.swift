@@ -1,11 +1,18 @@
 internal import HTTPTypes
 package import Hummingbird
 
-/// The headers that Laravel's `/api` routes carry, and its answer to a browser's preflight (`laravel.md` §3).
+/// The headers that Laravel's `/api` routes carry, its answer to a browser's preflight (`laravel.md` §3), and those that keep
+/// an answer from being taken for a page.
+///
+/// `Access-Control-Allow-Credentials` is never sent: a page of another origin must not use somebody's session.
 package struct HeadersMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
 
-    package init() {}
+    private let origins: AllowedOrigins
+
+    package init(origins: AllowedOrigins = .any) {
+        self.origins = origins
+    }
 
     package func handle(
         _ request: Request, context: AppRequestContext,
@@ -15,8 +22,12 @@ package struct HeadersMiddleware: RouterMiddleware {
         var response =
             if isAPI, let preflight = preflight(request) { preflight } else { try await next(request, context) }
         response.headers[.xContentTypeOptions] = "nosniff"
+        response.headers[.xFrameOptions] = "DENY"
+        response.headers[.referrerPolicy] = "no-referrer"
+        response.headers[.contentSecurityPolicy] = "default-src 'none'; frame-ancestors 'none'"
+        response.headers[.requestID] = context.requestID
         if isAPI {
-            response.headers[.accessControlAllowOrigin] = "*"
+            origins.add(to: &response.headers, for: request.headers[.origin])
             if response.headers[.cacheControl] == nil { response.headers[.cacheControl] = "no-cache, private" }
         }
         return response

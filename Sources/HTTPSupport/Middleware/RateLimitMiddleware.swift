@@ -1,3 +1,4 @@
+package import Bootstrap
 internal import Domain
 package import Hummingbird
 
@@ -7,9 +8,9 @@ package import Hummingbird
 package struct RateLimitMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
 
-    private let limiter: RateLimiter
+    private let limiter: RateLimiter<IPAddress>
 
-    package init(_ limiter: RateLimiter) {
+    package init(_ limiter: RateLimiter<IPAddress>) {
         self.limiter = limiter
     }
 
@@ -18,7 +19,7 @@ package struct RateLimitMiddleware: RouterMiddleware {
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
     ) async throws -> Response {
-        if let client = context.clientAddress, let seconds = limiter.wait(for: client) {
+        if let client = context.clientAddress, let seconds = limiter.wait(for: client.customer) {
             throw AppError(.tooManyRequests, "Too many requests.", retryAfter: seconds)
         }
         return try await next(request, context)

@@ -1,20 +1,19 @@
-package import Bootstrap
 internal import Synchronization
 
 /// A token bucket for each client: `burst` requests at once, `rate` a second in the long run.
 ///
-/// An IPv6 client is its /64, which is what one customer of a provider has. Memory is bounded: there are two generations of
+/// Memory is bounded: there are two generations of
 /// at most `capacity` buckets, and when the young one is full, the old one is forgotten. A forgotten client starts with a
 /// full bucket, so a flood of addresses errs on the side of letting requests in.
-package final class RateLimiter: Sendable {
+package final class RateLimiter<Client: Hashable & Sendable>: Sendable {
     private struct Bucket {
         var tokens: Double
         var updated: ContinuousClock.Instant
     }
 
     private struct Generations {
-        var young: [IPAddress: Bucket] = [:]
-        var old: [IPAddress: Bucket] = [:]
+        var young: [Client: Bucket] = [:]
+        var old: [Client: Bucket] = [:]
     }
 
     private let rate: Double
@@ -39,8 +38,7 @@ package final class RateLimiter: Sendable {
     }
 
     /// Takes a token of `client`: `nil` if there was one, else the seconds, at least 1, until there will be one.
-    package func wait(for client: IPAddress) -> Int? {
-        let client = client.bytes.count == 16 ? client.network(64) : client
+    package func wait(for client: Client) -> Int? {
         let now = now()
         return generations.withLock { generations in
             var bucket =

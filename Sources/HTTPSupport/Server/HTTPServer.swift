@@ -12,6 +12,8 @@ package struct HTTPServer: Sendable {
     package var name: String
     package var settings: HTTPServerSettings
     package var errorShape: ErrorShape
+    /// Whose pages may read answers.
+    package var origins = AllowedOrigins.any
     package var metrics: PrometheusRegistry
     /// What `/health/ready` asks.
     package var readiness: HealthRoutes.ReadinessCheck
@@ -37,7 +39,7 @@ package struct HTTPServer: Sendable {
         let router = Router(context: AppRequestContext.self, options: [.autoGenerateHeadEndpoints])
         router.add(middleware: ClientAddressMiddleware(trusting: settings.trustedProxies))
         router.add(middleware: AccessLogMiddleware())
-        router.add(middleware: HeadersMiddleware())
+        router.add(middleware: HeadersMiddleware(origins: origins))
         router.add(middleware: ErrorMiddleware(shape: errorShape))
         HealthRoutes(check: readiness).add(to: router)
         if !settings.allowedAddresses.isEmpty {
@@ -45,7 +47,7 @@ package struct HTTPServer: Sendable {
         }
         MetricsRoute(metrics).add(to: router)
         if let limit = settings.rateLimit {
-            let limiter = RateLimiter(rate: Double(limit.rate), burst: limit.burst, now: now)
+            let limiter = RateLimiter<IPAddress>(rate: Double(limit.rate), burst: limit.burst, now: now)
             router.add(middleware: RateLimitMiddleware(limiter))
         }
         addRoutes(router)

@@ -11,28 +11,6 @@ package struct UserAdministration: Sendable {
         self.now = now
     }
 
-    /// What is to change of an account; `nil` stays.
-    package struct Change: Sendable, Hashable {
-        package var name: String?
-        package var email: String?
-        package var plan: String?
-        package var status: String?
-        package var isAdmin: Bool?
-
-        package init(
-            name: String? = nil, email: String? = nil, plan: String? = nil, status: String? = nil, isAdmin: Bool? = nil
-        ) {
-            self.name = name
-            self.email = email
-            self.plan = plan
-            self.status = status
-            self.isAdmin = isAdmin
-        }
-
-        /// Whether it may take the last administrator away.
-        fileprivate var weakens: Bool { isAdmin == false || status == "suspended" }
-    }
-
     /// Makes a user with a key.
     ///
     /// - Throws: ``AppError`` as ``UserAccounts/create(_:_:now:)``.
@@ -51,35 +29,24 @@ package struct UserAdministration: Sendable {
     /// - Throws: ``AppError`` `.notFound`, `.invalid` for values that Laravel's table does not take, `.conflict` when the e-mail
     ///   is taken or no active administrator would be left.
     package func update(
-        _ id: Int64, _ change: Change, action: String = "user.update", _ connection: Connection
+        _ id: Int64, _ change: UserProfile.Change, action: String = "user.update", _ connection: Connection
     ) throws -> UserAccounts.Account {
-        try UserAccounts.explainingRefusal {
-            try AuditLog.changing(
-                .user(id, admins: change.weakens), action, by: actor, at: now, connection
-            ) { connection in
-                let wasAdministrator = try Self.isAdministrator(id, connection)
-                try connection.execute(
-                    """
-                    UPDATE public.users SET name = coalesce(\(change.name as String?), name), email = coalesce(\(change.email as String?), email),
-                        plan = coalesce(\(change.plan as String?), plan), status = coalesce(\(change.status as String?), status),
-                        is_admin = coalesce(\(change.isAdmin as Bool?), is_admin),
-                        updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
-                    WHERE id = \(id)
-                    """)
-                if wasAdministrator { try Self.requireAdministrator(connection) }
-                return try UserAccounts.require(id, connection)
-            }
+        try AuditLog.changing(.user(id, admins: change.weakens), action, by: actor, at: now, connection) { connection in
+            let wasAdministrator = try Self.isAdministrator(id, connection)
+            _ = try UserProfile.update(id, change, connection, now: now)
+            if wasAdministrator { try Self.requireAdministrator(connection) }
+            return try UserAccounts.require(id, connection)
         }
     }
 
     /// Refuses an account's calls from now on. Throws as ``update(_:_:action:_:)``.
     package func suspend(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
-        try update(id, Change(status: "suspended"), action: "user.suspend", connection)
+        try update(id, UserProfile.Change(status: "suspended"), action: "user.suspend", connection)
     }
 
     /// Takes an account's calls again. Throws as ``update(_:_:action:_:)``.
     package func activate(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
-        try update(id, Change(status: "active"), action: "user.activate", connection)
+        try update(id, UserProfile.Change(status: "active"), action: "user.activate", connection)
     }
 
     /// Gives an account another key; calls made under the old one still find their user.
@@ -116,4 +83,9 @@ package struct UserAdministration: Sendable {
                 .conflict, "This is the last active administrator. Make another one first, then try again.")
         }
     }
+}
+
+extension UserProfile.Change {
+    /// Whether it may take the last administrator away.
+    fileprivate var weakens: Bool { isAdmin == false || status == "suspended" }
 }

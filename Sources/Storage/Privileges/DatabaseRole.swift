@@ -6,7 +6,7 @@ package enum DatabaseRole: String, CaseIterable, Sendable {
     case webhook
     /// `aggregation-worker`
     case worker
-    /// `admin-api`
+    /// `admin-api`. It stores calls that users report and replays quarantined events, so it may do what the webhook may.
     case admin
     /// The other commands of `codexflow`. It replays quarantined events, so it may do what the webhook may.
     case `operator`
@@ -18,5 +18,5 @@ package enum DatabaseRole: String, CaseIterable, Sendable {
     package func name(prefix: String) -> String { "\(prefix)_\(rawValue)" }
 
     /// The roles whose rights it has.
-    var parts: [DatabaseRole] { self == .operator ? [.operator, .webhook] : [self] }
+    var parts: [DatabaseRole] { [.admin, .operator].contains(self) ? [self, .webhook] : [self] }
 }

@@ -4,7 +4,7 @@ extension Grant {
     ///
     /// `FOR KEY SHARE` and its like need UPDATE on at least one column (PostgreSQL, GRANT): of `users` that is `updated_at`,
     /// which decides nothing. Months are reached through `events` and need no rights of their own.
-    package static let table: [Grant] = laravels + ours + usage
+    package static let table: [Grant] = laravels + ours + usage + api
 
     private static let laravels: [Grant] = [
         Grant(.schema, "public", everybody(.usage)),
@@ -15,8 +15,12 @@ extension Grant {
                 .webhook: [.select("id", "name", "api_key", "plan", "status"), .update("updated_at")],
                 .worker: [.select("id", "plan")],
                 .admin: [
-                    .select("id", "name", "email", "api_key", "plan", "status", "is_admin", "created_at", "updated_at"),
-                    .insert("name", "email", "password", "api_key", "plan", "is_admin", "created_at", "updated_at"),
+                    .select(
+                        "id", "name", "email", "email_verified_at", "password", "api_key", "plan", "status", "is_admin",
+                        "created_at", "updated_at"),
+                    .insert(
+                        "name", "email", "password", "api_key", "plan", "status", "is_admin", "created_at", "updated_at"
+                    ),
                     .update("name", "email", "api_key", "plan", "status", "is_admin", "updated_at"),
                 ],
                 .operator: [
@@ -28,7 +32,10 @@ extension Grant {
         // The last id, by which a database is recognised.
         Grant(
             .sequence, "public.users_id_seq",
-            [.owner: [.select()], .webhook: [.select()], .worker: [.select()], .operator: [.usage], .admin: [.usage]]),
+            [
+                .owner: [.select()], .webhook: [.select()], .worker: [.select()], .admin: [.usage],
+                .operator: [.usage],
+            ]),
         // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are deleted
         // by 'retain', and only when it is asked to.
         Grant(
@@ -44,8 +51,28 @@ extension Grant {
             .table, "public.rate_limits",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
         Grant(.sequence, "public.rate_limits_id_seq", [.webhook: [.usage]]),
-        Grant(.table, "public.models", [.admin: [.select(), .insert(), .update()]]),
+        // Sanctum's tokens; of one, only when it was used is ever changed.
+        Grant(
+            .table, "public.personal_access_tokens",
+            [
+                .admin: [
+                    .select(), .delete,
+                    .insert("tokenable_type", "tokenable_id", "name", "token", "abilities", "created_at", "updated_at"),
+                    .update("last_used_at", "updated_at"),
+                ]
+            ]),
+        Grant(.sequence, "public.personal_access_tokens_id_seq", [.admin: [.usage]]),
+        Grant(.table, "public.sessions", [.admin: [.select("id", "user_id", "payload", "last_activity")]]),
+        Grant(.table, "public.models", [.admin: [.select(), .insert(), .update(), .delete]]),
         Grant(.sequence, "public.models_id_seq", [.admin: [.usage]]),
+    ]
+
+    /// What users and operators do over the JSON API.
+    private static let api: [Grant] = [
+        Grant(.table, "metering.favorite_models", [.admin: [.select(), .insert(), .delete]]),
+        Grant(.table, "metering.limit_requests", [.admin: [.select(), .insert(), .update()]]),
+        // Nobody takes back what is in it.
+        Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()]]),
     ]
 
     /// What the sums are made of and read by.
@@ -86,7 +113,6 @@ extension Grant {
         Grant(
             .table, "metering.free_models",
             everybody(.select()).merging([.admin: [.select(), .insert(), .update(), .delete]]) { $1 }),
-        Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()]]),
         Grant(
             .table, "metering.quota_usage",
             [

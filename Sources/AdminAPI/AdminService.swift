@@ -1,0 +1,54 @@
+import Bootstrap
+import Domain
+import HTTPSupport
+import Hummingbird
+import Logging
+import Passwords
+import Postgres
+import ServiceLifecycle
+import Storage
+
+/// The parts of the JSON API, put together.
+struct AdminService {
+    let settings: AdminSettings
+    let logger: Logger
+    let metrics: PrometheusRegistry
+    let now: @Sendable () -> Timestamp
+
+    /// Serves until SIGTERM or SIGINT; then answers what was taken.
+    ///
+    /// - Throws: What ``StartCheck`` throws.
+    func run() async throws {
+        let pool = ConnectionPool(settings.database.connection, limits: settings.database.limits, logger: logger)
+        do {
+            try await StartCheck.require(.admin, pool, logger: logger)
+        } catch {
+            await pool.close()
+            throw error
+        }
+        if settings.sessions == nil {
+            logger.notice("APP_KEY is not set: Laravel's session cookies are not accepted, only tokens")
+        }
+        let queue = GroupCommit(writer: EventWriter(pool: pool, now: now))
+        let application = try buildApplication(queue: queue, pool: pool)
+        try await ServiceRunner.run([pool, queue, application], logger: logger)
+    }
+
+    /// The HTTP side, without the services it needs.
+    func buildApplication(
+        queue: GroupCommit, pool: ConnectionPool
+    ) throws -> Application<RouterResponder<AppRequestContext>> {
+        var server = HTTPServer(
+            name: "admin-api", settings: settings.server, errorShape: .byPath, metrics: metrics,
+            readiness: { try await StartCheck.requireReady(pool) })
+        server.origins = settings.origins
+        let database = Database(pool: pool)
+        let endpoints = EndpointServer(
+            authenticator: Authenticator(database: database, sessions: settings.sessions, now: now),
+            bodies: settings.bodies, deadline: settings.requestTimeout, now: now)
+        let routes = Routes(
+            database: database, queue: queue, passwords: PasswordQueue(),
+            isBehindProxies: !settings.server.trustedProxies.isEmpty)
+        return try server.buildApplication(logger: logger) { router in endpoints.add(routes.all, to: router) }
+    }
+}

@@ -1,0 +1,126 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Passwords
+import Storage
+
+/// `/api/auth`: register, log in, log out, who am I.
+struct AuthController: Sendable {
+    let database: Database
+    let passwords: PasswordQueue
+    let throttle: LoginThrottle
+
+    var endpoints: [Endpoint] {
+        [
+            Endpoint(
+                .post, "/api/auth/register", .anyone, "Make an account and a token.",
+                body: Schema.body([
+                    "name": Schema.string, "email": Schema.string, "password": Schema.string,
+                    "password_confirmation": Schema.string,
+                ]),
+                status: .created,
+                answers: Schema.object([
+                    "user": Schema.object([
+                        "name": Schema.string, "email": Schema.string, "updated_at": Schema.time,
+                        "created_at": Schema.time, "id": Schema.integer,
+                    ]), "token": Schema.string,
+                ]), register),
+            Endpoint(
+                .post, "/api/auth/login", .anyone, "Make a token by e-mail and password.",
+                body: Schema.body(["email": Schema.string, "password": Schema.string]),
+                answers: Schema.object(["user": Schema.laravelUser, "token": Schema.string]), logIn),
+            Endpoint(
+                .post, "/api/auth/logout", .user, "End the token that asks.", answers: Schema.message, logOut),
+            Endpoint(.get, "/api/auth/me", .user, "Who asks.", answers: Schema.laravelUser) { call in
+                .json(try call.user.laravelJSON)
+            },
+        ]
+    }
+
+    private static let emailTaken = "The email has already been taken."
+
+    @Sendable private func register(_ call: Call) async throws -> Answer {
+        var errors = ValidationError(
+            call.body,
+            [
+                RuledField("name", .required, .string, .maximum(255)),
+                RuledField("email", .required, .string, .email, .maximum(255)),
+                RuledField("password", .required, .string, .minimum(8), .confirmed),
+            ])
+        let email = call.body["email"]?.text ?? ""
+        if !errors.fields.contains(where: { $0.name == "email" }),
+            try await database.read({ try UserProfile.findForLogin(email: email, $0) }) != nil
+        {
+            errors.add("email", [Self.emailTaken])
+        }
+        guard errors.isEmpty, let name = call.body["name"]?.text, let password = call.body["password"]?.text
+        else { throw errors }
+        let hash = try await passwords.busyAsUnavailable { try await $0.hash(password) }
+        let account = UserAccounts.NewAccount(
+            name: name, email: email, passwordHash: hash, apiKey: APIKey.random(), plan: "starter", isAdmin: false)
+        do {
+            let (user, token) = try await database.read { connection in
+                let id = try UserAccounts.create(account, connection, now: call.now)
+                return (
+                    try UserProfile.require(id, connection), try AccessToken.create(for: id, connection, now: call.now)
+                )
+            }
+            return .json(
+                [
+                    "user": [
+                        "name": .string(user.name), "email": .string(user.email),
+                        "updated_at": user.updatedAt.laravelJSON, "created_at": user.createdAt.laravelJSON,
+                        "id": .integer(user.id),
+                    ], "token": .string(token),
+                ], status: .created)
+        } catch let error as AppError where error.code == .conflict {
+            throw ValidationError("email", Self.emailTaken)
+        }
+    }
+
+    @Sendable private func logIn(_ call: Call) async throws -> Answer {
+        try ValidationError.check(
+            call.body, [RuledField("email", .required, .email), RuledField("password", .required, .string)])
+        guard let email = call.body["email"]?.text, let password = call.body["password"]?.text else {
+            throw ValidationError()
+        }
+        try throttle.admit(email, from: call.context.clientAddress)
+        let found = try await database.read { try UserProfile.findForLogin(email: email, $0) }
+        // An unknown e-mail takes as long as a wrong password: nobody learns who has an account.
+        let isRight = try await passwords.busyAsUnavailable { queue in
+            try await queue.verify(password, against: found?.passwordHash ?? Self.nobodysHash)
+        }
+        guard let user = found?.user, isRight else {
+            throw ValidationError("email", "The provided credentials are incorrect.")
+        }
+        guard user.isActive else { throw ValidationError("email", "Your account has been suspended.") }
+        let token = try await database.read { try AccessToken.create(for: user.id, $0, now: call.now) }
+        return .json(["user": user.laravelJSON, "token": .string(token)])
+    }
+
+    /// A hash of Laravel's cost of a password that nobody knows.
+    private static let nobodysHash = "$2y$12$77rW18Zl19B9KvzPZ1xjmOGrwQ5kPw3jyMDN39lE1IypyOTo.nTWO"
+
+    @Sendable private func logOut(_ call: Call) async throws -> Answer {
+        // A session is Laravel's to end.
+        if case .token(let id)? = call.caller?.proof {
+            try await database.read { try AccessToken.delete(id, $0) }
+        }
+        return .message("Logged out successfully")
+    }
+}
+
+extension PasswordQueue {
+    /// Does `work`; too many passwords at once are a matter of waiting.
+    ///
+    /// - Throws: ``AppError`` `.unavailable`; ``ValidationError`` for a password that cannot be one.
+    fileprivate func busyAsUnavailable<T>(_ work: (PasswordQueue) async throws -> T) async throws -> T {
+        do {
+            return try await work(self)
+        } catch is Busy {
+            throw AppError(.unavailable, "Too many logins at once. Try again.", retryAfter: 1)
+        } catch is Password.Problem {
+            throw ValidationError("password", "The password field must be a string.")
+        }
+    }
+}

@@ -1,0 +1,51 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Storage
+
+/// `/api/settings`: a user's own account and key.
+struct SettingsController: Sendable {
+    let database: Database
+
+    var endpoints: [Endpoint] {
+        [
+            Endpoint(
+                .get, "/api/settings", .user, "The account and its key.",
+                answers: Schema.object(["user": Schema.laravelUser, "api_key": Schema.optional(Schema.string)])
+            ) { call in
+                let user = try call.user
+                let key = try await database.read { try UserProfile.key(of: user.id, $0) }
+                return .json(["user": user.laravelJSON, "api_key": key.json])
+            },
+            Endpoint(
+                .post, "/api/settings/api-key/regenerate", .user,
+                "Replace the key; calls made under the old one still count.",
+                answers: Schema.object(["message": Schema.string, "api_key": Schema.string])
+            ) { call in
+                let (user, key) = (try call.user, APIKey.random())
+                _ = try await database.read {
+                    try UserAccounts.rotateKey(email: user.email, to: key, $0, now: call.now)
+                }
+                return .json(["message": "API key regenerated successfully", "api_key": .string(key)])
+            },
+            Endpoint(
+                .post, "/api/settings/update", .user, "Change name or e-mail.",
+                body: Schema.body([:], optional: ["name": Schema.string, "email": Schema.string]),
+                answers: Schema.object(["message": Schema.string, "user": Schema.laravelUser]), update),
+        ]
+    }
+
+    @Sendable private func update(_ call: Call) async throws -> Answer {
+        try ValidationError.check(call.body, [RuledField("name", .string, .maximum(255)), RuledField("email", .email)])
+        // Laravel forgot this one, and answered 500.
+        try ValidationError.check(call.body, [RuledField("email", .maximum(255))])
+        let id = try call.user.id
+        let change = UserProfile.Change(name: call.body["name"]?.text, email: call.body["email"]?.text)
+        do {
+            let user = try await database.write { try UserProfile.update(id, change, $0, now: call.now) }
+            return .json(["message": "Settings updated successfully", "user": user.laravelJSON])
+        } catch let error as AppError where error.code == .conflict {
+            throw ValidationError("email", "The email has already been taken.")
+        }
+    }
+}

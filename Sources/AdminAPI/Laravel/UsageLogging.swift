@@ -1,0 +1,109 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+import Storage
+
+/// `POST /api/usage/log`: a call that a user reports, stored as the webhook stores one: same transaction, counters and keys.
+struct UsageLogging: Sendable {
+    let database: Database
+    let queue: GroupCommit
+
+    private static let fields = [
+        RuledField("user_id", .required), RuledField("model", .required, .string, .maximum(255)),
+        RuledField("input_tokens", .required, .integer, .minimum(0)),
+        RuledField("output_tokens", .required, .integer, .minimum(0)),
+        RuledField("total_cost", .required, .numeric, .minimum(0)),
+        RuledField("response_time_ms", .required, .integer, .minimum(0)),
+        RuledField("status", .required, .choice(UsageStatus.allCases.map(\.rawValue))),
+        RuledField("error_message", .nullable, .string),
+    ]
+
+    var endpoints: [Endpoint] {
+        let number = Schema.anything
+        return [
+            Endpoint(
+                .post, "/api/usage/log", .user, "Report a call; with an Idempotency-Key it counts once.",
+                body: Schema.body(
+                    [
+                        "user_id": Schema.integer, "model": Schema.string, "input_tokens": Schema.integer,
+                        "output_tokens": Schema.integer, "total_cost": Schema.number,
+                        "response_time_ms": Schema.integer,
+                        "status": Schema.choice(UsageStatus.allCases.map(\.rawValue)),
+                    ], optional: ["error_message": Schema.string]),
+                status: .created,
+                answers: [
+                    "type": "object",
+                    "properties": [
+                        "user_id": number, "model": Schema.string, "input_tokens": number, "output_tokens": number,
+                        "total_cost": Schema.money, "response_time_ms": number, "status": Schema.string,
+                        "error_message": Schema.optional(Schema.string), "updated_at": Schema.time,
+                        "created_at": Schema.time, "id": Schema.integer, "duplicate": Schema.boolean,
+                    ], "required": ["id"],
+                ], log)
+        ]
+    }
+
+    @Sendable private func log(_ call: Call) async throws -> Answer {
+        try ValidationError.check(call.body, Self.fields)
+        let user = try await reported(call)
+        guard let literal = call.body["total_cost"]?.decimal, let cost = Cost(literal) else {
+            throw ValidationError("total_cost", "The total cost field must be a number below 100000000.")
+        }
+        let name = call.request.headers[.idempotencyKey].flatMap { $0.isEmpty ? nil : $0 }
+        let event = event(call, of: user, cost: cost, named: name)
+        let verdict = try await queue.submit([IngestItem(.success(event))]).first
+        switch verdict {
+        case .stored(let id)?: return .json(echo(call, event, cost: cost, id: id), status: .created)
+        case .duplicate(let id)?:
+            return .json(echo(call, event, cost: cost, id: id).merging(["duplicate": true]))
+        case .conflict?:
+            throw AppError(.conflict, "This Idempotency-Key was used for another call. Use a new one.")
+        case .quarantined(let reason)?:
+            return .json(
+                ["message": "The call is kept aside.", "reason": .string(reason.rawValue)], status: .accepted)
+        case nil: throw AppError(.unavailable, "Nothing was stored. Send the same request again.", retryAfter: 1)
+        }
+    }
+
+    /// Whose call it is: one's own, or for administrators anybody's.
+    private func reported(_ call: Call) async throws -> Int64 {
+        let invalid = ValidationError("user_id", "The selected user id is invalid.")
+        guard let id = call.body["user_id"]?.wholeNumber else { throw invalid }
+        let caller = try call.user
+        if id == caller.id { return id }
+        guard caller.isAdmin else { throw AppError(.forbidden, "You may only log your own usage.") }
+        guard try await database.read({ try UserProfile.find(id, $0) }) != nil else { throw invalid }
+        return id
+    }
+
+    private func event(_ call: Call, of user: Int64, cost: Cost, named name: String?) -> UsageEvent {
+        var generator = SystemRandomNumberGenerator()
+        // The name is the user's own: nobody meets another's event by it.
+        let key =
+            name.map { EventKey(idempotencyKey: "user \(user) \($0)") }
+            ?? EventKey(arrival: call.now, using: &generator)
+        return UsageEvent(
+            key: key, isNamed: name != nil, shape: .documented, identity: IdentityClaim(userID: user),
+            status: call.body["status"]?.text.flatMap(UsageStatus.init(rawValue:)) ?? .success,
+            model: call.body["model"]?.text ?? "unknown", inputTokens: call.body["input_tokens"]?.wholeNumber ?? 0,
+            outputTokens: call.body["output_tokens"]?.wholeNumber ?? 0, cost: cost, occurredAt: call.now,
+            duration: call.body["response_time_ms"]?.wholeNumber,
+            errorMessage: call.body["error_message"]?.text.map { String($0.prefix(8192)).scrubbed() })
+    }
+
+    /// The row as Laravel answers it: what was sent, as it was sent.
+    private func echo(_ call: Call, _ event: UsageEvent, cost: Cost, id: Int64) -> JSON {
+        let time = JSON.string(Timestamp(microseconds: call.now.microseconds / 1_000_000 * 1_000_000).laravelText)
+        let members = Self.fields.compactMap { field -> JSON.Member? in
+            guard let value = call.body[field.name] else { return nil }
+            switch (field.name, value) {
+            case ("total_cost", _): return .init(field.name, .string(cost.ledgerUSD))
+            case ("error_message", _): return .init(field.name, event.errorMessage.json)
+            case (_, .number): return .init(field.name, value.wholeNumber.json)
+            default: return .init(field.name, value)
+            }
+        }
+        return JSON.object(members).merging(["updated_at": time, "created_at": time, "id": .integer(id)])
+    }
+}

@@ -1,0 +1,21 @@
+import Passwords
+import Storage
+
+/// Every route of the service; health and metrics come with the server.
+struct Routes: Sendable {
+    let all: [Endpoint]
+
+    init(database: Database, queue: GroupCommit, passwords: PasswordQueue, isBehindProxies: Bool) {
+        let laravels =
+            AuthController(database: database, passwords: passwords, throttle: LoginThrottle()).endpoints
+            + DashboardController(database: database).endpoints
+            + UsageController(database: database, queue: queue, isBehindProxies: isBehindProxies).endpoints
+            + RateLimitController(database: database).endpoints
+            + ModelController(database: database).endpoints
+            + SettingsController(database: database).endpoints
+        let ours =
+            MeController(database: database).endpoints + LogController(database: database).endpoints
+            + AnalyticsController(database: database).endpoints
+        all = laravels + ours
+    }
+}

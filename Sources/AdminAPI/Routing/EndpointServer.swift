@@ -1,0 +1,59 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+import Logging
+import Storage
+
+/// Serves declared routes: lets in who may ask, understands what is asked, and keeps the time.
+struct EndpointServer: Sendable {
+    let authenticator: Authenticator
+    let bodies: BodyReader
+    /// After which a request is answered 504. Streams are finished in their own time.
+    let deadline: Duration
+    let now: @Sendable () -> Timestamp
+
+    /// Adds each of `endpoints`.
+    func add(_ endpoints: [Endpoint], to router: Router<AppRequestContext>) {
+        for endpoint in endpoints {
+            router.on(RouterPath(endpoint.path), method: endpoint.method) { request, context in
+                try await answer(request, context, by: endpoint)
+            }
+        }
+    }
+
+    private func answer(_ request: Request, _ context: AppRequestContext, by endpoint: Endpoint) async throws
+        -> Response
+    {
+        let caller = try await authenticator.caller(of: request, for: endpoint.access)
+        context.log["user"] = caller.map { "\($0.user.id)" }
+        let body = try await body(of: request, context, endpoint)
+        let call = try Call(
+            request, context: context, caller: caller, body: body, endpoint: endpoint, now: now())
+        guard let answer = try await withDeadline(deadline, { try await endpoint.handle(call) }) else {
+            throw AppError(.timeout, "This took too long. Ask for less, or again later.")
+        }
+        return answer.response(to: request)
+    }
+
+    /// The body's JSON object, or the fields of a form.
+    ///
+    /// Of Laravel's routes also what stands in the query, as Laravel has it; and what is unreadable there is nothing.
+    private func body(
+        of request: Request, _ context: AppRequestContext, _ endpoint: Endpoint
+    ) async throws -> JSON {
+        guard request.method != .get else { return [:] }
+        let bytes = try await bodies.withBody(of: request, context: context) { Array($0) }
+        let isForm = request.headers[.contentType]?.lowercased().hasPrefix("application/x-www-form-urlencoded") == true
+        let parsed = isForm ? JSON(form: bytes) : JSON(parsing: bytes)
+        guard endpoint.isLaravels else {
+            if bytes.isEmpty { return [:] }
+            guard let parsed, parsed.members != nil else {
+                throw AppError(.invalid, "The body is not a JSON object.")
+            }
+            return parsed
+        }
+        let query = JSON.object(request.uri.queryParameters.map { .init(String($0.key), .string(String($0.value))) })
+        return query.merging(parsed ?? [:]).asLaravelInput
+    }
+}

@@ -1,0 +1,97 @@
+import Domain
+import HTTPSupport
+
+/// One value that a route takes from its path or query, and the rule it must keep.
+struct Parameter: Sendable {
+    enum Place: String, Sendable {
+        case path, query
+    }
+
+    enum Kind: Sendable {
+        case integer(ClosedRange<Int>)
+        /// Up to so many characters, none of them NUL.
+        case text(Int)
+        case choice([String])
+        /// A day, `2026-11-23`.
+        case date
+        /// RFC 3339, or a day.
+        case moment
+        /// A decimal number that is not negative.
+        case amount
+        /// A name without further rule, for what the handler itself can check best.
+        case flag
+    }
+
+    let name: String
+    let kind: Kind
+    let place: Place
+    /// Whether it may stand several times, each a value more.
+    let isRepeated: Bool
+    let note: String
+
+    private init(_ name: String, _ kind: Kind, _ place: Place, isRepeated: Bool = false, _ note: String) {
+        self.name = name
+        self.kind = kind
+        self.place = place
+        self.isRepeated = isRepeated
+        self.note = note
+    }
+
+    /// A number in the path that names a thing.
+    static func id(_ name: String = "id") -> Parameter {
+        Parameter(name, .integer(1...Int.max), .path, "Which one.")
+    }
+
+    /// A text in the path that names a thing.
+    static func path(_ name: String, _ note: String) -> Parameter { Parameter(name, .text(255), .path, note) }
+
+    static func query(_ name: String, _ kind: Kind, _ note: String) -> Parameter { Parameter(name, kind, .query, note) }
+
+    static func repeated(_ name: String, _ kind: Kind, _ note: String) -> Parameter {
+        Parameter(name, kind, .query, isRepeated: true, note)
+    }
+
+    /// The sentence that says which rule `text` breaks, in Laravel's words; `nil` where it keeps them.
+    func problem(with text: String) -> String? {
+        let field = name.replacing("_", with: " ")
+        switch kind {
+        case .integer(let range):
+            guard let number = Int(text) else { return "The \(field) field must be an integer." }
+            return range.contains(number)
+                ? nil : "The \(field) field must be between \(range.lowerBound) and \(range.upperBound)."
+        case .text(let maximum):
+            guard !text.utf8.contains(0) else { return "The \(field) field must be a string." }
+            return text.unicodeScalars.count <= maximum
+                ? nil : "The \(field) field must not be greater than \(maximum) characters."
+        case .choice(let words):
+            return words.contains(text)
+                ? nil : "The selected \(field) is invalid. It is one of \(words.joined(separator: ", "))."
+        case .date:
+            return CalendarDate(text) == nil ? "The \(field) field must be a valid date, as in 2026-11-23." : nil
+        case .moment:
+            return CalendarDate(text) == nil && Timestamp(rfc3339: text) == nil
+                ? "The \(field) field must be a time as in 2026-11-23T12:00:00Z, or a date." : nil
+        case .amount:
+            return DecimalLiteral(text).map { $0.isBelowZero } ?? true
+                ? "The \(field) field must be a number of 0 or more." : nil
+        case .flag:
+            return ["true", "false", "1", "0"].contains(text) ? nil : "The \(field) field must be true or false."
+        }
+    }
+
+    /// The schema of one value.
+    var schema: JSON {
+        switch kind {
+        case .integer(let range) where range.upperBound == .max:
+            ["type": "integer", "format": "int64", "minimum": .integer(range.lowerBound)]
+        case .integer(let range):
+            ["type": "integer", "minimum": .integer(range.lowerBound), "maximum": .integer(range.upperBound)]
+        case .text(let maximum): ["type": "string", "maxLength": .integer(maximum)]
+        case .choice(let words): ["type": "string", "enum": .array(words.map(JSON.string))]
+        case .date: ["type": "string", "format": "date"]
+        case .moment: ["type": "string", "description": "RFC 3339, or a date."]
+        case .amount: ["type": "string", "pattern": #"^[0-9]+(\.[0-9]+)?([eE][+\-]?[0-9]+)?$"#]
+        case .flag: ["type": "boolean"]
+        }
+    }
+}

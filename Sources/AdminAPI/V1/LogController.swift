@@ -1,0 +1,129 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Postgres
+import Storage
+
+/// `/api/v1/logs`: every call, page by page or all at once.
+struct LogController: Sendable {
+    let database: Database
+
+    private static let filters: [Parameter] =
+        [
+            .query("user_id", .integer(1...Int.max), "Whose calls; administrators only, others see their own."),
+            .repeated("model", .text(255), "Of one of these models."),
+            .repeated("provider", .text(255), "Of one of these providers."),
+            .repeated("status", .choice(UsageStatus.allCases.map(\.rawValue)), "Ended in one of these ways."),
+            .query("min_cost", .amount, "Cost at least so much, USD."),
+            .query("min_duration", .integer(0...Int(Int32.max)), "Took at least so long, milliseconds."),
+            .query("search", .text(255), "With these words in the error message."),
+        ] + Period.parameters
+
+    var endpoints: [Endpoint] {
+        [
+            Endpoint(
+                .get, "/api/v1/logs", .user,
+                "Calls, newest first. As text/csv or application/x-ndjson all of them at once, ending in a line with their "
+                    + "number, total cost and SHA-256.",
+                Self.filters + [
+                    .query(
+                        "sort", .choice(LogList.Order.allCases.map(\.rawValue)), "The largest first; time unless said."),
+                    .query("limit", .integer(1...1000), "Calls on a page, 100 unless said."),
+                    .query("cursor", .text(1024), "Where the page before ended."),
+                ],
+                answers: Schema.object([
+                    "data": Schema.list(Schema.log), "next_cursor": Schema.optional(Schema.string),
+                ]), or: Format.types, list),
+            Endpoint(
+                .get, "/api/v1/logs/{id}", .user, "One call with all its facts.", [.id()], answers: Schema.log, show),
+        ]
+    }
+
+    @Sendable private func list(_ call: Call) async throws -> Answer {
+        if call.format != .json { return try await export(call) }
+        let order = call.text("sort").flatMap(LogList.Order.init(rawValue:)) ?? .time
+        let limit = call.integer("limit") ?? 100
+        let cursor = try call.text("cursor").map { try Self.cursor($0, order) }
+        let (entries, next) = try await database.snapshot { connection in
+            let page = try LogList.read(
+                try call.logFilter(connection), by: order, after: cursor, limit: limit, connection)
+            return (try LogEntry.of(page.rows, connection), page.next)
+        }
+        return .json([
+            "data": .array(entries.map(\.json)),
+            "next_cursor": next.map { Cursor.encode([order.rawValue, $0.value, "\($0.id)"]) }.json,
+        ])
+    }
+
+    private static func cursor(_ text: String, _ order: LogList.Order) throws -> LogList.Cursor {
+        let parts = try Cursor.decode(text, count: 3)
+        guard parts[0] == order.rawValue, let id = Int64(parts[2]) else { throw Cursor.invalid }
+        return LogList.Cursor(value: parts[1], id: id)
+    }
+
+    @Sendable private func show(_ call: Call) async throws -> Answer {
+        let (id, user) = (try call.id(), try call.user)
+        let entry = try await database.snapshot { connection in
+            let row = try LogRow.require(id, connection)
+            // Somebody else's is as good as none.
+            guard row.userID == user.id || user.isAdmin else { throw AppError(.notFound, "There is no log \(id).") }
+            return try LogEntry.of([row], connection).first
+        }
+        return .json(entry?.json ?? .null)
+    }
+
+    private func export(_ call: Call) async throws -> Answer {
+        guard call.text("cursor") == nil, [nil, "time"].contains(call.text("sort")) else {
+            throw AppError(.invalid, "An export has all calls in the order of time: leave out cursor and sort.")
+        }
+        let filter = try await database.read { try call.logFilter($0) }
+        let format = call.format
+        return Answer(
+            content: .stream(type: format.contentType) { writer in
+                try await ChunkPipe.stream(to: &writer) { pipe in
+                    try await database.snapshot { connection in
+                        var export = LogExport(format)
+                        try pipe.send(export.begin())
+                        try LogStream.forEachBatch(filter, connection) { rows in
+                            try pipe.send(export.add(try LogEntry.of(rows, connection)))
+                        }
+                        try pipe.send(export.end())
+                    }
+                }
+            })
+    }
+}
+
+extension Call {
+    /// Whose calls or usage is meant: one's own; for administrators anybody's, and everybody's where nobody is named.
+    ///
+    /// - Throws: ``AppError`` `.forbidden` for somebody else's.
+    var subject: Int64? {
+        get throws {
+            let user = try user
+            let named = integer("user_id").map(Int64.init)
+            guard !user.isAdmin else { return named }
+            guard named == nil || named == user.id else { throw AppError(.forbidden, "You may only see your own.") }
+            return user.id
+        }
+    }
+
+    /// The filter that the parameters of `/api/v1/logs` say.
+    func logFilter(_ connection: Connection) throws -> LogFilter {
+        var filter = LogFilter(userID: try subject)
+        filter.models = texts("model")
+        filter.providers = texts("provider")
+        filter.statuses = texts("status")
+        filter.minimumCost = amount("min_cost")
+        filter.minimumDuration = integer("min_duration").map(Int64.init)
+        filter.errorText = text("search")
+        let zone = try Period.zone(of: self, connection)
+        filter.from = try Period.moment("from", of: self, zone, connection)
+        filter.to = try Period.moment("to", of: self, zone, connection)
+        if filter.userID == nil, filter.from != nil || filter.to != nil {
+            throw AppError(
+                .invalid, "Everybody's calls are not in the order of time. Name a user_id, or leave out from and to.")
+        }
+        return filter
+    }
+}

@@ -1,0 +1,58 @@
+import Crypto
+import Domain
+import HTTPSupport
+import Storage
+
+/// Calls as lines, with a last line by which finance can check them: their number, what they cost, and the SHA-256 of every byte
+/// before it.
+struct LogExport {
+    private let format: Format
+    private var digest = SHA256()
+    private var rows = 0
+    private var cost = Money.zero
+    private var ledgerCost = Money.zero
+
+    init(_ format: Format) {
+        self.format = format
+    }
+
+    /// The first bytes.
+    mutating func begin() -> [UInt8] {
+        guard format == .csv else { return [] }
+        return counted(Array((LogEntry.columns.map(\.name).joined(separator: ",") + "\r\n").utf8))
+    }
+
+    /// The bytes of `entries`.
+    mutating func add(_ entries: [LogEntry]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(entries.count * 300)
+        for entry in entries {
+            format.appendLine(entry.json, to: &bytes)
+            if let exact = entry.cost.flatMap({ Money($0) }) { cost = cost + exact }
+            if let rounded = Money(entry.row.cost) { ledgerCost = ledgerCost + rounded }
+        }
+        rows += entries.count
+        return counted(bytes)
+    }
+
+    /// The last line.
+    func end() -> [UInt8] {
+        var bytes: [UInt8] = []
+        let hash = digest.finalize().lowercaseHex
+        switch format {
+        case .csv: bytes += "#rows=\(rows),cost=\(cost),ledger_cost=\(ledgerCost),sha256=\(hash)\r\n".utf8
+        default:
+            let total: JSON = [
+                "rows": .integer(rows), "cost": .string("\(cost)"), "ledger_cost": .string("\(ledgerCost)"),
+                "sha256": .string(hash),
+            ]
+            format.appendLine(["total": total], to: &bytes)
+        }
+        return bytes
+    }
+
+    private mutating func counted(_ bytes: [UInt8]) -> [UInt8] {
+        digest.update(data: bytes)
+        return bytes
+    }
+}

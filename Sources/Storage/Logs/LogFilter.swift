@@ -1,0 +1,42 @@
+package import Domain
+import Postgres
+
+/// Which rows of `api_logs` are meant; each condition narrows.
+package struct LogFilter: Sendable, Hashable {
+    /// Whose; everybody's where it is `nil`.
+    package var userID: Int64?
+    /// One of these; an empty list means none.
+    package var models: [String]?
+    package var providers: [String]?
+    package var statuses: [String]?
+    /// When the call was made: `[from, to)`. Rows without a time are outside of every range.
+    package var from: Timestamp?
+    package var to: Timestamp?
+    /// USD, as a decimal literal.
+    package var minimumCost: DecimalLiteral?
+    /// Milliseconds.
+    package var minimumDuration: Int64?
+    /// A part of the error message, in any case.
+    package var errorText: String?
+
+    package init(userID: Int64? = nil) {
+        self.userID = userID
+    }
+
+    /// The condition on a row `l`, only what is asked for.
+    var condition: Query {
+        let facts: Query = "metering.events e WHERE e.api_log_id = l.id AND e.user_id = l.user_id"
+        let conditions: [Query?] = [
+            userID.map { "l.user_id = \($0)" },
+            models.map { "l.model = ANY(\($0)::text[])" },
+            providers.map { "EXISTS (SELECT FROM \(facts) AND e.provider = ANY(\($0)::text[]))" },
+            statuses.map { "l.status = ANY(\($0)::text[])" },
+            from.map { "l.created_at >= (\($0) AT TIME ZONE 'UTC')" },
+            to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
+            minimumCost.map { "l.total_cost >= \($0.text)::numeric" },
+            minimumDuration.map { "l.response_time_ms >= \($0)" },
+            errorText.map { "position(lower(\($0)) IN lower(l.error_message)) > 0" },
+        ]
+        return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
+    }
+}

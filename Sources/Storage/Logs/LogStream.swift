@@ -1,0 +1,30 @@
+package import Postgres
+
+/// Rows at any number, in one snapshot and in constant memory.
+package enum LogStream {
+    /// Rows that are read at one time.
+    private static let batch = 2_000
+
+    /// Gives the rows that `filter` means to `body`, newest first, a batch at a time; everybody's in the order of storing. To be
+    /// called in a snapshot.
+    ///
+    /// The statements may take as long as the reader does, at most an hour.
+    ///
+    /// - Throws: ``PostgresError``; what `body` throws.
+    package static func forEachBatch(
+        _ filter: LogFilter, _ connection: Connection, _ body: ([LogRow]) throws -> Void
+    ) throws {
+        try connection.executeScript("SET LOCAL statement_timeout = '1h'")
+        let order = filter.userID == nil ? "l.id DESC" : LogRow.order
+        try connection.execute(
+            """
+            DECLARE logs NO SCROLL CURSOR FOR
+            SELECT \(LogRow.columns) FROM public.api_logs l WHERE \(filter.condition) ORDER BY \(order)
+            """)
+        while true {
+            let rows = try connection.query("FETCH \(unsafeSQL: String(batch)) FROM logs").map(LogRow.init)
+            try body(rows)
+            if rows.count < batch { return }
+        }
+    }
+}

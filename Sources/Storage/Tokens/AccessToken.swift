@@ -1,0 +1,102 @@
+internal import Crypto
+package import Domain
+package import Postgres
+
+/// Sanctum's bearer tokens in Laravel's `personal_access_tokens` (`laravel.md` §4), made and read as Laravel does.
+package struct AccessToken: Sendable, Hashable {
+    package let id: Int64
+    package let user: UserProfile
+
+    /// The class of the users; Laravel may give tokens to others, which are none of ours.
+    private static let owner = #"App\Models\User"#
+    /// How old `last_used_at` may be before it is written again, in seconds.
+    private static let touchInterval = 60
+
+    /// Whose token `plain` is; `nil` where it is nobody's, has expired or belongs to something else than a user.
+    ///
+    /// Notes its use, at most once a minute: reading must not become writing.
+    package static func find(_ plain: String, _ connection: Connection, now: Timestamp) throws -> AccessToken? {
+        let parts = plain.split(separator: "|", maxSplits: 1, omittingEmptySubsequences: false)
+        let secret = String(parts[parts.count - 1])
+        let hash = SHA256.hash(of: secret).lowercaseHex
+        let condition: Query
+        if parts.count == 2 {
+            guard !parts[0].isEmpty, parts[0].allSatisfy({ ("0"..."9").contains($0) }), let id = Int64(parts[0]) else {
+                return nil
+            }
+            condition = "t.id = \(id)"
+        } else {
+            condition = "t.token = \(hash)"
+        }
+        let rows = try connection.query(
+            """
+            SELECT t.id, t.token, t.last_used_at IS NULL OR t.last_used_at < n.utc - \(touchInterval) * interval '1 second',
+                   \(UserProfile.columns)
+            FROM public.personal_access_tokens t
+            JOIN public.users u ON u.id = t.tokenable_id
+            CROSS JOIN (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
+            WHERE \(condition) AND t.tokenable_type = \(owner) AND (t.expires_at IS NULL OR t.expires_at > n.utc)
+            """)
+        guard let row = rows.first else { return nil }
+        let (id, stored, isDue) = try row.decode(Int64.self, String.self, Bool.self)
+        guard stored.isSameSecret(as: hash) else { return nil }
+        if isDue { touch(id, connection, now: now) }
+        return AccessToken(id: id, user: try UserProfile(row, from: 3))
+    }
+
+    /// A failure to note the use is no reason to refuse it.
+    private static func touch(_ id: Int64, _ connection: Connection, now: Timestamp) {
+        _ = try? connection.execute(
+            """
+            UPDATE public.personal_access_tokens
+            SET last_used_at = date_trunc('second', \(now) AT TIME ZONE 'UTC'),
+                updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+            WHERE id = (SELECT id FROM public.personal_access_tokens WHERE id = \(id) FOR UPDATE SKIP LOCKED)
+            """)
+    }
+
+    /// A new token of the user `id`, in clear: it is never seen again.
+    package static func create(for user: Int64, _ connection: Connection, now: Timestamp) throws -> String {
+        let secret = randomSecret()
+        let rows = try connection.query(
+            """
+            INSERT INTO public.personal_access_tokens (
+                tokenable_type, tokenable_id, name, token, abilities, created_at, updated_at)
+            VALUES (\(owner), \(user), 'auth-token', \(SHA256.hash(of: secret).lowercaseHex), '["*"]',
+                    date_trunc('second', \(now) AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC'))
+            RETURNING id
+            """)
+        return "\(try rows[0].decode(0, as: Int64.self))|\(secret)"
+    }
+
+    /// Ends the token `id`.
+    package static func delete(_ id: Int64, _ connection: Connection) throws {
+        try connection.execute("DELETE FROM public.personal_access_tokens WHERE id = \(id)")
+    }
+
+    /// 40 letters and digits and their CRC-32, by which scanners for leaked secrets know a token.
+    private static func randomSecret() -> String {
+        var generator = SystemRandomNumberGenerator()
+        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
+        let random = String((0..<40).map { _ in alphabet[Int.random(in: 0..<alphabet.count, using: &generator)] })
+        return random + random.crc32
+    }
+}
+
+extension String {
+    /// Whether two digests of one length are equal, in a time that does not tell where they differ.
+    fileprivate func isSameSecret(as other: String) -> Bool {
+        utf8.count == other.utf8.count && zip(utf8, other.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
+    }
+
+    /// PHP's `hash('crc32b', …)`: the CRC-32 of ISO-HDLC, 8 hexadecimal digits.
+    fileprivate var crc32: String {
+        var remainder: UInt32 = .max
+        for byte in utf8 {
+            remainder ^= UInt32(byte)
+            for _ in 0..<8 { remainder = remainder >> 1 ^ (remainder & 1 == 1 ? 0xEDB8_8320 : 0) }
+        }
+        let value = ~remainder
+        return (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * UInt32($0))) }.lowercaseHex
+    }
+}

@@ -1,0 +1,68 @@
+package import Domain
+package import Postgres
+
+/// A user as the API shows one: without password, key and remember token.
+package struct UserProfile: Sendable, Hashable {
+    package let id: Int64
+    package let name: String
+    package let email: String
+    package let emailVerifiedAt: Timestamp?
+    package let plan: String
+    package let status: String
+    package let isAdmin: Bool
+    package let createdAt: Timestamp?
+    package let updatedAt: Timestamp?
+
+    /// Whether the user may use the API.
+    package var isActive: Bool { status == "active" }
+}
+
+extension UserProfile {
+    /// The columns that ``init(_:from:)`` reads, of a user `u`.
+    static let columns: Query = """
+        u.id, u.name, u.email, \(microseconds: "(u.email_verified_at AT TIME ZONE 'UTC')"), u.plan, u.status, u.is_admin,
+        \(microseconds: "(u.created_at AT TIME ZONE 'UTC')"), \(microseconds: "(u.updated_at AT TIME ZONE 'UTC')")
+        """
+
+    /// Reads ``columns``, the first of which is column `first` of the row.
+    init(_ row: Row, from first: Int = 0) throws {
+        id = try row.decode(first)
+        name = try row.decode(first + 1)
+        email = try row.decode(first + 2)
+        emailVerifiedAt = try row.decode(first + 3, as: Int64?.self).map(Timestamp.init(microseconds:))
+        plan = try row.decode(first + 4)
+        status = try row.decode(first + 5)
+        isAdmin = try row.decode(first + 6)
+        createdAt = try row.decode(first + 7, as: Int64?.self).map(Timestamp.init(microseconds:))
+        updatedAt = try row.decode(first + 8, as: Int64?.self).map(Timestamp.init(microseconds:))
+    }
+
+    /// The user `id`, or `nil`.
+    package static func find(_ id: Int64, _ connection: Connection) throws -> UserProfile? {
+        try connection.query("SELECT \(columns) FROM public.users u WHERE u.id = \(id)").first.map {
+            try UserProfile($0)
+        }
+    }
+
+    /// The user `id`.
+    ///
+    /// - Throws: ``AppError`` `.notFound`.
+    package static func require(_ id: Int64, _ connection: Connection) throws -> UserProfile {
+        guard let user = try find(id, connection) else { throw AppError(.notFound, "There is no user \(id).") }
+        return user
+    }
+
+    /// The user of `email`, written exactly so, and the password's hash.
+    package static func findForLogin(
+        email: String, _ connection: Connection
+    ) throws -> (user: UserProfile, passwordHash: String)? {
+        let rows = try connection.query(
+            "SELECT u.password, \(columns) FROM public.users u WHERE u.email = \(email)")
+        return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
+    }
+
+    /// The key of the user `id`, in clear; `nil` where there is none.
+    package static func key(of id: Int64, _ connection: Connection) throws -> String? {
+        try connection.query("SELECT api_key FROM public.users WHERE id = \(id)").first?.decode(0)
+    }
+}

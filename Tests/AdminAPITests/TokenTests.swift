@@ -1,0 +1,125 @@
+import Crypto
+import Domain
+import Foundation
+import HTTPSupport
+import HTTPTypes
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+@testable import AdminAPI
+
+/// Sanctum's tokens, made by either side and valid on both (`laravel.md` §4).
+@Suite struct TokenTests {
+    /// `hash('crc32b', …)` of Laravel's own tokens in the goldens is their last 8 digits.
+    @Test func aTokenMadeByLaravelsRulesOpens() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let secret = "lZdtjbU6N8mYoaMnxMCe7reMEHpDigrkv7ZYJ7vl8e76d470"
+            try await bench.insertToken(17, secret: secret)
+            for token in ["17|\(secret)", "017|\(secret)", secret] {
+                let answer = try await bench.get("/api/auth/me", as: token)
+                #expect(answer.status == 200, "\(answer)")
+                #expect(answer.json?["id"] == 1)
+            }
+            let lowercase = try await bench.send(
+                .get, "/api/auth/me", headers: [.authorization: "bearer 17|\(secret)"])
+            #expect(lowercase.status == 200)
+        }
+    }
+
+    @Test func aTokenOfOursKeepsLaravelsRules() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let answer = try await bench.send(
+                .post, "/api/auth/login", #"{"email":"user1@example.com","password":"password1"}"#)
+            let token = try #require(answer.json?["token"]?.text)
+            let parts = token.split(separator: "|")
+            let secret = String(try #require(parts.last))
+            #expect(secret.wholeMatch(of: /[A-Za-z0-9]{40}[0-9a-f]{8}/) != nil)
+            let row = try await bench.text(
+                """
+                SELECT concat_ws('|', tokenable_type, tokenable_id, name, token, abilities, expires_at, created_at)
+                FROM personal_access_tokens WHERE id = \(Int(parts[0]) ?? 0)
+                """)
+            let hash = SHA256.hash(data: Data(secret.utf8)).lowercaseHex
+            #expect(row == #"App\Models\User|1|auth-token|\#(hash)|["*"]|2026-11-23 08:04:09"#)
+            #expect(secret.suffix(8) == Self.crc32(String(secret.prefix(40))))
+            #expect(Self.crc32("lZdtjbU6N8mYoaMnxMCe7reMEHpDigrkv7ZYJ7vl") == "8e76d470")
+            #expect(try await bench.get("/api/auth/me", as: token).status == 200)
+            #expect(try await bench.send(.post, "/api/auth/logout", as: token).status == 200)
+            #expect(try await bench.get("/api/auth/me", as: token).status == 401)
+        }
+    }
+
+    @Test func everyOtherTokenIsRefused() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let secret = "lZdtjbU6N8mYoaMnxMCe7reMEHpDigrkv7ZYJ7vl8e76d470"
+            try await bench.insertToken(17, secret: secret)
+            try await bench.insertToken(18, secret: "expired", expires: "2026-11-23 08:04:08")
+            try await bench.insertToken(19, secret: "foreign", owner: #"App\Models\Team"#)
+            try await bench.insertToken(20, secret: "orphan", user: 99)
+            let wrong = [
+                "17|\(secret.dropLast())1", "18|expired", "19|foreign", "20|orphan", "999|\(secret)", "abc|\(secret)",
+                "17|",
+                "|\(secret)", "", "garbage", "99999999999999999999999|\(secret)", "-17|\(secret)", "17|\(secret)|x",
+            ]
+            for token in wrong {
+                let answer = try await bench.get("/api/auth/me", as: token)
+                #expect(answer.description == #"401 {"message":"Unauthenticated."}"#, "\(token)")
+            }
+        }
+    }
+
+    @Test func aUseIsNotedOnceAMinute() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let token = try await bench.token(of: 1)
+            let used: () async throws -> String? = {
+                try await bench.text("SELECT to_char(max(last_used_at), 'HH24:MI:SS') FROM personal_access_tokens")
+            }
+            _ = try await bench.get("/api/auth/me", as: token)
+            #expect(try await used() == "08:04:09")
+            bench.clock.advance(by: .seconds(59))
+            _ = try await bench.get("/api/auth/me", as: token)
+            #expect(try await used() == "08:04:09")
+            bench.clock.advance(by: .seconds(2))
+            _ = try await bench.get("/api/auth/me", as: token)
+            #expect(try await used() == "08:05:10")
+        }
+    }
+
+    @Test func suspendedUsersAreRefused() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1, status: "suspended")
+            let answer = try await bench.get("/api/auth/me", as: try await bench.token(of: 1))
+            #expect(answer.description == #"403 {"message":"Your account has been suspended."}"#)
+        }
+    }
+
+    /// PHP's `crc32b` by table-free definition, written anew.
+    private static func crc32(_ text: String) -> String {
+        var crc: UInt32 = 0xFFFF_FFFF
+        for byte in text.utf8 {
+            crc ^= UInt32(byte)
+            for _ in 0..<8 { crc = crc & 1 == 1 ? (crc >> 1) ^ 0xEDB8_8320 : crc >> 1 }
+        }
+        return String(format: "%08x", ~crc)
+    }
+}
+
+extension AdminBench {
+    /// A row as Laravel writes one.
+    fileprivate func insertToken(
+        _ id: Int, secret: String, user: Int = 1, owner: String = #"App\Models\User"#, expires: String? = nil
+    ) async throws {
+        try await execute(
+            """
+            INSERT INTO personal_access_tokens (id, tokenable_type, tokenable_id, name, token, abilities, expires_at)
+            VALUES (\(id), \(owner), \(user), 'auth-token', encode(sha256(convert_to(\(secret), 'UTF8')), 'hex'), '["*"]',
+                    \(expires)::timestamp)
+            """)
+    }
+}
