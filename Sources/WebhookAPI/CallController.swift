@@ -40,8 +40,8 @@ struct CallController: Sendable {
         } catch let error as PostgresError {
             throw AppError(error) ?? error
         }
-        let answer = authorization.map(CallAnswer.init(known:)) ?? CallAnswer()
+        let answer = CallAnswer(authorization)
         context.log["allowed"] = "\(answer.allowed)"
-        return Response(status: .ok, json: try ByteBuffer(json: answer))
+        return Response(status: .ok, json: answer.json.buffer)
     }
 }
