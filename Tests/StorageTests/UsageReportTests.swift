@@ -140,6 +140,32 @@ import Testing
         }
     }
 
+    @Test func tooManyBucketsAreRefusedWithAGranularityThatFits() async throws {
+        try await Ledger.with { ledger in
+            let range = try await Self.range("2020-01-01", "2026-11-24", ledger)
+            let error = await #expect(throws: AppError.self) {
+                try await ledger.report { try UsageSeries(.everybody, range, every: .day, $0) }
+            }
+            #expect(error?.message.contains("Ask for week") == true)
+            let series = try await ledger.report { try UsageSeries(.everybody, range, every: .week, $0) }
+            #expect(series.buckets.count == 361)
+            #expect(try await ledger.report { try UsageSeries(.everybody, range, $0).granularity } == .month)
+        }
+    }
+
+    @Test func aRangeIsCutToQuartersAndNeverEmpty() throws {
+        let range = try ReportRange(
+            from: Ledger.noon.advanced(by: .seconds(1)), to: Ledger.noon.advanced(by: .seconds(2699)))
+        #expect(range.from == Ledger.noon)
+        #expect(range.to == Ledger.noon.advanced(by: .seconds(1800)))
+        for seconds in [-900, 0, 899] {
+            #expect(throws: AppError.self) {
+                try ReportRange(from: Ledger.noon, to: Ledger.noon.advanced(by: .seconds(seconds)))
+            }
+        }
+        #expect(throws: AppError.self) { try ReportRange(from: Timestamp(microseconds: -1), to: Ledger.noon) }
+    }
+
     @Test(arguments: ["Mars/Olympus", "X/Y+3", "EST5EDT4", "right/UTC", "", "Europe/Istanbul'", "UTC "])
     func aZoneThatIsNoneIsRefused(_ name: String) async throws {
         try await Ledger.with { ledger in

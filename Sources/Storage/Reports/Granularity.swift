@@ -25,7 +25,7 @@ package enum Granularity: String, Sendable, CaseIterable {
     /// - Throws: ``AppError`` `.invalid` where there would be more than ``maximumBuckets``; `PostgresError`.
     func boundaries(of range: ReportRange, _ connection: Connection) throws -> [Int] {
         guard range.quarters.count <= quarters * Self.maximumBuckets else {
-            let coarser = Self.allCases.last { range.quarters.count / $0.quarters < Self.maximumBuckets }
+            let coarser = Self.allCases.first { range.quarters.count <= $0.quarters * Self.maximumBuckets }
             throw AppError(
                 .invalid,
                 """

@@ -50,9 +50,10 @@ struct UsageCells {
         """
     }
 
-    /// The condition on whose cells are read: everybody's sums stand at user 0.
+    /// The condition on whose cells are read: everybody's sums stand at user 0, which is nobody to whoever asks for it.
     private func owner(_ column: Query) -> Query {
-        tellsUsers && scope.user == nil ? "\(column) <> 0" : "\(column) = \(scope.user ?? 0)"
+        if let user = scope.user { return "\(column) = nullif(\(user)::bigint, 0)" }
+        return tellsUsers ? "\(column) <> 0" : "\(column) = 0"
     }
 
     private var days: Query {
