@@ -91,6 +91,32 @@ import Testing
         }
     }
 
+    @Test func looksAtLiteLLMFromOutside() async throws {
+        func check(_ answer: String) async throws -> (exitCode: Int32, output: String) {
+            let proxy = try CannedServer(answer)
+            defer { proxy.stop() }
+            let process = try ServiceProcess(
+                product: "codexflow", arguments: ["litellm", "check"],
+                environment: ["LITELLM_PROXY_URL": "http://127.0.0.1:\(proxy.port)"])
+            return (try await process.waitForExit(), process.output)
+        }
+        let open = try await check(CannedServer.http("200 OK", "\"I'm alive!\""))
+        #expect(open.exitCode == 1)
+        #expect(open.output.contains("lets anybody in"))
+        #expect(try await check(CannedServer.http("500 Internal Server Error", "")).output.contains("answers 500"))
+        let nowhere = try ServiceProcess(product: "codexflow", arguments: ["litellm", "check"], environment: [:])
+        #expect(try await nowhere.waitForExit() == 64)
+
+        let key = "4f1c9e07b2a8d6350f7e41c98b2d60a3"
+        let config = try ServiceProcess(
+            product: "codexflow", arguments: ["litellm", "config"],
+            environment: ["WEBHOOK_HOST": "0.0.0.0", "WEBHOOK_PORT": "9000", "LITELLM_WEBHOOK_KEY": key])
+        #expect(try await config.waitForExit() == 0)
+        #expect(config.output.contains("CODEXFLOW_URL=http://webhook-api:9000\n"))
+        #expect(config.output.contains("custom_auth: codexflow.authenticate"))
+        #expect(!config.output.contains(key))
+    }
+
     @Test func printsTheRolesWithoutAPassword() async throws {
         try await withTestDatabase { database in
             let printed = try await codexflow(["grants", "--role-prefix", "other"], on: database)

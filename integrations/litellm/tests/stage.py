@@ -237,6 +237,14 @@ class Stage:
         self._password = secrets.token_hex(16)
         self.postgres.sql(f"ALTER ROLE codexflow_webhook PASSWORD '{self._password}'")
 
+    def check(self, key: str) -> str:
+        """What `codexflow litellm check` prints with a customer's key."""
+        environment = {"DATABASE_URL": self.postgres.url(), "LITELLM_PROXY_URL": self.url}
+        command = [str(self._programs / "codexflow"), "litellm", "check", "--key-stdin"]
+        return subprocess.run(
+            command, input=key + "\n", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ).stdout
+
     def make_user(self, plan: str = "agency", status: str = "active") -> int:
         """A customer as Laravel makes one; webhook-api sees the key within seconds."""
         key = f"cf_{secrets.token_hex(32)}"

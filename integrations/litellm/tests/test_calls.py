@@ -129,6 +129,16 @@ def test_who_may_not_call_costs_nothing(stage: Stage) -> None:
     assert [model["id"] for model in models["data"]] == ["gpt-4o-mini"]
 
 
+def test_the_operators_check_follows_a_call_to_its_row(stage: Stage) -> None:
+    user = stage.make_user()
+    printed = stage.check(stage.keys[user])
+    assert "refuses a key that nobody has" in printed
+    assert f"is a row of user {user}" in printed
+    assert "0 failures" in printed
+    refused = stage.check("cf_nobody")
+    assert "is answered 401" in refused and "cf_nobody" not in refused
+
+
 def test_a_burst_stops_at_the_limit(stage: Stage) -> None:
     user = stage.make_user()
     stage.postgres.sql(f"INSERT INTO metering.user_limits (user_id, period, requests) VALUES ({user}, 'daily', 50)")

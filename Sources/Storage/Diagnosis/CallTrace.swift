@@ -1,0 +1,20 @@
+package import Domain
+package import Postgres
+
+/// The way of one call whose maker marked it.
+package enum CallTrace {
+    /// Whose row the call with this `end_user` became that began since a moment; `nil` while it is none. Reads the events
+    /// since then, by their keys.
+    package static func user(
+        ofEndUser mark: String, since began: Timestamp, _ connection: Connection
+    ) throws -> Int64? {
+        // Clocks of two machines differ.
+        let floor = EventKey(high: UInt64(max(began.advanced(by: .seconds(-300)).milliseconds, 0)) << 16, low: 0)
+        let rows = try connection.query(
+            """
+            SELECT e.user_id FROM metering.events e
+            WHERE e.event_key >= \(floor.description)::uuid AND e.end_user = \(mark) LIMIT 1
+            """)
+        return try rows.first?.decode(0)
+    }
+}
