@@ -27,8 +27,8 @@ package enum QuotaFold {
                     VALUES ('daily', d.day), ('monthly', date_trunc('month', d.day::timestamp)::date)
                 ) AS w (period, window_start)
                 GROUP BY 1, 2, 3
-                ORDER BY 1, 2, 3
-                ON CONFLICT (user_id, period, window_start) DO UPDATE
+                ORDER BY 3, 2, 1
+                ON CONFLICT (window_start, period, user_id) DO UPDATE
                 SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
                     requests = q.requests + excluded.requests, cost = q.cost + excluded.cost
                 RETURNING user_id

@@ -39,6 +39,7 @@ enum LaravelUsage {
             JOIN public.api_logs l ON l.created_at >= w.start AND l.created_at < w.start + w.length
             WHERE l.id <= \(logID) AND l.status <> 'rate_limited'
             GROUP BY 1, 2, 3
+            ORDER BY 3, 2, 1
             """)
     }
 }

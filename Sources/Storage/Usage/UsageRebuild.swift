@@ -116,8 +116,8 @@ package struct UsageRebuild: Sendable {
             INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests)
             SELECT user_id, period, window_start, expected_tokens - tokens, expected_requests - requests
             FROM difference
-            ORDER BY 1, 2, 3
-            ON CONFLICT (user_id, period, window_start) DO UPDATE
+            ORDER BY window_start, period, user_id
+            ON CONFLICT (window_start, period, user_id) DO UPDATE
             SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
                 requests = q.requests + excluded.requests
             """)
