@@ -5,17 +5,34 @@ import ServiceLifecycle
 
 /// A piece of work that a service repeats as long as it lives; one failure is logged and the next round tries again.
 package struct RecurringWork: Service {
+    /// When the next round begins.
+    package enum Rhythm: Sendable {
+        /// So long after the end of the last.
+        case pause(Duration)
+        /// So that what happens just after a round has begun shows its effect within this time, if the next round takes as
+        /// long as the last: as seldom as that allows, since a round costs by what it touches, which the next would touch again.
+        case effect(within: Duration)
+
+        /// The pause after a round that took so long.
+        func pause(after round: Duration) -> Duration {
+            switch self {
+            case .pause(let pause): pause
+            case .effect(let bound): max(bound - round * 2, .milliseconds(50))
+            }
+        }
+    }
+
     private let name: String
-    private let interval: Duration
+    private let rhythm: Rhythm
     private let logger: Logger
     private let work: @Sendable () async throws -> Void
 
-    /// Work called `name`, in snake case as in its metrics, with `interval` between the end of a round and the next.
+    /// Work called `name`, in snake case as in its metrics.
     package init(
-        _ name: String, every interval: Duration, logger: Logger, _ work: @escaping @Sendable () async throws -> Void
+        _ name: String, _ rhythm: Rhythm, logger: Logger, _ work: @escaping @Sendable () async throws -> Void
     ) {
         self.name = name
-        self.interval = interval
+        self.rhythm = rhythm
         self.logger = logger
         self.work = work
     }
@@ -32,7 +49,7 @@ package struct RecurringWork: Service {
                 try await round()
                 let took = clock.now - start
                 Metrics.Timer(label: "upkeep_seconds", dimensions: [("work", name)]).record(duration: took)
-                try? await Task.sleep(for: interval)
+                try? await Task.sleep(for: rhythm.pause(after: took))
             }
         }
         try await round()

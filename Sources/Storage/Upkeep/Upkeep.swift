@@ -15,39 +15,39 @@ package enum Upkeep {
         let spools = Pace(every: .seconds(30))
         let replay = QuarantineReplay(pool: pool, writer: writer, now: now)
         return [
-            RecurringWork("quota", every: .milliseconds(500), logger: logger) {
+            RecurringWork("quota", .effect(within: .milliseconds(900)), logger: logger) {
                 try await pool.withConnection { connection in
                     let users = try QuotaFold.fold(connection)
                     if !users.isEmpty { try RateLimitProjection.project(connection, .users(users), now: now()) }
                 }
             },
-            RecurringWork("rate_limits", every: .milliseconds(300), logger: logger) {
+            RecurringWork("rate_limits", .pause(.milliseconds(300)), logger: logger) {
                 try await pool.withConnection { connection in
                     try everybody.whenDue(at: now()) {
                         try RateLimitProjection.project(connection, .all, now: now())
                     }
                 }
             },
-            RecurringWork("keys", every: .milliseconds(300), logger: logger) {
+            RecurringWork("keys", .pause(.milliseconds(300)), logger: logger) {
                 try await pool.withConnection { connection in
                     try newest.whenDue(at: now()) { try KeyHistory.lookAtNewest(connection, now: now()) }
                     try keys.whenDue(at: now()) { try KeyHistory.look(connection, now: now()) }
                 }
             },
-            RecurringWork("quarantine", every: .milliseconds(300), logger: logger) {
+            RecurringWork("quarantine", .pause(.milliseconds(300)), logger: logger) {
                 try await replay.replay()
             },
-            RecurringWork("quarantine_gauges", every: .seconds(1), logger: logger) {
+            RecurringWork("quarantine_gauges", .pause(.seconds(1)), logger: logger) {
                 try await pool.withConnection { connection in
                     try gauges.whenDue(at: now()) { try QuarantineGauges.record(connection, now: now()) }
                 }
             },
-            RecurringWork("spool_gauges", every: .seconds(1), logger: logger) {
+            RecurringWork("spool_gauges", .pause(.seconds(1)), logger: logger) {
                 try await pool.withConnection { connection in
                     try spools.whenDue(at: now()) { try SpoolGauges.record(connection) }
                 }
             },
-            RecurringWork("installation", every: .seconds(1), logger: logger) {
+            RecurringWork("installation", .pause(.seconds(1)), logger: logger) {
                 try await pool.withConnection { connection in
                     try Installation.require(connection)
                     try Installation.recordHighestIDs(connection)
