@@ -103,6 +103,41 @@ import Testing
         }
     }
 
+    @Test func aSecondWriterBeginsOnlyUnderABacklog() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            let lock = try await OpenTransaction(ledger.pool) { connection in
+                try connection.execute("LOCK TABLE metering.quota_deltas IN EXCLUSIVE MODE")
+            }
+            let writing: Query = """
+                SELECT count(*) FROM pg_locks
+                WHERE relation = 'metering.quota_deltas'::regclass AND NOT granted
+                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                """
+            try await withQueue(ledger, .init(backlogEvents: 2)) { queue in
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    let submit = { (group: inout ThrowingTaskGroup<Void, any Error>, seed: UInt64) in
+                        group.addTask {
+                            _ = try await queue.submit(items([.sample(seed, by: .user(user), at: Ledger.noon)]))
+                        }
+                    }
+                    submit(&group, 1)
+                    while try await ledger.number(writing) < 1 { await Task.yield() }
+                    submit(&group, 2)
+                    submit(&group, 3)
+                    while queue.depth < 2 { await Task.yield() }
+                    #expect(try await ledger.number(writing) == 1)
+                    submit(&group, 4)
+                    while try await ledger.number(writing) < 2 { await Task.yield() }
+                    #expect(queue.depth == 0)
+                    try await lock.end()
+                    try await group.waitForAll()
+                }
+            }
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 4)
+        }
+    }
+
     @Test func aFullQueueIsUnavailableAtOnce() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()

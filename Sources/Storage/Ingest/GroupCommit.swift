@@ -7,8 +7,8 @@ import Synchronization
 /// Collects the events of all requests and commits whatever is waiting in one transaction, then answers every waiter
 /// (`design.md` §4, Group commit).
 ///
-/// No timer: while one commit runs, the next batch gathers. A second writer helps only under a backlog of more than a whole
-/// batch. Events whose user is locked wait in a lane of their own, so that nobody else waits for them.
+/// No timer: while one commit runs, the next batch gathers. Under a backlog a second writer begins, so that one computes while
+/// the other waits for the disk; without one it would make two small batches of one. Events whose user is locked wait in a lane of their own, so that nobody else waits for them.
 package final class GroupCommit: Service, Sendable {
     /// Bounds of what may wait.
     package struct Limits: Sendable {
@@ -17,17 +17,20 @@ package final class GroupCommit: Service, Sendable {
         /// Events of one transaction.
         package var batchEvents: Int
         package var writers: Int
+        /// Events that wait before each further writer begins.
+        package var backlogEvents: Int
         /// How long, and how often, a locked user is waited for before the event is put aside.
         package var lockedRetryInterval: Duration
         package var lockedAttempts: Int
 
         package init(
-            queuedEvents: Int = 20_000, batchEvents: Int = 1_000, writers: Int = 2,
+            queuedEvents: Int = 20_000, batchEvents: Int = 1_000, writers: Int = 2, backlogEvents: Int = 20,
             lockedRetryInterval: Duration = .milliseconds(50), lockedAttempts: Int = 5
         ) {
             self.queuedEvents = queuedEvents
             self.batchEvents = batchEvents
             self.writers = writers
+            self.backlogEvents = backlogEvents
             self.lockedRetryInterval = lockedRetryInterval
             self.lockedAttempts = lockedAttempts
         }
@@ -103,15 +106,15 @@ package final class GroupCommit: Service, Sendable {
 
     /// Wakes those writers whose backlog `depth` is.
     private func wakeWriters(_ depth: Int) {
-        for (index, signal) in signals.dropLast().enumerated() where depth > index * limits.batchEvents {
+        for (index, signal) in signals.dropLast().enumerated() where depth > index * limits.backlogEvents {
             signal.continuation.yield()
         }
     }
 
-    /// Writer 0 takes whatever waits; writer `n` only what is beyond `n` whole batches.
+    /// Writer 0 takes whatever waits; writer `n` only when the backlog is `n` times the bound.
     private func runWriter(_ index: Int) async {
         for await _ in signals[index].stream {
-            while let batch = takeBatch(leaving: index * limits.batchEvents) { await write(batch) }
+            while let batch = takeBatch(leaving: index * limits.backlogEvents) { await write(batch) }
         }
         // After the signal to stop: what was taken is answered.
         while let batch = takeBatch(leaving: 0) { await write(batch) }
