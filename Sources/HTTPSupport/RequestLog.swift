@@ -4,7 +4,8 @@ internal import Synchronization
 /// The part of a request's line in the access log that only its handler knows.
 package final class RequestLog: Sendable {
     private struct State {
-        var metadata: Logger.Metadata = [:]
+        /// With room for what every line says, so that it never grows.
+        var metadata = Logger.Metadata(minimumCapacity: 12)
         var bytesIn: Int?
     }
 

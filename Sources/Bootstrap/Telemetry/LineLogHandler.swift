@@ -27,16 +27,26 @@ package struct LineLogHandler: LogHandler {
     }
 
     package func log(event: LogEvent) {
-        var pairs = metadata
-        if let provided = metadataProvider?.get() { pairs.merge(provided) { $1 } }
-        if let own = event.metadata { pairs.merge(own) { $1 } }
+        // From the largest to the smallest: a dictionary that grows is hashed anew.
+        var pairs = event.metadata ?? [:]
+        if let provided = metadataProvider?.get() { pairs.merge(provided) { own, _ in own } }
+        pairs.merge(metadata) { own, _ in own }
         if let error = event.error { pairs["error"] = "\(String(reflecting: error))" }
-        var line = "\(LogTime.now) \(event.level) \(label): \(event.message.description.escapingControls)"
+        var line = ""
+        line.reserveCapacity(Self.usualLength)
+        line += "\(LogTime.now) \(event.level) \(label): \(event.message.description.escapingControls)"
         for (key, value) in pairs.sorted(by: { $0.key < $1.key }) {
-            line += " \(key)=\(value.description.asLogValue)"
+            line += " "
+            line += key
+            line += "="
+            line += value.description.asLogValue
         }
-        write(line + "\n")
+        line += "\n"
+        write(line)
     }
+
+    /// Bytes that hold a line of the access log.
+    private static let usualLength = 384
 }
 
 extension String {

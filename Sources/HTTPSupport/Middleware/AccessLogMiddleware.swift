@@ -38,12 +38,14 @@ package struct AccessLogMiddleware: RouterMiddleware {
     ) {
         let milliseconds = Double(duration.nanoseconds / 10_000) / 100
         let bytesIn = context.log.bytesIn ?? request.headers[.contentLength].flatMap { Int($0) } ?? 0
-        let facts: Logger.Metadata = [
-            "method": "\(request.method.rawValue)", "path": "\(request.uri.path)", "status": "\(status.code)",
-            "duration_ms": "\(milliseconds)", "bytes_in": "\(bytesIn)",
-            "client": "\(context.clientAddress?.description ?? "-")",
-        ]
-        context.logger.info("request", metadata: facts.merging(context.log.metadata) { own, _ in own })
+        var facts = context.log.metadata
+        facts["method"] = .string(request.method.rawValue)
+        facts["path"] = .string(request.uri.path)
+        facts["status"] = .string(String(status.code))
+        facts["duration_ms"] = .string(String(milliseconds))
+        facts["bytes_in"] = .string(String(bytesIn))
+        facts["client"] = .string(context.clientAddress?.description ?? "-")
+        context.logger.info("request", metadata: facts)
         metrics.record(
             method: request.method.label, route: context.endpointPath ?? "NotFound", status: status.code,
             nanoseconds: duration.nanoseconds)
