@@ -20,7 +20,7 @@ struct Bench: AsyncParsableCommand {
     @Option(help: "How often everything is measured (default: 5).")
     var pairs: Int?
 
-    @Option(help: "Seconds of one measurement (default: 5).")
+    @Option(help: "Seconds of one measurement (default: 3).")
     var seconds: Int?
 
     @Option(help: "Only the benchmarks whose names contain this, and what they are compared with.")
@@ -52,7 +52,7 @@ struct Bench: AsyncParsableCommand {
         }
         let options = BenchRun.Options(
             rows: rows ?? (quick ? 100_000 : 10_000_000), pairs: pairs ?? (quick ? 1 : 5),
-            seconds: seconds ?? (quick ? 1 : 5), isFresh: fresh, schedule: Schedule(only: only))
+            seconds: seconds ?? (quick ? 1 : 3), isFresh: fresh, schedule: Schedule(only: only))
         let run = Task { try await BenchRun(options, log: Self.show).run() }
         // A run that is stopped takes its processes and its database with it.
         let watch = Task {

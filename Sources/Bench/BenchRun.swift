@@ -55,6 +55,7 @@ struct BenchRun: Sendable {
                 log("round \(round) of \(options.pairs)")
                 for benchmark in options.schedule.round {
                     try Task.checkCancellation()
+                    try await site.warm()
                     let measurement = try await benchmark.measure(site, seconds: options.seconds)
                     log("  \(benchmark.name.padded(to: 22)) \(measurement.rate.shown(leading: 9)) /s")
                     samples.append(Sample(benchmark: benchmark.name, round: round, measurement: measurement))

@@ -68,15 +68,15 @@ struct LedgerGrowth: Sendable {
         }
     }
 
-    /// New facts, which are in the last partitions: of these months, and of names given by senders.
+    /// New facts, found by the index that ``FilledDatabase`` has for this question.
     private func newFacts() async throws -> (Int, Counters) {
-        let (lastLogID, since) = (lastLogID, since)
+        let lastLogID = lastLogID
         return try await site.pool.withConnection { connection in
             let (facts, requests, tokens) = try connection.query(
                 """
                 SELECT count(*), coalesce(sum(quota_requests), 0)::bigint, coalesce(sum(quota_tokens), 0)::bigint
                 FROM metering.events
-                WHERE event_key >= metering.event_key_floor(\(since)) AND api_log_id > \(lastLogID)
+                WHERE api_log_id > \(lastLogID)
                 """)[0].decode(Int.self, Int.self, Int.self)
             return (facts, Counters(requests: requests, tokens: tokens))
         }
