@@ -1,4 +1,4 @@
--- What users and operators do over the JSON API, and what Laravel's routes promised and never kept.
+-- What Laravel's routes took and never kept (`laravel.md` §6).
 
 CREATE TABLE metering.favorite_models (
     user_id bigint NOT NULL,

@@ -16,6 +16,12 @@ struct Routes: Sendable {
         let ours =
             MeController(database: database).endpoints + LogController(database: database).endpoints
             + AnalyticsController(database: database).endpoints
-        all = laravels + ours
+        let administrators =
+            AdminUserController(database: database, passwords: passwords).endpoints
+            + AdminPlanController(database: database).endpoints + AdminModelController(database: database).endpoints
+            + AdminLedgerController(database: database).endpoints
+            + AdminQuarantineController(database: database).endpoints
+        let routes = laravels + ours + administrators
+        all = routes + [OpenAPIDocument.endpoint(describing: routes)]
     }
 }

@@ -8,6 +8,7 @@ enum Rule: Sendable {
     case nullable
     case string
     case email
+    case boolean
     case integer
     case numeric
     /// At least so much: of a number its value, of a text its characters.
@@ -73,6 +74,7 @@ extension RuledField {
         case .string:
             (isKept, sentence) = (value.text.map { !$0.utf8.contains(0) } ?? false, "must be a string.")
         case .email: (isKept, sentence) = (value.text?.isEmailAddress ?? false, "must be a valid email address.")
+        case .boolean: (isKept, sentence) = (value == true || value == false, "must be true or false.")
         case .integer: (isKept, sentence) = (value.wholeNumber != nil, "must be an integer.")
         case .numeric: (isKept, sentence) = (value.decimal != nil, "must be a number.")
         case .minimum(let bound) where isNumber:

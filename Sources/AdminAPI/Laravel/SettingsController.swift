@@ -39,10 +39,11 @@ struct SettingsController: Sendable {
         try ValidationError.check(call.body, [RuledField("name", .string, .maximum(255)), RuledField("email", .email)])
         // Laravel forgot this one, and answered 500.
         try ValidationError.check(call.body, [RuledField("email", .maximum(255))])
-        let id = try call.user.id
-        let change = UserProfile.Change(name: call.body["name"]?.text, email: call.body["email"]?.text)
+        let (id, name, email) = (try call.user.id, call.body["name"]?.text, call.body["email"]?.text)
         do {
-            let user = try await database.write { try UserProfile.update(id, change, $0, now: call.now) }
+            let user = try await database.read {
+                try UserProfile.update(id, .init(name: name, email: email), $0, now: call.now)
+            }
             return .json(["message": "Settings updated successfully", "user": user.laravelJSON])
         } catch let error as AppError where error.code == .conflict {
             throw ValidationError("email", "The email has already been taken.")

@@ -79,15 +79,10 @@ struct UsageController: Sendable {
 
     @Sendable private func export(_ call: Call) async throws -> Answer {
         let filter = LogFilter(userID: try call.user.id)
-        var answer = Answer(
-            content: .stream(type: "text/csv; charset=utf-8") { writer in
-                try await ChunkPipe.stream(to: &writer) { pipe in
-                    _ = try await database.snapshot { connection in
-                        try pipe.send(LaravelCSV.header)
-                        try LogStream.forEachBatch(filter, connection) { try pipe.send(LaravelCSV.lines($0)) }
-                    }
-                }
-            })
+        var answer = try database.export(as: "text/csv; charset=utf-8") { connection, pipe in
+            try pipe.send(LaravelCSV.header)
+            try LogStream.forEachBatch(filter, connection) { try pipe.send(LaravelCSV.lines($0)) }
+        }
         answer.headers[.contentDisposition] = #"attachment; filename="usage_export.csv""#
         return answer
     }

@@ -31,7 +31,7 @@ struct UsageLogging: Sendable {
                         "response_time_ms": Schema.integer,
                         "status": Schema.choice(UsageStatus.allCases.map(\.rawValue)),
                     ], optional: ["error_message": Schema.string]),
-                status: .created,
+                status: .created, whenRepeated: .ok,
                 answers: [
                     "type": "object",
                     "properties": [

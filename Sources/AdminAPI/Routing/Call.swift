@@ -40,9 +40,10 @@ struct Call: Sendable {
 
     func integer(_ name: String) -> Int? { text(name).flatMap { Int($0) } }
 
-    func date(_ name: String) -> CalendarDate? { text(name).flatMap { CalendarDate($0) } }
+    /// Whether the parameter `name` is true.
+    func flag(_ name: String) -> Bool { text(name) == "true" }
 
-    func flag(_ name: String) -> Bool { ["true", "1"].contains(text(name)) }
+    func date(_ name: String) -> CalendarDate? { text(name).flatMap { CalendarDate($0) } }
 
     func amount(_ name: String) -> DecimalLiteral? { text(name).flatMap { DecimalLiteral($0) } }
 

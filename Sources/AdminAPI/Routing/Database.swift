@@ -1,10 +1,32 @@
 import Domain
+import HTTPSupport
 import Postgres
 import Storage
 
 /// The database as handlers ask it: what is wrong with it becomes a failure that a client may know of.
 struct Database: Sendable {
     let pool: ConnectionPool
+    let exports: ExportGate
+
+    init(pool: ConnectionPool, exportsAtOnce: Int) {
+        self.pool = pool
+        exports = ExportGate(limit: exportsAtOnce)
+    }
+
+    /// An answer that `produce` makes of one state of the database while it is read.
+    ///
+    /// - Throws: ``AppError`` `.unavailable` when too many of them run.
+    func export(
+        as type: String, _ produce: @escaping @Sendable (Connection, ChunkPipe) throws -> Void
+    ) throws -> Answer {
+        try exports.requireFree()
+        return Answer(
+            content: .stream(type: type) { writer in
+                try await ChunkPipe.stream(to: &writer) { pipe in
+                    try await exports.run { try await snapshot { try produce($0, pipe) } }
+                }
+            })
+    }
 
     /// Runs `body` on a connection.
     ///
@@ -16,11 +38,6 @@ struct Database: Sendable {
     /// Runs `body` in a transaction that sees one state of the database.
     func snapshot<T: Sendable>(_ body: @Sendable (Connection) throws -> T) async throws -> T {
         try await mapping { try await pool.transaction(.snapshot, body) }
-    }
-
-    /// Runs `body` in one transaction; it may run several times, and takes effect once.
-    func write<T: Sendable>(_ body: @Sendable (Connection) throws -> T) async throws -> T {
-        try await mapping { try await pool.transaction(.readWrite, body) }
     }
 
     private func mapping<T>(_ work: () async throws -> T) async throws -> T {

@@ -21,17 +21,21 @@ struct Endpoint: Sendable {
     /// What it answers when all is well: each media type with its schema.
     let answers: [(type: String, schema: JSON)]
     let status: HTTPResponse.Status
+    /// The status of the same answer to a request that is sent again.
+    var whenRepeated: HTTPResponse.Status?
     let handle: Handler
 
     /// A route that answers JSON of `schema`, and what `others` say where it is asked for by `Accept`.
     init(
         _ method: HTTPRequest.Method, _ path: String, _ access: Access = .user, _ summary: String,
-        _ parameters: [Parameter] = [], body: JSON? = nil, status: HTTPResponse.Status = .ok, answers schema: JSON,
-        or others: [String] = [], _ handle: @escaping Handler
+        _ parameters: [Parameter] = [], body: JSON? = nil, status: HTTPResponse.Status = .ok,
+        whenRepeated: HTTPResponse.Status? = nil, answers schema: JSON, or others: [String] = [],
+        _ handle: @escaping Handler
     ) {
         self.init(
             method, path, access, summary, parameters, body: body, status: status,
             answers: [("application/json", schema)] + others.map { ($0, Schema.string) }, handle)
+        self.whenRepeated = whenRepeated
     }
 
     init(
@@ -51,5 +55,5 @@ struct Endpoint: Sendable {
     }
 
     /// Whether it is one of Laravel's routes, with Laravel's manners.
-    var isLaravels: Bool { !path.hasPrefix("/api/v1/") }
+    var isLaravels: Bool { path.hasPrefix("/api/") && !path.hasPrefix("/api/v1/") }
 }

@@ -12,14 +12,13 @@ struct Parameter: Sendable {
         /// Up to so many characters, none of them NUL.
         case text(Int)
         case choice([String])
+        case flag
         /// A day, `2026-11-23`.
         case date
         /// RFC 3339, or a day.
         case moment
         /// A decimal number that is not negative.
         case amount
-        /// A name without further rule, for what the handler itself can check best.
-        case flag
     }
 
     let name: String
@@ -66,16 +65,14 @@ struct Parameter: Sendable {
         case .choice(let words):
             return words.contains(text)
                 ? nil : "The selected \(field) is invalid. It is one of \(words.joined(separator: ", "))."
-        case .date:
-            return CalendarDate(text) == nil ? "The \(field) field must be a valid date, as in 2026-11-23." : nil
+        case .flag: return ["true", "false"].contains(text) ? nil : "The \(field) field must be true or false."
+        case .date: return CalendarDate(text) == nil ? "The \(field) field must be a date as in 2026-11-23." : nil
         case .moment:
             return CalendarDate(text) == nil && Timestamp(rfc3339: text) == nil
                 ? "The \(field) field must be a time as in 2026-11-23T12:00:00Z, or a date." : nil
         case .amount:
             return DecimalLiteral(text).map { $0.isBelowZero } ?? true
                 ? "The \(field) field must be a number of 0 or more." : nil
-        case .flag:
-            return ["true", "false", "1", "0"].contains(text) ? nil : "The \(field) field must be true or false."
         }
     }
 
@@ -88,10 +85,10 @@ struct Parameter: Sendable {
             ["type": "integer", "minimum": .integer(range.lowerBound), "maximum": .integer(range.upperBound)]
         case .text(let maximum): ["type": "string", "maxLength": .integer(maximum)]
         case .choice(let words): ["type": "string", "enum": .array(words.map(JSON.string))]
+        case .flag: ["type": "boolean"]
         case .date: ["type": "string", "format": "date"]
         case .moment: ["type": "string", "description": "RFC 3339, or a date."]
         case .amount: ["type": "string", "pattern": #"^[0-9]+(\.[0-9]+)?([eE][+\-]?[0-9]+)?$"#]
-        case .flag: ["type": "boolean"]
         }
     }
 }

@@ -78,19 +78,14 @@ struct LogController: Sendable {
         }
         let filter = try await database.read { try call.logFilter($0) }
         let format = call.format
-        return Answer(
-            content: .stream(type: format.contentType) { writer in
-                try await ChunkPipe.stream(to: &writer) { pipe in
-                    try await database.snapshot { connection in
-                        var export = LogExport(format)
-                        try pipe.send(export.begin())
-                        try LogStream.forEachBatch(filter, connection) { rows in
-                            try pipe.send(export.add(try LogEntry.of(rows, connection)))
-                        }
-                        try pipe.send(export.end())
-                    }
-                }
-            })
+        return try database.export(as: format.contentType) { connection, pipe in
+            var export = LogExport(format)
+            try pipe.send(export.begin())
+            try LogStream.forEachBatch(filter, connection) { rows in
+                try pipe.send(export.add(try LogEntry.of(rows, connection)))
+            }
+            try pipe.send(export.end())
+        }
     }
 }
 

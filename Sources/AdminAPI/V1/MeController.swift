@@ -25,7 +25,7 @@ struct MeController: Sendable {
         let (limits, wishes, models) = try await database.snapshot { connection in
             (
                 try LimitStatus.read(user.id, connection, now: call.now),
-                try LimitRequest.list(of: user.id, limit: 20, connection),
+                try LimitRequest.list(of: user.id, connection),
                 try LanguageModel.list(for: user.id, onlyAvailable: false, connection)
             )
         }

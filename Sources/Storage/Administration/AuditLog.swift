@@ -83,6 +83,19 @@ package enum AuditLog {
         }
     }
 
+    /// Keeps that something was done about entries of the quarantine; how they are now they say themselves.
+    package static func record(
+        _ action: String, ofQuarantined ids: [EventKey], by actor: AuditActor, at now: Timestamp,
+        _ connection: Connection
+    ) throws {
+        try connection.execute(
+            """
+            INSERT INTO metering.audit_log (at, actor_id, address, action, subject, subject_id)
+            SELECT \(now), \(actor.userID), \(actor.address), \(action), 'quarantine', q.id::text
+            FROM metering.quarantine q WHERE q.id = ANY(\(ids.map(\.description))::uuid[]) ORDER BY q.id
+            """)
+    }
+
     /// Keeps what the open transaction changed of `subject`, which was `before`.
     static func record(
         _ subject: AuditSubject, _ action: String, before: String?, by actor: AuditActor, at now: Timestamp,

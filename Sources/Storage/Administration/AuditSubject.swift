@@ -48,6 +48,15 @@ struct AuditSubject {
                 """)
     }
 
+    /// A user's wish for higher limits.
+    static func limitRequest(_ id: Int64) -> AuditSubject {
+        AuditSubject(
+            kind: "limit_request", id: "\(id)", lock: "SELECT FROM metering.limit_requests WHERE id = \(id) FOR UPDATE",
+            state:
+                "SELECT jsonb_build_object('answer', r.answer, 'note', r.note) FROM metering.limit_requests r WHERE r.id = \(id)"
+        )
+    }
+
     /// A model of Laravel's list.
     static func model(_ id: Int64) -> AuditSubject {
         AuditSubject(

@@ -80,6 +80,26 @@ package struct LimitAdministration: Sendable {
         }
     }
 
+    /// Answers a user's wish for higher limits; what is granted is set by ``set(_:user:_:)``.
+    ///
+    /// - Throws: ``AppError`` `.notFound` without such a wish, `.conflict` where it has an answer.
+    package func answer(_ id: Int64, isGranted: Bool, note: String?, _ connection: Connection) throws -> LimitRequest {
+        try AuditLog.changing(.limitRequest(id), "limit_request.answer", by: actor, at: now, connection) { connection in
+            let answered = try connection.execute(
+                """
+                UPDATE metering.limit_requests
+                SET answer = \(isGranted ? "granted" : "refused"), note = \(note as String?), answered_by = \(actor.userID),
+                    answered_at = \(now)
+                WHERE id = \(id) AND answered_at IS NULL
+                """)
+            guard let request = try LimitRequest.find(id, connection) else {
+                throw AppError(.notFound, "There is no limit request with this id.")
+            }
+            guard answered == 1 else { throw AppError(.conflict, "This limit request has an answer already.") }
+            return request
+        }
+    }
+
     /// The tables' own checks say what a limit is.
     private func explainingRefusal<T>(_ body: () throws -> T) throws -> T {
         do {

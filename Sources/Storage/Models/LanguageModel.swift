@@ -22,22 +22,7 @@ extension LanguageModel {
     package static func list(
         for user: Int64, onlyAvailable: Bool = true, _ connection: Connection
     ) throws -> [LanguageModel] {
-        try list(where: onlyAvailable ? "m.availability" : "true", for: user, connection)
-    }
-
-    /// The model `id`.
-    ///
-    /// - Throws: ``AppError`` `.notFound`.
-    package static func require(_ id: Int64, _ connection: Connection) throws -> LanguageModel {
-        guard let model = try list(where: "m.id = \(id)", for: 0, connection).first else {
-            throw AppError(.notFound, "There is no model \(id).")
-        }
-        return model
-    }
-
-    private static func list(
-        where condition: Query, for user: Int64, _ connection: Connection
-    ) throws -> [LanguageModel] {
+        let condition: Query = onlyAvailable ? "m.availability" : "true"
         let rows = try connection.query(
             """
             SELECT m.id, m.name, m.model_id, m.cost_per_1k_tokens::text, m.availability, m.description,

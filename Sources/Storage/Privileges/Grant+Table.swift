@@ -63,13 +63,13 @@ extension Grant {
             ]),
         Grant(.sequence, "public.personal_access_tokens_id_seq", [.admin: [.usage]]),
         Grant(.table, "public.sessions", [.admin: [.select("id", "user_id", "payload", "last_activity")]]),
-        Grant(.table, "public.models", [.admin: [.select(), .insert(), .update(), .delete]]),
+        Grant(.table, "public.models", [.admin: [.select(), .insert(), .update()]]),
         Grant(.sequence, "public.models_id_seq", [.admin: [.usage]]),
     ]
 
     /// What users and operators do over the JSON API.
     private static let api: [Grant] = [
-        Grant(.table, "metering.favorite_models", [.admin: [.select(), .insert(), .delete]]),
+        Grant(.table, "metering.favorite_models", [.admin: [.select(), .insert()]]),
         Grant(.table, "metering.limit_requests", [.admin: [.select(), .insert(), .update()]]),
         // Nobody takes back what is in it.
         Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()]]),

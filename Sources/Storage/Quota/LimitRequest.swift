@@ -44,13 +44,20 @@ extension LimitRequest {
         ]
         let condition: Query = conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
         return try connection.query(
-            """
-            SELECT r.id, r.user_id, r.period, r.reason, \(microseconds: "r.requested_at"), r.answer, r.note, r.answered_by,
-                   \(microseconds: "r.answered_at")
-            FROM metering.limit_requests r WHERE \(condition) ORDER BY r.id DESC LIMIT \(limit)
-            """
+            "SELECT \(columns) FROM metering.limit_requests r WHERE \(condition) ORDER BY r.id DESC LIMIT \(limit)"
         ).compactMap(LimitRequest.init)
     }
+
+    /// The wish `id`, or `nil`.
+    static func find(_ id: Int64, _ connection: Connection) throws -> LimitRequest? {
+        try connection.query("SELECT \(columns) FROM metering.limit_requests r WHERE r.id = \(id)").first
+            .flatMap(LimitRequest.init)
+    }
+
+    private static let columns: Query = """
+        r.id, r.user_id, r.period, r.reason, \(microseconds: "r.requested_at"), r.answer, r.note, r.answered_by,
+        \(microseconds: "r.answered_at")
+        """
 
     private init?(_ row: Row) throws {
         let (id, user, period, reason, requested, answer, note, by, at) = try row.decode(

@@ -1,0 +1,109 @@
+import HTTPSupport
+import HTTPTypes
+import Postgres
+import TestSupport
+import Testing
+
+@testable import AdminAPI
+
+/// How answers are given, whatever they say.
+@Suite struct MannersTests {
+    private func withUser(
+        _ environment: [String: String] = [:], _ body: @escaping @Sendable (AdminBench, String) async throws -> Void
+    ) async throws {
+        try await AdminBench.with(environment) { bench in
+            try await bench.makeUser(1)
+            try await body(bench, try await bench.token(of: 1))
+        }
+    }
+
+    @Test func problemsBelowV1AndLaravelsShapeElsewhere() async throws {
+        try await withUser { bench, token in
+            let problem = try await bench.get("/api/v1/logs?limit=0&sort=size&limti=1", as: token)
+            #expect(problem.status == 422)
+            #expect(problem.headers[.contentType] == "application/problem+json")
+            #expect(problem.json?["code"] == "invalid_input")
+            #expect(problem.json?["errors"]?.members?.map(\.key) == ["sort", "limit", "limti"])
+            let laravels = try await bench.get("/api/usage/logs?per_page=0", as: token)
+            #expect(laravels.json?.members?.map(\.key) == ["message", "errors"])
+            #expect(try await bench.get("/api/v1/nothing").json?["code"] == "not_found")
+            #expect(try await bench.get("/api/nothing").json?.members?.map(\.key) == ["message"])
+        }
+    }
+
+    @Test func otherMethodsAreToldWhichThereAre() async throws {
+        try await withUser { bench, token in
+            let wrong = try await bench.send(.delete, "/api/v1/logs", as: token)
+            #expect(wrong.status == 405)
+            #expect(wrong.headers[.allow] == "GET, HEAD")
+            #expect(try await bench.send(.options, "/api/usage/export").headers[.allow] == "GET, HEAD, POST")
+            let head = try await bench.send(.head, "/api/v1/me", as: token)
+            #expect(head.status == 200 && head.body.isEmpty)
+        }
+    }
+
+    @Test func aReaderWhoHasItIsToldSo() async throws {
+        try await withUser { bench, token in
+            let first = try await bench.get("/api/auth/me", as: token)
+            let tag = try #require(first.headers[.eTag])
+            let again = try await bench.send(.get, "/api/auth/me", as: token, headers: [.ifNoneMatch: tag])
+            #expect(again.status == 304 && again.body.isEmpty)
+            try await bench.execute("UPDATE users SET name = 'Grace'")
+            #expect(try await bench.send(.get, "/api/auth/me", as: token, headers: [.ifNoneMatch: tag]).status == 200)
+        }
+    }
+
+    @Test func answersAreNoPagesAndNameTheirRequest() async throws {
+        try await withUser { bench, token in
+            let headers = try await bench.get("/api/auth/me", as: token).headers
+            #expect(headers[.xContentTypeOptions] == "nosniff")
+            #expect(headers[.contentSecurityPolicy] == "default-src 'none'; frame-ancestors 'none'")
+            #expect(headers[.requestID] != nil)
+            #expect(headers[.accessControlAllowOrigin] == "*")
+        }
+    }
+
+    @Test func onlyTheseOriginsMayRead() async throws {
+        try await withUser(["ADMIN_CORS_ORIGINS": "https://app.example"]) { bench, token in
+            let ours = try await bench.send(.get, "/api/auth/me", as: token, headers: [.origin: "https://app.example"])
+            #expect(ours.headers[.accessControlAllowOrigin] == "https://app.example")
+            #expect(ours.headers[.vary] == "Origin")
+            let other = try await bench.send(
+                .get, "/api/auth/me", as: token, headers: [.origin: "https://evil.example"])
+            #expect(other.headers[.accessControlAllowOrigin] == nil)
+        }
+    }
+
+    @Test func aBodyOverAMegabyteIsRefused() async throws {
+        try await withUser { bench, token in
+            let name = String(repeating: "x", count: 1 << 20)
+            let answer = try await bench.send(.post, "/api/settings/update", "{\"name\":\"\(name)\"}", as: token)
+            #expect(answer.status == 413)
+        }
+    }
+
+    @Test func aLockedTableIsATimeout() async throws {
+        try await withUser(["ADMIN_STATEMENT_TIMEOUT": "200ms"]) { bench, token in
+            let lock = try await OpenTransaction(bench.pool) {
+                _ = try $0.execute("LOCK TABLE models IN ACCESS EXCLUSIVE MODE")
+            }
+            let answer = try await bench.get("/api/models", as: token)
+            #expect(answer.status == 504, "\(answer)")
+            #expect(!answer.body.contains("models"))
+            try await lock.end()
+            #expect(try await bench.get("/api/models", as: token).status == 200)
+        }
+    }
+
+    @Test func loginsAreThrottledByEmailAndAddress() async throws {
+        try await withUser { bench, _ in
+            let wrong = #"{"email":"user1@example.com","password":"nope"}"#
+            for _ in 0..<5 { #expect(try await bench.send(.post, "/api/auth/login", wrong).status == 422) }
+            let refused = try await bench.send(.post, "/api/auth/login", wrong.replacing("user1", with: "USER1"))
+            #expect(refused.status == 429)
+            #expect(refused.headers[.retryAfter].flatMap { Int($0) }.map { (1...12).contains($0) } == true)
+            let other = #"{"email":"user2@example.com","password":"nope"}"#
+            #expect(try await bench.send(.post, "/api/auth/login", other).status == 422)
+        }
+    }
+}

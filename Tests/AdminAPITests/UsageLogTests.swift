@@ -1,0 +1,113 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+@testable import AdminAPI
+
+/// `POST /api/usage/log`: one's own calls only, each once, counted like the webhook's.
+@Suite struct UsageLogTests {
+    private func call(_ user: Int, cost: String = "0.123456789012") -> String {
+        """
+        {"user_id":\(user),"model":"gpt-4","input_tokens":10,"output_tokens":5,"total_cost":\(cost),\
+        "response_time_ms":120,"status":"error","error_message":"key sk-abcdefghijklmnop1234567890abcdef failed"}
+        """
+    }
+
+    @Test func aCallIsARowItsFactsAndItsCount() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let token = try await bench.token(of: 1)
+            let answer = try await bench.send(.post, "/api/usage/log", call(1), as: token)
+            #expect(answer.status == 201, "\(answer)")
+            #expect(answer.json?["total_cost"] == "0.123457")
+            #expect(!answer.body.contains("sk-abc"))
+            let facts = try await bench.text(
+                """
+                SELECT concat_ws('|', e.cost, e.input_tokens, e.status, l.total_cost, l.created_at)
+                FROM metering.events e JOIN api_logs l ON l.id = e.api_log_id
+                """)
+            #expect(facts == "0.123456789012|10|error|0.123457|2026-11-23 08:04:09")
+            #expect(try await bench.number("SELECT count(*) FROM api_logs WHERE error_message LIKE '%sk-abc%'") == 0)
+            let limits = try await bench.get("/api/rate-limits", as: token)
+            #expect(limits.json?["daily"]?["used"] == 15)
+            #expect(limits.json?["daily"]?["used_requests"] == 1)
+            // Folded or not, the count is the same.
+            _ = try await bench.database.pool(as: .webhook).withConnection { try QuotaFold.fold($0) }
+            #expect(try await bench.get("/api/rate-limits", as: token).body == limits.body)
+            #expect(try await bench.get("/api/dashboard/stats", as: token).json?["today"]?["api_calls"] == 1)
+        }
+    }
+
+    @Test func aNamedCallCountsOnceAndANameIsItsUsersOwn() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            try await bench.makeUser(2)
+            let tokens = [try await bench.token(of: 1), try await bench.token(of: 2)]
+            let name: HTTPFields = [.idempotencyKey: "call-1"]
+            let first = try await bench.send(.post, "/api/usage/log", call(1), as: tokens[0], headers: name)
+            let again = try await bench.send(.post, "/api/usage/log", call(1), as: tokens[0], headers: name)
+            #expect([first.status, again.status] == [201, 200])
+            #expect(again.json?["id"] == first.json?["id"])
+            #expect(again.json?["duplicate"] == true)
+            let other = try await bench.send(.post, "/api/usage/log", call(1, cost: "1"), as: tokens[0], headers: name)
+            #expect(other.status == 409)
+            let second = try await bench.send(.post, "/api/usage/log", call(2), as: tokens[1], headers: name)
+            #expect(second.status == 201)
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 2)
+        }
+    }
+
+    @Test func onlyAdministratorsWriteForOthers() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            try await bench.makeUser(2, isAdmin: true)
+            let refused = try await bench.send(.post, "/api/usage/log", call(2), as: try await bench.token(of: 1))
+            #expect(refused.description == #"403 {"message":"You may only log your own usage."}"#)
+            let admin = try await bench.token(of: 2)
+            #expect(try await bench.send(.post, "/api/usage/log", call(1), as: admin).status == 201)
+            let unknown = try await bench.send(.post, "/api/usage/log", call(99), as: admin)
+            #expect(unknown.json?["errors"]?["user_id"] == ["The selected user id is invalid."])
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 1)
+        }
+    }
+
+    @Test func wishesAndFavoritesAreKeptAndServed() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            try await bench.execute(
+                "INSERT INTO models (id, name, model_id, cost_per_1k_tokens) VALUES (1, 'M', 'x/m', 1)")
+            let token = try await bench.token(of: 1)
+            for reason in ["one", "two"] {
+                _ = try await bench.send(
+                    .post, "/api/rate-limits/request-increase", "{\"period\":\"daily\",\"reason\":\"\(reason)\"}",
+                    as: token)
+                _ = try await bench.send(.post, "/api/models/favorite", #"{"model_id":1}"#, as: token)
+            }
+            let me = try await bench.get("/api/v1/me", as: token).json
+            #expect(me?["favorite_models"] == ["x/m"])
+            #expect(me?["limit_requests"]?.elements?.map { $0["reason"] } == ["two"])
+        }
+    }
+
+    @Test func whatIsUsedUpWhenIsForeseen() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            try await bench.execute(
+                """
+                INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests)
+                VALUES (1, 'daily', '2026-11-23', 50000, 1), (1, 'monthly', '2026-11-01', 2000000, 0)
+                """)
+            let me = try await bench.get("/api/v1/me", as: try await bench.token(of: 1)).json
+            // 50,000 of 100,000 in 8 h 4 min 9 s: all in twice that.
+            #expect(me?["limits"]?["daily"]?["tokens"]?["exhausted_at"] == "2026-11-23T16:08:18.000Z")
+            #expect(me?["limits"]?["daily"]?["tokens"]?["percent"] == 50)
+            #expect(me?["limits"]?["daily"]?["requests"]?["exhausted_at"] == JSON.null)
+            #expect(me?["limits"]?["monthly"]?["tokens"]?["exhausted_at"] == "2026-11-23T08:04:09.000Z")
+            #expect(me?["limits"]?["monthly"]?["tokens"]?["remaining"] == 0)
+        }
+    }
+}

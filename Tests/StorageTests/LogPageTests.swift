@@ -1,0 +1,118 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Laravel's numbered pages, read from sums and one day's rows.
+@Suite struct LogPageTests {
+    /// Rows of two users over 40 days, some in one second, some without a time.
+    private func fill(_ ledger: Ledger, rows: Int, withoutTime: Int) async throws -> Int64 {
+        let user = try await ledger.makeUser()
+        let other = try await ledger.makeUser(key: "cf_other")
+        try await ledger.execute(
+            """
+            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                                         created_at)
+            SELECT CASE WHEN g % 5 = 0 THEN \(other)::bigint ELSE \(user) END, 'model-' || g % 3, 1, 1, 0, 0,
+                   CASE WHEN g % 7 = 0 THEN 'error' ELSE 'success' END,
+                   CASE WHEN g > \(withoutTime) THEN '2026-10-14'::timestamp + g / 3 * interval '1 hour' END
+            FROM generate_series(1, \(rows)) g
+            """)
+        return user
+    }
+
+    /// A worker's pass up to now, or none.
+    private func aggregate(_ ledger: Ledger) async throws {
+        let now = ledger.clock.now
+        _ = try await UsagePass(pool: ledger.worker, now: { now }).run()
+    }
+
+    @Test(arguments: [0, 4], [false, true])
+    func everyPageIsTheRowsAndTheirNumber(withoutTime: Int, isAggregated: Bool) async throws {
+        try await Ledger.with { ledger in
+            let user = try await fill(ledger, rows: 900, withoutTime: withoutTime)
+            if isAggregated { try await aggregate(ledger) }
+            let filters: [(models: [String]?, statuses: [String]?, from: String?, through: String?)] = [
+                (nil, nil, nil, nil), (["model-1"], nil, nil, nil), (nil, ["error"], nil, nil),
+                (["model-2"], ["error"], "2026-10-17", "2026-10-20"), (nil, nil, "2026-10-20", nil),
+                ([], nil, nil, nil),
+            ]
+            for filter in filters {
+                let expected = try await ids(of: user, filter, ledger)
+                var found: [Int64] = []
+                for number in 1...(expected.count / 50 + 2) {
+                    let page = try await ledger.admin.transaction(.snapshot) { connection in
+                        try LogPage.read(
+                            of: user, number: number, size: 50, models: filter.models, statuses: filter.statuses,
+                            from: filter.from.flatMap { CalendarDate($0) },
+                            through: filter.through.flatMap { CalendarDate($0) }, connection)
+                    }
+                    #expect(page.total == expected.count)
+                    found += page.rows.map(\.id)
+                }
+                #expect(found == expected, "\(filter)")
+            }
+        }
+    }
+
+    private func ids(
+        of user: Int64, _ filter: (models: [String]?, statuses: [String]?, from: String?, through: String?),
+        _ ledger: Ledger
+    ) async throws -> [Int64] {
+        try await ledger.pool.withConnection { connection in
+            try connection.query(
+                """
+                SELECT id FROM public.api_logs
+                WHERE user_id = \(user) AND (\(filter.models)::text[] IS NULL OR model = ANY(\(filter.models)::text[]))
+                  AND (\(filter.statuses)::text[] IS NULL OR status = ANY(\(filter.statuses)::text[]))
+                  AND (\(filter.from)::date IS NULL OR created_at >= \(filter.from)::date)
+                  AND (\(filter.through)::date IS NULL OR created_at < \(filter.through)::date + 1)
+                ORDER BY created_at DESC, id DESC
+                """
+            ).map { try $0.decode(0) }
+        }
+    }
+
+    @Test func neitherPagesNorListsScanTheRows() async throws {
+        try await Ledger.with { ledger in
+            let user = try await fill(ledger, rows: 30_000, withoutTime: 0)
+            try await aggregate(ledger)
+            try await ledger.execute("VACUUM ANALYZE")
+            let read = try await ledger.rowsRead {
+                for number in [1, 200, 470] {
+                    _ = try await ledger.admin.transaction(.snapshot) {
+                        try LogPage.read(of: user, number: number, size: 50, $0)
+                    }
+                }
+                var cursor: LogList.Cursor?
+                for _ in 0..<3 {
+                    let after = cursor
+                    cursor = try await ledger.admin.transaction(.snapshot) { connection in
+                        let page = try LogList.read(
+                            LogFilter(userID: user), by: .time, after: after, limit: 100, connection)
+                        _ = try LogEntry.of(page.rows, connection)
+                        return page.next
+                    }
+                }
+            }
+            #expect(read < 2_000)
+        }
+    }
+}
+
+extension Ledger {
+    /// How many rows of `api_logs` `body` read, by index or scan.
+    fileprivate func rowsRead(_ body: () async throws -> Void) async throws -> Int {
+        let count: () async throws -> Int = {
+            for pool in [pool, admin] {
+                _ = try await pool.withConnection { try $0.execute("SELECT pg_stat_force_next_flush()") }
+            }
+            return try await number(
+                "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'api_logs'")
+        }
+        let before = try await count()
+        try await body()
+        return try await count() - before
+    }
+}
