@@ -140,7 +140,7 @@ let package = Package(
             [
                 "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", "TestSupport",
                 asyncHTTPClient,
-                crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore,
+                crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore, nioHTTP1,
             ]),
         tests(of: "AggregationWorker", ["Postgres", "Storage", "TestSupport"]),
         tests(of: "CodexFlow", ["Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),

@@ -91,6 +91,16 @@ import Testing
         }
     }
 
+    @Test func aFormLogsInToo() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let answer = try await bench.send(
+                .post, "/api/auth/login", "email=user1%40example.com&password=password1",
+                headers: [.contentType: "application/x-www-form-urlencoded"])
+            #expect(answer.json?["user"]?["id"] == 1, "\(answer)")
+        }
+    }
+
     @Test func suspendedUsersAreRefused() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1, status: "suspended")

@@ -1,0 +1,163 @@
+import AsyncHTTPClient
+import Crypto
+import Domain
+import Foundation
+import NIOCore
+import NIOHTTP1
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// The program as an operator runs it: a process, sockets, signals.
+@Suite struct ServiceTests {
+    private struct Admin: Sendable {
+        let process: ServiceProcess
+        let port: Int
+        let token: String
+
+        /// Begins a request; its body is still to be read.
+        func begin(_ path: String, accept: String = "*/*", within limit: TimeAmount = .seconds(120)) async throws
+            -> HTTPClientResponse
+        {
+            var request = HTTPClientRequest(url: "http://127.0.0.1:\(port)\(path)")
+            request.headers.add(name: "Authorization", value: "Bearer \(token)")
+            request.headers.add(name: "Accept", value: accept)
+            return try await HTTPClient.shared.execute(request, timeout: limit)
+        }
+
+        /// Status and body of an answer.
+        func get(_ path: String) async throws -> (status: Int, body: String) {
+            let response = try await begin(path)
+            return (Int(response.status.code), String(buffer: try await response.body.collect(upTo: 16 << 20)))
+        }
+
+        /// The most memory that the process ever held, in bytes.
+        var peakMemory: Int {
+            get throws {
+                let status = try String(contentsOfFile: "/proc/\(process.processID)/status", encoding: .utf8)
+                let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") } ?? ""
+                return (line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) } ?? .max) << 10
+            }
+        }
+    }
+
+    /// Gives `body` a running program and a token of user 1, who has `rows` calls.
+    private func withAdmin(
+        rows: Int = 0, _ body: @escaping @Sendable (Admin, TestDatabase) async throws -> Void
+    ) async throws {
+        try await withTestDatabase { database in
+            try await database.execute("INSERT INTO users (id, name, email, password) VALUES (1, 'Ada', 'a@b.c', 'x')")
+            try await database.execute(
+                """
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                                      created_at)
+                SELECT 1, 'gpt-4', g, 1, g * 0.000001, 1, 'success', '2026-11-01'::timestamp + g * interval '10 seconds'
+                FROM generate_series(1, \(rows)) g
+                """)
+            let token = try await database.pool(as: .admin).withConnection {
+                try AccessToken.create(for: 1, $0, now: .now)
+            }
+            let environment = ["DATABASE_URL": database.url(as: .admin), "ADMIN_PORT": "0"]
+            let process = try ServiceProcess(product: "admin-api", environment: environment)
+            do {
+                let admin = Admin(process: process, port: try await process.waitUntilListening(), token: token)
+                try await body(admin, database)
+            } catch {
+                process.kill()
+                try await process.waitForExit()
+                throw error
+            }
+            process.terminate()
+            #expect(try await process.waitForExit() == 0)
+        }
+    }
+
+    @Test func anExportIsWholeAndMemoryIsNot() async throws {
+        let rows = 100_000
+        try await withAdmin(rows: rows) { admin, database in
+            #expect(try await admin.get("/api/v1/me").status == 200)
+            let response = try await admin.begin("/api/v1/logs", accept: "text/csv")
+            var digest = SHA256()
+            var last: [UInt8] = []
+            var lines = 0
+            for try await piece in response.body {
+                let bytes = Array(piece.readableBytesView)
+                lines += bytes.count { $0 == UInt8(ascii: "\n") }
+                // The last line is not digested: it names the digest.
+                last += bytes
+                if last.count > 1024 {
+                    digest.update(data: last.dropLast(1024))
+                    last = Array(last.suffix(1024))
+                }
+            }
+            let text = String(decoding: last, as: UTF8.self)
+            let mark = try #require(text.range(of: "#rows="))
+            digest.update(data: Data(text[..<mark.lowerBound].utf8))
+            let cost = try #require(try await database.text("SELECT trim_scale(sum(total_cost)) FROM api_logs"))
+            #expect(lines == rows + 2)
+            #expect(
+                text[mark.lowerBound...]
+                    == "#rows=\(rows),cost=\(cost),ledger_cost=\(cost),sha256=\(digest.finalize().lowercaseHex)\r\n")
+            #expect(try admin.peakMemory < 100 << 20)
+        }
+    }
+
+    @Test func aReaderWhoLeavesEndsHisExport() async throws {
+        try await withAdmin(rows: 100_000) { admin, database in
+            for _ in 0..<6 {
+                let response = try await admin.begin("/api/usage/export")
+                for try await _ in response.body { break }
+            }
+            let running: Query = """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE application_name = 'admin-api' AND datname = current_database() AND state <> 'idle'
+                """
+            #expect(try await database.number(running, settlesAt: 0, within: .seconds(20)) == 0)
+            #expect(try await admin.get("/api/dashboard/stats").status == 200)
+        }
+    }
+
+    @Test func aDatabaseThatIsAwayIsAProblemAtOnceAndForgotten() async throws {
+        try await withAdmin { admin, database in
+            #expect(try await admin.get("/api/v1/me").status == 200)
+            let server = try TestServer.configuration()
+            try await onServer(server, "ALTER DATABASE \(database.name) ALLOW_CONNECTIONS false")
+            // A superuser's own connections are not let in either; this one belongs to another database.
+            try await withPool(server) { pool in
+                _ = try await pool.withConnection {
+                    try $0.query(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'admin-api' AND datname = \(database.name)"
+                    )
+                }
+            }
+            let start = ContinuousClock.now
+            let away = try await admin.get("/api/v1/me")
+            #expect(away.status == 503, "\(away)")
+            #expect(away.body.contains(#""code":"unavailable""#))
+            #expect(try await admin.get("/health/live").status == 200)
+            #expect(try await admin.get("/health/ready").status == 503)
+            #expect(ContinuousClock.now - start < .seconds(10))
+            try await onServer(server, "ALTER DATABASE \(database.name) ALLOW_CONNECTIONS true")
+            #expect(try await admin.get("/api/v1/me").status == 200)
+        }
+    }
+
+    @Test func aRoleThatIsTooWeakIsRefusedAtStart() async throws {
+        try await withTestDatabase { database in
+            let process = try ServiceProcess(
+                product: "admin-api", environment: ["DATABASE_URL": database.url(as: .worker), "ADMIN_PORT": "0"])
+            #expect(try await process.waitForExit() == 1)
+            #expect(process.output.contains("codexflow grants"))
+        }
+    }
+
+    @Test func theHealthCheckAsksTheRunningProgram() async throws {
+        try await withAdmin { admin, database in
+            let environment = ["DATABASE_URL": database.url(as: .admin), "ADMIN_PORT": "\(admin.port)"]
+            let check = try ServiceProcess(
+                product: "admin-api", arguments: ["--check-health"], environment: environment)
+            #expect(try await check.waitForExit() == 0)
+        }
+    }
+}
