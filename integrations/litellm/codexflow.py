@@ -852,6 +852,8 @@ def _shortened(value: Any) -> Any:
 
 _MARK = "codexflow_call"
 """The name under which a call's own id travels in LiteLLM's metadata; a client's value of it is overwritten."""
+_HOLDERS = ("metadata", "litellm_metadata")
+"""Where LiteLLM keeps metadata, depending on the route."""
 
 _ROUTES = re.compile(
     r"(/openai/deployments/[^/]+|/engines/[^/]+)?(/v1)?/(chat/completions|completions|embeddings|responses|messages"
@@ -868,6 +870,9 @@ class OpenCall:
     account: Account | None
     concluded: asyncio.Future[None]
     has_event: bool = False
+    """Whether an attempt of it was reported as failed."""
+    has_failed: bool = False
+    """Whether LiteLLM has given it up."""
 
 
 class CodexFlow(CustomLogger):
@@ -875,6 +880,8 @@ class CodexFlow(CustomLogger):
 
     OUTCOME_SECONDS = 30.0
     """How long an answer is held back for its outcome; LiteLLM gives up a callback after 20 s."""
+    FAILED_SECONDS = 3.0
+    """The same after a failed attempt: a stream that broke in the middle ends without another outcome."""
     LONGEST_CALL = 7_200
     """Seconds after which a call that was never concluded is reported as unknown; LiteLLM's own limit is 6,000."""
     STRANGERS_PER_SECOND = 10
@@ -908,7 +915,10 @@ class CodexFlow(CustomLogger):
                 for spool in Spool.orphans(self._settings.spool):
                     spool.report_unknown(spool.intents())
                     self._deliver(spool)
-                self._spool.report_unknown(self._spool.intents(before=self._now() - self.LONGEST_CALL))
+                given_up = self._spool.intents(before=self._now() - self.LONGEST_CALL)
+                for intent in given_up:
+                    self._calls.pop(intent.call, None)
+                self._spool.report_unknown(given_up)
             except (OSError, sqlite3.Error) as error:
                 log.warning("the spools cannot be looked after: %s", type(error).__name__)
 
@@ -986,9 +996,9 @@ class CodexFlow(CustomLogger):
         except BaseException:
             self._give_up(call)
             raise
-        for name in ("metadata", "litellm_metadata"):
-            if isinstance(data.get(name), dict):
-                data[name][_MARK] = intent.call
+        holders = [data[name] for name in _HOLDERS if isinstance(data.get(name), dict)]
+        for holder in holders or [data.setdefault("metadata", {})]:
+            holder[_MARK] = intent.call
         return data
 
     def _reserve(self, call: OpenCall, data: Mapping[str, Any]) -> None:
@@ -1032,6 +1042,8 @@ class CodexFlow(CustomLogger):
         elif not self._has_room_for_stranger(payload):
             return
         self._spool.conclude(trimmed(payload), None if call is None else call.intent.call, closes=False)
+        if call is not None and call.has_failed:
+            self._give_up(call)
 
     async def async_post_call_failure_hook(
         self,
@@ -1042,7 +1054,10 @@ class CodexFlow(CustomLogger):
     ) -> None:
         """Concludes a call that failed for good: its attempts were reported, and count as nothing."""
         call = self._calls.get(_mark(request_data))
-        if call is not None and call.has_event:
+        if call is None:
+            return
+        call.has_failed = True
+        if call.has_event:
             self._give_up(call)
 
     async def async_post_call_response_headers_hook(
@@ -1071,10 +1086,14 @@ class CodexFlow(CustomLogger):
         call = self._calls.get(_mark(data))
         if call is None:
             return
+        patience = self.FAILED_SECONDS if call.has_event else self.OUTCOME_SECONDS
         try:
-            await asyncio.wait_for(asyncio.shield(call.concluded), self.OUTCOME_SECONDS)
+            await asyncio.wait_for(asyncio.shield(call.concluded), patience)
         except asyncio.TimeoutError:
-            log.warning("the outcome of a call is late; its intent is kept")
+            if call.has_event:
+                self._give_up(call)
+            else:
+                log.warning("the outcome of a call is late; its intent is kept")
 
     def _conclude(self, call: OpenCall) -> None:
         """Lets the answer go; called by the spool's thread."""
@@ -1115,7 +1134,7 @@ class CodexFlow(CustomLogger):
 def _mark(data: Mapping[str, Any]) -> str:
     parameters = data.get("litellm_params")
     for holder in (data, parameters if isinstance(parameters, dict) else {}):
-        for name in ("metadata", "litellm_metadata"):
+        for name in _HOLDERS:
             metadata = holder.get(name)
             if isinstance(metadata, dict) and isinstance(metadata.get(_MARK), str):
                 return str(metadata[_MARK])

@@ -81,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
             data = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
             usage = {"prompt_tokens": number, "total_tokens": number}
             self._answer({"object": "list", "model": model, "data": data, "usage": usage})
+        elif self.path.endswith("/images/generations"):
+            self._answer({"created": 1, "data": [{"url": "http://127.0.0.1/image.png"}]})
         elif self.path.endswith("/responses"):
             self._answer(_response(model, number))
         elif request.get("stream"):

@@ -193,10 +193,11 @@ class Stage:
         home = self.directory / name
         home.mkdir()
         configuration = yaml.safe_load((MODULE / "config.yaml").read_text())
-        models = [_model(name) for name in ("gpt-4o", "gpt-4o-mini", "failing", "embedding")]
+        models = [_model(name) for name in ("gpt-4o", "gpt-4o-mini", "failing", "failing-alone", "embedding")]
         for model in models:
             model["litellm_params"]["api_base"] = self.provider.url
         configuration["model_list"] += models
+        configuration["litellm_settings"] |= {"cache": True, "cache_params": {"type": "local", "mode": "default_off"}}
         configuration["router_settings"] = {
             "num_retries": 1,
             "fallbacks": [{"failing": ["gpt-4o"]}],

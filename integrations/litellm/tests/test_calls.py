@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ["70", "5", "f"],
     ),
     "embedding": ("/v1/embeddings", {"model": "embedding", "input": "count 70"}, ["70", "0", "f"]),
+    "image": ("/v1/images/generations", {"model": "gpt-4o-mini", "prompt": "count 70"}, ["0", "0", "f"]),
     "responses": ("/v1/responses", {"model": "gpt-4o", "input": "count 70"}, ["70", "5", "f"]),
     "messages": ("/v1/messages", {"model": "gpt-4o", "messages": MESSAGES, "max_tokens": 9}, ["70", "5", "f"]),
     "mock": ("/v1/chat/completions", {"model": "mock", "messages": MESSAGES}, ["10", "20", "f"]),
@@ -86,6 +87,32 @@ def test_a_fallback_is_a_failure_and_a_success(stage: Stage) -> None:
     assert {row[0] for row in found[:-1]} == {"error"}
     counted = f"SELECT requests FROM metering.quota_usage WHERE user_id = {user} AND period = 'daily'"
     assert stage.postgres.number(counted) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_fails_counts_as_nothing(stage: Stage, stream: bool) -> None:
+    user = stage.make_user()
+    assert chat(stage, stage.keys[user], 72, model="failing-alone", stream=stream).status_code == 500
+    assert {row[0] for row in rows(stage, user)} == {"error"}
+    assert stage.postgres.number(f"SELECT count(*) FROM metering.quota_usage WHERE user_id = {user}") == 0
+
+
+def test_a_stream_that_breaks_is_a_failure(stage: Stage) -> None:
+    user = stage.make_user()
+    # LiteLLM asks for a stream of the provider's responses, and the provider's answer is none.
+    ask(stage, stage.keys[user], "/v1/messages", model="gpt-4o", messages=MESSAGES, max_tokens=9, stream=True)
+    assert {row[0] for row in rows(stage, user)} == {"error"}
+
+
+def test_a_cache_hit_is_a_request_without_tokens(stage: Stage) -> None:
+    user = stage.make_user()
+    before = stage.provider.calls
+    for _ in range(2):
+        assert chat(stage, stage.keys[user], 73, cache={"use-cache": True}).status_code == 200
+    assert stage.provider.calls == before + 1
+    assert [row[:3] for row in rows(stage, user)] == [["success", "73", "5"]] * 2
+    counted = f"SELECT requests, tokens FROM metering.quota_usage WHERE user_id = {user} AND period = 'daily'"
+    assert stage.postgres.sql(counted) == [["2", "78"]]
 
 
 def test_a_client_that_hangs_up_is_billed_for_what_was_sent(stage: Stage) -> None:
