@@ -34,14 +34,16 @@ import Testing
             #expect(answer.status == 200)
             #expect(
                 answer.body == """
-                    {"allowed":true,"models":["gpt-4"],"name":"Ada","plan":"starter","reason":null,"status":"active",\
-                    "user_id":2,"windows":[\
-                    {"cost":{"limit":"0.01","remaining":"0.007","used":"0.003"},"period":"daily",\
-                    "requests":{"limit":3,"remaining":1,"used":2},"resets_at":"2026-11-24T00:00:00Z",\
-                    "tokens":{"limit":100000,"remaining":99700,"used":300}},\
-                    {"cost":{"limit":null,"remaining":null,"used":"0.003"},"period":"monthly",\
-                    "requests":{"limit":10000,"remaining":9998,"used":2},"resets_at":"2026-12-01T00:00:00Z",\
-                    "tokens":{"limit":1000000,"remaining":999700,"used":300}}]}
+                    {"user_id":2,"name":"Ada","plan":"starter","status":"active","allowed":true,"reason":null,\
+                    "models":["gpt-4"],"windows":[\
+                    {"period":"daily","resets_at":"2026-11-24T00:00:00.000Z",\
+                    "requests":{"limit":3,"used":2,"remaining":1},\
+                    "tokens":{"limit":100000,"used":300,"remaining":99700},\
+                    "cost":{"limit":"0.01","used":"0.003","remaining":"0.007"}},\
+                    {"period":"monthly","resets_at":"2026-12-01T00:00:00.000Z",\
+                    "requests":{"limit":10000,"used":2,"remaining":9998},\
+                    "tokens":{"limit":1000000,"used":300,"remaining":999700},\
+                    "cost":{"limit":null,"used":"0.003","remaining":null}}]}
                     """)
             _ = try await bench.post("[\(call(3))]")
             let spent = try await ask(bench, Self.secondsKey)
