@@ -99,6 +99,35 @@ import Testing
             #expect(read < 2_000)
         }
     }
+
+    @Test func countingWhatIsMissingReadsOnlyWhatIsOpen() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.execute(
+                """
+                INSERT INTO metering.quarantine (id, reason, detail, key_hashes, user_id, occurred_at, received_at,
+                                                 last_received_at, deliveries, is_replayable, next_attempt_at, resolved_at,
+                                                 resolution)
+                SELECT gen_random_uuid(), 'denied', '', '{}', CASE WHEN g % 100 = 0 THEN \(user)::bigint ELSE 1000000 + g END,
+                       '2026-11-23 10:00', now(), now(), 1, false, now(), CASE WHEN g > 200 THEN now() END,
+                       CASE WHEN g > 200 THEN 'discarded' END
+                FROM generate_series(1, 20000) g
+                """)
+            try await ledger.execute("VACUUM ANALYZE metering.quarantine")
+            let (from, to) = (Ledger.noon.advanced(by: .seconds(-86_400)), Ledger.noon)
+            var counts: [Int] = []
+            let scans = try await ledger.sequentialScans {
+                for owner in [nil, user] {
+                    counts.append(
+                        try await ledger.service.withConnection {
+                            try Quarantine.openCount(of: owner, from: from, to: to, $0)
+                        })
+                }
+            }
+            #expect(counts == [200, 2])
+            #expect(scans == [:])
+        }
+    }
 }
 
 extension Ledger {

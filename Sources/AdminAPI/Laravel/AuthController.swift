@@ -98,7 +98,7 @@ struct AuthController: Sendable {
         return .json(["user": user.laravelJSON, "token": .string(token)])
     }
 
-    /// A hash of Laravel's cost of a password that nobody knows.
+    /// Any hash of Laravel's cost; nobody is let in by it.
     private static let nobodysHash = "$2y$12$77rW18Zl19B9KvzPZ1xjmOGrwQ5kPw3jyMDN39lE1IypyOTo.nTWO"
 
     @Sendable private func logOut(_ call: Call) async throws -> Answer {
