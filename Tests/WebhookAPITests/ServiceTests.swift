@@ -61,7 +61,9 @@ import Testing
                         for try await status in group { #expect(status == 200) }
                     }
                     #expect(try await database.number("SELECT count(*) FROM api_logs") == 300)
-                    let requests: Query = "SELECT sum(used_requests) FROM rate_limits WHERE period = 'daily'"
+                    let requests: Query = """
+                        SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'
+                        """
                     #expect(try await database.number(requests, settlesAt: 300, within: .seconds(10)) == 300)
                 }
             }

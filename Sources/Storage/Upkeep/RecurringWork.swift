@@ -14,7 +14,7 @@ package struct RecurringWork: Service {
         case effect(within: Duration)
 
         /// The pause after a round that took so long.
-        func pause(after round: Duration) -> Duration {
+        package func pause(after round: Duration) -> Duration {
             switch self {
             case .pause(let pause): pause
             case .effect(let bound): max(bound - round * 2, .milliseconds(50))
