@@ -147,7 +147,8 @@ extension Grant {
             [.webhook: [.select(), .insert(), .update(), .delete], .admin: [.insert()]]),
         Grant(.function, "metering.key_holder(bytea[], timestamp with time zone)", [.webhook: [.execute]]),
         Grant(.function, "metering.create_events_partition(date)", actsAsOwner: true, [.worker: [.execute]]),
-        Grant(.function, "metering.event_key_floor(timestamp with time zone)", [.worker: [.execute], .admin: [.execute]]),
+        Grant(
+            .function, "metering.event_key_floor(timestamp with time zone)", [.worker: [.execute], .admin: [.execute]]),
     ]
 
     /// What operators and administrators set for one user.
