@@ -51,6 +51,54 @@ import Testing
         }
     }
 
+    /// What version 7 made of a call without a stated cost: its sums said 9999.999999, as a cap that LEAST of NULL is.
+    @Test func whatWasNeverChargedLeavesTheSumsOfAnOlderVersion() async throws {
+        try await withTestDatabase(.empty) { database in
+            let migrations = try Migration.load(from: Checkout.migrations)
+            let older = Migrator(migrations: Array(migrations.prefix(7)))
+            _ = try await database.pool.withConnection { try older.migrate($0, now: Ledger.noon) }
+            // A priced and two unpriced calls on a day that is in usage_days, one unpriced call of today, one behind the cursor.
+            try await database.execute(
+                """
+                INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
+                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
+                    shape, status, plan, model_group, cost)
+                SELECT metering.event_key_floor(t::timestamptz + n * interval '1 millisecond'), n, 7, t::timestamptz, 1, 1, 0, 0,
+                       0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4', cost
+                FROM (VALUES (1, '2026-11-21 10:00Z', 0.5), (2, '2026-11-21 10:00Z', NULL), (3, '2026-11-21 10:00Z', NULL),
+                             (4, '2026-11-23 10:00Z', NULL), (5, '2026-11-23 10:00Z', NULL)) v (n, t, cost)
+                """)
+            try await database.execute(
+                """
+                WITH dimension AS (
+                    INSERT INTO metering.usage_dimensions (model, status, plan) VALUES ('gpt-4', 'success', 'pro')
+                    RETURNING dimension
+                ), cell (quarter, requests, unpriced, cost) AS (
+                    VALUES (metering.quarter_of('2026-11-21 10:00Z'), 3, 2, 0.5), (metering.quarter_of('2026-11-23 10:00Z'), 1, 1, 0)
+                ), quarters AS (
+                    INSERT INTO metering.usage_quarters
+                    SELECT u, quarter, dimension, requests, unpriced, 1, 1, 0, 0, 0, cost, cost + unpriced * 9999.999999, '{}'
+                    FROM cell, dimension, (VALUES (0), (7)) users (u)
+                )
+                INSERT INTO metering.usage_days
+                SELECT u, '2026-11-21', dimension, requests, unpriced, 1, 1, 0, 0, 0, cost, cost + unpriced * 9999.999999, '{}'
+                FROM cell, dimension, (VALUES (0), (7)) users (u) WHERE requests = 3
+                """)
+            try await database.execute(
+                """
+                UPDATE metering.usage_cursor
+                SET event_log_id = 4, days_before = metering.quarter_of('2026-11-22 00:00Z')
+                """)
+            _ = try await database.pool.withConnection { try Self.migrate($0) }
+            for table in ["usage_quarters", "usage_days"] {
+                let wrong = try await database.number(
+                    "SELECT count(*) FROM metering.\(unsafeSQL: table) WHERE ledger_cost <> cost")
+                #expect(wrong == 0, "\(table)")
+            }
+            #expect(try await database.number("SELECT count(*) FROM metering.usage_quarters") == 4)
+        }
+    }
+
     @Test func twiceAndFromTwoProcessesAtOnceIsSafe() async throws {
         try await withTestDatabase(.empty) { database in
             let applied = try await withThrowingTaskGroup(of: Int.self) { group in
