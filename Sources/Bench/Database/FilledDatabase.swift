@@ -6,7 +6,7 @@ import Storage
 import TestSupport
 
 /// The filled database that every run begins with a copy of. It stays on the server for the next run, under a name made of
-/// its size and schema.
+/// its size, its schema and ``Filling/edition``.
 struct FilledDatabase: Sendable {
     /// The copy that a run works on.
     static let copy = "bench_run"
@@ -22,7 +22,8 @@ struct FilledDatabase: Sendable {
     /// Throws `PostgresError`.
     func makeCopy(isFresh: Bool) async throws -> ConnectionConfiguration {
         let migrations = try Migration.load(from: Checkout.migrations)
-        let schema = SHA256.hash(data: Data(migrations.map(\.checksum).joined().utf8)).lowercaseHex.prefix(12)
+        let contents = migrations.map(\.checksum).joined() + "\(Filling.edition)"
+        let schema = SHA256.hash(data: Data(contents.utf8)).lowercaseHex.prefix(12)
         let original = "bench_\(rows)_\(schema)"
         try await onServer(server, "DROP DATABASE IF EXISTS \(Self.copy) WITH (FORCE)")
         let existing = try await names()

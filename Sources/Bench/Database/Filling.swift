@@ -3,11 +3,12 @@ import Postgres
 import Storage
 import TestSupport
 
-/// Fills a migrated database as a year of service leaves it: rows, facts and counters that belong together.
-///
-/// Four of five events are LiteLLM's, whose keys lie in the order of time; the fifth is a documented one, named by its
-/// sender, whose key may lie anywhere.
+/// Fills a migrated database as a year of service leaves it: rows, facts, counters and sums that belong together.
 struct Filling: Sendable {
+    /// Goes up whenever what is filled changes, so that no run begins with what an older one filled.
+    static let edition = 2
+
+    private static let year = 365.0 * 86_400
     /// Events of one transaction.
     private static let chunk = 100_000
     private static let connections = 2
@@ -36,6 +37,9 @@ struct Filling: Sendable {
         try await pool.withConnection {
             try $0.executeScript("CREATE INDEX ON metering.events USING brin (api_log_id)")
         }
+        log("  sums")
+        try await pool.withConnection { try $0.executeScript("ANALYZE") }
+        _ = try await UsagePass(pool: pool, now: { .now }).run()
         log("  VACUUM")
         try await pool.withConnection { try $0.executeScript("VACUUM (FREEZE, ANALYZE)") }
         try await requireConsistency()
@@ -47,61 +51,15 @@ struct Filling: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (index, chunk) in chunks.enumerated() {
                 if index >= Self.connections { try await group.next() }
-                group.addTask { try await pool.withConnection { try fill($0, from: chunk.0, through: chunk.1) } }
+                let spacing = Self.year / Double(rows)
+                let bulk = EventBulk(
+                    ids: chunk.0...chunk.1, end: now.advanced(by: .seconds(-spacing * Double(rows - chunk.1))),
+                    spacing: spacing, isCounted: true)
+                group.addTask { try await pool.withConnection { try bulk.insert($0) } }
                 let percent = chunk.0 * 100 / rows
                 if percent / 10 > (chunk.0 - Self.chunk) * 100 / rows / 10 { log("  \(percent) %") }
             }
             try await group.waitForAll()
-        }
-    }
-
-    /// Event `n` of `rows`, in the order of time. Foreign keys are not checked on the way: nothing else than the users made
-    /// before is referred to, and ``requireConsistency()`` looks.
-    private func fill(_ connection: Connection, from first: Int, through last: Int) throws {
-        try connection.transaction { connection in
-            try connection.executeScript("SET LOCAL session_replication_role = replica")
-            try connection.execute(
-                """
-                WITH event AS MATERIALIZED (
-                    SELECT e.*,
-                           ('{gpt-4,gpt-4o,gpt-4o-mini,claude-sonnet-4,text-embedding-3-small}'::text[])[1 + n % 5] AS model,
-                           CASE WHEN e.n % 50 = 0 THEN 'error' ELSE 'success' END AS status,
-                           (0.000001 * (e.input_tokens + 4 * e.output_tokens))::numeric(20, 12) AS cost
-                    FROM (
-                        SELECT n, date_trunc('milliseconds', \(now) - (\(rows) - n) * (interval '365 days' / \(rows)))
-                                   AS occurred_at,
-                               \(Person.firstID)::bigint + abs(hashint8extended(n, 0) % \(Person.count)::bigint)
-                                   AS user_id,
-                               50 + abs(hashint8extended(n, 1) % 4000) AS input_tokens,
-                               1 + abs(hashint8extended(n, 2) % 1000) AS output_tokens
-                        FROM generate_series(\(first)::bigint, \(last)::bigint) n
-                    ) e
-                ), fact AS (
-                    INSERT INTO metering.events (
-                        event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens, cached_tokens,
-                        reasoning_tokens, duration_ms, billable_digest, quota_tokens, quota_requests, is_stream,
-                        is_cache_hit, cost, shape, status, plan, provider, model_group, model, call_type, key_hash)
-                    SELECT (CASE WHEN n % 5 = 0 THEN 'ffff' || left(md5(n::text), 28)
-                                 ELSE lpad(to_hex((extract(epoch FROM occurred_at) * 1000)::bigint), 12, '0')
-                                      || left(md5(n::text), 20) END)::uuid,
-                           n, user_id, occurred_at, input_tokens, output_tokens, 0, 0, 1250, hashint8extended(n, 3),
-                           CASE status WHEN 'success' THEN input_tokens + output_tokens ELSE 0 END,
-                           CASE status WHEN 'success' THEN 1 ELSE 0 END, n % 3 = 0, false, cost,
-                           CASE WHEN n % 5 = 0 THEN 'documented' ELSE 'litellm' END, status, 'pro',
-                           CASE WHEN n % 5 > 0 THEN 'openai' END, model,
-                           CASE WHEN n % 5 > 0 THEN 'openai/' || model END,
-                           CASE WHEN n % 5 > 0 THEN 'acompletion' END, sha256(user_id::text::bytea)
-                    FROM event
-                )
-                INSERT INTO public.api_logs (
-                    id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at,
-                    updated_at)
-                SELECT n, user_id, model, input_tokens, output_tokens, cost, 1250, status,
-                       date_trunc('second', occurred_at AT TIME ZONE 'UTC'),
-                       date_trunc('second', occurred_at AT TIME ZONE 'UTC')
-                FROM event
-                ORDER BY n
-                """)
         }
     }
 
@@ -124,6 +82,8 @@ struct Filling: Sendable {
                 """
                 SELECT (SELECT count(*) FROM public.api_logs) <> \(rows)
                     OR (SELECT count(*) FROM metering.events) <> \(rows)
+                    OR (SELECT sum(requests) FROM metering.usage_quarters WHERE user_id <> 0) <> \(rows)
+                    OR (SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = 0) <> \(rows)
                     OR EXISTS (
                         SELECT FROM public.api_logs l LEFT JOIN public.users u ON u.id = l.user_id WHERE u.id IS NULL)
                 """)[0].decode(0, as: Bool.self)

@@ -8,6 +8,8 @@ import Storage
 enum Person {
     static let firstID = 10_001
     static let count = 10_000
+    /// Makes a tenth of all calls that were there before.
+    static let heavyID = firstID
 
     /// How often each appears.
     enum Distribution: Sendable {
