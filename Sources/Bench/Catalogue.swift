@@ -17,7 +17,12 @@ enum Catalogue {
             HTTPBenchmark(
                 "arrays-2k-hot", .trimmed, events: 100, connections: 16, people: .zipf, "arrays-2k, Zipf(1.3) users"),
             CopyBenchmark("copy", "COPY of 20,000 rows into api_logs, two connections"),
+            WriterBenchmark(
+                "statements-1-folding", connections: 1, isFolding: true, "statements-1 while the worker folds"),
+            FoldBenchmark("fold", "200,000 new events, folded by a pass of the worker"),
+            FoldBenchmark("fold-bare", isBare: true, "the same by one INSERT … SELECT … GROUP BY … ON CONFLICT"),
         ]
+        + ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0) }
 
     static let ratios = [
         Ratio("singles-64", to: "naive", aim: 3.5),
@@ -29,5 +34,8 @@ enum Catalogue {
         Ratio("arrays-13k", to: "statements-2", aim: 0.6),
         Ratio("arrays-2k", to: "copy"),
         Ratio("statements-2", to: "copy"),
+        Ratio("statements-1-folding", to: "statements-1", aim: 0.85),
+        Ratio("fold", to: "fold-bare", aim: 0.7),
+        Ratio("report-series-day", to: "report-plain", aim: 50),
     ]
 }

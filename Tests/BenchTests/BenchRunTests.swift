@@ -10,13 +10,17 @@ import Testing
 /// A run on a small database, and the checks that make a fast wrong number an error.
 @Suite struct BenchRunTests {
     @Test func everyKindOfBenchmarkRuns() async throws {
-        let benchmarks: [any Benchmark] = [
-            NaiveBenchmark("naive", .zipf, clients: 4, ""),
-            HTTPBenchmark("singles", .documented, connections: 4, ""),
-            HTTPBenchmark("arrays", .trimmed, events: 5, connections: 4, people: .zipf, ""),
-            WriterBenchmark("statements", connections: 2, ""),
-            CopyBenchmark("copy", ""),
-        ]
+        let benchmarks: [any Benchmark] =
+            [
+                NaiveBenchmark("naive", .zipf, clients: 4, ""),
+                HTTPBenchmark("singles", .documented, connections: 4, ""),
+                HTTPBenchmark("arrays", .trimmed, events: 5, connections: 4, people: .zipf, ""),
+                WriterBenchmark("statements", connections: 2, ""),
+                CopyBenchmark("copy", ""),
+                WriterBenchmark("folding", connections: 1, isFolding: true, ""),
+                FoldBenchmark("fold", rows: 2_000, ""),
+                FoldBenchmark("fold-bare", isBare: true, rows: 2_000, ""),
+            ] + ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0, tail: 500) }
         let schedule = Schedule(of: benchmarks, ratios: [Ratio("singles", to: "naive"), Ratio("arrays", to: "copy")])
         let report = try await inFolder { folder in
             let options = BenchRun.Options(rows: 1_000, pairs: 1, seconds: 1, schedule: schedule, folder: folder)
@@ -30,6 +34,8 @@ import Testing
         #expect(schedule.ratios.allSatisfy { !$0.values(in: report.samples).isEmpty })
         let service = report.measurements(of: "arrays")[0]
         #expect(service.peakMemory ?? 0 > 1 << 20 && service.batchEvents ?? 0 >= 1 && service.latency99 ?? 0 > 0)
+        #expect(report.measurements(of: "report-plain")[0].latency99 ?? 0 > 0)
+        #expect(report.facts.bytesPerEvent.count == 3 && report.facts.bytesPerEvent.values.allSatisfy { $0 > 1 })
         #expect(try !report.json.isEmpty)
     }
 

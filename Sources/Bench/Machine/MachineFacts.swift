@@ -16,11 +16,14 @@ struct MachineFacts: Codable, Sendable {
     let rows: Int
     /// Of one measurement.
     let seconds: Int
+    /// What each table takes with its indexes, for each of the rows that were there before.
+    let bytesPerEvent: [String: Double]
 
     /// Throws `PostgresError`.
     init(_ site: BenchSite, rows: Int, seconds: Int) async throws {
         self.rows = rows
         self.seconds = seconds
+        bytesPerEvent = try await Self.bytesPerEvent(site, rows: rows)
         date = Date().formatted(.iso8601)
         commit = await Self.commit
         let lines = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8))?.split(separator: "\n") ?? []
@@ -38,6 +41,25 @@ struct MachineFacts: Codable, Sendable {
                 ORDER BY name
                 """)
             return Dictionary(uniqueKeysWithValues: try rows.map { try $0.decode(String.self, String.self) })
+        }
+    }
+
+    /// A partitioned table is its partitions; any other has no tree of them.
+    private static func bytesPerEvent(_ site: BenchSite, rows: Int) async throws -> [String: Double] {
+        try await site.pool.withConnection { connection in
+            let sizes = try connection.query(
+                """
+                SELECT t.name,
+                       coalesce((SELECT sum(pg_total_relation_size(p.relid))::bigint
+                                 FROM pg_partition_tree(t.name::regclass) p),
+                                pg_total_relation_size(t.name::regclass))
+                FROM unnest('{metering.events,metering.usage_quarters,metering.usage_days}'::text[]) AS t (name)
+                """)
+            return Dictionary(
+                uniqueKeysWithValues: try sizes.map { row in
+                    let (name, size) = try row.decode(String.self, Int.self)
+                    return (name, Double(size) / Double(rows))
+                })
         }
     }
 

@@ -11,11 +11,16 @@ struct ReportTable: CustomStringConvertible {
             \(facts.processor), \(facts.cores) cores, PostgreSQL \(facts.postgres), \(facts.rows) rows before; \
             medians of \(rounds) rounds of \(facts.seconds) s; commit \(facts.commit)
             CPU is in µs an event, memory in MB, batch in events a transaction, latency in ms a request.
+            Bytes an event, indexes included: \(Self.sizes(facts)).
 
             \(Self.aligned(Self.rates(report)))
 
             \(Self.aligned(Self.ratios(report)))
             """
+    }
+
+    private static func sizes(_ facts: MachineFacts) -> String {
+        facts.bytesPerEvent.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value.shown())" }.joined(separator: ", ")
     }
 
     private static func rates(_ report: BenchReport) -> [[String]] {
@@ -48,7 +53,7 @@ struct ReportTable: CustomStringConvertible {
                 let verdict = ratio.aim.map { spread.median >= $0 ? "met" : "not met" }
                 return [
                     ratio.name, spread.median.shown(2), spread.minimum.shown(2), spread.maximum.shown(2),
-                    ratio.aim?.shown(1) ?? "", verdict ?? "",
+                    ratio.aim?.shown(2) ?? "", verdict ?? "",
                 ]
             }
     }

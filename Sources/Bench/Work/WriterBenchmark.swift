@@ -6,7 +6,8 @@ import Storage
 import TestSupport
 
 /// The statements of the ingest path alone: what ``EventWriter`` does with batches as large as the service makes them under
-/// load, of events that lie in memory already. No HTTP, no JSON, no fold of the counters.
+/// load, of events that lie in memory already. No HTTP, no JSON, no fold of the counters; where it says so, the worker folds
+/// the sums beside it.
 struct WriterBenchmark: Benchmark {
     /// The service's largest transaction; under arrays it makes hardly a smaller one.
     private static let batchEvents = GroupCommit.Limits().batchEvents
@@ -14,14 +15,30 @@ struct WriterBenchmark: Benchmark {
     let name: String
     let summary: String
     private let connections: Int
+    private let isFolding: Bool
 
-    init(_ name: String, connections: Int, _ summary: String) {
+    init(_ name: String, connections: Int, isFolding: Bool = false, _ summary: String) {
         self.name = name
         self.summary = summary
         self.connections = connections
+        self.isFolding = isFolding
     }
 
     func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
+        guard isFolding else { return try await measureIngest(site, seconds: seconds).measurement }
+        let growth = try await UsageGrowth(site)
+        let worker = WorkerBeside(site)
+        let result: Result<(measurement: Measurement, stored: Int), any Error>
+        do { result = .success(try await measureIngest(site, seconds: seconds)) } catch { result = .failure(error) }
+        let folded = try await worker.stop()
+        let (measurement, stored) = try result.get()
+        try WrongResult.require(folded > 0, "The worker folded nothing beside the ingest.")
+        try await growth.require(stored)
+        return measurement
+    }
+
+    private func measureIngest(_ site: BenchSite, seconds: Int) async throws -> (measurement: Measurement, stored: Int)
+    {
         let source = try EventSource()
         let growth = try await LedgerGrowth(site)
         let pool = site.makePool(connections: connections)
@@ -42,7 +59,7 @@ struct WriterBenchmark: Benchmark {
         }
         await pool.close()
         try await growth.require(stored...stored)
-        return measurement
+        return (measurement, stored)
     }
 
     /// How many events were stored.
