@@ -68,6 +68,8 @@ import Testing
         (.post, "users", #"{"name":"x","email":"no address","is_admin":"yes"}"#, 422),
         (.post, "users", "[]", 400),
         (.patch, "users/2", #"{"plan":"free"}"#, 422),
+        (.patch, "users/2", #"{"plna":"pro"}"#, 422),
+        (.patch, "users/2", "plan=pro", 400),
         (.patch, "users/1", #"{"is_admin":false}"#, 409),
         (.post, "users/1/suspend", nil, 409),
         (.patch, "users/999", #"{"name":"x"}"#, 404),

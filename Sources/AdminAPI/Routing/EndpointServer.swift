@@ -44,16 +44,26 @@ struct EndpointServer: Sendable {
     ) async throws -> JSON {
         guard request.method != .get else { return [:] }
         let bytes = try await bodies.withBody(of: request, context: context) { Array($0) }
+        guard endpoint.isLaravels else { return try object(of: bytes, endpoint) }
         let isForm = request.headers[.contentType]?.lowercased().hasPrefix("application/x-www-form-urlencoded") == true
         let parsed = isForm ? JSON(form: bytes) : JSON(parsing: bytes)
-        guard endpoint.isLaravels else {
-            if bytes.isEmpty { return [:] }
-            guard let parsed, parsed.members != nil else {
-                throw AppError(.invalid, "The body is not a JSON object.")
-            }
-            return parsed
-        }
         let query = JSON.object(request.uri.queryParameters.map { .init(String($0.key), .string(String($0.value))) })
         return query.merging(parsed ?? [:]).asLaravelInput
+    }
+
+    /// The body of a route of ours: a JSON object, whatever its content type says, of members that are declared. One that nobody
+    /// knows is refused: a mistyped change must not look like one that was made.
+    private func object(of bytes: [UInt8], _ endpoint: Endpoint) throws -> JSON {
+        if bytes.isEmpty { return [:] }
+        guard let body = JSON(parsing: bytes), let members = body.members else {
+            throw AppError(.invalid, "The body is not a JSON object.")
+        }
+        let known = Set((endpoint.body?["properties"]?.members ?? []).map(\.key))
+        var errors = ValidationError()
+        for member in members where !known.contains(member.key) {
+            errors.add(member.key, ["There is no field of this name here."])
+        }
+        guard errors.isEmpty else { throw errors }
+        return body
     }
 }
