@@ -28,9 +28,11 @@ struct WriterBenchmark: Benchmark {
         guard isFolding else { return try await measureIngest(site, seconds: seconds).measurement }
         let growth = try await UsageGrowth(site)
         let worker = WorkerBeside(site)
+        async let folding = worker.run()
         let result: Result<(measurement: Measurement, stored: Int), any Error>
         do { result = .success(try await measureIngest(site, seconds: seconds)) } catch { result = .failure(error) }
-        let folded = try await worker.stop()
+        worker.stop()
+        let folded = try await folding
         let (measurement, stored) = try result.get()
         try WrongResult.require(folded > 0, "The worker folded nothing beside the ingest.")
         try await growth.require(stored)
