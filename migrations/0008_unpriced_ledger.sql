@@ -12,6 +12,9 @@ LANGUAGE sql STABLE AS $$
     WHERE e.api_log_id > after AND e.api_log_id <= through
 $$;
 
+-- An older worker waits with its next window until this is done.
+SELECT FROM metering.usage_cursor FOR UPDATE;
+
 WITH surplus AS MATERIALIZED (
     SELECT coalesce(e.user_id, 0) AS user_id, metering.quarter_of(e.occurred_at) AS quarter, d.dimension,
            count(*) * 9999.999999 AS amount

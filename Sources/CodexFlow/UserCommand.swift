@@ -71,7 +71,8 @@ struct UserCommand: AsyncParsableCommand {
         func run() async throws {
             let (key, email) = (APIKey.random(), email)
             let account = try await Operation.run { operation, connection in
-                try UserAccounts.rotateKey(email: email, to: key, connection, now: operation.now)
+                let user = try UserAccounts.requireID(email: email, connection)
+                return try UserAccounts.rotateKey(user, to: key, connection, now: operation.now)
             }
             NewKey(id: account.id, email: email, apiKey: key).print(asJSON: json)
         }

@@ -1,4 +1,12 @@
 extension String {
+    /// As many whole scalars as fit `count` bytes of UTF-8.
+    package func prefix(utf8Count count: Int) -> String {
+        guard utf8.count > count else { return self }
+        var end = utf8.index(startIndex, offsetBy: count)
+        while end > startIndex, utf8[end] & 0xC0 == 0x80 { end = utf8.index(before: end) }
+        return String(self[..<end])
+    }
+
     /// The text without what looks like a credential, for texts that clients or strangers control (`design.md` §1.7).
     ///
     /// Replaced by `***`: tokens that begin like keys of this product, of LiteLLM and its providers, bearer credentials,

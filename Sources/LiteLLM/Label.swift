@@ -41,12 +41,4 @@ extension String {
         else { return "" }
         return String(unicodeScalars[first...last])
     }
-
-    /// As many whole characters as fit `count` bytes of UTF-8.
-    func prefix(utf8Count count: Int) -> String {
-        guard utf8.count > count else { return self }
-        var end = utf8.index(startIndex, offsetBy: count)
-        while end > startIndex, utf8[end] & 0xC0 == 0x80 { end = utf8.index(before: end) }
-        return String(self[..<end])
-    }
 }

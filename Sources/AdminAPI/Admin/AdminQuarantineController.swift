@@ -77,7 +77,8 @@ struct AdminQuarantineController: Sendable {
         let replay = QuarantineReplay(
             pool: database.pool, writer: EventWriter(pool: database.pool, now: { now }), now: { now })
         let page = try await replay.replay(QuarantineFilter(state: .all, ids: ids), options: options)
-        try await record(page.outcomes.map(\.item.id), "quarantine.replay", call)
+        let tried = page.outcomes.filter { if case .verdict = $0.outcome { true } else { false } }
+        try await record(tried.map(\.item.id), "quarantine.replay", call)
         return .json([
             "results": .array(
                 page.outcomes.map { item, outcome in
@@ -89,8 +90,12 @@ struct AdminQuarantineController: Sendable {
 
     @Sendable private func discard(_ call: Call) async throws -> Answer {
         let (ids, now) = (try Self.ids(call), call.now)
-        let count = try await database.read { try Quarantine.discard(QuarantineFilter(ids: ids), $0, now: now) }
-        try await record(ids, "quarantine.discard", call)
+        let filter = QuarantineFilter(ids: ids)
+        let (open, count) = try await database.read { connection in
+            let open = try Quarantine.list(filter, limit: ids.count, connection).map(\.id)
+            return (open, try Quarantine.discard(filter, connection, now: now))
+        }
+        try await record(open, "quarantine.discard", call)
         return .json(["discarded": .integer(count)])
     }
 

@@ -92,10 +92,11 @@ struct AdminUserController: Sendable {
                 RuledField("plan", .choice(Self.plans)), RuledField("is_admin", .boolean),
             ])
         let key = APIKey.random()
+        // Without a password nobody logs in; Laravel's reset sets one.
+        let password = body["password"]?.text ?? APIKey.random()
         let account = UserAccounts.NewAccount(
             name: body["name"]?.text ?? "", email: body["email"]?.text ?? "",
-            // Without a password nobody logs in; Laravel's reset sets one.
-            passwordHash: try await passwords.hash(body["password"]?.text ?? APIKey.random()), apiKey: key,
+            passwordHash: try await passwords.busyAsUnavailable { try await $0.hash(password) }, apiKey: key,
             plan: body["plan"]?.text ?? "starter", isAdmin: body["is_admin"] == true)
         let users = UserAdministration(by: try call.actor, at: call.now)
         let made = try await database.read { try users.create(account, $0) }

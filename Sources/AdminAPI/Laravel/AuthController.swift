@@ -114,7 +114,7 @@ extension PasswordQueue {
     /// Does `work`; too many passwords at once are a matter of waiting.
     ///
     /// - Throws: ``AppError`` `.unavailable`; ``ValidationError`` for a password that cannot be one.
-    fileprivate func busyAsUnavailable<T>(_ work: (PasswordQueue) async throws -> T) async throws -> T {
+    func busyAsUnavailable<T>(_ work: (PasswordQueue) async throws -> T) async throws -> T {
         do {
             return try await work(self)
         } catch is Busy {

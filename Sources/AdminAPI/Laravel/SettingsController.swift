@@ -24,7 +24,7 @@ struct SettingsController: Sendable {
             ) { call in
                 let (user, key) = (try call.user, APIKey.random())
                 _ = try await database.read {
-                    try UserAccounts.rotateKey(email: user.email, to: key, $0, now: call.now)
+                    try UserAccounts.rotateKey(user.id, to: key, $0, now: call.now)
                 }
                 return .json(["message": "API key regenerated successfully", "api_key": .string(key)])
             },

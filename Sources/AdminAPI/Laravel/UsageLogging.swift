@@ -89,7 +89,7 @@ struct UsageLogging: Sendable {
             model: call.body["model"]?.text ?? "unknown", inputTokens: call.body["input_tokens"]?.wholeNumber ?? 0,
             outputTokens: call.body["output_tokens"]?.wholeNumber ?? 0, cost: cost, occurredAt: call.now,
             duration: call.body["response_time_ms"]?.wholeNumber,
-            errorMessage: call.body["error_message"]?.text.map { String($0.prefix(8192)).scrubbed() })
+            errorMessage: call.body["error_message"]?.text.map { $0.scrubbed().prefix(utf8Count: 8192) })
     }
 
     /// The row as Laravel answers it: what was sent, as it was sent.

@@ -25,9 +25,13 @@ struct EndpointServer: Sendable {
     private func answer(_ request: Request, _ context: AppRequestContext, by endpoint: Endpoint) async throws
         -> Response
     {
-        let caller = try await authenticator.caller(of: request, for: endpoint.access)
+        var caller = try await authenticator.caller(of: request, for: endpoint.access)
         context.log["user"] = caller.map { "\($0.user.id)" }
-        let body = try await body(of: request, context, endpoint)
+        guard let body = try await withDeadline(deadline, { try await body(of: request, context, endpoint) }) else {
+            throw AppError(.timeout, "The body took too long. Send it in one go.")
+        }
+        // A body may be long on its way: whoever lost a right meanwhile has lost it.
+        if request.method != .get { caller = try await authenticator.caller(of: request, for: endpoint.access) }
         let call = try Call(
             request, context: context, caller: caller, body: body, endpoint: endpoint, now: now())
         guard let answer = try await withDeadline(deadline, { try await endpoint.handle(call) }) else {

@@ -71,8 +71,8 @@ struct Parameter: Sendable {
             return CalendarDate(text) == nil && Timestamp(rfc3339: text) == nil
                 ? "The \(field) field must be a time as in 2026-11-23T12:00:00Z, or a date." : nil
         case .amount:
-            return DecimalLiteral(text).map { $0.isBelowZero } ?? true
-                ? "The \(field) field must be a number of 0 or more." : nil
+            return DecimalLiteral(text).flatMap { Cost($0) } == nil
+                ? "The \(field) field must be a number from 0 to 99999999." : nil
         }
     }
 

@@ -43,6 +43,10 @@ struct LogController: Sendable {
         if call.format != .json { return try await export(call) }
         let order = call.text("sort").flatMap(LogList.Order.init(rawValue:)) ?? .time
         let limit = call.integer("limit") ?? 100
+        guard try order == .time || call.subject != nil else {
+            throw AppError(
+                .invalid, "Everybody's calls come in the order of time. Name a user_id to sort by \(order.rawValue).")
+        }
         let cursor = try call.text("cursor").map { try Self.cursor($0, order) }
         let (entries, next) = try await database.snapshot { connection in
             let page = try LogList.read(

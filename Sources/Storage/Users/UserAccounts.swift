@@ -11,7 +11,7 @@ package enum UserAccounts {
         package let plan: String
         package let status: String
         package let isAdmin: Bool
-        /// The first 7 characters of the key, or `nil` without one.
+        /// The first 7 characters of the key, of a short one fewer; `nil` without one.
         package let keyPrefix: String?
         /// `nil` where Laravel wrote none.
         package let createdAt: Timestamp?
@@ -19,7 +19,7 @@ package enum UserAccounts {
 
         /// What ``init(_:)`` reads of `public.users u`.
         static let columns: Query = """
-            u.id, u.name, u.email, u.plan, u.status, u.is_admin, left(u.api_key, 7),
+            u.id, u.name, u.email, u.plan, u.status, u.is_admin, \(UserAccounts.keyPrefix),
             \(microseconds: "u.created_at"), \(microseconds: "u.updated_at")
             """
         static let columnCount = 9
@@ -123,26 +123,25 @@ package enum UserAccounts {
         ).map(Account.init)
     }
 
+    /// As much of the key of a user `u` as may be shown: of Laravel's short ones less than the whole.
+    static let keyPrefix: Query = "left(u.api_key, least(7, length(u.api_key) / 4))"
+
     /// Gives a user a new key; calls made under the old one still find their user.
     ///
-    /// - Throws: ``AppError`` `.notFound` when nobody has the e-mail.
+    /// - Throws: ``AppError`` `.notFound`.
     package static func rotateKey(
-        email: String, to key: String, _ connection: Connection, now: Timestamp
+        _ id: Int64, to key: String, _ connection: Connection, now: Timestamp
     ) throws -> Account {
         // The old key is in our history before it leaves Laravel's table.
-        let old = try connection.query("SELECT api_key FROM public.users WHERE email = \(email)")
+        let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id)")
         try KeyHistory.look(
             for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
         let account = try connection.transaction { connection in
-            let changed = try connection.query(
+            try connection.execute(
                 """
                 UPDATE public.users SET api_key = \(key), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
-                WHERE email = \(email)
-                RETURNING id
+                WHERE id = \(id)
                 """)
-            guard let id = try changed.first?.decode(0, as: Int64.self) else {
-                throw AppError(.notFound, "No user has this e-mail.")
-            }
             return try require(id, connection)
         }
         remember(key, connection, now: now)
