@@ -159,6 +159,8 @@ class TestSpool:
     ) -> None:
         assert spool.conclude("{}", None, closes=False).result(5)
         spool.delivered(1)
+        # Writes are in order: that one is done when this one is, and needs no room later.
+        assert spool.close_intent("nothing").result(5)
         monkeypatch.setattr(Spool, "WAITING", 2)
         pages = spool._connection.execute("PRAGMA page_count").fetchone()[0]
         spool._connection.execute(f"PRAGMA max_page_count = {pages}")
