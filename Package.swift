@@ -83,8 +83,8 @@ let package = Package(
         target(
             "HTTPSupport",
             [
-                "Bootstrap", "Domain", "Postgres", httpTypes, hummingbird, hummingbirdCore, hummingbirdTLS, logging,
-                metrics, nioCore, nioHTTP1, nioPosix, nioSSL,
+                "Bootstrap", "Domain", "Postgres", argumentParser, httpTypes, hummingbird, hummingbirdCore,
+                hummingbirdTLS, logging, metrics, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),
 
         executable(

@@ -4,7 +4,7 @@ import Logging
 import Postgres
 
 /// Everything that configures the JSON API (`design.md` §8).
-struct AdminSettings {
+struct AdminSettings: ServiceSettings {
     var server: HTTPServerSettings
     var origins: AllowedOrigins
     var database: DatabaseSettings

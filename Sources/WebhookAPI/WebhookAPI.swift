@@ -1,64 +1,20 @@
 import ArgumentParser
 import Bootstrap
 import Domain
-import Foundation
 import HTTPSupport
 import Logging
 
 /// The webhook service: takes the proxy's events and answers after COMMIT.
 @main
-struct WebhookAPI: AsyncParsableCommand {
+struct WebhookAPI: ServiceCommand {
     static let configuration = CommandConfiguration(
         commandName: "webhook-api",
         abstract: "Serves POST /api/webhook/litellm.",
         discussion: "Configured by environment variables or .env; see .env.example.")
 
-    @Flag(help: "Print the configuration in force, without secrets, and exit.")
-    var printConfig = false
+    @OptionGroup var flags: ServiceFlags
 
-    @Flag(help: "Ask the running service of this configuration whether it is alive; exit code 0 or 1.")
-    var checkHealth = false
-
-    func run() async throws {
-        let settings: WebhookSettings
-        let reader: SettingsReader
-        do {
-            reader = try SettingsReader.load()
-            settings = try reader.read(WebhookSettings.init(reading:))
-        } catch let error as ConfigurationError {
-            FileHandle.standardError.write(Data("\(error)\n".utf8))
-            throw ExitCode(1)
-        }
-        if printConfig {
-            reader.effective.forEach { print($0) }
-            return
-        }
-        if checkHealth {
-            try await answerHealth(settings)
-            return
-        }
-        let (logger, metrics) = Telemetry.bootstrap(label: "webhook-api", level: settings.logLevel)
-        reader.log(to: logger)
-        do {
-            try await WebhookService(settings: settings, logger: logger, metrics: metrics, now: { .now }).run()
-        } catch {
-            logger.critical("stopped", metadata: ["reason": "\(describe(error))"])
-            throw ExitCode(1)
-        }
-    }
-
-    private func answerHealth(_ settings: WebhookSettings) async throws {
-        do {
-            try await HealthProbe.requireLive(settings.server)
-            print("healthy")
-        } catch {
-            print("unhealthy: \(error.message)")
-            throw ExitCode(1)
-        }
-    }
-
-    /// Our own errors say what to do; a driver's description shows no value.
-    private func describe(_ error: any Error) -> String {
-        (error as? AppError)?.message ?? String(describing: error)
+    func serve(_ settings: WebhookSettings, _ logger: Logger, _ metrics: PrometheusRegistry) async throws {
+        try await WebhookService(settings: settings, logger: logger, metrics: metrics, now: { .now }).run()
     }
 }

@@ -76,6 +76,7 @@ import Testing
         (.put, "users/2/key", #"{"api_key":"short"}"#, 422),
         (.put, "users/2/limits", #"{"daily":{"tokens":-1},"models":"all"}"#, 422),
         (.put, "plans/free", #"{"daily":{"tokens":1,"requests":1}}"#, 404),
+        (.put, "plans/free", "{}", 404),
         (.put, "plans/pro", #"{"daily":{"tokens":1}}"#, 422),
         (.post, "models", #"{"name":"x","model_id":"y","cost_per_1k_tokens":"10000"}"#, 400),
         (.put, "models/999", #"{"name":"x","model_id":"y","cost_per_1k_tokens":"1"}"#, 404),

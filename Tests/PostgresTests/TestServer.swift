@@ -23,16 +23,9 @@ func withPool<T>(
     connections: Int = 4, leaseDeadline: Duration = .seconds(30), _ configuration: ConnectionConfiguration? = nil,
     logger: Logger = Logger(label: "tests"), _ body: (ConnectionPool) async throws -> T
 ) async throws -> T {
-    let limits = PoolLimits(maxConnections: connections, leaseDeadline: leaseDeadline)
-    let pool = ConnectionPool(try configuration ?? testConfiguration(), limits: limits, logger: logger)
-    do {
-        let result = try await body(pool)
-        await pool.close()
-        return result
-    } catch {
-        await pool.close()
-        throw error
-    }
+    try await ConnectionPool.withPool(
+        try configuration ?? testConfiguration(),
+        limits: PoolLimits(maxConnections: connections, leaseDeadline: leaseDeadline), logger: logger, body)
 }
 
 /// Lends a table of its own to `body`, and drops it.

@@ -139,6 +139,24 @@ import Testing
         }
     }
 
+    /// Each key that was shown to somebody finds its user, also one that another replaced at once.
+    @Test func keysGivenAtTheSameTimeAreAllRemembered() async throws {
+        try await Ledger.with { ledger in
+            let users = users
+            let ada = try await ledger.makeUser(key: APIKey.random())
+            let keys = (0..<6).map { _ in APIKey.random() }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for key in keys {
+                    group.addTask { _ = try await ledger.admin.withConnection { try users.setKey(ada, to: key, $0) } }
+                }
+                try await group.waitForAll()
+            }
+            let known = try await ledger.number(
+                "SELECT count(DISTINCT key_hash) FROM metering.api_keys WHERE user_id = \(ada)")
+            #expect(known == 7)
+        }
+    }
+
     @Test func limitsOfUsersAndPlansReachRateLimits() async throws {
         try await Ledger.with { ledger in
             let limits = limits

@@ -24,18 +24,6 @@ extension LogRow {
     }
 }
 
-extension RecentCalls.Call {
-    var laravelJSON: JSON {
-        [
-            "id": .integer(id), "user_id": .integer(user), "model": .string(model),
-            "input_tokens": .integer(inputTokens),
-            "output_tokens": .integer(outputTokens), "total_cost": .string(totalCost),
-            "response_time_ms": .integer(responseTime), "status": .string(status), "error_message": errorMessage.json,
-            "created_at": createdAt.laravelJSON, "updated_at": updatedAt.laravelJSON,
-        ]
-    }
-}
-
 extension LanguageModel {
     var laravelJSON: JSON {
         [

@@ -68,13 +68,15 @@ package struct LimitAdministration: Sendable {
     package func set(_ limits: [QuotaPeriod: Limit], plan: String, _ connection: Connection) throws {
         try explainingRefusal {
             try AuditLog.changing(.planLimits(plan), "plan.limits", by: actor, at: now, connection) { connection in
+                guard try !connection.query("SELECT FROM metering.plan_limits WHERE plan = \(plan)").isEmpty else {
+                    throw AppError(.notFound, "The plan is one of starter, pro, agency.")
+                }
                 for (period, limit) in limits {
-                    let changed = try connection.execute(
+                    try connection.execute(
                         """
                         UPDATE metering.plan_limits SET tokens = \(limit.tokens), requests = \(limit.requests)
                         WHERE plan = \(plan) AND period = \(period.rawValue)
                         """)
-                    guard changed == 1 else { throw AppError(.notFound, "The plan is one of starter, pro, agency.") }
                 }
             }
         }

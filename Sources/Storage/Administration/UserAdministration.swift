@@ -53,21 +53,9 @@ package struct UserAdministration: Sendable {
     ///
     /// - Throws: ``AppError`` `.notFound`, `.conflict` when somebody has this key.
     package func setKey(_ id: Int64, to key: String, _ connection: Connection) throws -> UserAccounts.Account {
-        // The old key is in our history before it leaves Laravel's table.
-        let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id)")
-        try KeyHistory.look(for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
-        let account = try UserAccounts.explainingRefusal {
-            try AuditLog.changing(.user(id), "user.key", by: actor, at: now, connection) { connection in
-                try connection.execute(
-                    """
-                    UPDATE public.users SET api_key = \(key), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
-                    WHERE id = \(id)
-                    """)
-                return try UserAccounts.require(id, connection)
-            }
+        try UserAccounts.rotateKey(id, to: key, connection, now: now) {
+            try AuditLog.changing(.user(id), "user.key", by: actor, at: now, $0, $1)
         }
-        UserAccounts.remember(key, connection, now: now)
-        return account
     }
 
     private static func isAdministrator(_ id: Int64, _ connection: Connection) throws -> Bool {

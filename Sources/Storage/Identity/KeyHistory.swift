@@ -63,19 +63,38 @@ package enum KeyHistory {
     /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody does.
     @discardableResult
     static func look(for keys: [String], _ connection: Connection, now: Timestamp) throws -> Bool {
-        let keys = keys.filter { !$0.utf8.contains(0) && $0.unicodeScalars.count <= 255 }
-        let rows = try connection.query(
-            "SELECT id, api_key FROM public.users WHERE api_key = ANY(\(keys)::text[]::varchar[])")
-        guard !rows.isEmpty else { return false }
-        let users = try rows.map { try $0.decode(0, as: Int64.self) }
-        let hashes = try rows.map { KeyHash(of: try $0.decode(1, as: String.self)).bytes }
-        try connection.transaction { connection in
-            try transfer(
-                connection, now: now, users: "AND u.id = ANY(\(users)::bigint[])",
-                tenures: "AND (k.user_id = ANY(\(users)::bigint[]) OR k.key_hash = ANY(\(hashes)::bytea[]))",
-                history: "WHERE k.key_hash = ANY(\(hashes)::bytea[])")
-        }
+        guard let present = try Present(of: keys, connection) else { return false }
+        try connection.transaction { try transfer(present, $0, now: now) }
         return true
+    }
+
+    /// ``look(for:_:now:)`` as a part of the transaction that is open.
+    static func lookInTransaction(for keys: [String], _ connection: Connection, now: Timestamp) throws {
+        if let present = try Present(of: keys, connection) { try transfer(present, connection, now: now) }
+    }
+
+    /// The users who hold some keys at present.
+    private struct Present {
+        let users: [Int64]
+        let hashes: [[UInt8]]
+
+        /// `nil` where nobody does.
+        init?(of keys: [String], _ connection: Connection) throws {
+            let keys = keys.filter { !$0.utf8.contains(0) && $0.unicodeScalars.count <= 255 }
+            let rows = try connection.query(
+                "SELECT id, api_key FROM public.users WHERE api_key = ANY(\(keys)::text[]::varchar[])")
+            guard !rows.isEmpty else { return nil }
+            users = try rows.map { try $0.decode(0, as: Int64.self) }
+            hashes = try rows.map { KeyHash(of: try $0.decode(1, as: String.self)).bytes }
+        }
+    }
+
+    private static func transfer(_ present: Present, _ connection: Connection, now: Timestamp) throws {
+        let (users, hashes) = (present.users, present.hashes)
+        try transfer(
+            connection, now: now, users: "AND u.id = ANY(\(users)::bigint[])",
+            tenures: "AND (k.user_id = ANY(\(users)::bigint[]) OR k.key_hash = ANY(\(hashes)::bytea[]))",
+            history: "WHERE k.key_hash = ANY(\(hashes)::bytea[])")
     }
 
     /// Ends the tenures that `users` no longer confirms and begins those it has and we have not.

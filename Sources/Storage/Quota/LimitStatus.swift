@@ -40,7 +40,7 @@ package struct LimitStatus: Sendable, Hashable {
                    least(coalesce(q.tokens, 0) + coalesce(s.tokens, 0), 9223372036854775807)::bigint,
                    (coalesce(q.requests, 0) + coalesce(s.requests, 0))::bigint,
                    \(microseconds: "(b.window_start::timestamp AT TIME ZONE 'UTC')"),
-                   \(microseconds: "(b.reset_at::timestamp AT TIME ZONE 'UTC')"), l.tokens IS NOT NULL
+                   \(microseconds: "(b.reset_at::timestamp AT TIME ZONE 'UTC')"), l.tokens IS NOT NULL OR l.requests IS NOT NULL
             FROM public.users u
             CROSS JOIN bound b
             LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period

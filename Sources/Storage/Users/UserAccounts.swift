@@ -128,21 +128,33 @@ package enum UserAccounts {
 
     /// Gives a user a new key; calls made under the old one still find their user.
     ///
-    /// - Throws: ``AppError`` `.notFound`.
+    /// - Parameters:
+    ///   - id: Laravel's id of the user.
+    ///   - key: The new key.
+    ///   - connection: Where no transaction is open.
+    ///   - now: The time of the change.
+    ///   - transaction: Runs the change in a transaction, with whatever belongs to it.
+    /// - Returns: The account as it is now.
+    /// - Throws: ``AppError`` `.notFound`; `.conflict` when somebody has this key.
     package static func rotateKey(
-        _ id: Int64, to key: String, _ connection: Connection, now: Timestamp
+        _ id: Int64, to key: String, _ connection: Connection, now: Timestamp,
+        in transaction: (Connection, (Connection) throws -> Account) throws -> Account = {
+            try $0.transaction(.readWrite, $1)
+        }
     ) throws -> Account {
-        // The old key is in our history before it leaves Laravel's table.
-        let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id)")
-        try KeyHistory.look(
-            for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
-        let account = try connection.transaction { connection in
-            try connection.execute(
-                """
-                UPDATE public.users SET api_key = \(key), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
-                WHERE id = \(id)
-                """)
-            return try require(id, connection)
+        let account = try explainingRefusal {
+            try transaction(connection) { connection in
+                // The old key is in our history before it leaves Laravel's table, also when two give a key at once.
+                let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id) FOR NO KEY UPDATE")
+                try KeyHistory.lookInTransaction(
+                    for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
+                try connection.execute(
+                    """
+                    UPDATE public.users SET api_key = \(key), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                    WHERE id = \(id)
+                    """)
+                return try require(id, connection)
+            }
         }
         remember(key, connection, now: now)
         return account
