@@ -68,7 +68,7 @@ struct Ledger: Queryable {
     func settleCounters() async throws {
         let now = clock.now
         try await service.withConnection { connection in
-            _ = try QuotaFold.fold(connection)
+            _ = try QuotaFold.fold(connection, now: now)
             try RateLimitProjection.project(connection, .all, now: now)
         }
     }

@@ -32,7 +32,7 @@ import Testing
                 for index in 0..<5 {
                     _ = try await ledger.write([.sample(UInt64(1_000_000 + index), by: .user(user), at: now)])
                     try await ledger.service.withConnection { connection in
-                        let users = try QuotaFold.fold(connection)
+                        let users = try QuotaFold.fold(connection, now: now)
                         try RateLimitProjection.project(connection, .users(users), now: now)
                     }
                 }

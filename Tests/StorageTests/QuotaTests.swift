@@ -131,12 +131,61 @@ import Testing
             }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<4 {
-                    group.addTask { _ = try await ledger.service.withConnection { try QuotaFold.fold($0) } }
+                    group.addTask {
+                        _ = try await ledger.service.withConnection { try QuotaFold.fold($0, now: Ledger.noon) }
+                    }
                 }
                 try await group.waitForAll()
             }
             #expect(try await ledger.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 40)
             #expect(try await ledger.number("SELECT count(*) FROM metering.quota_deltas") == 0)
         }
+    }
+
+    /// The fold itself sets the rows that are there, so that a projection has the new ones and the strange ones only.
+    @Test func theFoldShowsWhatItCounts() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+            _ = try await ledger.write([.sample(1, by: .user(ada), at: Ledger.noon)])
+            #expect(try await fold(ledger) == [ada])
+            try await ledger.settleCounters()
+            _ = try await ledger.write([ada, bob].map { .sample(UInt64($0) + 10, by: .user($0), at: Ledger.noon) })
+            #expect(try await fold(ledger) == [bob])
+            #expect(
+                try await rateLimits(ledger, ada) == """
+                    daily 300/100000 2/1000 2026-11-24 00:00:00
+                    monthly 300/1000000 2/10000 2026-12-01 00:00:00
+                    """)
+            // Of yesterday: this month's row alone changes, and today's is nobody's to set.
+            _ = try await ledger.write([.sample(99, by: .user(ada), at: Ledger.noon.advanced(by: .seconds(-86_400)))])
+            #expect(try await fold(ledger) == [])
+            #expect(
+                try await rateLimits(ledger, ada) == """
+                    daily 300/100000 2/1000 2026-11-24 00:00:00
+                    monthly 450/1000000 3/10000 2026-12-01 00:00:00
+                    """)
+        }
+    }
+
+    @Test func aFoldDoesNotWaitForARowThatLaravelHolds() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+            for id in [ada, bob] { _ = try await ledger.write([.sample(UInt64(id), by: .user(id), at: Ledger.noon)]) }
+            try await ledger.settleCounters()
+            let lock = try await OpenTransaction(ledger.pool) { connection in
+                try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
+            }
+            for id in [ada, bob] {
+                _ = try await ledger.write([.sample(UInt64(id) + 9, by: .user(id), at: Ledger.noon)])
+            }
+            #expect(try await fold(ledger) == [ada, bob])
+            #expect(
+                try await ledger.number("SELECT sum(requests) FROM metering.quota_usage WHERE period = 'daily'") == 4)
+            try await lock.end()
+        }
+    }
+
+    private func fold(_ ledger: Ledger) async throws -> [Int64] {
+        try await ledger.service.withConnection { try QuotaFold.fold($0, now: Ledger.noon) }
     }
 }

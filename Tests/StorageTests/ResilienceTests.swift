@@ -106,7 +106,7 @@ import Testing
                 [ada, bob, eve].map { .sample(UInt64($0) + 10, by: .user($0), at: Ledger.noon) })
             let now = ledger.clock.now
             _ = try await ledger.pool.withConnection { connection in
-                try RateLimitProjection.project(connection, .users(try QuotaFold.fold(connection)), now: now)
+                try RateLimitProjection.project(connection, .users(try QuotaFold.fold(connection, now: now)), now: now)
             }
             let used: Query = "SELECT used_requests FROM rate_limits WHERE period = 'daily' AND user_id = "
             #expect(try await ledger.number("\(used)\(bob)") == 1)

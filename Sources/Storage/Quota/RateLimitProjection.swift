@@ -38,7 +38,8 @@ package enum RateLimitProjection {
         }
     }
 
-    /// Rights the rows there are, and finds the users who lack one.
+    /// Rights the rows there are, and finds the users who lack one. A row that changed since it was compared is left alone: the
+    /// fold may have written what was counted meanwhile.
     private static func update(
         _ connection: Connection, _ scope: Scope, now: Timestamp
     ) throws -> (updated: Int, missing: [Int64]) {
@@ -46,7 +47,7 @@ package enum RateLimitProjection {
             """
             WITH \(truth(of: scope, now: now)),
             compared AS MATERIALIZED (
-                SELECT t.*, r.id,
+                SELECT t.*, r.id, r AS seen,
                        (r.limit_tokens, r.used_tokens, r.limit_requests, r.used_requests, r.reset_at)
                        IS DISTINCT FROM
                        (t.limit_tokens, t.used_tokens, t.limit_requests, t.used_requests, t.reset_at) AS is_wrong
@@ -62,7 +63,7 @@ package enum RateLimitProjection {
                     used_requests = c.used_requests, reset_at = c.reset_at,
                     updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
                 FROM free f JOIN compared c ON c.id = f.id
-                WHERE r.id = f.id
+                WHERE r.id = f.id AND r IS NOT DISTINCT FROM c.seen
                 RETURNING 1
             )
             SELECT (SELECT count(*) FROM updated), ARRAY(SELECT DISTINCT c.user_id FROM compared c WHERE c.id IS NULL)
@@ -96,6 +97,18 @@ package enum RateLimitProjection {
             """)
     }
 
+    /// CTE `bound` of (period, window_start, reset_at): the windows in UTC that hold `now`, and when they end.
+    static func windows(at now: Timestamp) -> Query {
+        """
+        bound (period, window_start, reset_at) AS MATERIALIZED (
+            SELECT w.period, date_trunc(w.unit, n.utc)::date, (date_trunc(w.unit, n.utc) + w.length)::timestamp(0)
+            FROM (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n,
+                 (VALUES ('daily', 'day', interval '1 day'), ('monthly', 'month', interval '1 month'))
+                 AS w (period, unit, length)
+        )
+        """
+    }
+
     /// CTEs `bound` (the current windows in UTC), `usage` (what was counted in them) and `truth` (what a row of `rate_limits`
     /// must say), saturated at the end of int4, Laravel's column type.
     private static func truth(of scope: Scope, now: Timestamp) -> Query {
@@ -105,17 +118,12 @@ package enum RateLimitProjection {
             case .all: ("", "IN (SELECT user_id FROM public.rate_limits UNION SELECT user_id FROM usage)")
             }
         return """
-            bound (period, window_start, reset_at) AS MATERIALIZED (
-                SELECT w.period, date_trunc(w.unit, n.utc)::date, date_trunc(w.unit, n.utc) + w.length
-                FROM (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n,
-                     (VALUES ('daily', 'day', interval '1 day'), ('monthly', 'month', interval '1 month'))
-                     AS w (period, unit, length)
-            ), usage AS (
+            \(windows(at: now)), usage AS (
                 SELECT q.user_id, q.period, q.tokens, q.requests
                 FROM bound b JOIN metering.quota_usage q ON q.window_start = b.window_start AND q.period = b.period
                 \(counted)
             ), truth AS (
-                SELECT u.id AS user_id, b.period, b.reset_at::timestamp(0) AS reset_at,
+                SELECT u.id AS user_id, b.period, b.reset_at,
                        least(coalesce(l.tokens, p.tokens), 2147483647)::integer AS limit_tokens,
                        least(coalesce(l.requests, p.requests), 2147483647)::integer AS limit_requests,
                        least(coalesce(q.tokens, 0), 2147483647)::integer AS used_tokens,

@@ -17,7 +17,7 @@ package enum Upkeep {
         return [
             RecurringWork("quota", .effect(within: .milliseconds(900)), logger: logger) {
                 try await pool.withConnection { connection in
-                    let users = try QuotaFold.fold(connection)
+                    let users = try QuotaFold.fold(connection, now: now())
                     if !users.isEmpty { try RateLimitProjection.project(connection, .users(users), now: now()) }
                 }
             },
