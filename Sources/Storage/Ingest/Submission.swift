@@ -19,13 +19,8 @@ final class Submission: Sendable {
 
     /// `answer` is called once, with the verdicts of all items or the reason why there are none.
     init(_ items: [IngestItem], answer: @escaping @Sendable (Submission, Result<[Verdict], any Error>) -> Void) {
-        let isDivisible = items.count == 1 || items.allSatisfy { $0.event?.isNamed ?? true }
-        self.isDivisible = isDivisible
-        self.items = items.map { item in
-            var item = item
-            item.mayWait = isDivisible
-            return item
-        }
+        isDivisible = items.count == 1 || items.allSatisfy(\.isNamed)
+        self.items = isDivisible ? items : items.map(\.withoutWaiting)
         self.answer = answer
         weight = items.reduce(0) { $0 + $1.weight }
         state = Mutex(State(verdicts: Array(repeating: nil, count: items.count), missing: items.count))
