@@ -10,9 +10,9 @@ struct ReportBenchmark: Benchmark {
     private let question: ReportQuestion
     private let tail: Int
 
-    var summary: String { question.summary }
+    var summary: String { "\(question.summary); \(tail) rows not folded" }
 
-    init(_ name: String, _ question: ReportQuestion, tail: Int = 60_000) {
+    init(_ name: String, _ question: ReportQuestion, tail: Int) {
         self.name = name
         self.question = question
         self.tail = tail
