@@ -19,7 +19,7 @@ test-litellm: ## the module of LiteLLM with the real proxy (ARGS="-k burst" for 
 faults: ## kill and stop things under load, and count what is left
 	@scripts/faults $(ARGS)
 
-bench: ## events a second beside naive pgbench, on 10 M rows (ARGS="--quick" for a look)
+bench: ## events a second beside naive pgbench, on 10 M rows, reports on 1 M and 100 k too (ARGS="--quick")
 	@scripts/bench $(ARGS)
 
 build: ## all products, for release

@@ -9,7 +9,7 @@ struct RunCommand: AsyncParsableCommand {
         abstract: "Folds again and again until SIGTERM or SIGINT; as a service.",
         discussion: "A signal ends it after the window of rows at hand.")
 
-    @Option(help: "Longest time between two passes: 60s, 5m or 1h. A long tail of new rows starts one sooner.")
+    @Option(help: "Longest time between two passes: 60s, 5m or 1h. A thousand new rows start one at the next second.")
     var every: Interval = Interval(duration: .seconds(60))
 
     func run() async throws {

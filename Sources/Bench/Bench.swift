@@ -14,8 +14,12 @@ struct Bench: AsyncParsableCommand {
             something acknowledged is not stored, or counted wrongly, and not because something is slow.
             """)
 
-    @Option(help: "Rows that are there before, with their facts and counters (default: 10000000).")
-    var rows: Int?
+    @Option(
+        help: """
+            Rows that are there before, with their facts and counters; the reports are measured with each further number too \
+            (default: 10000000,1000000,100000).
+            """)
+    var rows: RowCounts?
 
     @Option(help: "How often everything is measured (default: 5).")
     var pairs: Int?
@@ -32,12 +36,15 @@ struct Bench: AsyncParsableCommand {
     @Flag(help: "Fill the database anew, although one of this size and schema is there.")
     var fresh = false
 
+    @Flag(help: "Rows that come in bursts, fifty calls of a user in a row, instead of each by itself.")
+    var bursty = false
+
     @Flag(help: "List the benchmarks and the ratios, and measure nothing.")
     var list = false
 
     func validate() throws {
-        guard rows ?? 1_000 >= 1_000, pairs ?? 1 > 0, seconds ?? 1 > 0 else {
-            throw ValidationError("--rows is 1000 or more, --pairs and --seconds are 1 or more.")
+        guard pairs ?? 1 > 0, seconds ?? 1 > 0 else {
+            throw ValidationError("--pairs and --seconds are 1 or more.")
         }
         guard !Schedule(only: only).benchmarks.isEmpty else {
             throw ValidationError("--only \(only ?? ""): no benchmark has that in its name; see --list.")
@@ -50,9 +57,18 @@ struct Bench: AsyncParsableCommand {
             Catalogue.ratios.forEach { Self.show("\($0.name)") }
             return
         }
-        let options = BenchRun.Options(
-            rows: rows ?? (quick ? 100_000 : 10_000_000), pairs: pairs ?? (quick ? 1 : 5),
-            seconds: seconds ?? (quick ? 1 : 3), isFresh: fresh, schedule: Schedule(only: only))
+        let counts = rows?.values ?? (quick ? [100_000] : [10_000_000, 1_000_000, 100_000])
+        for (index, count) in counts.enumerated() {
+            let schedule = index == 0 ? Schedule(only: only) : Schedule(only: only).of(Catalogue.reports)
+            guard !schedule.benchmarks.isEmpty else { continue }
+            let options = BenchRun.Options(
+                rows: count, pairs: pairs ?? (quick ? 1 : 5), seconds: seconds ?? (quick ? 1 : 3), isFresh: fresh,
+                isBursty: bursty, schedule: schedule)
+            try await measure(options, into: index == 0 ? "bench.json" : "bench-\(count).json")
+        }
+    }
+
+    private func measure(_ options: BenchRun.Options, into name: String) async throws {
         let run = Task { try await BenchRun(options, log: Self.show).run() }
         // A run that is stopped takes its processes and its database with it.
         let watch = Task {
@@ -61,7 +77,7 @@ struct Bench: AsyncParsableCommand {
         defer { watch.cancel() }
         let report = try await run.value
         Self.show("\n\(ReportTable(report))")
-        let file = Checkout.root.appending(path: ".local/bench.json")
+        let file = Checkout.root.appending(path: ".local/\(name)")
         try report.json.write(to: file)
         Self.show("\n\(file.path())")
     }
@@ -70,5 +86,16 @@ struct Bench: AsyncParsableCommand {
     @Sendable private static func show(_ text: String) {
         print(text)
         fflush(nil)
+    }
+}
+
+/// Numbers of rows, separated by commas.
+struct RowCounts: ExpressibleByArgument {
+    let values: [Int]
+
+    init?(argument: String) {
+        let values = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+        guard values.allSatisfy({ $0 ?? 0 >= 1_000 }) else { return nil }
+        self.values = values.compactMap(\.self)
     }
 }

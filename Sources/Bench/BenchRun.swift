@@ -9,6 +9,8 @@ struct BenchRun: Sendable {
         var pairs: Int
         var seconds: Int
         var isFresh = false
+        /// Whether a user's calls come in bursts of fifty, and not each by itself.
+        var isBursty = false
         var schedule = Schedule()
         /// Where files of the run go.
         var folder = Checkout.root.appending(path: ".local/bench")
@@ -35,7 +37,8 @@ struct BenchRun: Sendable {
     /// Measures on `server`, whose databases `bench_…` it makes and wipes. Throws as ``run()``.
     func run(on server: ConnectionConfiguration) async throws -> BenchReport {
         let server = try await overSocket(server)
-        let filled = FilledDatabase(server: server, rows: options.rows, log: log)
+        let filled = FilledDatabase(
+            server: server, rows: options.rows, burst: options.isBursty ? 50 : 1, log: log)
         let database = try await filled.makeCopy(isFresh: options.isFresh)
         let result: Result<BenchReport, any Error>
         do {

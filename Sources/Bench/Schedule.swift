@@ -20,6 +20,14 @@ struct Schedule: Sendable {
         self.benchmarks = benchmarks.filter { names.contains($0.name) }
     }
 
+    /// Those of them that are among `benchmarks`.
+    func of(_ benchmarks: [any Benchmark]) -> Schedule {
+        let names = Set(benchmarks.map(\.name))
+        return Schedule(
+            of: self.benchmarks.filter { names.contains($0.name) },
+            ratios: ratios.filter { names.contains($0.numerator) && names.contains($0.denominator) })
+    }
+
     /// One round: each benchmark, and right before it what it is compared with, unless one of the two before is that.
     var round: [any Benchmark] {
         var order: [any Benchmark] = []

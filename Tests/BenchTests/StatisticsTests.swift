@@ -32,6 +32,12 @@ import Testing
         #expect(names(Schedule(of: all, ratios: ratios)) == ["a", "b", "c", "a", "d", "e"])
         #expect(names(Schedule(only: "d", of: all, ratios: ratios)) == ["a", "d"])
         #expect(names(Schedule(only: "nothing", of: all, ratios: ratios)) == [])
+        #expect(names(Schedule(of: all, ratios: ratios).of(all.suffix(3))) == ["c", "d", "e"])
+    }
+
+    @Test func numbersOfRowsAreAList() {
+        #expect(RowCounts(argument: "10000000,1000")?.values == [10_000_000, 1_000])
+        #expect(["999", "", "1000,", "1000,many"].allSatisfy { RowCounts(argument: $0) == nil })
     }
 
     @Test func ratiosNameBenchmarksThatExist() {

@@ -84,6 +84,25 @@ import Testing
         }
     }
 
+    /// A function that PostgreSQL calls for each row costs more than all else that a fold or a tail does with the row.
+    @Test func aRowsQuarterIsWrittenOutInTheStatement() async throws {
+        try await Ledger.with { ledger in
+            let plan = try await ledger.worker.withConnection { connection in
+                try connection.query(
+                    "EXPLAIN (VERBOSE) SELECT metering.quarter_of(f.occurred_at) FROM metering.event_facts(0, 9) f"
+                ).map { try $0.decode(0, as: String.self) }.joined(separator: "\n")
+            }
+            #expect(plan.contains("date_part") && !plan.contains("quarter_of"))
+            let wrong = try await ledger.number(
+                """
+                SELECT count(*) FROM generate_series(-1000, 1000) q, unnest('{0,1,899999999}'::bigint[]) microseconds
+                WHERE metering.quarter_of('epoch'::timestamptz + (q * 900000000::bigint * 1001 + microseconds)
+                                                                 * interval '1 microsecond') <> q * 1001
+                """)
+            #expect(wrong == 0)
+        }
+    }
+
     /// Sums of many quarters and users, and a tail.
     @Test func reportsReadNoTableWhole() async throws {
         try await Ledger.with { ledger in

@@ -15,6 +15,8 @@ struct EventBulk: Sendable {
     var spacing: Double
     /// Whether they count for quotas: then whoever inserts them owes the counters.
     var isCounted: Bool
+    /// How many calls a user makes in a row.
+    var burst = 1
 
     /// Inserts `count` events of the half hour before `now` behind the highest id, which count for no quota, and returns their
     /// ids.
@@ -49,7 +51,8 @@ struct EventBulk: Sendable {
                                    AS occurred_at,
                                CASE WHEN hashint8extended(n, 4) % 10 = 0 THEN \(Person.heavyID)::bigint
                                     ELSE \(Person.firstID)::bigint
-                                         + abs(hashint8extended(n, 0) % \(Person.count)::bigint) END AS user_id,
+                                         + abs(hashint8extended(n / \(burst), 0) % \(Person.count)::bigint)
+                               END AS user_id,
                                50 + abs(hashint8extended(n, 1) % 4000) AS input_tokens,
                                1 + abs(hashint8extended(n, 2) % 1000) AS output_tokens
                         FROM generate_series(\(ids.lowerBound)::bigint, \(ids.upperBound)::bigint) n

@@ -15,6 +15,8 @@ struct FilledDatabase: Sendable {
     /// Without a statement timeout.
     let server: ConnectionConfiguration
     let rows: Int
+    /// How many calls a user makes in a row.
+    let burst: Int
     let log: @Sendable (String) -> Void
 
     /// Makes the copy, filling the original first where there is none, or `isFresh`.
@@ -24,7 +26,7 @@ struct FilledDatabase: Sendable {
         let migrations = try Migration.load(from: Checkout.migrations)
         let contents = migrations.map(\.checksum).joined() + "\(Filling.edition)"
         let schema = SHA256.hash(data: Data(contents.utf8)).lowercaseHex.prefix(12)
-        let original = "bench_\(rows)_\(schema)"
+        let original = "bench_\(rows)_\(burst > 1 ? "bursts_" : "")\(schema)"
         try await onServer(server, "DROP DATABASE IF EXISTS \(Self.copy) WITH (FORCE)")
         let existing = try await names()
         // Of another schema: they would never be copied again.
@@ -55,7 +57,7 @@ struct FilledDatabase: Sendable {
         try await onServer(server, "CREATE DATABASE \(Self.draft) TEMPLATE template0")
         try await withPool(server.database(Self.draft), connections: 2) { pool in
             _ = try await pool.withConnection { try Migrator(migrations: migrations).migrate($0, now: .now) }
-            try await Filling(pool: pool, rows: rows, now: .now, log: log).fill()
+            try await Filling(pool: pool, rows: rows, burst: burst, now: .now, log: log).fill()
         }
         try await onServer(server, "CHECKPOINT")
         try await onServer(server, "ALTER DATABASE \(Self.draft) RENAME TO \(name)")

@@ -15,6 +15,8 @@ struct Filling: Sendable {
 
     let pool: ConnectionPool
     let rows: Int
+    /// How many calls a user makes in a row.
+    let burst: Int
     let now: Timestamp
     let log: @Sendable (String) -> Void
 
@@ -54,7 +56,7 @@ struct Filling: Sendable {
                 let spacing = Self.year / Double(rows)
                 let bulk = EventBulk(
                     ids: chunk.0...chunk.1, end: now.advanced(by: .seconds(-spacing * Double(rows - chunk.1))),
-                    spacing: spacing, isCounted: true)
+                    spacing: spacing, isCounted: true, burst: burst)
                 group.addTask { try await pool.withConnection { try bulk.insert($0) } }
                 let percent = chunk.0 * 100 / rows
                 if percent / 10 > (chunk.0 - Self.chunk) * 100 / rows / 10 { log("  \(percent) %") }

@@ -29,9 +29,9 @@ package enum EventBreakdown {
     ) throws -> UsageBreakdown {
         try requireFew(range, snapshot)
         let table = UsageTable(scope: scope, boundaries: [], ranking: ranking, limit: limit)
-        let cells = try table.cells(in: source(scope, range, group), by: "c.key", snapshot)
+        let cells = try table.cells(in: source(scope, range, group), snapshot)
         let total =
-            group == .tag ? try table.cells(in: source(scope, range, nil), by: "c.key", snapshot).first?.sums : nil
+            group == .tag ? try table.cells(in: source(scope, range, nil), snapshot).first?.sums : nil
         return UsageBreakdown(range, cells, total: total, table)
     }
 
@@ -50,7 +50,7 @@ package enum EventBreakdown {
                     FROM metering.events e \(tags)
                     WHERE e.occurred_at >= \(range.from) AND e.occurred_at < \(range.to)
                 ) c
-                WHERE \(scope.ofDimension) AND \(ofUser)
+                WHERE \(scope.ofDimension("c")) AND \(ofUser)
             )
             """
     }

@@ -34,12 +34,10 @@ struct LaravelDays {
     /// CTE `used` of (quarter, day, model, requests, tokens, cost): the cells between `boundaries`, each standing at its bucket's
     /// first quarter, and from ``since`` on the rows before ``firstQuarter``, at quarter NULL.
     func query(_ boundaries: [Int], _ snapshot: UsageSnapshot) -> Query {
-        let cells = UsageCells(
-            scope: .user(user), pieces: UsagePieces(boundaries, daysBefore: snapshot.cursor.daysBefore),
-            cursor: snapshot.cursor)
+        let cells = UsageCells(.user(user), boundaries, by: .model, snapshot)
         return """
             \(cells.query), used AS (
-                SELECT b.quarter, metering.day_of(b.quarter) AS day, c.model, c.sign * c.requests AS requests,
+                SELECT b.quarter, metering.day_of(b.quarter) AS day, c.key AS model, c.sign * c.requests AS requests,
                        c.sign * (c.input_tokens::numeric + c.output_tokens) AS tokens, c.sign * c.ledger_cost AS cost
                 FROM cell c JOIN unnest(\(boundaries)::integer[]) WITH ORDINALITY AS b (quarter, bucket) USING (bucket)
                 UNION ALL

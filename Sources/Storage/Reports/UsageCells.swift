@@ -6,18 +6,27 @@ struct UsageCells {
     /// What a cell has beside bucket, sign and dimension.
     private static let measures = Query(unsafeSQL: UsageMeasures.names.joined(separator: ", "))
 
-    let scope: UsageScope
-    let pieces: UsagePieces
-    let cursor: UsageCursor
+    private let scope: UsageScope
+    private let pieces: UsagePieces
+    private let group: UsageGroup?
     /// Whether histograms are read as well.
-    var hasHistograms = false
-    /// Whether everybody's usage is read user by user.
-    var tellsUsers = false
+    private let hasHistograms: Bool
+    private let snapshot: UsageSnapshot
 
-    /// CTE `cell` of (bucket, sign, model, provider, status, plan, user_id, measures, histogram); a
-    /// cell counts `sign` times.
+    /// The cells of the buckets between `boundaries`, told apart by `group`.
+    init(
+        _ scope: UsageScope, _ boundaries: [Int], by group: UsageGroup?, hasHistograms: Bool = false,
+        _ snapshot: UsageSnapshot
+    ) {
+        self.scope = scope
+        self.group = group
+        self.hasHistograms = hasHistograms
+        self.snapshot = snapshot
+        pieces = UsagePieces(boundaries, daysBefore: snapshot.cursor.daysBefore)
+    }
+
+    /// CTE `cell` of (bucket, sign, status, key, measures, histogram); a cell counts `sign` times.
     var query: Query {
-        // OFFSET 0: the planner, who does not know how short the tail is, would read all of the user's rows instead.
         """
         stored AS (
             \(days)
@@ -25,35 +34,53 @@ struct UsageCells {
             \(moved)
             UNION ALL
             \(quarters)
-        ), tail AS (
-            SELECT * FROM \(UsageKind.events.facts(after: cursor.events, through: .max)) f WHERE \(scope.ofFacts)
-            UNION ALL
-            SELECT * FROM (
-                SELECT * FROM \(UsageKind.others.facts(after: cursor.others, through: .max)) OFFSET 0
-            ) f
-            WHERE \(scope.ofFacts)
         ), cell AS MATERIALIZED (
-            SELECT c.* FROM (
-                SELECT s.bucket, s.sign, d.model, d.provider, d.status, d.plan, s.user_id,
-                       \(Self.measures)\(column("s.histogram"))
-                FROM stored s JOIN metering.usage_dimensions d USING (dimension)
-                UNION ALL
-                SELECT width_bucket(metering.quarter_of(f.occurred_at), \(pieces.boundaries)::integer[]), 1,
-                       f.model, f.provider, f.status, f.plan, f.user_id, 1, (f.cost IS NULL)::integer,
-                       f.input_tokens, f.output_tokens, f.cached_tokens, f.reasoning_tokens,
-                       coalesce(f.duration_ms, 0), coalesce(f.cost, 0), f.ledger_cost\(column(Self.histogramOfFacts))
-                FROM tail f
-                WHERE f.occurred_at >= \(start) AND f.occurred_at < \(end)
-            ) c
-            WHERE \(scope.ofDimension)
+            SELECT s.bucket, s.sign, d.status, \(key("d", owner: "s")) AS key, \(Self.measures)\(column("s.histogram"))
+            FROM stored s JOIN metering.usage_dimensions d USING (dimension)
+            WHERE \(scope.ofDimension("d"))
+            UNION ALL
+            \(tail)
         )
+        """
+    }
+
+    /// The rows behind the cursor, added up at once: a long tail is sixty thousand rows, and each step costs each of them.
+    private var tail: Query {
+        """
+        SELECT width_bucket(f.occurred_at, ARRAY(
+                   SELECT 'epoch'::timestamptz + b.quarter * interval '15 minutes'
+                   FROM unnest(\(pieces.boundaries)::integer[]) WITH ORDINALITY AS b (quarter, place) ORDER BY b.place)),
+               1, f.status, \(key("f", owner: "f")), \(hasHistograms ? UsageMeasures.ofFacts : UsageMeasures.sumsOfFacts)
+        FROM (
+            SELECT * FROM \(UsageKind.events.facts(after: snapshot.cursor.events, through: .max)) f
+            WHERE \(scope.ofFacts)
+            \(snapshot.hasLogsBehind ? logs : "")
+        ) f
+        WHERE f.occurred_at >= \(start) AND f.occurred_at < \(end) AND \(scope.ofDimension("f"))
+        GROUP BY 1, 3, 4
+        """
+    }
+
+    /// OFFSET 0: the planner, who does not know how short the tail is, would read all of the user's rows instead.
+    private var logs: Query {
+        """
+        UNION ALL
+        SELECT * FROM (
+            SELECT * FROM \(UsageKind.others.facts(after: snapshot.cursor.others, through: .max)) OFFSET 0
+        ) f
+        WHERE \(scope.ofFacts)
         """
     }
 
     /// The condition on whose cells are read: everybody's sums stand at user 0, which is nobody to whoever asks for it.
     private func owner(_ column: Query) -> Query {
         if let user = scope.user { return "\(column) = nullif(\(user)::bigint, 0)" }
-        return tellsUsers ? "\(column) <> 0" : "\(column) = 0"
+        return group == .user ? "\(column) <> 0" : "\(column) = 0"
+    }
+
+    /// What cells are told apart by, of facts or dimensions `alias` of the users of the rows `owner`.
+    private func key(_ alias: Query, owner: Query) -> Query {
+        group?.column(alias, owner: owner) ?? "NULL::text"
     }
 
     private var days: Query {
@@ -97,9 +124,4 @@ struct UsageCells {
     private var end: Timestamp { ReportRange.start(of: pieces.boundaries[pieces.boundaries.count - 1]) }
 
     private func column(_ histogram: Query) -> Query { hasHistograms ? ", \(histogram)" : "" }
-
-    private static let histogramOfFacts: Query = """
-        array_remove(ARRAY[(metering.bucket_of(f.duration_ms) << 40) + 1,
-                           (metering.bucket_of(f.first_token_ms) + 2000 << 40) + 1], NULL)
-        """
 }

@@ -6,8 +6,10 @@ package enum UsageGroup: String, Sendable, CaseIterable {
     /// By id; for the operator.
     case user
 
-    /// Its column, as text.
-    var column: Query { self == .user ? "c.user_id::text" : Query(unsafeSQL: "c.\(rawValue)") }
+    /// Its column of facts or dimensions `alias`; of users, who are none, of the rows `owner`.
+    func column(_ alias: Query, owner: Query) -> Query {
+        self == .user ? "\(owner).user_id::text" : "\(alias).\(unsafeSQL: rawValue)"
+    }
 }
 
 /// By what groups are ordered, the largest first.

@@ -18,13 +18,12 @@ package struct UsageLatency: Sendable, Hashable {
 }
 
 extension UsageLatency {
-    /// CTE `latency` of (bucket, key, six percentiles), from the CTE `cell`, grouped by `key`.
-    static func query(by key: Query) -> Query {
-        """
+    /// CTE `latency` of (bucket, key, six percentiles), from the CTE `cell`.
+    static let query: Query = """
         element AS (
             SELECT e.bucket, e.key, e.element >> 40 AS element,
                    sum(e.sign * least(e.element & 1099511627775, 2147483647)::integer) AS count
-            FROM (SELECT c.bucket, \(key) AS key, c.sign, unnest(c.histogram) AS element FROM cell c) e
+            FROM (SELECT c.bucket, c.key, c.sign, unnest(c.histogram) AS element FROM cell c) e
             GROUP BY 1, 2, 3
         ), place AS (
             SELECT e.bucket, e.key, e.element, e.element >= 2000 AS is_first_token,
@@ -36,7 +35,6 @@ extension UsageLatency {
             FROM place p GROUP BY 1, 2
         )
         """
-    }
 
     /// The columns of the CTE `latency`, and as many NULLs where it is not there.
     static let columns: Query = "l.d50, l.d95, l.d99, l.f50, l.f95, l.f99"

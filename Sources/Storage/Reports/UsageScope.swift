@@ -30,11 +30,11 @@ package struct UsageScope: Sendable, Hashable {
     /// The condition on facts `f`.
     var ofFacts: Query { user.map { "f.user_id = \($0)" } ?? "true" }
 
-    /// The condition on model, provider, status and plan of `c`.
-    var ofDimension: Query {
+    /// The condition on model, provider, status and plan of the rows `alias`.
+    func ofDimension(_ alias: Query) -> Query {
         let conditions: [(Query, [String])] = [
-            ("c.model", models.sorted()), ("c.provider", providers.sorted()),
-            ("c.status", statuses.map(\.rawValue).sorted()), ("c.plan", plans.sorted()),
+            ("\(alias).model", models.sorted()), ("\(alias).provider", providers.sorted()),
+            ("\(alias).status", statuses.map(\.rawValue).sorted()), ("\(alias).plan", plans.sorted()),
         ]
         return conditions.reduce("true") { condition, part in
             part.1.isEmpty ? condition : "\(condition) AND \(part.0) = ANY(\(part.1)::text[])"

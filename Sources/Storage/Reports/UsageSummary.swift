@@ -18,16 +18,28 @@ package struct UsageSummary: Sendable, Hashable {
     package init(
         _ scope: UsageScope, _ range: ReportRange, comparedWith previous: ReportRange? = nil, _ snapshot: UsageSnapshot
     ) throws {
-        current = try Period(scope, range, snapshot)
-        self.previous = try (previous ?? range.previous).map { try Period(scope, $0, snapshot) }
+        let previous = previous ?? range.previous
+        if let previous, previous.quarters.upperBound == range.quarters.lowerBound {
+            // Side by side: one statement, and the rows behind the cursor are read once.
+            let periods = try Period.list(scope, [previous, range], snapshot)
+            (current, self.previous) = (periods[1], periods[0])
+        } else {
+            current = try Period.list(scope, [range], snapshot)[0]
+            self.previous = try previous.map { try Period.list(scope, [$0], snapshot)[0] }
+        }
     }
 }
 
 extension UsageSummary.Period {
-    fileprivate init(_ scope: UsageScope, _ range: ReportRange, _ snapshot: UsageSnapshot) throws {
-        let table = UsageTable(
-            scope: scope, boundaries: [range.quarters.lowerBound, range.quarters.upperBound], hasLatency: true)
-        let cell = try table.cells(snapshot).first
-        self.init(range: range, sums: cell?.sums ?? UsageSums(), latency: cell?.latency ?? UsageLatency())
+    /// The usage of `ranges`, each of which begins where the one before it ends.
+    fileprivate static func list(_ scope: UsageScope, _ ranges: [ReportRange], _ snapshot: UsageSnapshot) throws
+        -> [Self]
+    {
+        let boundaries = [ranges[0].quarters.lowerBound] + ranges.map(\.quarters.upperBound)
+        let cells = try UsageTable(scope: scope, boundaries: boundaries, hasLatency: true).cells(snapshot)
+        return ranges.enumerated().map { index, range in
+            let cell = cells.first { $0.bucket == index + 1 }
+            return Self(range: range, sums: cell?.sums ?? UsageSums(), latency: cell?.latency ?? UsageLatency())
+        }
     }
 }

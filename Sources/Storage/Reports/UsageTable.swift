@@ -30,19 +30,17 @@ struct UsageTable {
     ///
     /// - Throws: `PostgresError`.
     func cells(_ snapshot: UsageSnapshot) throws -> [Cell] {
-        let cells = UsageCells(
-            scope: scope, pieces: UsagePieces(boundaries, daysBefore: snapshot.cursor.daysBefore),
-            cursor: snapshot.cursor, hasHistograms: hasLatency, tellsUsers: group == .user)
-        return try self.cells(in: cells.query, by: group?.column ?? "NULL::text", snapshot)
+        let cells = UsageCells(scope, boundaries, by: group, hasHistograms: hasLatency, snapshot)
+        return try self.cells(in: cells.query, snapshot)
     }
 
-    /// The cells made of the CTE `cell` that `source` defines, grouped by `key`.
-    func cells(in source: Query, by key: Query, _ snapshot: UsageSnapshot) throws -> [Cell] {
-        let latency: Query = hasLatency ? ", \(UsageLatency.query(by: key))" : ""
+    /// The cells made of the CTE `cell` that `source` defines, grouped by its `key`.
+    func cells(in source: Query, _ snapshot: UsageSnapshot) throws -> [Cell] {
+        let latency: Query = hasLatency ? ", \(UsageLatency.query)" : ""
         let rows = try snapshot.connection.query(
             """
             WITH \(source), keyed AS (
-                SELECT c.bucket, \(key) AS key, \(UsageSums.aggregates) FROM cell c GROUP BY 1, 2
+                SELECT c.bucket, c.key, \(UsageSums.aggregates) FROM cell c GROUP BY 1, 2
             ), weighed AS (
                 SELECT t.*, sum(\(ranking.measure)) OVER (PARTITION BY t.key) AS weight FROM keyed t
             ), ranked AS (

@@ -30,6 +30,8 @@ enum UsageFold {
     private static func end(
         of kind: UsageKind, after: Int64, _ settled: Int64, limit: Int, _ connection: Connection
     ) throws -> Int64 {
+        // So few ids are no more rows: the worker of a second ago needs not count them.
+        guard settled - after > limit else { return settled }
         let rows = try connection.query("\(kind.ids(after: after, through: settled)) OFFSET \(limit - 1) LIMIT 1")
         return try rows.first?.decode(0, as: Int64.self) ?? settled
     }

@@ -14,13 +14,19 @@ enum UsageMeasures {
     static let columns = Query(unsafeSQL: (names + ["histogram"]).joined(separator: ", "))
 
     /// Aggregates over the facts `f` of a cell.
-    static let ofFacts: Query = """
+    static let ofFacts: Query = "\(sumsOfFacts), \(histogramOfFacts)"
+
+    /// Aggregates over the facts `f` of a cell, without its histogram.
+    static let sumsOfFacts: Query = """
         count(*) AS requests, count(*) - count(f.cost) AS unpriced,
         \(saturated("sum(f.input_tokens)")) AS input_tokens, \(saturated("sum(f.output_tokens)")) AS output_tokens,
         \(saturated("sum(f.cached_tokens)")) AS cached_tokens,
         \(saturated("sum(f.reasoning_tokens)")) AS reasoning_tokens,
         \(saturated("sum(coalesce(f.duration_ms, 0))")) AS duration_ms,
-        coalesce(sum(f.cost), 0) AS cost, sum(f.ledger_cost) AS ledger_cost,
+        coalesce(sum(f.cost), 0) AS cost, sum(f.ledger_cost) AS ledger_cost
+        """
+
+    private static let histogramOfFacts: Query = """
         coalesce(array_agg((metering.bucket_of(f.duration_ms) << 40) + 1) FILTER (WHERE f.duration_ms IS NOT NULL)
                  || array_agg((metering.bucket_of(f.first_token_ms) + 2000 << 40) + 1)
                     FILTER (WHERE f.first_token_ms IS NOT NULL), '{}') AS histogram

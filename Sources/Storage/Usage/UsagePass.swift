@@ -37,7 +37,7 @@ package struct UsagePass: Sendable {
     private let patience: Duration
 
     package init(
-        pool: ConnectionPool, window: Int = 50_000, rest: Int = 0, patience: Duration = .seconds(1),
+        pool: ConnectionPool, window: Int = 100_000, rest: Int = 0, patience: Duration = .seconds(1),
         now: @escaping @Sendable () -> Timestamp
     ) {
         self.pool = pool
