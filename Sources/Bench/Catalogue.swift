@@ -23,6 +23,12 @@ enum Catalogue {
             FoldBenchmark("fold-bare", isBare: true, "the same by one INSERT … SELECT … GROUP BY … ON CONFLICT"),
         ]
         + ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0) }
+        + ReadQuestion.all.flatMap { question in
+            [1, 16].map { ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0) }
+        } + [
+            ExportBenchmark("export", "the heavy user's calls as Laravel's CSV, over HTTP; rows a second"),
+            ExportBenchmark("export-copy", isCopy: true, "the same by psql's \\copy"),
+        ]
 
     static let ratios = [
         Ratio("singles-64", to: "naive", aim: 3.5),
@@ -37,5 +43,6 @@ enum Catalogue {
         Ratio("statements-1-folding", to: "statements-1", aim: 0.85),
         Ratio("fold", to: "fold-bare", aim: 0.7),
         Ratio("report-series-day", to: "report-plain", aim: 50),
+        Ratio("export", to: "export-copy", aim: 0.4),
     ]
 }
