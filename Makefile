@@ -2,7 +2,7 @@
 ARGS =
 sources = Package.swift Sources Tests
 
-.PHONY: help run test test-litellm faults bench build stage lint format clean
+.PHONY: help run test test-litellm fuzz-api faults bench build stage lint format clean
 
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 19
@@ -15,6 +15,9 @@ test: ## every test, on a private PostgreSQL (ARGS="--filter Name" for some)
 
 test-litellm: ## the module of LiteLLM with the real proxy (ARGS="-k burst" for some)
 	@scripts/test-litellm $(ARGS)
+
+fuzz-api: ## the JSON API against requests made from its own description (FUZZ_SEED=… repeats a run)
+	@scripts/fuzz-api $(ARGS)
 
 faults: ## kill and stop things under load, and count what is left
 	@scripts/faults $(ARGS)

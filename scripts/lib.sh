@@ -31,6 +31,18 @@ postgres_bin() {
 # random_hex BYTES: that many random bytes in hexadecimal.
 random_hex() { od -An -v -tx1 -N"$1" /dev/urandom | tr -d ' \n'; }
 
+# python_tools NAME REQUIREMENT...: a virtual environment .local/NAME with these of PyPI, made once for each list.
+python_tools() {
+    local environment=$private/$1 wanted="${*:2}"
+    if [[ $(cat "$environment/installed" 2>/dev/null) == "$wanted" ]]; then return; fi
+    echo "installing $wanted into ${environment#"$root"/}"
+    rm -rf "$environment"
+    python3 -m venv "$environment"
+    "$environment/bin/pip" install --quiet "${@:2}" 2>"$private/pip.log" ||
+        fail "pip could not install $wanted: $(tail -n 1 "$private/pip.log")"
+    echo "$wanted" >"$environment/installed"
+}
+
 # hold_lock NAME: one process at a time; the lock ends with this script and the children that inherit descriptor 9.
 hold_lock() {
     mkdir -p "$private"

@@ -4,6 +4,8 @@
 --
 -- REQUEST is a file with a whole HTTP request; a hole in it is the byte 1 and a letter (Sources/Bench/HTTP/EventTemplate.swift).
 -- PEOPLE is a file with a user's id and the hash of its key in each line, PREFIX makes ids unique, MAXIMUM-AGE is in seconds.
+dofile((debug.getinfo(1, "S").source:sub(2):gsub("wrk%.lua$", "wrk-report.lua")))
+
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long seconds; long microseconds; } bench_time; int gettimeofday(bench_time *, void *);")
 
@@ -69,13 +71,4 @@ function request()
         end
     end
     return table.concat(pieces)
-end
-
-function done(summary, latency)
-    local errors = summary.errors
-    print(string.format(
-        '{"requests":%d,"seconds":%.6f,"mean":%.3f,"median":%.3f,"percentile99":%.3f,"failures":%d}',
-        summary.requests, summary.duration / 1e6, latency.mean / 1e3, latency:percentile(50) / 1e3,
-        latency:percentile(99) / 1e3,
-        errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end

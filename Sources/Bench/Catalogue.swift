@@ -23,6 +23,12 @@ enum Catalogue {
             FoldBenchmark("fold-bare", isBare: true, "the same by one INSERT … SELECT … GROUP BY … ON CONFLICT"),
         ]
         + reports
+        + ReadQuestion.all.flatMap { question in
+            [1, 16].map { ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0) }
+        } + [
+            ExportBenchmark("export", "the heavy user's calls as Laravel's CSV, over HTTP; rows a second"),
+            ExportBenchmark("export-copy", isCopy: true, "the same by psql's \\copy"),
+        ]
 
     /// What dashboards ask: with a long tail, as a worker leaves it that runs once a minute or lags behind, and with that of one
     /// that runs as a service.
@@ -46,5 +52,6 @@ enum Catalogue {
         Ratio("fold", to: "fold-bare", aim: 0.7),
         Ratio("report-series-day", to: "report-plain", aim: 50),
         Ratio("report-series-day-1k", to: "report-plain", aim: 50),
+        Ratio("export", to: "export-copy", aim: 0.4),
     ]
 }

@@ -50,6 +50,19 @@ package struct DecimalLiteral: Sendable, Hashable {
         return number.isNegative ? -Int128(magnitude) : Int128(magnitude)
     }
 
+    /// The value where it is whole, however it is written, such as `1e2` or `10.0`; `nil` where it is not, or does not fit 37
+    /// digits.
+    package var whole: Int128? {
+        let decimals = number.digitCount - number.pointPosition
+        if decimals > 0, !isZero {
+            guard decimals < Self.powersOfTen.count, number.significand.isMultiple(of: Self.powersOfTen[decimals])
+            else {
+                return nil
+            }
+        }
+        return scaled(by: 0)
+    }
+
     private static let powersOfTen: [UInt128] = (0..<NumberScanner.maximumDigits).reduce(into: [1]) { powers, _ in
         powers.append(powers[powers.count - 1] * 10)
     }

@@ -36,6 +36,7 @@ import Testing
             let wrong = try await bench.send(.delete, "/api/v1/logs", as: token)
             #expect(wrong.status == 405)
             #expect(wrong.headers[.allow] == "GET, HEAD")
+            #expect(try await bench.send(.query, "/api/v1/logs", as: token).status == 405)
             #expect(try await bench.send(.options, "/api/usage/export").headers[.allow] == "GET, HEAD, POST")
             let head = try await bench.send(.head, "/api/v1/me", as: token)
             #expect(head.status == 200 && head.body.isEmpty)

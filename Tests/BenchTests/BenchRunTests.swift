@@ -21,6 +21,8 @@ import Testing
                 FoldBenchmark("fold", rows: 2_000, ""),
                 FoldBenchmark("fold-bare", isBare: true, rows: 2_000, ""),
             ] + ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0, tail: 500) }
+            + ReadQuestion.all.map { ReadBenchmark("read-\($0.name)", $0, connections: 2, recent: 500) }
+            + [ExportBenchmark("export", ""), ExportBenchmark("export-copy", isCopy: true, "")]
         let schedule = Schedule(of: benchmarks, ratios: [Ratio("singles", to: "naive"), Ratio("arrays", to: "copy")])
         let report = try await inFolder { folder in
             let options = BenchRun.Options(rows: 1_000, pairs: 1, seconds: 1, schedule: schedule, folder: folder)
@@ -35,6 +37,7 @@ import Testing
         let service = report.measurements(of: "arrays")[0]
         #expect(service.peakMemory ?? 0 > 1 << 20 && service.batchEvents ?? 0 >= 1 && service.latency99 ?? 0 > 0)
         #expect(report.measurements(of: "report-plain")[0].latency99 ?? 0 > 0)
+        #expect(report.measurements(of: "read-stats")[0].latency99 ?? 0 > 0)
         #expect(report.facts.bytesPerEvent.count == 3 && report.facts.bytesPerEvent.values.allSatisfy { $0 > 1 })
         #expect(try !report.json.isEmpty)
     }

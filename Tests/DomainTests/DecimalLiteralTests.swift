@@ -18,6 +18,16 @@ import Testing
         #expect(try #require(DecimalLiteral(text)).scaled(by: 0, .towardZero) == expected)
     }
 
+    @Test(
+        arguments: [
+            ("10", 10), ("10.0", 10), ("1.5e3", 1500), ("-7e0", -7), ("0.0", 0), ("0e9", 0), ("100e-2", 1),
+            ("1.0000000001", nil), ("2.5e-42", nil), ("-0.5", nil), ("1e37", nil),
+            ("0." + String(repeating: "0", count: 60) + "1", nil),
+        ] as [(String, Int128?)])
+    func `is whole only without decimals`(text: String, expected: Int128?) throws {
+        #expect(try #require(DecimalLiteral(text)).whole == expected)
+    }
+
     @Test func `knows where its integers end`() throws {
         let digits = String(repeating: "9", count: 37)
         #expect(try #require(DecimalLiteral(digits)).scaled(by: 0) == Int128(digits))

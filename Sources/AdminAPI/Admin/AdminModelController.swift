@@ -14,9 +14,11 @@ struct AdminModelController: Sendable {
         RuledField("availability", .boolean), RuledField("description", .nullable, .string),
     ]
 
-    private static let body = Schema.body(
-        ["name": Schema.string, "model_id": Schema.string, "cost_per_1k_tokens": Schema.money],
-        optional: ["availability": Schema.boolean, "description": Schema.optional(Schema.string)])
+    private static let body = Schema.closedBody(
+        [
+            "name": Schema.text(1...255), "model_id": Schema.text(1...255),
+            "cost_per_1k_tokens": Schema.amount(below: 4),
+        ], optional: ["availability": Schema.boolean, "description": Schema.optional(Schema.text())])
 
     private static let freeModels = Schema.object(["free_models": Schema.list(Schema.string)])
 
@@ -43,7 +45,8 @@ struct AdminModelController: Sendable {
             ) { _ in try await freeModels() },
             Endpoint(
                 .put, "/api/v1/admin/free-models", .admin, "Say whether a model's cost of zero is a price.",
-                body: Schema.body(["model": Schema.string, "is_free": Schema.boolean]), answers: Self.freeModels,
+                body: Schema.closedBody(["model": Schema.text(1...255), "is_free": Schema.boolean]),
+                answers: Self.freeModels,
                 setFree),
         ]
     }
@@ -63,7 +66,11 @@ struct AdminModelController: Sendable {
 
     @Sendable private func setFree(_ call: Call) async throws -> Answer {
         try ValidationError.check(
-            call.body, [RuledField("model", .required, .string), RuledField("is_free", .required, .boolean)])
+            call.body,
+            [
+                RuledField("model", .required, .string, .minimum(1), .maximum(255)),
+                RuledField("is_free", .required, .boolean),
+            ])
         let (model, isFree) = (call.body["model"]?.text ?? "", call.body["is_free"] == true)
         let models = ModelAdministration(by: try call.actor, at: call.now)
         try await database.read { try models.setFree(model, isFree, $0) }

@@ -16,7 +16,7 @@ struct AdminPlanController: Sendable {
             Endpoint(
                 .put, "/api/v1/admin/plans/{plan}", .admin, "Set a plan's limits; a window that is left out stays.",
                 [.path("plan", "starter, pro or agency.")],
-                body: Schema.body([:], optional: ["daily": Schema.windowLimit, "monthly": Schema.windowLimit]),
+                body: Schema.closedBody([:], optional: ["daily": Schema.windowLimit, "monthly": Schema.windowLimit]),
                 answers: Schema.map(of: Schema.planLimits), set),
             Endpoint(
                 .get, "/api/v1/admin/limit-requests", .admin, "Wishes for higher limits, newest first.",
@@ -28,7 +28,8 @@ struct AdminPlanController: Sendable {
             Endpoint(
                 .post, "/api/v1/admin/limit-requests/{id}/answer", .admin,
                 "Answer a wish. What is granted is set by the user's limits.", [.id()],
-                body: Schema.body(["granted": Schema.boolean], optional: ["note": Schema.string]),
+                body: Schema.closedBody(
+                    ["granted": Schema.boolean], optional: ["note": Schema.optional(Schema.text(0...1000))]),
                 answers: Schema.limitRequest, answer),
         ]
     }
@@ -93,6 +94,6 @@ extension LimitAdministration.Limit {
 }
 
 extension Schema {
-    fileprivate static let windowLimit = object(["tokens": integer, "requests": integer])
+    fileprivate static let windowLimit = object(["tokens": integer(0...Int.max), "requests": integer(0...Int.max)])
     fileprivate static let planLimits = object(["daily": windowLimit, "monthly": windowLimit])
 }

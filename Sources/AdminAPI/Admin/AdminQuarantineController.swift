@@ -10,8 +10,8 @@ struct AdminQuarantineController: Sendable {
     /// Entries that one request replays or discards.
     private static let atOnce = 1_000
 
-    private static let ids = Schema.body(
-        ["ids": ["type": "array", "items": Schema.string, "minItems": 1, "maxItems": .integer(atOnce)]],
+    private static let ids = Schema.closedBody(
+        ["ids": ["type": "array", "items": Schema.uuid, "minItems": 1, "maxItems": .integer(atOnce)]],
         optional: ["answered_404": Schema.boolean])
 
     var endpoints: [Endpoint] {
@@ -108,6 +108,7 @@ struct AdminQuarantineController: Sendable {
     }
 
     private static func ids(_ call: Call) throws -> [EventKey] {
+        try ValidationError.check(call.body, [RuledField("answered_404", .boolean)])
         let elements = call.body["ids"]?.elements ?? []
         let ids = elements.compactMap { $0.text.flatMap { EventKey($0) } }
         guard !ids.isEmpty, ids.count == elements.count, ids.count <= atOnce else {

@@ -28,10 +28,10 @@ struct AdminUserController: Sendable {
                 answers: Schema.page(of: Schema.account), list),
             Endpoint(
                 .post, "/api/v1/admin/users", .admin, "Make a user; the key is shown this once.",
-                body: Schema.body(
-                    ["name": Schema.string, "email": Schema.string],
+                body: Schema.closedBody(
+                    ["name": Schema.text(1...255), "email": Schema.email],
                     optional: [
-                        "password": Schema.string, "plan": Schema.choice(Self.plans), "is_admin": Schema.boolean,
+                        "password": Schema.text(from: 8), "plan": Schema.choice(Self.plans), "is_admin": Schema.boolean,
                     ]),
                 status: .created, answers: Schema.accountWithKey, create),
             Endpoint(
@@ -39,10 +39,10 @@ struct AdminUserController: Sendable {
                 answers: Schema.accountDetails, show),
             Endpoint(
                 .patch, "/api/v1/admin/users/{id}", .admin, "Change name, e-mail, plan, status or rank.", [.id()],
-                body: Schema.body(
+                body: Schema.closedBody(
                     [:],
                     optional: [
-                        "name": Schema.string, "email": Schema.string, "plan": Schema.choice(Self.plans),
+                        "name": Schema.text(1...255), "email": Schema.email, "plan": Schema.choice(Self.plans),
                         "status": Schema.choice(Self.statuses), "is_admin": Schema.boolean,
                     ]),
                 answers: Schema.account, update),
@@ -57,7 +57,8 @@ struct AdminUserController: Sendable {
             Endpoint(
                 .put, "/api/v1/admin/users/{id}/key", .admin,
                 "Give a new key, or the one in the body; it is shown this once.", [.id()],
-                body: Schema.body([:], optional: ["api_key": Schema.string]), answers: Schema.accountWithKey, setKey),
+                body: Schema.closedBody([:], optional: ["api_key": Schema.text(32...255)]),
+                answers: Schema.accountWithKey, setKey),
             Endpoint(
                 .put, "/api/v1/admin/users/{id}/limits", .admin,
                 "Set own limits, budgets and models; null is the plan's, or all, again; what is left out stays.",

@@ -52,13 +52,15 @@ extension JSON {
 }
 
 extension Schema {
-    static let limitChange = body(
+    static let limitChange = closedBody(
         [:],
         optional: [
             "daily": windowChange, "monthly": windowChange,
-            "models": ["anyOf": [list(string), ["type": "null"]], "description": "The only ones that may be called."],
+            "models": ["anyOf": [names, ["type": "null"]], "description": "The only ones that may be called."],
         ])
 
-    private static let windowChange = body(
-        [:], optional: ["requests": optional(integer), "tokens": optional(integer), "budget": optional(money)])
+    private static let names = list(text()).merging(["maxItems": 1_000])
+    private static let count = optional(integer(0...Int.max))
+    private static let windowChange = closedBody(
+        [:], optional: ["requests": count, "tokens": count, "budget": optional(amount(below: 8))])
 }

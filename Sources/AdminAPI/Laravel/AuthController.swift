@@ -15,8 +15,8 @@ struct AuthController: Sendable {
             Endpoint(
                 .post, "/api/auth/register", .anyone, "Make an account and a token.",
                 body: Schema.body([
-                    "name": Schema.string, "email": Schema.string, "password": Schema.string,
-                    "password_confirmation": Schema.string,
+                    "name": Schema.text(1...255), "email": Schema.email, "password": Schema.text(from: 8),
+                    "password_confirmation": Schema.text(from: 8),
                 ]),
                 status: .created,
                 answers: Schema.object([
@@ -27,7 +27,7 @@ struct AuthController: Sendable {
                 ]), register),
             Endpoint(
                 .post, "/api/auth/login", .anyone, "Make a token by e-mail and password.",
-                body: Schema.body(["email": Schema.string, "password": Schema.string]),
+                body: Schema.body(["email": Schema.email, "password": Schema.text(from: 1)]),
                 answers: Schema.object(["user": Schema.laravelUser, "token": Schema.string]), logIn),
             Endpoint(
                 .post, "/api/auth/logout", .user, "End the token that asks.", answers: Schema.message, logOut),

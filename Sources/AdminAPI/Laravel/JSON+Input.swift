@@ -18,10 +18,8 @@ extension JSON {
     var wholeNumber: Int64? {
         guard let text = scalarText else { return nil }
         if let number = Int64(text) { return number }
-        guard case .number = self, let scaled = decimal?.scaled(by: 6), scaled.isMultiple(of: 1_000_000) else {
-            return nil
-        }
-        return Int64(exactly: scaled / 1_000_000)
+        guard case .number = self else { return nil }
+        return decimal?.whole.flatMap { Int64(exactly: $0) }
     }
 
     /// Characters of a text or number, elements of a list.

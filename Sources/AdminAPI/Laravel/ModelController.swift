@@ -18,7 +18,7 @@ struct ModelController: Sendable {
             },
             Endpoint(
                 .post, "/api/models/favorite", .user, "Favour a model.",
-                body: Schema.body(["model_id": Schema.integer]), answers: Schema.message, favor),
+                body: Schema.body(["model_id": Schema.integer(1...Int.max)]), answers: Schema.message, favor),
         ]
     }
 

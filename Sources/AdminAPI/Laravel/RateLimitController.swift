@@ -18,7 +18,8 @@ struct RateLimitController: Sendable {
             Endpoint(
                 .post, "/api/rate-limits/request-increase", .user, "Ask an administrator for higher limits.",
                 body: Schema.body(
-                    ["period": Schema.choice(QuotaPeriod.allCases.map(\.rawValue))], optional: ["reason": Schema.string]
+                    ["period": Schema.choice(QuotaPeriod.allCases.map(\.rawValue))],
+                    optional: ["reason": Schema.optional(Schema.text(0...500))]
                 ),
                 answers: Schema.message, requestIncrease),
         ]

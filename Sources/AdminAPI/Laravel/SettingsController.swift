@@ -30,7 +30,7 @@ struct SettingsController: Sendable {
             },
             Endpoint(
                 .post, "/api/settings/update", .user, "Change name or e-mail.",
-                body: Schema.body([:], optional: ["name": Schema.string, "email": Schema.string]),
+                body: Schema.body([:], optional: ["name": Schema.text(1...255), "email": Schema.email]),
                 answers: Schema.object(["message": Schema.string, "user": Schema.laravelUser]), update),
         ]
     }

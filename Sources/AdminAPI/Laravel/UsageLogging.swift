@@ -20,17 +20,16 @@ struct UsageLogging: Sendable {
     ]
 
     var endpoints: [Endpoint] {
-        let number = Schema.anything
+        let (number, count) = (Schema.anything, Schema.integer(0...Int.max))
         return [
             Endpoint(
                 .post, "/api/usage/log", .user, "Report a call; with an Idempotency-Key it counts once.",
                 body: Schema.body(
                     [
-                        "user_id": Schema.integer, "model": Schema.string, "input_tokens": Schema.integer,
-                        "output_tokens": Schema.integer, "total_cost": Schema.number,
-                        "response_time_ms": Schema.integer,
+                        "user_id": Schema.integer(1...Int.max), "model": Schema.text(1...255), "input_tokens": count,
+                        "output_tokens": count, "total_cost": Schema.amount(below: 8), "response_time_ms": count,
                         "status": Schema.choice(UsageStatus.allCases.map(\.rawValue)),
-                    ], optional: ["error_message": Schema.string]),
+                    ], optional: ["error_message": Schema.optional(Schema.text())]),
                 status: .created, whenRepeated: .ok,
                 answers: [
                     "type": "object",

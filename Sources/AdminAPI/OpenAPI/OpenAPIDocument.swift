@@ -31,7 +31,7 @@ struct OpenAPIDocument: Sendable {
                     "token": ["type": "http", "scheme": "bearer", "description": "A token of Laravel Sanctum."],
                     "session": [
                         "type": "apiKey", "in": "cookie", "name": "laravel-session",
-                        "description": "Laravel's session cookie; changes need its X-CSRF-TOKEN.",
+                        "description": "Laravel's session cookie, by its name there; changes need its X-CSRF-TOKEN.",
                     ],
                 ],
                 "schemas": [
@@ -109,7 +109,9 @@ extension Endpoint {
         ]
         if let body {
             let content: JSON = ["schema": body]
-            members.append(.init("requestBody", ["required": true, "content": ["application/json": content]]))
+            let isRequired = body["required"]?.elements?.isEmpty == false
+            members.append(
+                .init("requestBody", ["required": .bool(isRequired), "content": ["application/json": content]]))
         }
         members.append(.init("responses", responses))
         return .object(members)

@@ -62,12 +62,22 @@ struct EndpointServer: Sendable {
         guard let body = JSON(parsing: bytes), let members = body.members else {
             throw AppError(.invalid, "The body is not a JSON object.")
         }
-        let known = Set((endpoint.body?["properties"]?.members ?? []).map(\.key))
         var errors = ValidationError()
-        for member in members where !known.contains(member.key) {
-            errors.add(member.key, ["There is no field of this name here."])
+        for path in JSON.object(members).undeclared(in: endpoint.body ?? [:]) {
+            errors.add(path, ["There is no field of this name here."])
         }
         guard errors.isEmpty else { throw errors }
         return body
+    }
+}
+
+extension JSON {
+    /// The paths of the members, at any depth, that the `properties` of `schema` do not have; such as `daily.tokenz`.
+    fileprivate func undeclared(in schema: JSON) -> [String] {
+        (members ?? []).flatMap { member -> [String] in
+            guard let known = schema["properties"]?[member.key] else { return [member.key] }
+            guard known["properties"] != nil else { return [] }
+            return member.value.undeclared(in: known).map { "\(member.key).\($0)" }
+        }
     }
 }

@@ -79,16 +79,14 @@ struct Parameter: Sendable {
     /// The schema of one value.
     var schema: JSON {
         switch kind {
-        case .integer(let range) where range.upperBound == .max:
-            ["type": "integer", "format": "int64", "minimum": .integer(range.lowerBound)]
-        case .integer(let range):
-            ["type": "integer", "minimum": .integer(range.lowerBound), "maximum": .integer(range.upperBound)]
-        case .text(let maximum): ["type": "string", "maxLength": .integer(maximum)]
+        case .integer(let range): Schema.integer(range)
+        case .text(let maximum): Schema.text(0...maximum)
         case .choice(let words): ["type": "string", "enum": .array(words.map(JSON.string))]
         case .flag: ["type": "boolean"]
         case .date: ["type": "string", "format": "date"]
-        case .moment: ["type": "string", "description": "RFC 3339, or a date."]
-        case .amount: ["type": "string", "pattern": #"^[0-9]+(\.[0-9]+)?([eE][+\-]?[0-9]+)?$"#]
+        case .moment:
+            ["type": "string", "anyOf": [["format": "date-time"], ["format": "date"]]]
+        case .amount: Schema.amountText(below: 8)
         }
     }
 }

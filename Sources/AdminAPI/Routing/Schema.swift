@@ -3,12 +3,42 @@ import HTTPSupport
 /// JSON Schemas of bodies and answers, as OpenAPI 3.1 has them.
 enum Schema {
     static let string: JSON = ["type": "string"]
+    /// A text of `lengths` characters; PostgreSQL keeps no NUL.
+    static func text(_ lengths: ClosedRange<Int>) -> JSON {
+        text(from: lengths.lowerBound).merging(["maxLength": .integer(lengths.upperBound)])
+    }
+
+    /// A text of at least `minimum` characters.
+    static func text(from minimum: Int = 0) -> JSON {
+        ["type": "string", "minLength": .integer(minimum), "pattern": #"^[^\u0000]*$"#]
+    }
+
+    static let email: JSON = ["type": "string", "format": "email", "maxLength": 255]
+    static let uuid: JSON = ["type": "string", "format": "uuid"]
     static let integer: JSON = ["type": "integer"]
+
+    static func integer(_ range: ClosedRange<Int>) -> JSON {
+        let (minimum, maximum) = (JSON.integer(range.lowerBound), JSON.integer(range.upperBound))
+        return ["type": "integer", "format": "int64", "minimum": minimum, "maximum": maximum]
+    }
+
     static let number: JSON = ["type": "number"]
     static let boolean: JSON = ["type": "boolean"]
     static let time: JSON = ["type": "string", "format": "date-time"]
     /// An exact amount in USD, as text.
     static let money: JSON = ["type": "string", "pattern": #"^-?[0-9]+(\.[0-9]+)?$"#]
+    /// An amount in USD below 10 to the power of `digits`, as text.
+    static func amountText(below digits: Int) -> JSON {
+        ["type": "string", "pattern": .string(#"^(0|[1-9][0-9]{0,\#(digits - 1)})(\.[0-9]{1,12})?$"#)]
+    }
+
+    /// The same, or a number.
+    static func amount(below digits: Int) -> JSON {
+        let bound = "1" + String(repeating: "0", count: digits)
+        let number: JSON = ["type": "number", "minimum": 0, "exclusiveMaximum": .number(bound)]
+        return ["anyOf": [amountText(below: digits), number]]
+    }
+
     /// Anything.
     static let anything: JSON = [:]
 
@@ -38,6 +68,13 @@ enum Schema {
         return [
             "type": "object", "properties": .object(members), "required": .array(required.map { .string($0.key) }),
         ]
+    }
+
+    /// ``body(_:optional:)`` that has no other members, as `/api/v1` takes it.
+    static func closedBody(
+        _ required: KeyValuePairs<String, JSON>, optional: KeyValuePairs<String, JSON> = [:]
+    ) -> JSON {
+        body(required, optional: optional).merging(["additionalProperties": false])
     }
 
     /// An object whose keys are data.

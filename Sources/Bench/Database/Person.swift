@@ -10,6 +10,8 @@ enum Person {
     static let count = 10_000
     /// Makes a tenth of all calls that were there before.
     static let heavyID = firstID
+    /// Asks about everybody.
+    static let administratorID = firstID + 1
 
     /// How often each appears.
     enum Distribution: Sendable {

@@ -28,16 +28,9 @@ struct HTTPBenchmark: Benchmark {
         let load = try WrkLoad(
             EventTemplate(kind), events: events, people: people, connections: connections, key: key, site: site)
         let growth = try await LedgerGrowth(site)
-        let service = try await MeasuredService(site, key: key)
-        let (measurement, acknowledged): (Measurement, Int)
-        do {
-            (measurement, acknowledged) = try await measure(service, load, site, seconds: seconds)
-        } catch {
-            service.process.kill()
-            try await service.process.waitForExit()
-            throw error
+        let (measurement, acknowledged) = try await MeasuredService(site, key: key).whileRunning {
+            try await measure($0, load, site, seconds: seconds)
         }
-        try await service.stop()
         // When wrk stops, each of its connections may have sent a request whose answer it does not wait for; it ran twice.
         try await growth.require(acknowledged...(acknowledged + 2 * connections * events))
         return measurement
@@ -52,12 +45,19 @@ struct HTTPBenchmark: Benchmark {
         let report = try await load.run(port: service.port, seconds: seconds)
         let cpu = meter.reading
         let after = try await service.batches()
-        var measurement = Measurement(count: report.requests * events, seconds: report.seconds, cpu: cpu)
-        measurement.meanLatency = report.mean
-        measurement.medianLatency = report.median
-        measurement.latency99 = report.percentile99
-        measurement.peakMemory = peakMemory(of: service.process.processID)
+        var measurement = Measurement(report, events: events, cpu: cpu, of: service)
         measurement.batchEvents = (after.events - before.events) / max(1, after.transactions - before.transactions)
         return (measurement, (warmUp.requests + report.requests) * events)
+    }
+}
+
+extension Measurement {
+    /// What wrk saw of `service`, with so many events in a request.
+    init(_ report: WrkReport, events: Int = 1, cpu: CPUMeter.Reading, of service: MeasuredService) {
+        self.init(count: report.requests * events, seconds: report.seconds, cpu: cpu)
+        meanLatency = report.mean
+        medianLatency = report.median
+        latency99 = report.percentile99
+        peakMemory = residentPeak(of: service.process.processID)
     }
 }

@@ -1,28 +1,49 @@
 import Foundation
 import TestSupport
 
-/// A `webhook-api` with default settings. What it logs goes into a file, as no reader of a pipe may use up processor time.
+/// A service with default settings. What it logs goes into a file, as no reader of a pipe may use up processor time.
 struct MeasuredService: Sendable {
     let process: ServiceProcess
     let port: Int
+    private let product: String
     private let log: URL
 
-    /// Starts it and waits until it listens. Throws ``WrongResult``.
+    /// Starts a `webhook-api` and waits until it listens. Throws ``WrongResult``.
     init(_ site: BenchSite, key: String) async throws {
-        log = site.folder.appending(path: "webhook-api.log")
+        try await self.init("webhook-api", site, ["LITELLM_WEBHOOK_KEY": key, "WEBHOOK_PORT": "0"])
+    }
+
+    /// Starts the program `product` and waits until it listens. Throws ``WrongResult``.
+    init(_ product: String, _ site: BenchSite, _ environment: [String: String]) async throws {
+        self.product = product
+        log = site.folder.appending(path: "\(product).log")
         try? FileManager.default.removeItem(at: log)
         process = try ServiceProcess(
             path: "/bin/sh",
             arguments: [
-                "-c", #"exec "$0" >"$1" 2>&1"#, site.products.appending(path: "webhook-api").path(), log.path(),
+                "-c", #"exec "$0" >"$1" 2>&1"#, site.products.appending(path: product).path(), log.path(),
             ],
-            environment: ["DATABASE_URL": site.database.url, "LITELLM_WEBHOOK_KEY": key, "WEBHOOK_PORT": "0"])
+            environment: environment.merging(["DATABASE_URL": site.database.url]) { $1 })
         do {
-            port = try await Self.listeningPort(of: process, log: log)
+            port = try await Self.listeningPort(of: process, product, log: log)
         } catch {
             process.kill()
             throw error
         }
+    }
+
+    /// What `body` returns; the service is stopped after it, or killed where it throws.
+    func whileRunning<T>(_ body: (MeasuredService) async throws -> T) async throws -> T {
+        let result: T
+        do {
+            result = try await body(self)
+        } catch {
+            process.kill()
+            try await process.waitForExit()
+            throw error
+        }
+        try await stop()
+        return result
     }
 
     /// Sum and number of the transactions' sizes so far. Throws `Command.Failure`.
@@ -37,25 +58,25 @@ struct MeasuredService: Sendable {
     }
 
     /// SIGTERM: everything that was taken is stored and answered. Throws ``WrongResult``.
-    func stop() async throws {
+    private func stop() async throws {
         process.terminate()
         let code = try await process.waitForExit()
-        let errors = lines.filter { $0.contains(" error webhook-api: ") || $0.contains(" critical webhook-api: ") }
+        let errors = lines.filter { $0.contains(" error \(product): ") || $0.contains(" critical \(product): ") }
         try WrongResult.require(
-            code == 0 && errors.isEmpty, "webhook-api ended with \(code): \(errors.prefix(3).joined(separator: "\n"))")
+            code == 0 && errors.isEmpty, "\(product) ended with \(code): \(errors.prefix(3).joined(separator: "\n"))")
     }
 
     private var lines: [Substring] {
         ((try? String(contentsOf: log, encoding: .utf8)) ?? "").split(separator: "\n")
     }
 
-    private static func listeningPort(of process: ServiceProcess, log: URL) async throws -> Int {
+    private static func listeningPort(of process: ServiceProcess, _ product: String, log: URL) async throws -> Int {
         let end = ContinuousClock.now + .seconds(30)
         while process.exitCode == nil, ContinuousClock.now < end {
             if let port = (try? String(contentsOf: log, encoding: .utf8))?.listeningPort { return port }
             try await Task.sleep(for: .milliseconds(20))
         }
         throw WrongResult(
-            description: "webhook-api did not listen: \((try? String(contentsOf: log, encoding: .utf8)) ?? "")")
+            description: "\(product) did not listen: \((try? String(contentsOf: log, encoding: .utf8)) ?? "")")
     }
 }

@@ -42,16 +42,8 @@ struct WrkLoad: Sendable {
     func run(port: Int, seconds: Int) async throws -> WrkReport {
         // Ids of this call: 8-4-4 of a UUID's digits, which wrk.lua goes on with.
         let prefix = String(UUID().uuidString.lowercased().prefix(18))
-        let output = try await Command.run(
-            "/usr/bin/env",
-            [
-                "wrk", "--threads", "1", "--connections", "\(connections)", "--duration", "\(seconds)s", "--timeout",
-                "60s",
-                "--script", Checkout.root.appending(path: "scripts/wrk.lua").path(), "http://127.0.0.1:\(port)", "--",
-            ] + files + [prefix, "\(maximumAge)"])
-        let report = try WrkReport(output)
-        try WrongResult.require(report.failures == 0, "\(report.failures) of wrk's requests failed: \(report)")
-        try WrongResult.require(report.requests > 0, "Not one request was answered in \(seconds) s: measure longer.")
-        return report
+        return try await WrkReport.ofRun(
+            connections: connections, seconds: seconds, script: "wrk.lua",
+            ["http://127.0.0.1:\(port)", "--"] + files + [prefix, "\(maximumAge)"])
     }
 }

@@ -54,7 +54,7 @@ enum ProcessorTime {
 }
 
 /// The most memory that a process ever had in use, in bytes.
-func peakMemory(of process: Int32) -> Int? {
+func residentPeak(of process: Int32) -> Int? {
     let lines = (try? String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8))?.split(separator: "\n")
     let line = lines?.first { $0.hasPrefix("VmHWM:") }
     return line?.split(separator: " ").dropLast().last.flatMap { Int($0) }.map { $0 * 1024 }

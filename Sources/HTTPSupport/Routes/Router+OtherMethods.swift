@@ -18,7 +18,7 @@ extension Router<AppRequestContext> {
     }
 
     private static var methods: [HTTPRequest.Method] {
-        [.get, .head, .post, .put, .patch, .delete, .options, .trace, .connect]
+        [.get, .head, .post, .put, .patch, .delete, .options, .trace, .connect, .query]
     }
 
     private static func answer(_ method: HTTPRequest.Method, path: String, allow: String) throws -> Response {
