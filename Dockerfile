@@ -13,8 +13,8 @@ COPY . .
 RUN scripts/stage /stage
 
 FROM debian:bookworm-slim
-# The two libraries the programs are linked with, and the authorities for DB_SSLMODE=verify-full. libcrypt, libstdc++
-# and the time zones are in every Debian.
+# The two libraries the programs are linked with, and the authorities for DB_SSLMODE=verify-full. libcrypt, libstdc++,
+# zlib and the time zones are in every Debian.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libpq5 libsimdjson14 \
     && rm -rf /var/lib/apt/lists/*

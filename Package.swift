@@ -70,6 +70,7 @@ let package = Package(
         .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CMalloc"),
         .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(
             name: "CSimdjson", cxxSettings: [.unsafeFlags(["-O2"])],
             linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
@@ -83,7 +84,7 @@ let package = Package(
         target(
             "HTTPSupport",
             [
-                "Bootstrap", "Domain", "Postgres", argumentParser, httpTypes, hummingbird, hummingbirdCore,
+                "Bootstrap", "CZlib", "Domain", "Postgres", argumentParser, httpTypes, hummingbird, hummingbirdCore,
                 hummingbirdTLS, logging, metrics, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),
 
@@ -126,7 +127,8 @@ let package = Package(
         tests(
             of: "HTTPSupport",
             [
-                "Bootstrap", "Domain", httpTypes, hummingbird, hummingbirdTesting, inMemoryLogging, logging, metrics,
+                "Bootstrap", "CZlib", "Domain", httpTypes, hummingbird, hummingbirdTesting, inMemoryLogging, logging,
+                metrics,
                 nioCore, nioPosix,
             ]),
         tests(

@@ -42,7 +42,9 @@ struct AdminService {
             name: "admin-api", settings: settings.server, errorShape: .byPath, metrics: metrics,
             readiness: { try await StartCheck.requireReady(pool) })
         server.origins = settings.origins
-        let database = Database(pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2)
+        let database = Database(
+            pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,
+            patience: settings.server.idleTimeout)
         let endpoints = EndpointServer(
             authenticator: Authenticator(database: database, sessions: settings.sessions, now: now),
             bodies: settings.bodies, deadline: settings.requestTimeout, now: now)

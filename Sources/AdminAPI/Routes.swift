@@ -19,7 +19,7 @@ struct Routes: Sendable {
         let administrators =
             AdminUserController(database: database, passwords: passwords).endpoints
             + AdminPlanController(database: database).endpoints + AdminModelController(database: database).endpoints
-            + AdminLedgerController(database: database).endpoints
+            + AdminLedgerController(database: database).endpoints + AdminSpoolController(database: database).endpoints
             + AdminQuarantineController(database: database).endpoints
         let routes = laravels + ours + administrators
         all = routes + [OpenAPIDocument.endpoint(describing: routes)]

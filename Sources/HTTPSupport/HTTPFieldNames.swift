@@ -16,6 +16,9 @@ extension HTTPField.Name {
     package static let spoolFirst = literal("X-CodexFlow-First")
     package static let spoolLost = literal("X-CodexFlow-Lost")
 
+    /// Where else to read on, such as the next page (RFC 8288).
+    package static let link = literal("Link")
+
     /// The id of a request in the log's lines.
     package static let requestID = literal("X-Request-Id")
 

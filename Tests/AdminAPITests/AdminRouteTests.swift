@@ -184,6 +184,38 @@ import Testing
         }
     }
 
+    @Test func whatProxiesSentAndNobodyStoredIsNamedWithItsAge() async throws {
+        try await withAdministrator { bench, token in
+            let path = "/api/v1/admin/ledger/spools"
+            #expect(try json(try await bench.get(path, as: token))["data"] == [])
+            let start = bench.clock.now
+            let spools = (1...3).map { "0000000\($0)-0000-4000-8000-000000000000" }
+            try await bench.database.pool(as: .webhook).withConnection { connection in
+                for (spool, firsts) in zip(spools, [[1, 11], [1, 31, 71], [5]]) {
+                    for first in firsts {
+                        let part = try #require(SpoolPart(spool: spool, first: Int64(first), count: 10, lost: 2))
+                        _ = try SpoolLedger.record(part, connection, now: start)
+                    }
+                }
+            }
+            bench.clock.advance(by: .seconds(90))
+            let first = try json(try await bench.get("\(path)?limit=2", as: token))
+            let whole = try #require(first["data"]?.elements?.first)
+            #expect(whole["spool"]?.text == spools[0] && whole["highest"] == 20 && whole["lost"] == 2)
+            #expect(whole["missing"] == 0 && whole["missing_since"] == .null && whole["ranges"] == [])
+            let cut = try #require(first["data"]?.elements?.last)
+            #expect(cut["missing"] == 50 && cut["missing_ranges"] == 2 && cut["missing_seconds"] == 90)
+            #expect(cut["ranges"] == [["first": 11, "last": 30], ["first": 41, "last": 70]])
+            #expect(cut["missing_since"]?.text == start.rfc3339)
+            let cursor = try #require(first["next_cursor"]?.text)
+            let last = try json(try await bench.get("\(path)?limit=2&cursor=\(cursor)", as: token))
+            #expect(last["data"]?.elements?.map { $0["spool"]?.text } == [spools[2]] && last["next_cursor"] == .null)
+            let missing = try json(try await bench.get("\(path)?missing=true", as: token))
+            #expect(missing["data"]?.elements?.compactMap { $0["missing"]?.wholeNumber } == [50, 4])
+            #expect(try await bench.get("\(path)?cursor=\(Cursor.encode(["x"]))", as: token).status == 400)
+        }
+    }
+
     /// Each route of administrators refuses users, and is described as it answers.
     @Test func usersAreRefusedAndAnswersAreAsDescribed() async throws {
         try await withAdministrator { bench, token in

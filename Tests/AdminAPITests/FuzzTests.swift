@@ -110,7 +110,7 @@ import Testing
         let metrics = try await Command.run("/usr/bin/curl", ["--silent", "--fail", "\(address)/metrics"])
         let pool = admin.database.pool
         let routes = Routes(
-            database: Database(pool: pool, exportsAtOnce: 1),
+            database: Database(pool: pool, exportsAtOnce: 1, patience: .seconds(1)),
             queue: GroupCommit(writer: EventWriter(pool: pool, now: { .now })),
             passwords: PasswordQueue(), isBehindProxies: false)
         for endpoint in routes.all where endpoint.path != left {

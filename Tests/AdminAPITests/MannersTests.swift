@@ -54,6 +54,58 @@ import Testing
         }
     }
 
+    @Test func largeReadsAreCompressedForWhoTakesIt() async throws {
+        try await withUser { bench, token in
+            try await bench.seedLogs(of: 1)
+            let path = "/api/v1/logs"
+            let gzip: HTTPFields = [.acceptEncoding: "gzip"]
+            let plain = try await bench.get(path, as: token)
+            let packed = try await bench.send(.get, path, as: token, headers: gzip)
+            #expect(plain.headers[.contentEncoding] == nil && packed.headers[.contentEncoding] == "gzip")
+            for answer in [plain, packed] { #expect(answer.headers[.vary] == "Accept, Accept-Encoding") }
+            let lengths = [plain, packed].compactMap { $0.headers[.contentLength].flatMap { Int($0) } }
+            try #require(lengths.count == 2)
+            #expect(lengths[1] * 4 < lengths[0])
+            // One tag for both: they are the same answer.
+            let tag = try #require(packed.headers[.eTag])
+            #expect(plain.headers[.eTag] == tag && tag.hasPrefix("W/"))
+            for headers: HTTPFields in [[.ifNoneMatch: tag], [.ifNoneMatch: tag, .acceptEncoding: "gzip"]] {
+                let again = try await bench.send(.get, path, as: token, headers: headers)
+                #expect(again.status == 304 && again.body.isEmpty && again.headers[.contentEncoding] == nil)
+                #expect(again.headers[.vary] == "Accept, Accept-Encoding")
+            }
+            let small = try await bench.send(.get, "/api/auth/me", as: token, headers: gzip)
+            #expect(small.headers[.contentEncoding] == nil && small.headers[.vary] == "Accept-Encoding")
+            let head = try await bench.send(.head, path, as: token, headers: gzip)
+            #expect(head.status == 200 && head.headers[.contentEncoding] == "gzip" && head.body.isEmpty)
+        }
+    }
+
+    /// The length of a compressed secret beside a stranger's words would tell what it is.
+    @Test func answersWithAKeyAreNotCompressed() async throws {
+        try await withUser { bench, token in
+            let name = String(repeating: "ab ", count: 80)
+            try await bench.execute(
+                "UPDATE users SET name = \(name), is_admin = true, email = repeat('x', 200) || '@example.com'")
+            let body = """
+                {"name":"\(name)","email":"\(String(repeating: "y", count: 200))@example.com",\
+                "models":["\(String(repeating: "m", count: 200))"]}
+                """
+            let asked: [(HTTPRequest.Method, String, String?)] = [
+                (.get, "/api/settings", nil), (.post, "/api/settings/api-key/regenerate", nil),
+                (.put, "/api/v1/admin/users/1/key", "{}"), (.post, "/api/v1/admin/users", body),
+                (
+                    .post, "/api/auth/login",
+                    #"{"email":"\#(String(repeating: "x", count: 200))@example.com","password":"password1"}"#
+                ),
+            ]
+            for (method, path, body) in asked {
+                let answer = try await bench.send(method, path, body, as: token, headers: [.acceptEncoding: "gzip"])
+                #expect(answer.headers[.contentEncoding] == nil, "\(path)")
+            }
+        }
+    }
+
     @Test func answersAreNoPagesAndNameTheirRequest() async throws {
         try await withUser { bench, token in
             let headers = try await bench.get("/api/auth/me", as: token).headers
@@ -68,7 +120,7 @@ import Testing
         try await withUser(["ADMIN_CORS_ORIGINS": "https://app.example"]) { bench, token in
             let ours = try await bench.send(.get, "/api/auth/me", as: token, headers: [.origin: "https://app.example"])
             #expect(ours.headers[.accessControlAllowOrigin] == "https://app.example")
-            #expect(ours.headers[.vary] == "Origin")
+            #expect(ours.headers[.vary] == "Accept-Encoding, Origin")
             let other = try await bench.send(
                 .get, "/api/auth/me", as: token, headers: [.origin: "https://evil.example"])
             #expect(other.headers[.accessControlAllowOrigin] == nil)

@@ -54,7 +54,8 @@ import Testing
     private func endpoints(_ bench: AdminBench) -> [Endpoint] {
         let queue = GroupCommit(writer: EventWriter(pool: bench.pool, now: { bench.clock.now }))
         return Routes(
-            database: Database(pool: bench.pool, exportsAtOnce: 1), queue: queue, passwords: PasswordQueue(),
+            database: Database(pool: bench.pool, exportsAtOnce: 1, patience: .seconds(1)), queue: queue,
+            passwords: PasswordQueue(),
             isBehindProxies: false
         ).all
     }

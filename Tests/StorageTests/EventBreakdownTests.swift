@@ -89,10 +89,14 @@ import Testing
             let range = try ReportRange(from: Self.day, to: Self.day.advanced(by: .seconds(86_400)))
             let scans = try await ledger.sequentialScans {
                 for group in EventGroup.allCases {
-                    let calls = try await ledger.report {
-                        try EventBreakdown.read(.user(user), range, by: group, $0).total.requests
+                    let calls = try await ledger.report { snapshot in
+                        let place = DecimalLiteral("1441").map { UsageBreakdown.Place(weight: $0, key: "x") }
+                        let pages = try [nil, place].map { place in
+                            try EventBreakdown.read(.user(user), range, by: group, after: place, snapshot)
+                        }
+                        return pages.map(\.total.requests)
                     }
-                    #expect(calls == 1440)
+                    #expect(calls == [1440, 1440])
                 }
             }
             #expect(scans == [:])

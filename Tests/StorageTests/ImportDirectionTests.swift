@@ -13,7 +13,7 @@ import Testing
         "Passwords": ["CCrypt"],
         "Storage": ["Domain", "Postgres"],
         "Bootstrap": ["CMalloc", "Postgres"],
-        "HTTPSupport": ["Bootstrap", "Domain", "Postgres"],
+        "HTTPSupport": ["Bootstrap", "CZlib", "Domain", "Postgres"],
         "WebhookAPI": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage"],
         "AdminAPI": ["Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
         "AggregationWorker": ["Bootstrap", "Domain", "Postgres", "Storage"],
@@ -24,7 +24,7 @@ import Testing
     ]
 
     /// Modules of C headers.
-    private static let system: Set<String> = ["CCrypt", "CLibPQ", "CMalloc"]
+    private static let system: Set<String> = ["CCrypt", "CLibPQ", "CMalloc", "CZlib"]
 
     /// Libraries of others that a target must not know.
     private static let forbidden: [String: Set<String>] = [

@@ -58,6 +58,27 @@ import Testing
         }
     }
 
+    @Test func aPageOfSpoolsReadsNoMore() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.execute(
+                """
+                INSERT INTO metering.spools (spool, highest, gaps, lost, seen_at)
+                SELECT gen_random_uuid(), 10, '{}', 0, now() FROM generate_series(1, 20000)
+                """)
+            try await ledger.execute("VACUUM ANALYZE metering.spools")
+            let scans = try await ledger.sequentialScans {
+                for _ in 0..<5 {
+                    let spools = try await ledger.admin.withConnection { connection in
+                        let first = try SpoolStatus.list(limit: 100, connection)
+                        return try first + SpoolStatus.list(after: first.last?.spool, limit: 100, connection)
+                    }
+                    #expect(Set(spools.map(\.spool)).count == 200)
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
+
     @Test func aScanWouldBeSeen() async throws {
         try await Ledger.with { ledger in
             try await ledger.fill(rows: 20_000, user: try await ledger.makeUser())

@@ -15,7 +15,9 @@ struct SettingsController: Sendable {
             ) { call in
                 let user = try call.user
                 let key = try await database.read { try UserProfile.key(of: user.id, $0) }
-                return .json(["user": user.laravelJSON, "api_key": key.json])
+                var answer = Answer.json(["user": user.laravelJSON, "api_key": key.json])
+                answer.holdsSecret = true
+                return answer
             },
             Endpoint(
                 .post, "/api/settings/api-key/regenerate", .user,

@@ -78,8 +78,9 @@ struct UsageController: Sendable {
     }
 
     @Sendable private func export(_ call: Call) async throws -> Answer {
-        let filter = LogFilter(userID: try call.user.id)
-        var answer = try database.export(as: "text/csv; charset=utf-8") { connection, pipe in
+        let user = try call.user.id
+        let filter = LogFilter(userID: user)
+        var answer = try database.export(to: user, as: "text/csv; charset=utf-8") { connection, pipe in
             try pipe.send(LaravelCSV.header)
             try LogStream.forEachBatch(filter, connection) { try pipe.send(LaravelCSV.lines($0)) }
         }

@@ -25,13 +25,17 @@ struct OpenAPIDocument: Sendable {
                 "title": "CodexFlow", "version": "1",
                 "description": "Routes below /api/v1 answer RFC 9457 problems, the others below /api as Laravel does.",
             ],
-            "paths": .object(paths + Self.elsewhere),
+            "paths": .object(paths + PlainOperation.all.map(\.path)),
             "components": [
                 "securitySchemes": [
                     "token": ["type": "http", "scheme": "bearer", "description": "A token of Laravel Sanctum."],
                     "session": [
                         "type": "apiKey", "in": "cookie", "name": "laravel-session",
                         "description": "Laravel's session cookie, by its name there; changes need its X-CSRF-TOKEN.",
+                    ],
+                    "webhook": [
+                        "type": "apiKey", "in": "header", "name": "X-API-Key",
+                        "description": "LITELLM_WEBHOOK_KEY; taken from Authorization too.",
                     ],
                 ],
                 "schemas": [
@@ -55,48 +59,6 @@ struct OpenAPIDocument: Sendable {
                 .object(
                     endpoints.filter { $0.path == path }.map { .init($0.method.rawValue.lowercased(), $0.operation) }))
         }
-    }
-
-    /// What is served beside the declared routes: health and metrics of each service, and the webhook.
-    private static let elsewhere: [JSON.Member] = [
-        plain("/health/live", "Whether the process is alive.", ["200"]),
-        plain("/health/ready", "Whether it can do its work now.", ["200", "503"]),
-        plain("/metrics", "Every metric, in Prometheus' text format.", ["200"]),
-        .init(
-            "/api/webhook/litellm",
-            [
-                "post": [
-                    "summary": "LiteLLM's events, answered after they are stored (webhook-api).",
-                    "security": [],
-                    "parameters": [
-                        [
-                            "name": "X-API-Key", "in": "header", "required": true, "schema": Schema.string,
-                            "description": "LITELLM_WEBHOOK_KEY.",
-                        ]
-                    ],
-                    "requestBody": ["required": true, "content": ["application/json": ["schema": Schema.anything]]],
-                    "responses": .object(
-                        ["200", "201", "202", "400", "401", "404", "413", "503"].map { status in
-                            .init(
-                                status,
-                                [
-                                    "description": "See README.",
-                                    "content": ["application/json": ["schema": ["type": "object"]]],
-                                ])
-                        }),
-                ]
-            ]),
-    ]
-
-    private static func plain(_ path: String, _ summary: String, _ statuses: [String]) -> JSON.Member {
-        .init(
-            path,
-            [
-                "get": [
-                    "summary": .string(summary), "security": [],
-                    "responses": .object(statuses.map { .init($0, ["description": .string(summary)]) }),
-                ]
-            ])
     }
 }
 

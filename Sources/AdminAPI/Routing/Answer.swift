@@ -19,6 +19,8 @@ struct Answer: Sendable {
     var status: HTTPResponse.Status = .ok
     var headers = HTTPFields()
     let content: Content
+    /// Whether it has a key or token in it. Compressed beside words of a stranger, its length would tell what it is (BREACH).
+    var holdsSecret = false
 
     static func json(_ value: JSON, status: HTTPResponse.Status = .ok) -> Answer {
         Answer(status: status, content: .json(value))
@@ -27,25 +29,35 @@ struct Answer: Sendable {
     /// `{"message": …}`
     static func message(_ text: String) -> Answer { .json(["message": .string(text)]) }
 
-    /// The answer to `request`; a read whose reader has it already is 304 (RFC 9110 §13.1.2).
-    func response(to request: Request) -> Response {
+    /// The answer to `request`, which differs by the request's headers `vary`; a read whose reader has it already is 304
+    /// (RFC 9110 §13.1.2).
+    func response(to request: Request, vary: [HTTPField.Name]) -> Response {
         switch content {
-        case .json(let value): whole(value.buffer, type: "application/json", request)
-        case .text(let text, let type): whole(ByteBuffer(string: text), type: type, request)
+        case .json(let value): whole(value.buffer, type: "application/json", request, vary)
+        case .text(let text, let type): whole(ByteBuffer(string: text), type: type, request, vary)
         case .stream(let type, let write):
-            Response(
-                status: status, headers: headers.with(.contentType, type), body: ResponseBody(contentLength: nil, write)
-            )
+            streamed(ResponseBody(contentLength: nil, write), type: type, request, vary)
         }
     }
 
-    private func whole(_ body: ByteBuffer, type: String, _ request: Request) -> Response {
+    private func streamed(
+        _ body: ResponseBody, type: String, _ request: Request, _ vary: [HTTPField.Name]
+    ) -> Response {
+        let headers = headers.with(.contentType, type).with(.vary, (vary + [.acceptEncoding]).list)
+        guard request.acceptsGzip else { return Response(status: status, headers: headers, body: body) }
+        return Response(status: status, headers: headers.with(.contentEncoding, "gzip"), body: body.gzipped)
+    }
+
+    /// A change's answer is small, and may show a new key: only reads are compressed.
+    private func whole(_ body: ByteBuffer, type: String, _ request: Request, _ vary: [HTTPField.Name]) -> Response {
         var headers = headers.with(.contentType, type)
         guard status == .ok, [.get, .head].contains(request.method) else {
             return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: body))
         }
+        let vary = holdsSecret ? vary : vary + [.acceptEncoding]
+        if !vary.isEmpty { headers[.vary] = vary.list }
         let digest = SHA256.hash(data: body.readableBytesView).lowercaseHex.prefix(32)
-        // Weak: a proxy may compress the same answer.
+        // Weak: the same answer, compressed here or by a proxy, has other bytes (RFC 9110 §8.8.1).
         let tag = "W/\"\(digest)\""
         headers[.eTag] = tag
         let known = request.headers[values: .ifNoneMatch].flatMap { $0.split(separator: ",") }.map(\.trimmingSpaces)
@@ -53,8 +65,16 @@ struct Answer: Sendable {
             headers[.contentType] = nil
             return Response(status: .notModified, headers: headers)
         }
-        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: body))
+        guard !holdsSecret, request.acceptsGzip, let compressed = body.gzipped else {
+            return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: body))
+        }
+        headers[.contentEncoding] = "gzip"
+        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: compressed))
     }
+}
+
+extension [HTTPField.Name] {
+    fileprivate var list: String { map(\.rawName).joined(separator: ", ") }
 }
 
 extension HTTPFields {

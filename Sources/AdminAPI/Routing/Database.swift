@@ -6,24 +6,29 @@ import Storage
 /// The database as handlers ask it: what is wrong with it becomes a failure that a client may know of.
 struct Database: Sendable {
     let pool: ConnectionPool
-    let exports: ExportGate
+    private let exports: ExportGate
+    private let patience: Duration
 
-    init(pool: ConnectionPool, exportsAtOnce: Int) {
+    /// `patience` is how long a reader may take over a piece of an export.
+    init(pool: ConnectionPool, exportsAtOnce: Int, patience: Duration) {
         self.pool = pool
+        self.patience = patience
         exports = ExportGate(limit: exportsAtOnce)
     }
 
-    /// An answer that `produce` makes of one state of the database while it is read.
+    /// An answer to `user` that `produce` makes of one state of the database while it is read.
     ///
-    /// - Throws: ``AppError`` `.unavailable` when too many of them run.
+    /// - Throws: ``AppError`` `.unavailable` when too many of them run, `.tooManyRequests` when too many of the user's do.
     func export(
-        as type: String, _ produce: @escaping @Sendable (Connection, ChunkPipe) throws -> Void
+        to user: Int64, as type: String, _ produce: @escaping @Sendable (Connection, ChunkPipe) throws -> Void
     ) throws -> Answer {
-        try exports.requireFree()
+        let place = try exports.enter(user)
         return Answer(
             content: .stream(type: type) { writer in
-                try await ChunkPipe.stream(to: &writer) { pipe in
-                    try await exports.run { try await snapshot { try produce($0, pipe) } }
+                try await ChunkPipe.stream(to: &writer, patience: patience) { pipe in
+                    // Whoever reads slowly what is on its way already holds no place.
+                    defer { place.leave() }
+                    try await snapshot { try produce($0, pipe) }
                 }
             })
     }

@@ -37,7 +37,7 @@ struct EndpointServer: Sendable {
         guard let answer = try await withDeadline(deadline, { try await endpoint.handle(call) }) else {
             throw AppError(.timeout, "This took too long. Ask for less, or again later.")
         }
-        return answer.response(to: request)
+        return answer.response(to: request, vary: endpoint.answers.count > 1 ? [.accept] : [])
     }
 
     /// The body's JSON object, or the fields of a form.

@@ -3,31 +3,56 @@ import Synchronization
 
 /// How many exports run at once: each holds a connection as long as its reader takes, and the others must not starve.
 final class ExportGate: Sendable {
+    /// One export's right to run; given back when it ends, or when nobody holds it any more.
+    final class Place: Sendable {
+        private let gate: ExportGate
+        private let user: Int64
+        private let isLeft = Atomic(false)
+
+        fileprivate init(_ gate: ExportGate, _ user: Int64) {
+            self.gate = gate
+            self.user = user
+        }
+
+        deinit { leave() }
+
+        func leave() {
+            if !isLeft.exchange(true, ordering: .relaxed) { gate.leave(user) }
+        }
+    }
+
     private let limit: Int
-    private let running = Mutex(0)
+    /// Places that one user may have: the others' are beyond any one's reach.
+    private let share: Int
+    /// The exports of each user who has one.
+    private let running = Mutex<[Int64: Int]>([:])
 
     init(limit: Int) {
         self.limit = max(1, limit)
+        share = max(1, limit / 3)
     }
 
-    /// - Throws: ``AppError`` `.unavailable` when all places are taken.
-    func requireFree() throws {
-        guard running.withLock({ $0 < limit }) else { throw Self.busy }
-    }
-
-    /// Does `work` in a place of its own.
+    /// A place for an export of `user`.
     ///
-    /// - Throws: ``AppError`` `.unavailable` when all places are taken; what `work` throws.
-    func run(_ work: () async throws -> Void) async throws {
-        let isAdmitted = running.withLock { count in
-            guard count < limit else { return false }
-            count += 1
-            return true
+    /// - Throws: ``AppError`` `.tooManyRequests` when the user has all of their own, `.unavailable` when all are taken.
+    func enter(_ user: Int64) throws -> Place {
+        try running.withLock { running in
+            guard running[user, default: 0] < share else {
+                throw AppError(
+                    .tooManyRequests, "Your other export still runs. Try again when it has ended.", retryAfter: 10)
+            }
+            guard running.values.reduce(0, +) < limit else {
+                throw AppError(.unavailable, "Too many exports run. Try again in a while.", retryAfter: 10)
+            }
+            running[user, default: 0] += 1
         }
-        guard isAdmitted else { throw Self.busy }
-        defer { running.withLock { $0 -= 1 } }
-        try await work()
+        return Place(self, user)
     }
 
-    private static let busy = AppError(.unavailable, "Too many exports run. Try again in a while.", retryAfter: 10)
+    private func leave(_ user: Int64) {
+        running.withLock { running in
+            let rest = running[user, default: 1] - 1
+            running[user] = rest > 0 ? rest : nil
+        }
+    }
 }

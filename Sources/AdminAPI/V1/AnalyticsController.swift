@@ -17,14 +17,17 @@ struct AnalyticsController: Sendable {
             .repeated("plan", .text(255), "Under these plans."),
         ] + Period.parameters
 
-    private static let ranking: [Parameter] = [
-        .query(
-            "order_by", .choice(UsageRanking.allCases.map(\.rawValue)),
-            "What makes a group large; requests unless said."),
-        .query("limit", .integer(1...100), "Groups of their own, 10 unless said; the rest is one."),
-    ]
+    private static func ranking(ofAtMost groups: Int) -> [Parameter] {
+        [
+            .query(
+                "order_by", .choice(UsageRanking.allCases.map(\.rawValue)),
+                "What makes a group large; requests unless said."),
+            .query("limit", .integer(1...groups), "Groups of their own, 10 unless said; the rest is one."),
+        ]
+    }
 
-    private static let groups = Parameter.Kind.choice(UsageGroup.allCases.map(\.rawValue))
+    private static let groups = UsageGroup.allCases.map(\.rawValue)
+    private static let groupsOfCalls = EventGroup.allCases.map(\.rawValue)
 
     var endpoints: [Endpoint] {
         [
@@ -39,10 +42,10 @@ struct AnalyticsController: Sendable {
                 ]), or: Format.types, summary),
             Endpoint(
                 .get, "/api/v1/analytics/timeseries", .user, "Usage bucket by bucket, those without usage included.",
-                Self.scope + Self.ranking + [
+                Self.scope + Self.ranking(ofAtMost: 100) + [
                     .query(
                         "granularity", .choice(["auto"] + Granularity.allCases.map(\.rawValue)), "auto unless said."),
-                    .query("group_by", Self.groups, "A line for each of these."),
+                    .query("group_by", .choice(Self.groups), "A line for each of these."),
                 ],
                 answers: Schema.object([
                     "from": Schema.time, "to": Schema.time, "timezone": Schema.string, "granularity": Schema.string,
@@ -54,12 +57,17 @@ struct AnalyticsController: Sendable {
                         ])), "meta": Schema.meta,
                 ]), or: Format.types, series),
             Endpoint(
-                .get, "/api/v1/analytics/breakdown", .user, "What usage consists of, the largest first.",
-                Self.scope + Self.ranking + [.query("group_by", Self.groups, "By what; model unless said.")],
+                .get, "/api/v1/analytics/breakdown", .user,
+                "What usage consists of, the largest first; by \(Self.groupsOfCalls.joined(separator: ", ")) of few calls. "
+                    + "As text/csv or application/x-ndjson the next page is named by Link.",
+                Self.scope + Self.ranking(ofAtMost: 1000) + [
+                    .query("group_by", .choice(Self.groups + Self.groupsOfCalls), "By what; model unless said."),
+                    .query("cursor", .text(1024), "Where the page before ended; of the same range."),
+                ],
                 answers: Schema.object([
                     "from": Schema.time, "to": Schema.time, "timezone": Schema.string, "group_by": Schema.string,
                     "data": Schema.list(Schema.part), "others": Schema.optional(Schema.part), "total": Schema.sums,
-                    "meta": Schema.meta,
+                    "next_cursor": Schema.optional(Schema.string), "meta": Schema.meta,
                 ]), or: Format.types, breakdown),
         ]
     }
@@ -107,26 +115,38 @@ struct AnalyticsController: Sendable {
     }
 
     @Sendable private func breakdown(_ call: Call) async throws -> Answer {
-        let group = call.text("group_by").flatMap(UsageGroup.init(rawValue:)) ?? .model
-        let (report, meta) = try await report(call) { scope, range, snapshot in
-            let report = try UsageBreakdown(
-                scope, range, by: group, limit: call.integer("limit") ?? 10, rankedBy: call.ranking, hasLatency: true,
-                snapshot)
+        let cursor = try BreakdownCursor(of: call)
+        let (limit, group) = (call.integer("limit") ?? 10, call.text("group_by") ?? UsageGroup.model.rawValue)
+        let (report, meta) = try await report(call, continuing: cursor) { scope, range, snapshot in
+            let report =
+                if let ofCalls = EventGroup(rawValue: group) {
+                    try EventBreakdown.read(
+                        scope, range, by: ofCalls, after: cursor?.place, limit: limit, rankedBy: call.ranking, snapshot)
+                } else {
+                    try UsageBreakdown(
+                        scope, range, by: UsageGroup(rawValue: group) ?? .model, after: cursor?.place, limit: limit,
+                        rankedBy: call.ranking, hasLatency: true, snapshot)
+                }
             return (report, report.total)
         }
         let parts = report.parts.map(\.json)
         let others = report.others?.json
-        guard call.format == .json else { return rows(parts + (others.map { [$0] } ?? []), call) }
+        let next = report.next.map { BreakdownCursor($0, report.range, call).text }
+        guard call.format == .json else {
+            var answer = rows(parts + (others.map { [$0] } ?? []), call)
+            answer.headers[.link] = next.map { call.link(toPage: $0) }
+            return answer
+        }
         return .json(
             report.range.json.merging([
-                "group_by": .string(group.rawValue), "data": .array(parts), "others": others ?? .null,
-                "total": report.total.json(UsageLatency()), "meta": meta,
+                "group_by": .string(group), "data": .array(parts), "others": others ?? .null,
+                "total": report.total.json(UsageLatency()), "next_cursor": next.json, "meta": meta,
             ]))
     }
 
     /// What `read` makes of the question's scope and range, and the answer's `meta`, all of one state of the database.
     private func report<Report: Sendable>(
-        _ call: Call,
+        _ call: Call, continuing cursor: BreakdownCursor? = nil,
         _ read: @Sendable (UsageScope, ReportRange, UsageSnapshot) throws -> (report: Report, total: UsageSums)
     ) async throws -> (Report, JSON) {
         let subject = try call.subject
@@ -135,7 +155,8 @@ struct AnalyticsController: Sendable {
             statuses: Set((call.texts("status") ?? []).compactMap(UsageStatus.init(rawValue:))),
             plans: Set(call.texts("plan") ?? []))
         return try await database.read { connection in
-            let range = try Period.range(of: call, connection)
+            let asked = try Period.range(of: call, connection)
+            let range = try cursor?.range(for: call, asking: asked) ?? asked
             return try UsageSnapshot.take(connection) { snapshot in
                 let (report, total) = try read(scope, range, snapshot)
                 let missing = try Quarantine.openCount(of: subject, from: range.from, to: range.to, connection)
@@ -156,5 +177,5 @@ struct AnalyticsController: Sendable {
 }
 
 extension Call {
-    fileprivate var ranking: UsageRanking { text("order_by").flatMap(UsageRanking.init(rawValue:)) ?? .requests }
+    var ranking: UsageRanking { text("order_by").flatMap(UsageRanking.init(rawValue:)) ?? .requests }
 }

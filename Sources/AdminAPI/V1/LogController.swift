@@ -82,7 +82,7 @@ struct LogController: Sendable {
         }
         let filter = try await database.read { try call.logFilter($0) }
         let format = call.format
-        return try database.export(as: format.contentType) { connection, pipe in
+        return try database.export(to: try call.user.id, as: format.contentType) { connection, pipe in
             var export = LogExport(format)
             try pipe.send(export.begin())
             try LogStream.forEachBatch(filter, connection) { rows in

@@ -8,34 +8,43 @@ internal import NIOCore
 package final class ChunkPipe: Sendable {
     /// Pieces on their way.
     private static let depth = 4
-    /// How long a client may read nothing before its answer is given up.
-    private static let patience = DispatchTimeInterval.seconds(60)
+    /// Bytes of a piece at most: by them a client's progress is measured.
+    private static let pieceBytes = 64 << 10
 
+    /// How long a client may take over one piece before its answer is given up.
+    private let patience: Duration
     private let slots = DispatchSemaphore(value: depth)
     private let pieces: AsyncThrowingStream<ByteBuffer, any Error>
     private let continuation: AsyncThrowingStream<ByteBuffer, any Error>.Continuation
 
-    private init() {
+    private init(patience: Duration) {
+        self.patience = patience
         (pieces, continuation) = AsyncThrowingStream.makeStream()
     }
 
-    /// Hands a piece on; blocks the calling thread, which is a connection's own, while the client is behind.
+    /// Hands bytes on; blocks the calling thread, which is a connection's own, while the client is behind.
     ///
-    /// - Throws: ``AppError`` `.timeout` when the client reads nothing for a minute.
+    /// - Throws: ``AppError`` `.timeout` when the client takes less than a piece for as long as one is patient.
     package func send(_ bytes: [UInt8]) throws {
-        guard !bytes.isEmpty else { return }
-        guard slots.wait(timeout: .now() + Self.patience) == .success else {
-            throw AppError(.timeout, "The client stopped reading.")
+        var rest = ByteBuffer(bytes: bytes)
+        while let piece = rest.readSlice(length: min(rest.readableBytes, Self.pieceBytes)), piece.readableBytes > 0 {
+            guard slots.wait(timeout: .now() + .nanoseconds(Int(TimeAmount(patience).nanoseconds))) == .success else {
+                throw AppError(.timeout, "The client stopped reading.")
+            }
+            if case .terminated = continuation.yield(piece) {
+                slots.signal()
+                throw CancellationError()
+            }
         }
-        if case .terminated = continuation.yield(ByteBuffer(bytes: bytes)) { throw CancellationError() }
     }
 
     /// Writes what `produce` sends to `writer`, and ends the answer. When either fails the other is cancelled, and the connection
     /// is broken off: the client sees that the answer is not whole.
     package static func stream(
-        to writer: inout any ResponseBodyWriter, _ produce: @escaping @Sendable (ChunkPipe) async throws -> Void
+        to writer: inout any ResponseBodyWriter, patience: Duration,
+        _ produce: @escaping @Sendable (ChunkPipe) async throws -> Void
     ) async throws {
-        let pipe = ChunkPipe()
+        let pipe = ChunkPipe(patience: patience)
         let producer = Task {
             do {
                 try await produce(pipe)
@@ -46,7 +55,9 @@ package final class ChunkPipe: Sendable {
         }
         defer {
             producer.cancel()
-            // Whoever waits for the client to read must not wait for one that is gone.
+            // Whoever waits for the client to read must not wait for one that is gone, nor send anything more: a semaphore that
+            // ends below its first value stops the program.
+            pipe.continuation.finish()
             for _ in 0..<depth { pipe.slots.signal() }
         }
         for try await piece in pipe.pieces {

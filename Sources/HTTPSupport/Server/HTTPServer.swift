@@ -68,7 +68,9 @@ package struct HTTPServer: Sendable {
     ) throws -> Application<RouterResponder<AppRequestContext>> {
         let channel = HTTPServerBuilder.http1(
             configuration: .init(
-                additionalChannelHandlers: [ReceiveBufferHandler()],
+                additionalChannelHandlers: [
+                    ReceiveBufferHandler(), StalledReaderHandler(patience: TimeAmount(settings.idleTimeout)),
+                ],
                 idleTimeout: TimeAmount(settings.idleTimeout)))
         return Application(
             router: buildRouter(addRoutes),

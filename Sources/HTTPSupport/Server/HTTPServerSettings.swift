@@ -19,7 +19,8 @@ package struct HTTPServerSettings: Sendable {
     package var port: Int
     /// Certificate and key; `nil` where a proxy in front terminates TLS.
     package var tls: TLSConfiguration?
-    /// The time after which a silent connection is closed, also in the middle of a request.
+    /// The time after which a silent connection is closed, also in the middle of a request, and one whose client takes nothing
+    /// of its answer.
     package var idleTimeout: Duration
     package var maxConnections: Int
     /// Proxies whose `X-Forwarded-For` is believed.

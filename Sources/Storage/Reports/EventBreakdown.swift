@@ -19,19 +19,20 @@ package enum EventBreakdown {
     package static let maximumCalls: Int64 = 1_000_000
     private static let quartersOfDay = 96
 
-    /// The `limit` largest groups of the calls in `range`.
+    /// The `limit` largest groups of the calls in `range`, or those behind `place`.
     ///
     /// - Throws: ``AppError`` `.invalid` where the range has more than ``maximumCalls``, with the largest that has not;
     ///   `PostgresError`.
     package static func read(
-        _ scope: UsageScope, _ range: ReportRange, by group: EventGroup, limit: Int = 10,
-        rankedBy ranking: UsageRanking = .requests, _ snapshot: UsageSnapshot
+        _ scope: UsageScope, _ range: ReportRange, by group: EventGroup, after place: UsageBreakdown.Place? = nil,
+        limit: Int = 10, rankedBy ranking: UsageRanking = .requests, _ snapshot: UsageSnapshot
     ) throws -> UsageBreakdown {
         try requireFew(range, snapshot)
-        let table = UsageTable(scope: scope, boundaries: [], ranking: ranking, limit: limit)
+        let table = UsageTable(scope: scope, boundaries: [], ranking: ranking, limit: limit, place: place)
         let cells = try table.cells(in: source(scope, range, group), snapshot)
+        let whole = UsageTable(scope: scope, boundaries: [], ranking: ranking)
         let total =
-            group == .tag ? try table.cells(in: source(scope, range, nil), snapshot).first?.sums : nil
+            group == .tag ? try whole.cells(in: source(scope, range, nil), snapshot).first?.sums : nil
         return UsageBreakdown(range, cells, total: total, table)
     }
 

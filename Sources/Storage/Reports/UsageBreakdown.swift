@@ -1,4 +1,4 @@
-import Domain
+package import Domain
 
 /// What usage consists of: the largest groups, and all others together.
 package struct UsageBreakdown: Sendable, Hashable {
@@ -12,7 +12,18 @@ package struct UsageBreakdown: Sendable, Hashable {
         package let share: Double?
     }
 
-    /// The groups that have no part of their own.
+    /// Where a page ended: its last group, and the measure it is ordered by.
+    package struct Place: Sendable, Hashable {
+        package let weight: DecimalLiteral
+        package let key: String?
+
+        package init(weight: DecimalLiteral, key: String?) {
+            self.weight = weight
+            self.key = key
+        }
+    }
+
+    /// The groups behind those that have a part of their own.
     package struct Others: Sendable, Hashable {
         package let groups: Int
         package let sums: UsageSums
@@ -23,19 +34,21 @@ package struct UsageBreakdown: Sendable, Hashable {
     package let total: UsageSums
     /// The largest first; equal ones in the order of their keys.
     package let parts: [Part]
-    /// `nil` where every group has its part.
+    /// `nil` where no group is behind the last part.
     package let others: Others?
+    /// Where the next page begins; `nil` on the last.
+    package let next: Place?
 
-    /// The `limit` largest groups.
+    /// The `limit` largest groups, or those behind `place`; total and shares are of all.
     ///
     /// - Throws: `PostgresError`.
     package init(
-        _ scope: UsageScope, _ range: ReportRange, by group: UsageGroup, limit: Int = 10,
+        _ scope: UsageScope, _ range: ReportRange, by group: UsageGroup, after place: Place? = nil, limit: Int = 10,
         rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false, _ snapshot: UsageSnapshot
     ) throws {
         let table = UsageTable(
             scope: scope, boundaries: [range.quarters.lowerBound, range.quarters.upperBound], group: group,
-            ranking: ranking, limit: limit, hasLatency: hasLatency)
+            ranking: ranking, limit: limit, place: place, hasLatency: hasLatency)
         self.init(range, try table.cells(snapshot), total: nil, table)
     }
 
@@ -44,7 +57,8 @@ package struct UsageBreakdown: Sendable, Hashable {
         let total = total ?? cells.reduce(UsageSums()) { $0 + $1.sums }
         self.range = range
         self.total = total
-        parts = cells.filter { $0.rank <= table.limit }.map { cell in
+        let own = cells.filter { (1...table.limit).contains($0.rank) }
+        parts = own.map { cell in
             Part(
                 key: cell.key, sums: cell.sums, latency: cell.latency,
                 share: table.ranking.share(of: cell.sums, in: total))
@@ -52,6 +66,8 @@ package struct UsageBreakdown: Sendable, Hashable {
         others = cells.first { $0.rank > table.limit }.map { cell in
             Others(groups: cell.groups, sums: cell.sums, share: table.ranking.share(of: cell.sums, in: total))
         }
+        let last = others == nil ? nil : own.last
+        next = last.flatMap { last in DecimalLiteral(last.weight).map { Place(weight: $0, key: last.key) } }
     }
 }
 
