@@ -97,6 +97,11 @@ import Testing
             _ = try await UsagePass(pool: bench.database.pool(as: .worker), now: { now }).run(progress: { _ in true })
             try await bench.execute("UPDATE metering.usage_quarters SET requests = requests * 100000 WHERE user_id = 0")
             try await bench.execute("UPDATE metering.usage_days SET requests = requests * 100000 WHERE user_id = 0")
+            // How many calls others made is not a user's to know.
+            let single = try await bench.get("\(Self.path)?group_by=tag", as: token)
+            #expect(single.status == 400 && single.body.contains("Ask for a single day"), "\(single)")
+            try await bench.makeUser(3, isAdmin: true)
+            let token = try await bench.token(of: 3)
             let refused = try await bench.get("\(Self.path)?group_by=tag", as: token)
             #expect(refused.status == 400 && refused.json?["code"] == "invalid", "\(refused)")
             let days = try #require(refused.body.firstMatch(of: /Ask for the last (\d+) days/).flatMap { Int($0.1) })

@@ -104,6 +104,7 @@ import Testing
                 var request = HTTPClientRequest(url: "http://127.0.0.1:\(proxy.port)/api/v1/logs")
                 request.headers.add(name: "Cookie", value: try admin.cookieField)
                 request.headers.add(name: "Accept", value: "text/csv")
+                request.headers.add(name: "Accept-Encoding", value: "identity")
                 let response = try await HTTPClient.shared.execute(request, timeout: .seconds(120))
                 var pieces = response.body.makeAsyncIterator()
                 let first = try #require(try await pieces.next())

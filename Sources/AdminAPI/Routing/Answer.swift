@@ -48,6 +48,14 @@ struct Answer: Sendable {
         return Response(status: status, headers: headers.with(.contentEncoding, "gzip"), body: body.gzipped)
     }
 
+    /// `nil` where it is not worth it; a long one is made while it is sent, as the thread here serves others too.
+    private static func gzipped(_ body: ByteBuffer) -> ResponseBody? {
+        body.readableBytes > longAnswer
+            ? ResponseBody(byteBuffer: body).gzipped : body.gzipped.map(ResponseBody.init(byteBuffer:))
+    }
+
+    private static let longAnswer = 256 << 10
+
     /// A change's answer is small, and may show a new key: only reads are compressed.
     private func whole(_ body: ByteBuffer, type: String, _ request: Request, _ vary: [HTTPField.Name]) -> Response {
         var headers = headers.with(.contentType, type)
@@ -65,11 +73,11 @@ struct Answer: Sendable {
             headers[.contentType] = nil
             return Response(status: .notModified, headers: headers)
         }
-        guard !holdsSecret, request.acceptsGzip, let compressed = body.gzipped else {
+        guard !holdsSecret, request.acceptsGzip, let compressed = Self.gzipped(body) else {
             return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: body))
         }
         headers[.contentEncoding] = "gzip"
-        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: compressed))
+        return Response(status: status, headers: headers, body: compressed)
     }
 }
 

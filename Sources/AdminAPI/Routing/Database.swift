@@ -22,7 +22,7 @@ struct Database: Sendable {
     func export(
         to user: Int64, as type: String, _ produce: @escaping @Sendable (Connection, ChunkPipe) throws -> Void
     ) throws -> Answer {
-        let place = try exports.enter(user)
+        let place = try place(for: user)
         return Answer(
             content: .stream(type: type) { writer in
                 try await ChunkPipe.stream(to: &writer, patience: patience) { pipe in
@@ -32,6 +32,11 @@ struct Database: Sendable {
                 }
             })
     }
+
+    /// A place for a read of `user` that takes long, among those of exports.
+    ///
+    /// - Throws: ``AppError`` `.unavailable`, `.tooManyRequests`.
+    func place(for user: Int64) throws -> ExportGate.Place { try exports.enter(user) }
 
     /// Runs `body` on a connection.
     ///

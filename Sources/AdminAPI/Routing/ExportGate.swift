@@ -1,7 +1,7 @@
 import Domain
 import Synchronization
 
-/// How many exports run at once: each holds a connection as long as its reader takes, and the others must not starve.
+/// How many exports, and other reads that take long, run at once: each holds a connection, and the others must not starve.
 final class ExportGate: Sendable {
     /// One export's right to run; given back when it ends, or when nobody holds it any more.
     final class Place: Sendable {
@@ -22,7 +22,7 @@ final class ExportGate: Sendable {
     }
 
     private let limit: Int
-    /// Places that one user may have: the others' are beyond any one's reach.
+    /// Places that one user may have; where there are several, the others' are beyond any one's reach.
     private let share: Int
     /// The exports of each user who has one.
     private let running = Mutex<[Int64: Int]>([:])
@@ -39,10 +39,12 @@ final class ExportGate: Sendable {
         try running.withLock { running in
             guard running[user, default: 0] < share else {
                 throw AppError(
-                    .tooManyRequests, "Your other export still runs. Try again when it has ended.", retryAfter: 10)
+                    .tooManyRequests, "Your other export or breakdown still runs. Try again when it has ended.",
+                    retryAfter: 10)
             }
             guard running.values.reduce(0, +) < limit else {
-                throw AppError(.unavailable, "Too many exports run. Try again in a while.", retryAfter: 10)
+                throw AppError(
+                    .unavailable, "Too many exports and breakdowns run. Try again in a while.", retryAfter: 10)
             }
             running[user, default: 0] += 1
         }

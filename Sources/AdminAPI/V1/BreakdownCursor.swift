@@ -2,8 +2,8 @@ import Domain
 import Hummingbird
 import Storage
 
-/// Where a page of a breakdown ended, and of which question it is one: its range is that of the first page, so that every page
-/// is of the same calls.
+/// Where a page of a breakdown ended, and of which question it is one: its range is that of the first page, so that no page
+/// skips to another day.
 struct BreakdownCursor {
     let place: UsageBreakdown.Place
     private let from: Timestamp
@@ -18,13 +18,13 @@ struct BreakdownCursor {
 
     /// The cursor that `call` gives; `nil` where it gives none.
     ///
-    /// - Throws: ``AppError`` `.invalid` for one that an answer to this question did not give.
+    /// - Throws: ``AppError`` `.invalid` for one of another grouping or order, and for one that no answer gives.
     init?(of call: Call) throws {
         guard let text = call.text("cursor") else { return nil }
         let parts = try Cursor.decode(text, count: 5)
         question = Self.question(of: call)
         guard parts[0] == question, let from = Timestamp(rfc3339: parts[1]), let to = Timestamp(rfc3339: parts[2]),
-            let weight = DecimalLiteral(parts[3])
+            Self.isWeight(parts[3]), let weight = DecimalLiteral(parts[3])
         else { throw Cursor.invalid }
         (self.from, self.to) = (from, to)
         // A group without a name is not one whose name is empty.
@@ -44,6 +44,11 @@ struct BreakdownCursor {
             throw Cursor.invalid
         }
         return try ReportRange(from: from, to: to, zone: asked.zone)
+    }
+
+    /// Whether it is a sum as PostgreSQL writes it: plain digits, and not more of them than a sum ever has.
+    private static func isWeight(_ text: String) -> Bool {
+        text.utf8.count <= 60 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || $0 == 0x2E || $0 == 0x2D }
     }
 
     private static func question(of call: Call) -> String {

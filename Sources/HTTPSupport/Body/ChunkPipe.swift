@@ -11,6 +11,10 @@ package final class ChunkPipe: Sendable {
     /// Bytes of a piece at most: by them a client's progress is measured.
     private static let pieceBytes = 64 << 10
 
+    /// How long a whole answer may take: it holds a connection, and a state of the database that nothing is tidied behind.
+    private static let limit = Duration.seconds(3600)
+
+    private let end = ContinuousClock.now + limit
     /// How long a client may take over one piece before its answer is given up.
     private let patience: Duration
     private let slots = DispatchSemaphore(value: depth)
@@ -24,12 +28,17 @@ package final class ChunkPipe: Sendable {
 
     /// Hands bytes on; blocks the calling thread, which is a connection's own, while the client is behind.
     ///
-    /// - Throws: ``AppError`` `.timeout` when the client takes less than a piece for as long as one is patient.
+    /// - Throws: ``AppError`` `.timeout` when the client takes less than a piece for as long as one is patient, and when the answer
+    ///   takes an hour.
     package func send(_ bytes: [UInt8]) throws {
         var rest = ByteBuffer(bytes: bytes)
         while let piece = rest.readSlice(length: min(rest.readableBytes, Self.pieceBytes)), piece.readableBytes > 0 {
             guard slots.wait(timeout: .now() + .nanoseconds(Int(TimeAmount(patience).nanoseconds))) == .success else {
                 throw AppError(.timeout, "The client stopped reading.")
+            }
+            guard ContinuousClock.now < end else {
+                slots.signal()
+                throw AppError(.timeout, "The client took longer than an hour.")
             }
             if case .terminated = continuation.yield(piece) {
                 slots.signal()

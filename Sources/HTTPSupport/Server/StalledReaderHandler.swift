@@ -13,6 +13,14 @@ final class StalledReaderHandler: ChannelInboundHandler, RemovableChannelHandler
         self.patience = patience
     }
 
+    /// What the system may hold for a client, which the handler does not see: by default megabytes, that a slow client takes
+    /// minutes for.
+    private static let sendBuffer = 256 << 10
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        _ = context.channel.setOption(.socketOption(.so_sndbuf), value: Self.sendBuffer)
+    }
+
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable { stop() } else if look == nil { lookLater(context) }
         context.fireChannelWritabilityChanged()

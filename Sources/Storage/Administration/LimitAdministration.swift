@@ -68,15 +68,17 @@ package struct LimitAdministration: Sendable {
     package func set(_ limits: [QuotaPeriod: Limit], plan: String, _ connection: Connection) throws {
         try explainingRefusal {
             try AuditLog.changing(.planLimits(plan), "plan.limits", by: actor, at: now, connection) { connection in
+                let unknown = AppError(.notFound, "The plan is one of starter, pro, agency.")
                 guard try !connection.query("SELECT FROM metering.plan_limits WHERE plan = \(plan)").isEmpty else {
-                    throw AppError(.notFound, "The plan is one of starter, pro, agency.")
+                    throw unknown
                 }
                 for (period, limit) in limits {
-                    try connection.execute(
+                    let changed = try connection.execute(
                         """
                         UPDATE metering.plan_limits SET tokens = \(limit.tokens), requests = \(limit.requests)
                         WHERE plan = \(plan) AND period = \(period.rawValue)
                         """)
+                    guard changed == 1 else { throw unknown }
                 }
             }
         }

@@ -14,7 +14,9 @@ package enum LogStream {
     package static func forEachBatch(
         _ filter: LogFilter, _ connection: Connection, _ body: ([LogRow]) throws -> Void
     ) throws {
-        try connection.executeScript("SET LOCAL statement_timeout = '1h'")
+        // Between two batches the reader takes its time.
+        try connection.executeScript(
+            "SET LOCAL statement_timeout = '1h'; SET LOCAL idle_in_transaction_session_timeout = '1h'")
         let order = filter.userID == nil ? "l.id DESC" : LogRow.order
         try connection.execute(
             """

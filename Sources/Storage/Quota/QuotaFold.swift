@@ -16,23 +16,36 @@ package enum QuotaFold {
     ///
     /// - Throws: `PostgresError`.
     package static func fold(_ connection: Connection, now: Timestamp) throws -> [Int64] {
-        do {
-            return try fold(connection, showing: true, now: now)
-        } catch let error as PostgresError where error.sqlState == "55P03" {
-            // Laravel holds a row: nobody's counters wait for it.
-            return try fold(connection, showing: false, now: now)
-        }
-    }
-
-    private static func fold(_ connection: Connection, showing: Bool, now: Timestamp) throws -> [Int64] {
-        try connection.transaction { connection in
+        let rows = try connection.transaction { connection in
+            // The others wait: not longer than this for a process that stopped in between.
+            try connection.executeScript("SET LOCAL idle_in_transaction_session_timeout = '5s'")
             try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.quota_usage'))")
-            if showing { try connection.executeScript("SET LOCAL lock_timeout = '50ms'") }
-            return try connection.query(statement(showing: showing, now: now)).map { try $0.decode(0, as: Int64.self) }
+            do {
+                return try connection.savepoint { connection in
+                    try connection.executeScript("SET LOCAL lock_timeout = '50ms'")
+                    return try connection.query(statement(now: now, shown: shown(now: now)))
+                }
+            } catch let error as PostgresError where error.sqlState == "55P03" {
+                // Somebody holds a row, or Laravel alters the table: nobody's counters wait for it.
+                return try connection.query(statement(now: now, shown: "SELECT NULL::bigint AS user_id WHERE false"))
+            }
         }
+        return try rows.map { try $0.decode(0, as: Int64.self) }
     }
 
-    private static func statement(showing: Bool, now: Timestamp) -> Query {
+    /// Sets the rows of the windows that were counted in.
+    private static func shown(now: Timestamp) -> Query {
+        """
+        UPDATE public.rate_limits r
+        SET limit_tokens = t.limit_tokens, used_tokens = t.used_tokens, limit_requests = t.limit_requests,
+            used_requests = t.used_requests, updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+        FROM truth t
+        WHERE r.user_id = t.user_id AND r.period = t.period AND r.reset_at = t.reset_at
+        RETURNING r.user_id
+        """
+    }
+
+    private static func statement(now: Timestamp, shown: Query) -> Query {
         """
         WITH taken AS (
             DELETE FROM metering.quota_deltas
@@ -54,23 +67,19 @@ package enum QuotaFold {
             SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
                 requests = q.requests + excluded.requests, cost = q.cost + excluded.cost
             RETURNING user_id, period, window_start, tokens, requests
-        ), \(RateLimitProjection.windows(at: now)), current AS MATERIALIZED (
-            SELECT c.user_id, c.period, b.reset_at, least(c.tokens, 2147483647)::integer AS tokens,
-                   least(c.requests, 2147483647)::integer AS requests
-            FROM counted c JOIN bound b USING (period, window_start)
-        ), shown AS (
-            UPDATE public.rate_limits r
-            SET used_tokens = c.tokens, used_requests = c.requests,
-                updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
-            FROM current c
-            WHERE \(showing) AND r.user_id = c.user_id AND r.period = c.period AND r.reset_at = c.reset_at
-            RETURNING r.user_id
+        ), \(RateLimitProjection.windows(at: now)), usage AS (
+            SELECT c.* FROM counted c JOIN bound b USING (period, window_start)
+        ), \(RateLimitProjection.truth(
+            from: "usage q JOIN public.users u ON u.id = q.user_id JOIN bound b ON b.period = q.period", where: "true")),
+        shown AS (
+            \(shown)
+        ), unset AS (
+            SELECT user_id, 1 AS rows FROM truth
+            UNION ALL SELECT user_id, -1 FROM shown
+            -- A window that began since.
+            UNION ALL SELECT c.user_id, 1 FROM counted c JOIN bound b USING (period) WHERE c.window_start > b.window_start
         )
-        SELECT user_id
-        FROM (SELECT user_id, 1 AS rows FROM current UNION ALL SELECT user_id, -1 FROM shown) r
-        GROUP BY user_id
-        HAVING sum(rows) > 0
-        ORDER BY user_id
+        SELECT user_id FROM unset GROUP BY user_id HAVING sum(rows) > 0 ORDER BY user_id
         """
     }
 }

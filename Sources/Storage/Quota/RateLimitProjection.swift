@@ -14,40 +14,45 @@ package enum RateLimitProjection {
         case all
     }
 
-    /// The number of rows that were wrong or missing and now are right.
+    /// The users of whom a row is still wrong: somebody's open transaction holds it, or it changed while it was compared.
+    ///
+    /// - Throws: `PostgresError`.
     @discardableResult
-    package static func project(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> Int {
-        let (updated, missing) = try connection.transaction { connection in
+    package static func project(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> [Int64] {
+        let (behind, missing) = try connection.transaction { connection in
             // A plan for any number of users is one for ten, and takes twice as long for thousands.
             try connection.executeScript("SET LOCAL plan_cache_mode = force_custom_plan")
             return try update(connection, scope, now: now)
         }
-        return try updated + insertMissing(connection, missing, now: now)
+        try insertMissing(connection, missing, now: now)
+        return behind
     }
 
     /// A row that Laravel is just making is left for a later projection; the others are made.
-    private static func insertMissing(_ connection: Connection, _ users: [Int64], now: Timestamp) throws -> Int {
-        guard !users.isEmpty else { return 0 }
+    private static func insertMissing(_ connection: Connection, _ users: [Int64], now: Timestamp) throws {
+        guard !users.isEmpty else { return }
         do {
-            return try connection.transaction { try insert($0, users, now: now) }
+            try connection.transaction { try insert($0, users, now: now) }
         } catch let error as PostgresError where error.sqlState == "55P03" {
-            guard users.count > 1 else { return 0 }
+            guard users.count > 1 else { return }
             let (first, second) = (users[..<(users.count / 2)], users[(users.count / 2)...])
-            return try insertMissing(connection, Array(first), now: now)
-                + insertMissing(connection, Array(second), now: now)
+            try insertMissing(connection, Array(first), now: now)
+            try insertMissing(connection, Array(second), now: now)
         }
     }
 
     /// Rights the rows there are, and finds the users who lack one. A row that changed since it was compared is left alone: the
-    /// fold may have written what was counted meanwhile.
+    /// fold may have written what was counted meanwhile. Compared by our columns only: Laravel may add some that know no equality.
     private static func update(
         _ connection: Connection, _ scope: Scope, now: Timestamp
-    ) throws -> (updated: Int, missing: [Int64]) {
+    ) throws -> (behind: [Int64], missing: [Int64]) {
         let rows = try connection.query(
             """
             WITH \(truth(of: scope, now: now)),
             compared AS MATERIALIZED (
-                SELECT t.*, r.id, r AS seen,
+                SELECT t.*, r.id, r.limit_tokens AS seen_limit_tokens, r.used_tokens AS seen_used_tokens,
+                       r.limit_requests AS seen_limit_requests, r.used_requests AS seen_used_requests,
+                       r.reset_at AS seen_reset_at,
                        (r.limit_tokens, r.used_tokens, r.limit_requests, r.used_requests, r.reset_at)
                        IS DISTINCT FROM
                        (t.limit_tokens, t.used_tokens, t.limit_requests, t.used_requests, t.reset_at) AS is_wrong
@@ -63,19 +68,24 @@ package enum RateLimitProjection {
                     used_requests = c.used_requests, reset_at = c.reset_at,
                     updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
                 FROM free f JOIN compared c ON c.id = f.id
-                WHERE r.id = f.id AND r IS NOT DISTINCT FROM c.seen
-                RETURNING 1
+                WHERE r.id = f.id
+                  AND (r.limit_tokens, r.used_tokens, r.limit_requests, r.used_requests, r.reset_at)
+                      = (c.seen_limit_tokens, c.seen_used_tokens, c.seen_limit_requests, c.seen_used_requests,
+                         c.seen_reset_at)
+                RETURNING r.id
             )
-            SELECT (SELECT count(*) FROM updated), ARRAY(SELECT DISTINCT c.user_id FROM compared c WHERE c.id IS NULL)
+            SELECT ARRAY(SELECT DISTINCT c.user_id FROM compared c LEFT JOIN updated u ON u.id = c.id
+                         WHERE c.is_wrong AND c.id IS NOT NULL AND u.id IS NULL),
+                   ARRAY(SELECT DISTINCT c.user_id FROM compared c WHERE c.id IS NULL)
             """)
-        return try rows[0].decode(Int.self, [Int64].self)
+        return try rows[0].decode([Int64].self, [Int64].self)
     }
 
     /// Makes the rows that Laravel would make at a user's first call. Only for users whose row nobody holds, as the foreign
     /// key would wait for it; a row that Laravel is just making is waited for a moment only.
-    private static func insert(_ connection: Connection, _ users: [Int64], now: Timestamp) throws -> Int {
+    private static func insert(_ connection: Connection, _ users: [Int64], now: Timestamp) throws {
         try connection.executeScript("SET LOCAL lock_timeout = '250ms'")
-        return try connection.execute(
+        try connection.execute(
             """
             WITH \(truth(of: .users(users), now: now)),
             missing AS MATERIALIZED (
@@ -109,8 +119,7 @@ package enum RateLimitProjection {
         """
     }
 
-    /// CTEs `bound` (the current windows in UTC), `usage` (what was counted in them) and `truth` (what a row of `rate_limits`
-    /// must say), saturated at the end of int4, Laravel's column type.
+    /// CTEs `bound` (the current windows in UTC), `usage` (what was counted in them) and `truth`.
     private static func truth(of scope: Scope, now: Timestamp) -> Query {
         let (counted, users): (Query, Query) =
             switch scope {
@@ -122,19 +131,27 @@ package enum RateLimitProjection {
                 SELECT q.user_id, q.period, q.tokens, q.requests
                 FROM bound b JOIN metering.quota_usage q ON q.window_start = b.window_start AND q.period = b.period
                 \(counted)
-            ), truth AS (
-                SELECT u.id AS user_id, b.period, b.reset_at,
-                       least(coalesce(l.tokens, p.tokens), 2147483647)::integer AS limit_tokens,
-                       least(coalesce(l.requests, p.requests), 2147483647)::integer AS limit_requests,
-                       least(coalesce(q.tokens, 0), 2147483647)::integer AS used_tokens,
-                       least(coalesce(q.requests, 0), 2147483647)::integer AS used_requests
-                FROM public.users u
-                CROSS JOIN bound b
-                LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
-                LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = b.period
-                LEFT JOIN usage q ON q.user_id = u.id AND q.period = b.period
-                WHERE u.id \(users) AND coalesce(l.tokens, p.tokens) IS NOT NULL
-            )
+            ), \(truth(
+                from: "public.users u CROSS JOIN bound b LEFT JOIN usage q ON q.user_id = u.id AND q.period = b.period",
+                where: "u.id \(users)"))
             """
+    }
+
+    /// CTE `truth` of what the rows of `rate_limits` must say, whose `source` is of users `u`, windows `b` and their usage `q`; saturated
+    /// at the end of int4, Laravel's column type. A user without any limit has no row.
+    static func truth(from source: Query, where condition: Query) -> Query {
+        """
+        truth AS (
+            SELECT u.id AS user_id, b.period, b.reset_at,
+                   least(coalesce(l.tokens, p.tokens), 2147483647)::integer AS limit_tokens,
+                   least(coalesce(l.requests, p.requests), 2147483647)::integer AS limit_requests,
+                   least(coalesce(q.tokens, 0), 2147483647)::integer AS used_tokens,
+                   least(coalesce(q.requests, 0), 2147483647)::integer AS used_requests
+            FROM \(source)
+            LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
+            LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = b.period
+            WHERE \(condition) AND coalesce(l.tokens, p.tokens) IS NOT NULL
+        )
+        """
     }
 }

@@ -27,7 +27,7 @@ package enum EventBreakdown {
         _ scope: UsageScope, _ range: ReportRange, by group: EventGroup, after place: UsageBreakdown.Place? = nil,
         limit: Int = 10, rankedBy ranking: UsageRanking = .requests, _ snapshot: UsageSnapshot
     ) throws -> UsageBreakdown {
-        try requireFew(range, snapshot)
+        try requireFew(range, of: scope, snapshot)
         let table = UsageTable(scope: scope, boundaries: [], ranking: ranking, limit: limit, place: place)
         let cells = try table.cells(in: source(scope, range, group), snapshot)
         let whole = UsageTable(scope: scope, boundaries: [], ranking: ranking)
@@ -56,7 +56,7 @@ package enum EventBreakdown {
             """
     }
 
-    private static func requireFew(_ range: ReportRange, _ snapshot: UsageSnapshot) throws {
+    private static func requireFew(_ range: ReportRange, of scope: UsageScope, _ snapshot: UsageSnapshot) throws {
         let (low, high) = (range.quarters.lowerBound, range.quarters.upperBound)
         let days = max(1, (high - low) / quartersOfDay)
         guard days > 1 else { return }
@@ -71,11 +71,13 @@ package enum EventBreakdown {
             break
         }
         guard allowed < days else { return }
+        // How many calls others made is not a user's to know.
+        let fewer = scope.user == nil ? "the last \(max(1, allowed)) days of it" : "a single day"
         throw AppError(
             .invalid,
             """
-            This looks at each call, and there are more than \(maximumCalls) in the range. Ask for the last \
-            \(max(1, allowed)) days of it, or group by model, provider, status or plan.
+            This looks at each call, and there are too many in the range. Ask for \(fewer), or group by model, provider, \
+            status or plan.
             """)
     }
 }

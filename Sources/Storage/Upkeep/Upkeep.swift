@@ -1,6 +1,7 @@
 package import Domain
 package import Logging
 package import Postgres
+import Synchronization
 
 /// The work beside ingest that keeps counters, keys and quarantine current.
 package enum Upkeep {
@@ -13,12 +14,18 @@ package enum Upkeep {
             Pace(every: .seconds(30))
         )
         let spools = Pace(every: .seconds(30))
+        // Whose row of rate_limits somebody held: the next round tries again.
+        let behind = Mutex<[Int64]>([])
         let replay = QuarantineReplay(pool: pool, writer: writer, now: now)
         return [
             RecurringWork("quota", .effect(within: .milliseconds(900)), logger: logger) {
                 try await pool.withConnection { connection in
-                    let users = try QuotaFold.fold(connection, now: now())
-                    if !users.isEmpty { try RateLimitProjection.project(connection, .users(users), now: now()) }
+                    let counted = try QuotaFold.fold(connection, now: now())
+                    let users = Set(counted).union(behind.withLock(\.self)).sorted()
+                    guard !users.isEmpty else { return }
+                    behind.withLock { $0 = users }
+                    let left = try RateLimitProjection.project(connection, .users(users), now: now())
+                    behind.withLock { $0 = left }
                 }
             },
             RecurringWork("rate_limits", .pause(.milliseconds(300)), logger: logger) {
