@@ -180,7 +180,7 @@ class Stage:
         self.webhook_url = f"http://127.0.0.1:{port}"
         self.webhook.start()
         self.spools = directory / "spools"
-        self.proxy = self.make_proxy("litellm", with_module=True)
+        self.proxy = self.make_proxy("litellm")
         self.proxy.start()
 
     @property
@@ -188,7 +188,9 @@ class Stage:
         """Where customers call."""
         return self.proxy.health.removesuffix("/health/liveliness")
 
-    def make_proxy(self, name: str, with_module: bool) -> Service:
+    def make_proxy(
+        self, name: str, module: Path | None = MODULE / "codexflow.py", spools: Path | None = None, workers: int = 1
+    ) -> Service:
         """A LiteLLM that is not started yet, with the shipped configuration and this provider's models."""
         home = self.directory / name
         home.mkdir()
@@ -203,19 +205,22 @@ class Stage:
             "fallbacks": [{"failing": ["gpt-4o"]}],
             "disable_cooldowns": True,
         }
-        if with_module:
-            (home / "codexflow.py").write_text((MODULE / "codexflow.py").read_text())
+        if module is not None:
+            (home / "codexflow.py").write_text(module.read_text())
         else:
             del configuration["litellm_settings"]["callbacks"], configuration["general_settings"]["custom_auth"]
         (home / "config.yaml").write_text(yaml.safe_dump(configuration))
         port = free_port()
         return Service(
-            [LITELLM, "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)],
+            [
+                *(LITELLM, "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)),
+                *("--num_workers", str(workers)),
+            ],
             {
                 "PATH": os.environ["PATH"],
                 "HOME": str(home),
                 "CODEXFLOW_URL": self.webhook_url,
-                "CODEXFLOW_SPOOL": str(self.spools),
+                "CODEXFLOW_SPOOL": str(spools or self.spools),
                 "LITELLM_WEBHOOK_KEY": self.webhook_key,
                 "LITELLM_MASTER_KEY": self.master_key,
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
