@@ -155,11 +155,16 @@ class Service:
         except (urllib.error.URLError, OSError):
             return False
 
-    def spool_holders(self) -> list[int]:
-        """The processes of its workers, each of which holds a spool."""
+    def held_spools(self) -> dict[int, Path]:
+        """The processes of its workers, each with its spool."""
         assert self.process is not None
         children = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE, text=True).stdout
-        return [pid for pid in map(int, children.split()) if any(map(_is_spool, Path(f"/proc/{pid}/fd").iterdir()))]
+        return {
+            pid: spool
+            for pid in map(int, children.split())
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir()
+            if (spool := _spool(descriptor)) is not None
+        }
 
     def kill(self) -> None:
         """kill -9."""
@@ -388,11 +393,12 @@ def _is_gone(pid: int) -> bool:
     return state == "Z"
 
 
-def _is_spool(descriptor: Path) -> bool:
+def _spool(descriptor: Path) -> Path | None:
     try:
-        return Path(os.readlink(descriptor)).match("spool-*.lock")
+        lock = Path(os.readlink(descriptor))
     except OSError:
-        return False
+        return None
+    return lock.with_suffix(".sqlite") if lock.match("spool-*.lock") else None
 
 
 def _is_drained(path: Path) -> bool:
