@@ -11,7 +11,7 @@ import httpx
 from stage import Service, Stage
 
 WARM = 50
-CALLS = 500
+CALLS = 300
 PER_SECOND = 50
 SECONDS = 20
 
