@@ -172,7 +172,14 @@ def test_a_burst_stops_at_the_limit(stage: Stage) -> None:
     before = stage.provider.calls
     with ThreadPoolExecutor(200) as pool:
         answers = list(pool.map(lambda number: chat(stage, stage.keys[user], 2000 + number), range(200)))
-    assert sorted(answer.status_code for answer in answers) == [200] * 50 + [429] * 150
+    assert {answer.status_code for answer in answers} == {200, 429}
+    served = sum(answer.status_code == 200 for answer in answers)
+    # A call that is stored while the module asks counts twice until it asks again, and never not at all.
+    assert 40 <= served <= 50
+    assert stage.provider.calls - before == served
+    for _ in range(served, 50):
+        eventually("what is left", lambda: chat(stage, stage.keys[user], 2500).status_code == 200)
+    assert chat(stage, stage.keys[user], 2500).status_code == 429
     assert stage.provider.calls - before == 50
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert "It resets at 20" in refused.json()["error"]["message"]
