@@ -107,7 +107,7 @@ let package = Package(
         executable(
             "CodexFlow",
             [
-                "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser,
+                "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage", argumentParser,
                 asyncHTTPClient,
                 logging, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),

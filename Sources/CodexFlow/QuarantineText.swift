@@ -79,7 +79,7 @@ enum QuarantineText {
     }
 
     /// Aligned columns, two spaces between them, under their names.
-    private static func table(_ names: [String], _ rows: [[String]]) {
+    static func table(_ names: [String], _ rows: [[String]]) {
         let rows = [names] + rows.map { $0.map(\.printable) }
         let widths = names.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         for row in rows {

@@ -21,7 +21,12 @@ package struct WebhookSettings {
         keys = WebhookKeys(reading: settings)
         bodyReader = BodyReader(reading: settings, prefix: "WEBHOOK")
         maxQueuedEvents = settings.int("WEBHOOK_MAX_QUEUED_EVENTS", in: 1...10_000_000, default: 20_000)
-        retention = .seconds(86_400 * settings.int("METERING_RETENTION_DAYS", in: 1...36_500, default: 400))
+        retention = Self.retention(settings)
         logLevel = settings.logLevel()
+    }
+
+    /// `METERING_RETENTION_DAYS`: how long events are kept, and how old one may be on arrival.
+    package static func retention(_ settings: SettingsReader) -> Duration {
+        .seconds(86_400 * settings.int("METERING_RETENTION_DAYS", in: 1...36_500, default: 400))
     }
 }

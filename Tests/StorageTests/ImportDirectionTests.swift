@@ -17,7 +17,7 @@ import Testing
         "WebhookAPI": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage"],
         "AdminAPI": ["Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
         "AggregationWorker": ["Bootstrap", "Domain", "Postgres", "Storage"],
-        "CodexFlow": ["Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
+        "CodexFlow": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage"],
         "TestSupport": ["Domain", "Postgres", "Storage"],
         "Faults": ["TestSupport"],
         "Bench": ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"],

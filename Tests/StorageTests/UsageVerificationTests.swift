@@ -128,11 +128,42 @@ import Testing
             #expect(
                 try await findings(ledger) == [
                     "daily \(ada) 2026-11-23T00:00:00Z tokens 1349, should be 1350",
-                    "monthly \(bob) 2026-11-01T00:00:00Z tokens 0, should be 600; requests 0, should be 4",
+                    "monthly \(bob) 2026-11-01T00:00:00Z tokens 0, should be 600; requests 0, should be 4; "
+                        + "cost 0, should be 0.006",
                 ])
             #expect(try await mend(ledger) == [0, 2])
             #expect(try await ledger.verify().count == 0)
             try await ledger.settleCounters()
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+
+    @Test func aWrongCostOfABudget() async throws {
+        try await Self.with { ledger, ada, bob in
+            // Of Ada's four events and of Laravel's four rows; of Bob, what waits in a delta.
+            try await ledger.settleCounters()
+            let spent: Query = "SELECT cost::text FROM metering.quota_usage WHERE period = 'daily' AND user_id = \(ada)"
+            let before = try await ledger.text(spent)
+            try await ledger.execute(
+                """
+                UPDATE metering.quota_usage SET cost = cost + 0.000000000001
+                WHERE user_id = \(ada) AND period = 'daily' OR user_id = \(bob) AND period = 'monthly'
+                """)
+            _ = try await ledger.write([.sample(99, by: .user(bob), at: Ledger.noon)])
+            #expect(
+                try await findings(ledger) == [
+                    "daily \(ada) 2026-11-23T00:00:00Z cost 0.012000000001, should be 0.012",
+                    "monthly \(bob) 2026-11-01T00:00:00Z cost 0.007500000001, should be 0.0075",
+                ])
+            #expect(try await mend(ledger) == [0, 2])
+            #expect(try await ledger.verify().count == 0)
+            try await ledger.settleCounters()
+            #expect(try await ledger.verify().count == 0)
+            #expect(try await ledger.text(spent) == before)
+            // Before the month in which budgets were first counted nothing is known of them.
+            try await ledger.execute(
+                "UPDATE metering.schema_migrations SET applied_at = '2026-12-01' WHERE version = 11")
+            try await ledger.execute("UPDATE metering.quota_usage SET cost = 0")
             #expect(try await ledger.verify().count == 0)
         }
     }

@@ -4,7 +4,8 @@ LiteLLM loads this file by ``custom_auth: codexflow.authenticate`` and ``callbac
 nothing but Python's standard library and what LiteLLM ships. A call goes through it like this:
 
 1. ``authenticate``: ``webhook-api`` is asked about the key's SHA-256; LiteLLM gets the hash and the user's id, no key.
-2. the pre-call hook: limits, budget and models are checked, the call is reserved, an *intent* is committed to a spool.
+2. the pre-call hook: limits, budget and models are checked, the call is reserved, an *intent* of it goes to a spool;
+   the deployment hook, the last thing before a provider is called, waits until that is on the disk.
 3. the logger: what LiteLLM computed is committed as the *outcome*, and closes the intent; the client's last byte waits
    for that commit.
 4. the delivery: outcomes go to ``webhook-api`` in order and in batches, again until it says 2xx.
@@ -25,6 +26,7 @@ import logging
 import os
 import queue
 import re
+import secrets
 import sqlite3
 import sys
 import threading
@@ -442,8 +444,12 @@ _POISON = (sqlite3.IntegrityError, sqlite3.ProgrammingError, UnicodeError, Overf
 @dataclass(frozen=True)
 class _Write:
     statements: tuple[Statement, ...]
-    done: Future[bool]
     is_event: bool
+    done: Future[bool] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        # Whoever waits for it may be cancelled, as when a client hangs up; the write may not.
+        self.done.set_running_or_notify_cancel()
 
 
 class Spool:
@@ -457,6 +463,8 @@ class Spool:
     """Writes that are kept in memory while the disk is full; the oldest are kept."""
     KEPT_SECONDS = 86_400
     BATCH = 1_000
+    IDLE_SECONDS = 0.5
+    """After which what can wait is written, and what a full disk refused is tried again."""
 
     SCHEMA = """
         CREATE TABLE IF NOT EXISTS spool (id TEXT NOT NULL);
@@ -486,6 +494,10 @@ class Spool:
         """Events that a full disk and a full memory left no room for."""
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._held: deque[_Write] = deque()
+        self._delivered: int | None = None
+        """The newest delivery, which the next commit notes."""
+        self._reader = self._open_reader()
+        self._reading = threading.Lock()
         self._writing = threading.Lock()
         self._closed = False
         self.written = threading.Event()
@@ -518,6 +530,9 @@ class Spool:
         connection.execute("PRAGMA journal_size_limit = 16777216")
         return connection
 
+    def _open_reader(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, check_same_thread=False, timeout=10)
+
     def _identify(self) -> str:
         row = self._connection.execute("SELECT id FROM spool").fetchone()
         if row is None:
@@ -537,7 +552,9 @@ class Spool:
         statements: list[Statement] = [("INSERT INTO outcomes (call, event) VALUES (?, ?)", (call, event))]
         if closes and call is not None:
             statements.append(("DELETE FROM intents WHERE call = ?", (call,)))
-        return self._submit(statements, is_event=True)
+        done = self._submit(statements, is_event=True)
+        done.add_done_callback(lambda _: self.written.set())
+        return done
 
     def close_intent(self, call: str) -> Future[bool]:
         """Closes the intent of a call that failed, after its last event."""
@@ -549,15 +566,19 @@ class Spool:
             self.conclude(intent.unknown_outcome(), intent.call, closes=True)
 
     def delivered(self, through: int) -> None:
-        """Notes that everything up to an outcome was answered 2xx, and removes what was so a day ago."""
+        """Notes that everything up to an outcome was answered 2xx, and removes what was so a day ago.
+
+        It costs no commit of its own: were it lost, a few events would be sent twice, and stored once.
+        """
+        self._delivered = through
+
+    def _note_of_delivery(self) -> list[_Write]:
+        through, self._delivered = self._delivered, None
+        if through is None:
+            return []
         now = self._now()
-        self._submit(
-            [
-                ("INSERT OR REPLACE INTO deliveries VALUES (?, ?)", (through, now)),
-                *self._removal(now - self.KEPT_SECONDS),
-            ],
-            is_event=False,
-        )
+        note: Statement = ("INSERT OR REPLACE INTO deliveries VALUES (?, ?)", (through, now))
+        return [_Write((note, *self._removal(now - self.KEPT_SECONDS)), is_event=False)]
 
     @staticmethod
     def _removal(before: float) -> tuple[Statement, ...]:
@@ -573,7 +594,7 @@ class Spool:
         self._submit([("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key_hash, answer.text))], is_event=False)
 
     def _submit(self, statements: Iterable[Statement], is_event: bool) -> Future[bool]:
-        write = _Write(tuple(statements), Future(), is_event)
+        write = _Write(tuple(statements), is_event)
         if self._closed:
             # The interpreter ends, and its threads with it.
             self._commit([write])
@@ -584,9 +605,10 @@ class Spool:
     def _write_on(self) -> None:
         while True:
             try:
-                first = self._queue.get(timeout=1 if self._held else None)
+                first = self._queue.get(timeout=self.IDLE_SECONDS)
             except queue.Empty:
-                self._commit([])
+                if self._held or self._delivered is not None:
+                    self._commit([])
                 continue
             batch = [first]
             with suppress(queue.Empty):
@@ -598,6 +620,7 @@ class Spool:
 
     def _commit(self, batch: list[_Write]) -> None:
         """Commits what waits; where the disk refuses, holds it in memory and says so."""
+        batch += self._note_of_delivery()
         with self._writing:
             writes = [*self._held, *batch]
             try:
@@ -611,11 +634,10 @@ class Spool:
             except sqlite3.Error as error:
                 self._hold(batch, error)
                 return
-            finally:
-                self.written.set()
             if self._held:
                 log.warning("the spool has room again; %d writes were held in memory", len(self._held))
                 self._held.clear()
+                self.written.set()
         for write in batch:
             write.done.set_result(True)
 
@@ -661,11 +683,8 @@ class Spool:
     # Reading
 
     def _read(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=10)
-        try:
-            return connection.execute(text, values).fetchall()
-        finally:
-            connection.close()
+        with self._reading:
+            return self._reader.execute(text, values).fetchall()
 
     def intents(self, before: float = float("inf")) -> list[Intent]:
         """The calls that were begun before a moment and not concluded."""
@@ -707,6 +726,7 @@ class Spool:
     def release(self) -> None:
         """Closes the file for good, for another process or a test."""
         self.close()
+        self._reader.close()
         self._connection.close()
         self._lock_file.close()
 
@@ -742,6 +762,7 @@ class Delivery:
         pause = 0.0
         while not self._stopping.is_set():
             self.spool.written.wait(timeout=1)
+            self._stopping.wait(self.LINGER)
             self.spool.written.clear()
             try:
                 while (sent := self.deliver()) and not self._stopping.is_set():
@@ -811,14 +832,23 @@ _KEPT = (
 )
 _KEPT_OF_METADATA = ("user_api_key_hash", "user_api_key_user_id", "usage_object")
 _KEPT_OF_ERROR = ("error_code", "error_class", "error_message")
+_CACHE_HIT = re.compile(r"_cache_hit[0-9.]+$")
 _KEY = re.compile(r"\b(cf_|sk-)[A-Za-z0-9_-]{6,}")
 _HASH = re.compile(r"[0-9a-f]{64}|litellm_proxy_master_key")
 _LONGEST_TEXT = 8_192
 
 
-def trimmed(payload: Mapping[str, Any]) -> str:
-    """The JSON of LiteLLM's event without prompts, answers, model prices, and keys that somebody wrote somewhere."""
+def trimmed(payload: Mapping[str, Any], intent: Intent | None = None) -> str:
+    """The JSON of LiteLLM's event without prompts, answers, model prices, and keys that somebody wrote somewhere.
+
+    A call that was let through here has our name, and a served one begins with its intent: `codexflow litellm
+    reconcile` finds both in LiteLLM's own database, and so knows the event again.
+    """
     event = {name: payload[name] for name in _KEPT if payload.get(name) is not None}
+    if intent is not None:
+        event["litellm_call_id"] = intent.call
+        if payload.get("status") == "success":
+            _name_as_in_spend_logs(event, intent)
     metadata = payload.get("metadata") or {}
     kept = {name: metadata[name] for name in _KEPT_OF_METADATA if metadata.get(name) is not None}
     presented = kept.get("user_api_key_hash")
@@ -833,6 +863,20 @@ def trimmed(payload: Mapping[str, Any]) -> str:
     event["error_information"] = {name: error[name] for name in _KEPT_OF_ERROR if error.get(name)}
     text = json.dumps(_shortened(event), default=str)
     return _KEY.sub(r"\1***", text)
+
+
+def _name_as_in_spend_logs(event: dict[str, Any], intent: Intent) -> None:
+    # On a cache hit LiteLLM adds the time to the id, in either place another.
+    event["id"] = _CACHE_HIT.sub("", str(event.get("id") or ""))
+    with suppress(TypeError, ValueError):
+        event["response_cost"] = float(event["response_cost"])
+    start = event.get("startTime")
+    if isinstance(start, (int, float)):
+        # LiteLLM's durations stay as they are.
+        for name in ("endTime", "completionStartTime"):
+            if isinstance(event.get(name), (int, float)):
+                event[name] = round(intent.started + event[name] - start, 6)
+    event["startTime"] = intent.started
 
 
 def _shortened(value: Any) -> Any:
@@ -852,8 +896,10 @@ def _shortened(value: Any) -> Any:
 
 _MARK = "codexflow_call"
 """The name under which a call's own id travels in LiteLLM's metadata; a client's value of it is overwritten."""
-_HOLDERS = ("metadata", "litellm_metadata")
-"""Where LiteLLM keeps metadata, depending on the route."""
+_HOLDERS = ("litellm_metadata", "metadata")
+"""Where LiteLLM keeps metadata, depending on the route; of both, the second is the client's, for its provider."""
+_KEPT_IN_SPEND_LOGS = "spend_logs_metadata"
+"""The part of metadata that LiteLLM keeps in its own database."""
 
 _ROUTES = re.compile(
     r"(/openai/deployments/[^/]+|/engines/[^/]+)?(/v1)?/(chat/completions|completions|embeddings|responses|messages"
@@ -869,6 +915,8 @@ class OpenCall:
     intent: Intent
     account: Account | None
     concluded: asyncio.Future[None]
+    intended: Future[bool] | None = None
+    """Done when the intent is on the disk."""
     has_event: bool = False
     """Whether an attempt of it was reported as failed."""
     has_failed: bool = False
@@ -979,9 +1027,10 @@ class CodexFlow(CustomLogger):
                 _refuse(Refusal(401, "invalid_api_key", "This API key is not known. Check the key."))
             if (refusal := account.refusal(_models(data), self._now())) is not None:
                 _refuse(refusal)
+        started = int(self._now() * 1000)
         intent = Intent(
-            call=str(uuid.uuid4()),
-            started=self._now(),
+            call=_name(started),
+            started=started / 1000,
             key_hash=key_hash,
             user_id=None if account is None else account.answer.user_id,
             model=str(data.get("model") or "")[:255].encode(errors="replace").decode(),
@@ -991,15 +1040,19 @@ class CodexFlow(CustomLogger):
         call = OpenCall(intent, account, asyncio.get_running_loop().create_future())
         self._reserve(call, data)
         self._calls[intent.call] = call
-        try:
-            await asyncio.wrap_future(self._spool.intend(intent))
-        except BaseException:
-            self._give_up(call)
-            raise
-        holders = [data[name] for name in _HOLDERS if isinstance(data.get(name), dict)]
-        for holder in holders or [data.setdefault("metadata", {})]:
-            holder[_MARK] = intent.call
+        call.intended = self._spool.intend(intent)
+        _set_mark(data, intent.call)
         return data
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """Waits until the intent is on the disk: what LiteLLM did since the pre-call hook took about as long."""
+        call = self._calls.get(_mark(kwargs))
+        if call is not None and call.intended is not None and not call.intended.done():
+            try:
+                await asyncio.wrap_future(call.intended)
+            except asyncio.CancelledError:
+                self._give_up(call)
+                raise
 
     def _reserve(self, call: OpenCall, data: Mapping[str, Any]) -> None:
         if call.account is None:
@@ -1028,7 +1081,7 @@ class CodexFlow(CustomLogger):
             self._spool.conclude(trimmed(payload), None, closes=False)
             return
         self._settle(call, payload)
-        done = self._spool.conclude(trimmed(payload), call.intent.call, closes=True)
+        done = self._spool.conclude(trimmed(payload, call.intent), call.intent.call, closes=True)
         done.add_done_callback(lambda _: self._conclude(call))
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -1041,7 +1094,8 @@ class CodexFlow(CustomLogger):
             call.has_event = True
         elif not self._has_room_for_stranger(payload):
             return
-        self._spool.conclude(trimmed(payload), None if call is None else call.intent.call, closes=False)
+        intent = None if call is None else call.intent
+        self._spool.conclude(trimmed(payload, intent), None if intent is None else intent.call, closes=False)
         if call is not None and call.has_failed:
             self._give_up(call)
 
@@ -1129,6 +1183,22 @@ class CodexFlow(CustomLogger):
             return False
         self._strangers.append(now)
         return True
+
+
+def _name(milliseconds: int) -> str:
+    """A UUID of version 7: it tells when its call began."""
+    return str(
+        uuid.UUID(int=milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62))
+    )
+
+
+def _set_mark(data: dict[str, Any], call: str) -> None:
+    holders = [data[name] for name in _HOLDERS if isinstance(data.get(name), dict)]
+    holders = holders or [data.setdefault("metadata", {})]
+    for holder in holders:
+        holder[_MARK] = call
+    kept = holders[0].get(_KEPT_IN_SPEND_LOGS)
+    holders[0][_KEPT_IN_SPEND_LOGS] = {**(kept if isinstance(kept, dict) else {}), _MARK: call}
 
 
 def _mark(data: Mapping[str, Any]) -> str:

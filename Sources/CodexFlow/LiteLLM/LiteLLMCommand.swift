@@ -9,7 +9,7 @@ import Storage
 struct LiteLLMCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "litellm", abstract: "Sets up LiteLLM and sees whether its calls arrive.",
-        subcommands: [Check.self, Config.self])
+        subcommands: [Check.self, Config.self, ReconcileCommand.self])
 
     /// `codexflow litellm check`
     struct Check: AsyncParsableCommand {

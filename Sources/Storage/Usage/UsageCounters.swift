@@ -1,7 +1,12 @@
 import Postgres
 
 /// What the counters of `metering.quota_usage` must be: made from the raw rows, as ingest and the fold count them.
+///
+/// Budgets were first counted in the month of the migration that brought them, and not before.
 enum UsageCounters {
+    /// The migration that brought `quota_usage.cost`.
+    private static let budgetMigration = 11
+
     /// CTE `difference` of (user_id, period, window_start, and what each counter lacks), of the windows that touch `range`.
     ///
     /// A counter is what is in quota_usage and in the deltas that are not folded yet. Windows before the seal, and users
@@ -13,18 +18,22 @@ enum UsageCounters {
         return """
             installed AS (
                 SELECT counted_log_id, (counted_at AT TIME ZONE 'UTC')::date AS counted_day FROM metering.installation
+            ), budgeted AS (
+                SELECT date_trunc('month', min(applied_at) AT TIME ZONE 'UTC')::date AS since
+                FROM metering.schema_migrations WHERE version = \(budgetMigration)
             ), contribution AS (
                 SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date AS day, quota_tokens AS tokens,
-                       quota_requests::bigint AS requests, false AS is_seed
+                       quota_requests::bigint AS requests, coalesce(cost, 0) AS cost, false AS is_seed
                 FROM metering.events
                 WHERE quota_requests > 0 AND \(rows.isNear(key: "event_key")) AND \(people)
                 UNION ALL
                 SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date, greatest(input_tokens, 0) + greatest(output_tokens, 0),
-                       1, log_id <= (SELECT counted_log_id FROM installed)
+                       1, coalesce(cost, 0), log_id <= (SELECT counted_log_id FROM installed)
                 FROM (\(rows.facts(of: .others, through: cursor.others))) f
                 WHERE status <> 'rate_limited' AND \(people)
             ), expected AS (
-                SELECT c.user_id, w.period, w.window_start, sum(c.tokens) AS tokens, sum(c.requests) AS requests
+                SELECT c.user_id, w.period, w.window_start, sum(c.tokens) AS tokens, sum(c.requests) AS requests,
+                       sum(c.cost) FILTER (WHERE NOT c.is_seed) AS cost
                 FROM contribution c, installed i,
                      LATERAL (VALUES ('daily', c.day, i.counted_day),
                                      ('monthly', date_trunc('month', c.day::timestamp)::date,
@@ -33,27 +42,32 @@ enum UsageCounters {
                 WHERE NOT c.is_seed OR w.window_start = w.counted_window
                 GROUP BY 1, 2, 3
             ), actual AS (
-                SELECT user_id, period, window_start, sum(tokens) AS tokens, sum(requests) AS requests
+                SELECT user_id, period, window_start, sum(tokens) AS tokens, sum(requests) AS requests, sum(cost) AS cost
                 FROM (
-                    SELECT user_id, period, window_start, tokens, requests FROM metering.quota_usage
+                    SELECT user_id, period, window_start, tokens, requests, cost FROM metering.quota_usage
                     UNION ALL
-                    SELECT d.user_id, w.period, w.window_start, d.tokens, d.requests
+                    SELECT d.user_id, w.period, w.window_start, d.tokens, d.requests, d.cost
                     FROM metering.quota_deltas q,
-                         LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests) AS d (user_id, day, tokens, requests),
+                         LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests, q.costs)
+                             AS d (user_id, day, tokens, requests, cost),
                          LATERAL (VALUES ('daily', d.day), ('monthly', date_trunc('month', d.day::timestamp)::date)
                          ) AS w (period, window_start)
                 ) u
                 WHERE \(people)
                 GROUP BY 1, 2, 3
-            ), difference AS (
+            ), compared AS (
                 SELECT user_id, period, window_start,
                        least(coalesce(e.tokens, 0), 9223372036854775807) AS expected_tokens,
                        coalesce(e.requests, 0) AS expected_requests,
-                       least(coalesce(a.tokens, 0), 9223372036854775807) AS tokens, coalesce(a.requests, 0) AS requests
-                FROM expected e FULL JOIN actual a USING (user_id, period, window_start)
+                       CASE WHEN window_start >= b.since THEN coalesce(e.cost, 0) ELSE coalesce(a.cost, 0) END
+                           AS expected_cost,
+                       least(coalesce(a.tokens, 0), 9223372036854775807) AS tokens, coalesce(a.requests, 0) AS requests,
+                       coalesce(a.cost, 0) AS cost
+                FROM (expected e FULL JOIN actual a USING (user_id, period, window_start)) CROSS JOIN budgeted b
                 WHERE \(touches(range, sealedBefore: cursor.sealedBefore))
-                  AND (least(coalesce(e.tokens, 0), 9223372036854775807), coalesce(e.requests, 0))
-                      <> (least(coalesce(a.tokens, 0), 9223372036854775807), coalesce(a.requests, 0))
+            ), difference AS (
+                SELECT * FROM compared
+                WHERE (expected_tokens, expected_requests, expected_cost) <> (tokens, requests, cost)
             )
             """
     }

@@ -113,13 +113,13 @@ package struct UsageRebuild: Sendable {
         try connection.execute(
             """
             WITH \(UsageCounters.difference(range, cursor))
-            INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests)
-            SELECT user_id, period, window_start, expected_tokens - tokens, expected_requests - requests
+            INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests, cost)
+            SELECT user_id, period, window_start, expected_tokens - tokens, expected_requests - requests, expected_cost - cost
             FROM difference
             ORDER BY window_start, period, user_id
             ON CONFLICT (window_start, period, user_id) DO UPDATE
             SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
-                requests = q.requests + excluded.requests
+                requests = q.requests + excluded.requests, cost = q.cost + excluded.cost
             """)
     }
 }

@@ -81,7 +81,9 @@ package enum UsageVerification {
                                CASE WHEN tokens <> expected_tokens
                                     THEN 'tokens ' || tokens || ', should be ' || expected_tokens END,
                                CASE WHEN requests <> expected_requests
-                                    THEN 'requests ' || requests || ', should be ' || expected_requests END),
+                                    THEN 'requests ' || requests || ', should be ' || expected_requests END,
+                               CASE WHEN cost <> expected_cost
+                                    THEN 'cost ' || trim_scale(cost) || ', should be ' || trim_scale(expected_cost) END),
                            count(*) OVER ()
                     FROM difference ORDER BY 2, 1, 3 LIMIT \(told)
                     """))

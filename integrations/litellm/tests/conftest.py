@@ -17,3 +17,4 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stage
     finally:
         stage.close()
+    stage.require_no_key()

@@ -4,13 +4,14 @@ import asyncio
 import os
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 from stage import Service, Stage
 
-PAIRS = 5
-CALLS = 200
+WARM = 50
+CALLS = 300
 PER_SECOND = 50
 SECONDS = 20
 
@@ -20,36 +21,65 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def call_times(service: Service, key: str) -> list[float]:
-    """Milliseconds of calls made one after the other."""
-    times = []
-    with httpx.Client(base_url=service.health.removesuffix("/health/liveliness"), timeout=60) as client:
-        for number in range(CALLS):
-            body = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"count {number}"}]}
-            start = time.perf_counter()
-            answer = client.post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"})
-            times.append((time.perf_counter() - start) * 1000)
-            assert answer.status_code == 200, answer.text
-    return times
+def processor_seconds(service: Service) -> float:
+    """What the service's process has used of a processor by now."""
+    assert service.process is not None
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def overhead(stage: Stage, key: str) -> None:
-    """With the module and without, in turns."""
-    plain = stage.make_proxy("plain", with_module=False)
-    plain.start()
-    try:
-        with_module: list[float] = []
-        without: list[float] = []
-        for service, used in ((plain, stage.master_key), (stage.proxy, key)):
-            call_times(service, used)
-        for _ in range(PAIRS):
-            without += call_times(plain, stage.master_key)
-            with_module += call_times(stage.proxy, key)
-    finally:
-        plain.stop()
-    for share in (0.5, 0.99):
-        plainly, added = percentile(without, share), percentile(with_module, share) - percentile(without, share)
-        print(f"p{share * 100:.0f} of a call: {plainly:.1f} ms without the module, {added:+.1f} ms with it")
+    """Calls one after the other, each to the next of several proxies, so that all meet the same machine."""
+    idle = Path(__file__).with_name("idle_hooks.py")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        plain = stage.make_proxy("plain", module=None)
+        services = {
+            "without the module": (plain, stage.master_key),
+            "with hooks that do nothing": (stage.make_proxy("idle", module=idle), key),
+            "with the module, without fsync": (stage.make_proxy("memory", spools=Path(memory)), key),
+            "with the module": (stage.proxy, key),
+        }
+        others = [service for service, _ in services.values() if service is not stage.proxy]
+        try:
+            for service in others:
+                service.start()
+            times = call_times(services)
+        finally:
+            for service in others:
+                service.stop()
+    [(_, (base, _)), *_] = times.items()
+    for name, (values, seconds) in times.items():
+        half, most = percentile(values, 0.5), percentile(values, 0.99)
+        added = (
+            "" if values is base else f" ({half - percentile(base, 0.5):+.2f}, {most - percentile(base, 0.99):+.2f})"
+        )
+        print(f"{name}: p50 {half:.2f} ms, p99 {most:.2f} ms{added}; processor {seconds / CALLS * 1000:.2f} ms a call")
+
+
+def call_times(services: dict[str, tuple[Service, str]]) -> dict[str, tuple[list[float], float]]:
+    """Milliseconds of each service's calls, and the seconds of processor that they took."""
+    times: dict[str, list[float]] = {name: [] for name in services}
+    began: dict[str, float] = {}
+    with ExitStack() as stack:
+        clients = {
+            name: stack.enter_context(
+                httpx.Client(base_url=service.health.removesuffix("/health/liveliness"), timeout=60)
+            )
+            for name, (service, _) in services.items()
+        }
+        for number in range(-WARM, CALLS):
+            body = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"count {abs(number)}"}]}
+            for name, (service, key) in services.items():
+                if number == 0:
+                    began[name] = processor_seconds(service)
+                start = time.perf_counter()
+                answer = clients[name].post(
+                    "/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}
+                )
+                if number >= 0:
+                    times[name].append((time.perf_counter() - start) * 1000)
+                assert answer.status_code == 200, answer.text
+    return {name: (times[name], processor_seconds(service) - began[name]) for name, (service, _) in services.items()}
 
 
 async def visibility(stage: Stage, user: int) -> None:

@@ -1,6 +1,7 @@
 """A provider of models, as LiteLLM's OpenAI client sees one: it counts its calls and keeps what it was sent."""
 
 import json
+import secrets
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,8 @@ class Provider:
         """Headers and bodies of every request."""
         self.delay = 0.0
         """Seconds until every answer, or within every stream."""
+        self.repeats_ids = True
+        """Whether every answer has the same id, as some providers' have."""
         self.spread = 0.0
         """Seconds over which the answers to calls made at once are spread, besides."""
         self._lock = threading.Lock()
@@ -84,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/images/generations"):
             self._answer({"created": 1, "data": [{"url": "http://127.0.0.1/image.png"}]})
         elif self.path.endswith("/responses"):
-            self._answer(_response(model, number))
+            self._answer(_response(model, number, self._name()))
         elif request.get("stream"):
             self._stream(model, usage)
         else:
@@ -93,7 +96,13 @@ class _Handler(BaseHTTPRequestHandler):
                 call = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
                 message = {"role": "assistant", "content": None, "tool_calls": [call]}
             choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-            self._answer({**_head("chat.completion", model), "choices": choices, "usage": usage})
+            self._answer({**self._head("chat.completion", model), "choices": choices, "usage": usage})
+
+    def _name(self) -> str:
+        return "the-same-for-all" if self.owner.repeats_ids else secrets.token_hex(8)
+
+    def _head(self, kind: str, model: str) -> dict[str, Any]:
+        return {"id": f"chatcmpl-{self._name()}", "object": kind, "created": 1, "model": model}
 
     def _answer(self, value: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(value).encode()
@@ -109,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
-        head = _head("chat.completion.chunk", model)
+        head = self._head("chat.completion.chunk", model)
         chunks: list[dict[str, Any]] = [
             {"choices": [{"index": 0, "delta": {"role": "assistant", "content": f"word {n} "}}]} for n in range(20)
         ]
@@ -134,11 +143,7 @@ def _number(request: dict[str, Any]) -> int:
     return int(str(prompt).rsplit(" ", 1)[-1])
 
 
-def _head(kind: str, model: str) -> dict[str, Any]:
-    return {"id": "chatcmpl-the-same-for-all", "object": kind, "created": 1, "model": model}
-
-
-def _response(model: str, number: int) -> dict[str, Any]:
+def _response(model: str, number: int, name: str) -> dict[str, Any]:
     text = {"type": "output_text", "text": "answer", "annotations": []}
     message = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [text]}
     usage = {
@@ -146,6 +151,6 @@ def _response(model: str, number: int) -> dict[str, Any]:
         **{"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}},
     }
     return {
-        **{"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": model},
+        **{"id": f"resp_{name}", "object": "response", "created_at": 1, "status": "completed", "model": model},
         **{"output": [message], "usage": usage, "parallel_tool_calls": True, "tool_choice": "auto", "tools": []},
     }

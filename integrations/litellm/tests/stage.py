@@ -1,5 +1,7 @@
 """The whole chain on one machine: a provider, LiteLLM with the module, webhook-api, PostgreSQL; each can be killed."""
 
+import hashlib
+import json
 import os
 import secrets
 import signal
@@ -18,6 +20,7 @@ from typing import Any
 
 import yaml
 from provider import Provider
+from relay import Relay
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = ROOT / "integrations/litellm"
@@ -48,8 +51,11 @@ class Postgres:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._earlier_log = b""
         self.start()
         self.name = f"litellm_{secrets.token_hex(4)}"
+        self.others: list[str] = []
+        """Databases that a test has made besides."""
         self.sql(f"CREATE DATABASE {self.name}", database="postgres")
 
     def _script(self, *arguments: str) -> str:
@@ -77,6 +83,7 @@ class Postgres:
 
     def kill(self) -> None:
         """kill -9 of the postmaster and of every backend."""
+        self._earlier_log += (self._home() / "log").read_bytes()
         pid_file = self._home() / "data/postmaster.pid"
         pid = int(pid_file.read_text().split("\n")[0])
         children = subprocess.run(["pgrep", "-P", str(pid)], stdout=subprocess.PIPE, text=True).stdout.split()
@@ -98,14 +105,26 @@ class Postgres:
         output = self._script("psql", str(self._directory), database or self.name, *options)
         return [line.split("\t") for line in output.splitlines()]
 
+    def run_script(self, text: str, database: str) -> None:
+        """Runs statements that are too long for a command line."""
+        command = [str(ROOT / "scripts/postgres"), "psql", str(self._directory), database, "--quiet"]
+        subprocess.run(command, input=text, check=True, stdout=subprocess.DEVNULL, text=True)
+
+    def server_log(self) -> bytes:
+        """What the server has logged; it begins a new log with each start."""
+        return self._earlier_log + (self._home() / "log").read_bytes()
+
     def number(self, text: str) -> int:
         """The one number that a statement results in."""
         return int(self.sql(text)[0][0])
 
     def dump(self) -> str:
-        """Everything in the database, but for the column in which Laravel keeps the keys."""
+        """Everything in the databases, but for the column in which Laravel keeps the keys."""
         self.sql("UPDATE users SET api_key = NULL")
-        return subprocess.run(["pg_dump", self.url()], check=True, stdout=subprocess.PIPE, text=True).stdout
+        urls = [self.url().replace(f"/{self.name}", f"/{name}") for name in (self.name, *self.others)]
+        return "".join(
+            subprocess.run(["pg_dump", url], check=True, stdout=subprocess.PIPE, text=True).stdout for url in urls
+        )
 
 
 @dataclass
@@ -136,6 +155,17 @@ class Service:
         except (urllib.error.URLError, OSError):
             return False
 
+    def held_spools(self) -> dict[int, Path]:
+        """The processes of its workers, each with its spool."""
+        assert self.process is not None
+        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE, text=True).stdout
+        return {
+            pid: spool
+            for pid in map(int, children.split())
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir()
+            if (spool := _spool(descriptor)) is not None
+        }
+
     def kill(self) -> None:
         """kill -9."""
         assert self.process is not None
@@ -159,6 +189,10 @@ class Stage:
         self.directory = directory
         self._programs = programs
         self.provider = Provider()
+        self.printed: list[str] = []
+        """What the operator's commands have printed."""
+        self.others: list[Service] = []
+        """Proxies that a test has started besides."""
         self.postgres = Postgres(cluster)
         self.webhook_key = secrets.token_hex(32)
         self.master_key = f"sk-{secrets.token_hex(16)}"
@@ -178,9 +212,10 @@ class Stage:
             directory,
         )
         self.webhook_url = f"http://127.0.0.1:{port}"
+        self.relay = Relay(port)
         self.webhook.start()
         self.spools = directory / "spools"
-        self.proxy = self.make_proxy("litellm", with_module=True)
+        self.proxy = self.make_proxy("litellm")
         self.proxy.start()
 
     @property
@@ -188,8 +223,18 @@ class Stage:
         """Where customers call."""
         return self.proxy.health.removesuffix("/health/liveliness")
 
-    def make_proxy(self, name: str, with_module: bool) -> Service:
-        """A LiteLLM that is not started yet, with the shipped configuration and this provider's models."""
+    def make_proxy(
+        self,
+        name: str,
+        module: Path | None = MODULE / "codexflow.py",
+        spools: Path | None = None,
+        workers: int = 1,
+        beside: Path | None = None,
+    ) -> Service:
+        """A LiteLLM that is not started yet, with the shipped configuration and this provider's models.
+
+        ``beside`` is a file with one more callback.
+        """
         home = self.directory / name
         home.mkdir()
         configuration = yaml.safe_load((MODULE / "config.yaml").read_text())
@@ -203,19 +248,25 @@ class Stage:
             "fallbacks": [{"failing": ["gpt-4o"]}],
             "disable_cooldowns": True,
         }
-        if with_module:
-            (home / "codexflow.py").write_text((MODULE / "codexflow.py").read_text())
+        if module is not None:
+            (home / "codexflow.py").write_text(module.read_text())
         else:
             del configuration["litellm_settings"]["callbacks"], configuration["general_settings"]["custom_auth"]
+        if beside is not None:
+            (home / beside.name).write_text(beside.read_text())
+            configuration["litellm_settings"]["callbacks"].append(f"{beside.stem}.callback")
         (home / "config.yaml").write_text(yaml.safe_dump(configuration))
         port = free_port()
         return Service(
-            [LITELLM, "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)],
+            [
+                *(LITELLM, "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)),
+                *("--num_workers", str(workers)),
+            ],
             {
                 "PATH": os.environ["PATH"],
                 "HOME": str(home),
-                "CODEXFLOW_URL": self.webhook_url,
-                "CODEXFLOW_SPOOL": str(self.spools),
+                "CODEXFLOW_URL": self.relay.url,
+                "CODEXFLOW_SPOOL": str(spools or self.spools),
                 "LITELLM_WEBHOOK_KEY": self.webhook_key,
                 "LITELLM_MASTER_KEY": self.master_key,
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -236,15 +287,54 @@ class Stage:
         grants = subprocess.run([codexflow, "grants"], check=True, env=environment, stdout=subprocess.PIPE, text=True)
         self.postgres.sql(grants.stdout)
         self._password = secrets.token_hex(16)
-        self.postgres.sql(f"ALTER ROLE codexflow_webhook PASSWORD '{self._password}'")
+        for role in ("webhook", "operator"):
+            self.postgres.sql(f"ALTER ROLE codexflow_{role} PASSWORD '{self._password}'")
+
+    def codexflow(self, arguments: list[str], settings: dict[str, str], typed: str = "") -> tuple[int, str]:
+        """Exit code and output of an operator's command."""
+        result = subprocess.run(
+            [str(self._programs / "codexflow"), *arguments],
+            input=typed,
+            env={"DATABASE_URL": self.postgres.url("codexflow_operator", self._password), **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.printed.append(result.stdout)
+        return result.returncode, result.stdout
 
     def check(self, key: str) -> str:
         """What `codexflow litellm check` prints with a customer's key."""
-        environment = {"DATABASE_URL": self.postgres.url(), "LITELLM_PROXY_URL": self.url}
-        command = [str(self._programs / "codexflow"), "litellm", "check", "--key-stdin"]
-        return subprocess.run(
-            command, input=key + "\n", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ).stdout
+        return self.codexflow(["litellm", "check", "--key-stdin"], {"LITELLM_PROXY_URL": self.url}, typed=key + "\n")[1]
+
+    def reconcile(self, database: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Exit code and report of `codexflow litellm reconcile` for all until now."""
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+        command = ["litellm", "reconcile", "--json", "--to", until, *arguments]
+        code, output = self.codexflow(command, {"LITELLM_DATABASE_URL": database})
+        assert code in (0, 2), output
+        report: dict[str, Any] = json.loads(output)
+        return code, report
+
+    def deliver(self, event: dict[str, Any]) -> None:
+        """Posts an event as LiteLLM's own `generic_api` does."""
+        headers = {"Content-Type": "application/json", "X-API-Key": self.webhook_key}
+        body = json.dumps([event]).encode()
+        request = urllib.request.Request(self.webhook_url + "/api/webhook/litellm", body, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer)["stored"] == 1
+
+    def metric(self, name: str) -> float:
+        """A metric of webhook-api that has no labels."""
+        with urllib.request.urlopen(self.webhook_url + "/metrics", timeout=30) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith(name + " "):
+                    return float(line.split()[1])
+        raise AssertionError(f"no metric {name}")
+
+    def key_hash(self, user: int) -> str:
+        """What stands for a customer's key wherever it is not the key."""
+        return hashlib.sha256(self.keys[user].encode()).hexdigest()
 
     def make_user(self, plan: str = "agency", status: str = "active") -> int:
         """A customer as Laravel makes one; webhook-api sees the key within seconds."""
@@ -268,9 +358,31 @@ class Stage:
 
     def close(self) -> None:
         """Stops everything but the cluster."""
-        self.proxy.stop()
+        for proxy in (*self.others, self.proxy):
+            proxy.stop()
         self.webhook.stop()
+        self.relay.close()
         self.provider.close()
+
+    def require_no_key(self) -> None:
+        """Searches all that the whole run has left, once it is over, for a customer's key and for the webhook's."""
+        places = {str(path): path.read_bytes() for path in self.directory.rglob("*") if path.is_file()}
+        places["the database"] = self.postgres.dump().encode()
+        places["the database server's log"] = self.postgres.server_log()
+        places["what the provider was sent"] = b"".join(self.provider.traffic)
+        places["what the commands printed"] = "".join(self.printed).encode()
+        # Its header is where the webhook's key belongs.
+        to_webhook = b"".join(self.relay.traffic)
+        found = [place for place, content in places.items() if self.webhook_key.encode() in content]
+        places["what LiteLLM and webhook-api said"] = to_webhook
+        for user, key in self.keys.items():
+            found += [place for place, content in places.items() if key.encode() in content]
+            found += [place for place, content in places.items() if f"cf_{key[3:20]}".encode() in content]
+            assert not found, f"a key is in {sorted(set(found))}"
+            # Were it not looked for in the right places, its hash would not be found either.
+            assert self.key_hash(user).encode() in places["the database"]
+        used = [user for user in self.keys if self.key_hash(user).encode() in to_webhook]
+        assert used or not self.provider.calls
 
 
 def _is_gone(pid: int) -> bool:
@@ -279,6 +391,14 @@ def _is_gone(pid: int) -> bool:
     except OSError:
         return True
     return state == "Z"
+
+
+def _spool(descriptor: Path) -> Path | None:
+    try:
+        lock = Path(os.readlink(descriptor))
+    except OSError:
+        return None
+    return lock.with_suffix(".sqlite") if lock.match("spool-*.lock") else None
 
 
 def _is_drained(path: Path) -> bool:

@@ -187,6 +187,8 @@ class TestSpool:
         for number in range(3):
             spool.conclude(str(number), None, closes=False).result(5)
         spool.delivered(2)
+        # The next commit notes it.
+        spool.close_intent("nothing").result(5)
         now += DAY + 1
         spool.delivered(3)
         spool.close_intent("nothing").result(5)

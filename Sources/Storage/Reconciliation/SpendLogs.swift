@@ -1,0 +1,133 @@
+package import Domain
+package import Postgres
+
+/// LiteLLM's own record of served calls, its table `LiteLLM_SpendLogs`, which is only read.
+///
+/// A row tells the start in milliseconds at best, so no key can be made of it alone. Our module has LiteLLM keep its name of
+/// the call there, a UUID of version 7, and sends the event under that name and with the start that the name tells: so the
+/// key is made again exactly. Failures are left out: LiteLLM keeps one row where we get each attempt, and they count as
+/// nothing.
+package enum SpendLogs {
+    /// A served call.
+    package struct Call: Sendable, Hashable {
+        package var place: HourOfKey.Place
+        /// Its event, as our module would have sent it.
+        package var event: String
+        /// Whether our module named it.
+        package var isNamed: Bool
+
+        package init(place: HourOfKey.Place, event: String, isNamed: Bool) {
+            self.place = place
+            self.event = event
+            self.isNamed = isNamed
+        }
+    }
+
+    /// Rows of a page; those of one moment stay together.
+    package static let pageSize = 2_000
+    /// Hours until LiteLLM gives up a call: as much later than our module's start may its own be.
+    private static let slack = 2
+
+    /// What LiteLLM counts for each hour and key that begins in `range`.
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func sums(
+        _ range: Range<Timestamp>, _ connection: Connection
+    ) throws -> [HourOfKey.Place: HourOfKey.Sum] {
+        let rows = try connection.query(
+            """
+            SELECT c.began / 3600000, c.api_key, count(*), sum(c.prompt_tokens::bigint + c.completion_tokens)::bigint,
+                   sum(CASE WHEN c.spend = ANY('{NaN,Infinity,-Infinity}') THEN 0 ELSE round(c.spend::text::numeric, 12) END)
+            FROM (\(calls(range))) c
+            GROUP BY 1, 2
+            """)
+        return try HourOfKey.sums(rows)
+    }
+
+    /// A page of the calls of some keys that begin in `range`, in the order of LiteLLM's time, behind `cursor`; and the next
+    /// cursor, `nil` at the end.
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func page(
+        _ range: Range<Timestamp>, keys: [String], after cursor: String?, _ connection: Connection
+    ) throws -> (calls: [Call], next: String?) {
+        let rows = try connection.query(
+            """
+            SELECT c.began / 3600000, c.api_key, c.call IS NOT NULL, \(event)::text, c."startTime"::text
+            FROM (\(calls(range))) c
+            WHERE c.api_key = ANY(\(keys)::text[]) AND c."startTime" > coalesce(\(cursor)::timestamp, '-infinity')
+            ORDER BY c."startTime" FETCH FIRST \(unsafeSQL: "\(pageSize)") ROWS WITH TIES
+            """)
+        let calls = try rows.map { row in
+            let (hour, key, isNamed, event) = try row.decode(Int64.self, String.self, Bool.self, String.self)
+            return Call(place: .init(hour: hour, keyHash: key), event: event, isNamed: isNamed)
+        }
+        return (calls, rows.count < pageSize ? nil : try rows.last?.decode(4))
+    }
+
+    /// The served calls of customers' keys that begin in `range`, with our name (`call`) and the start in milliseconds (`began`).
+    private static func calls(_ range: Range<Timestamp>) -> Query {
+        let (from, to) = (range.lowerBound, range.upperBound)
+        return """
+            SELECT s.*, m.call, b.began
+            FROM "LiteLLM_SpendLogs" s
+            CROSS JOIN LATERAL (
+                SELECT substring(s.metadata -> 'spend_logs_metadata' ->> 'codexflow_call'
+                                 FROM '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$') AS call
+            ) m
+            CROSS JOIN LATERAL (
+                SELECT coalesce(('x' || left(replace(m.call, '-', ''), 12))::bit(48)::bigint,
+                                (extract(epoch FROM s."startTime") * 1000)::bigint) AS began
+            ) b
+            WHERE s."startTime" >= \(from) AT TIME ZONE 'UTC'
+              AND s."startTime" < \(to) AT TIME ZONE 'UTC' + \(slack)::integer * interval '1 hour'
+              AND b.began >= \(from.milliseconds)::bigint AND b.began < \(to.milliseconds)::bigint
+              AND coalesce(s.status, 'success') = 'success' AND s.api_key ~ '^[0-9a-f]{64}$'
+            """
+    }
+
+    /// The event of a call `c`: what `codexflow.py` keeps of LiteLLM's, by the same names. No stream says that it was one: its
+    /// first token came before its end.
+    private static let event: Query = """
+        json_build_object(
+            'id', CASE WHEN c.call IS NULL THEN c.request_id ELSE regexp_replace(c.request_id, '_cache_hit[0-9.]+$', '') END,
+            'litellm_call_id', c.call, 'call_type', c.call_type, 'status', 'success',
+            'stream', c."completionStartTime" < c."endTime",
+            'startTime', \(literal("(c.began / 1000.0)::float8")), 'endTime', \(moment("c.\"endTime\"")),
+            'completionStartTime', \(moment("c.\"completionStartTime\"")),
+            'response_cost', \(literal("c.spend")), 'prompt_tokens', c.prompt_tokens, 'completion_tokens', c.completion_tokens,
+            'cache_hit', c.cache_hit = 'True', 'model', c.model, 'model_group', c.model_group,
+            'custom_llm_provider', c.custom_llm_provider, 'end_user', c.end_user, 'request_tags', c.request_tags,
+            'metadata', json_build_object(
+                'user_api_key_hash', c.api_key, 'user_api_key_user_id', nullif(c."user", ''),
+                'usage_object', c.metadata -> 'usage_object')
+        )
+        """
+
+    /// The JSON number that Python writes for a `float8`: its digits are part of what an event is known by.
+    private static func literal(_ number: String) -> Query {
+        Query(
+            unsafeSQL: """
+                (CASE WHEN \(number) = ANY('{NaN,Infinity,-Infinity}') THEN 'null'
+                 WHEN \(number) = trunc(\(number)) AND abs(\(number)) < 1e15 THEN \(number)::text || '.0'
+                 ELSE \(number)::text END)::json
+                """)
+    }
+
+    /// A moment, as far from the event's start as it is from LiteLLM's.
+    private static func moment(_ column: String) -> Query {
+        Query(unsafeSQL: "c.began / 1000.0 + extract(epoch FROM \(column) - c.\"startTime\")")
+    }
+}
+
+extension HourOfKey {
+    /// Rows of hour, key, calls, tokens and cost.
+    static func sums(_ rows: [Row]) throws -> [Place: Sum] {
+        let sums = try rows.map { row in
+            let (hour, key, calls, tokens, cost) = try row.decode(
+                Int64.self, String.self, Int64.self, Int64.self, Money.self)
+            return (Place(hour: hour, keyHash: key), Sum(calls: calls, tokens: tokens, cost: cost))
+        }
+        return Dictionary(uniqueKeysWithValues: sums)
+    }
+}
