@@ -27,7 +27,9 @@ struct Bench: AsyncParsableCommand {
     @Option(help: "Seconds of one measurement (default: 3).")
     var seconds: Int?
 
-    @Option(help: "Only the benchmarks whose names contain this, and what they are compared with.")
+    @Option(
+        help: "Only benchmarks with one of these in their names, as in singles,arrays, and what they are compared with."
+    )
     var only: String?
 
     @Flag(help: "100,000 rows, one pair, one second, unless given otherwise: a look whether everything works.")

@@ -4,7 +4,8 @@ struct Schedule: Sendable {
     let benchmarks: [any Benchmark]
     let ratios: [Ratio]
 
-    /// Everything, or the benchmarks with `text` in their names and what these are compared with.
+    /// Everything, or the benchmarks with one of the words of `text`, separated by commas, in their names, and what these are
+    /// compared with.
     init(
         only text: String? = nil, of benchmarks: [any Benchmark] = Catalogue.benchmarks,
         ratios: [Ratio] = Catalogue.ratios
@@ -13,7 +14,8 @@ struct Schedule: Sendable {
             (self.benchmarks, self.ratios) = (benchmarks, ratios)
             return
         }
-        let wanted = Set(benchmarks.map(\.name).filter { $0.contains(text) })
+        let words = text.split(separator: ",")
+        let wanted = Set(benchmarks.map(\.name).filter { name in words.contains { name.contains($0) } })
         let kept = ratios.filter { wanted.contains($0.numerator) }
         let names = wanted.union(kept.map(\.denominator))
         self.ratios = kept

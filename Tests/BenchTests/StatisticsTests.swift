@@ -31,6 +31,7 @@ import Testing
         let all = ["a", "b", "c", "d", "e"].map(Named.init)
         #expect(names(Schedule(of: all, ratios: ratios)) == ["a", "b", "c", "a", "d", "e"])
         #expect(names(Schedule(only: "d", of: all, ratios: ratios)) == ["a", "d"])
+        #expect(names(Schedule(only: "d,b", of: all, ratios: ratios)) == ["a", "b", "d"])
         #expect(names(Schedule(only: "nothing", of: all, ratios: ratios)) == [])
         #expect(names(Schedule(of: all, ratios: ratios).of(all.suffix(3))) == ["c", "d", "e"])
     }
