@@ -24,7 +24,10 @@ enum Catalogue {
         ]
         + reports
         + ReadQuestion.all.flatMap { question in
-            [1, 16].map { ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0) }
+            // Sixteen at once who ask who of ten thousand users used most wait too long for a connection: 503 is right.
+            (question.name == "breakdown-user" ? [1] : [1, 16]).map {
+                ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0)
+            }
         } + [
             ExportBenchmark("export", "the heavy user's calls as Laravel's CSV, over HTTP; rows a second"),
             ExportBenchmark("export-copy", isCopy: true, "the same by psql's \\copy"),
