@@ -38,7 +38,7 @@ struct Call: Sendable {
     /// The value of the parameter `name`.
     func text(_ name: String) -> String? { values[name]?.last }
 
-    func integer(_ name: String) -> Int? { text(name).flatMap { Int($0) } }
+    func integer(_ name: String) -> Int? { text(name).flatMap(Int.init(parameter:)) }
 
     /// Whether the parameter `name` is true.
     func flag(_ name: String) -> Bool { text(name) == "true" }

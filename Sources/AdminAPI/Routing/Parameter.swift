@@ -55,7 +55,7 @@ struct Parameter: Sendable {
         let field = name.replacing("_", with: " ")
         switch kind {
         case .integer(let range):
-            guard let number = Int(text) else { return "The \(field) field must be an integer." }
+            guard let number = Int(parameter: text) else { return "The \(field) field must be an integer." }
             return range.contains(number)
                 ? nil : "The \(field) field must be between \(range.lowerBound) and \(range.upperBound)."
         case .text(let maximum):
@@ -88,5 +88,13 @@ struct Parameter: Sendable {
             ["type": "string", "anyOf": [["format": "date-time"], ["format": "date"]]]
         case .amount: Schema.amountText(below: 8)
         }
+    }
+}
+
+extension Int {
+    /// A whole number, however it is written: JSON Schema takes `1.0` for one (draft 2020-12, §6.1.1).
+    init?(parameter text: String) {
+        guard let number = Int(text) ?? DecimalLiteral(text)?.whole.flatMap(Int.init(exactly:)) else { return nil }
+        self = number
     }
 }
