@@ -12,7 +12,7 @@ package enum QuotaFold {
     ///
     /// A delta is deleted by the transaction that adds it, so it counts once whatever dies; deltas that commit later are
     /// met by the next fold, whatever their ids. Folds go one after the other, whoever runs them, and each shows what it
-    /// counted before the next one counts on.
+    /// counted before the next one counts on; where somebody holds a row it shows nothing, and returns everybody.
     ///
     /// - Throws: `PostgresError`.
     package static func fold(_ connection: Connection, now: Timestamp) throws -> [Int64] {
