@@ -7,7 +7,7 @@ import Logging
 import NIOCore
 import Testing
 
-@Suite(.timeLimit(.minutes(3))) struct BodyReaderTests {
+@Suite(.timeLimit(.minutes(15))) struct BodyReaderTests {
     private static func routes(_ reader: BodyReader) -> (Router<AppRequestContext>) -> Void {
         { router in
             router.post("/sum") { request, context in

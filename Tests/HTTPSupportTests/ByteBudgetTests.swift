@@ -2,7 +2,7 @@ import Domain
 import HTTPSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(3))) struct ByteBudgetTests {
+@Suite(.timeLimit(.minutes(15))) struct ByteBudgetTests {
     /// A deadline that never comes, until it is cancelled.
     @Sendable private static func never(_: Duration) async throws {
         for await _ in AsyncStream<Never>.makeStream().stream {}

@@ -4,7 +4,7 @@ import Testing
 
 @testable import HTTPSupport
 
-@Suite(.timeLimit(.minutes(3))) struct HealthProbeTests {
+@Suite(.timeLimit(.minutes(15))) struct HealthProbeTests {
     @Test func `A service is live while its database is away`() async throws {
         var server = TestServer()
         server.readiness = { throw AppError(.unavailable, "PostgreSQL does not answer.") }

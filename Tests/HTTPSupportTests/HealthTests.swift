@@ -5,7 +5,7 @@ import Hummingbird
 import HummingbirdTesting
 import Testing
 
-@Suite(.timeLimit(.minutes(3))) struct HealthTests {
+@Suite(.timeLimit(.minutes(15))) struct HealthTests {
     private struct Unexpected: Error {
         let detail = "s3cret"
     }

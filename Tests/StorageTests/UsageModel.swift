@@ -43,6 +43,14 @@ struct UsageModel {
         return (Array(lines.dropLast()), lines[lines.count - 1])
     }
 
+    /// `user requests tokens picodollars` of whoever has most requests from `start` to before `end`; of equals the first.
+    func largest(from start: Int64, to end: Int64) -> String? {
+        let users = Dictionary(grouping: rows.filter { $0.quarter >= start && $0.quarter < end }, by: \.user)
+        return users.max { ($0.value.count, $1.key) < ($1.value.count, $0.key) }.map { user, _ in
+            "\(user) \(sums(of: user, between: [start, end]).total)"
+        }
+    }
+
     /// `quarter requests tokens picodollars` of a user, 0 for everybody, a line each.
     func usage(of user: Int64) -> String {
         var cells: [Int64: (requests: Int, tokens: Int64, picodollars: Int64)] = [:]

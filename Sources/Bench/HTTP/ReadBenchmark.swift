@@ -58,7 +58,7 @@ struct ReadBenchmark: Benchmark {
         }
         guard try await site.fold().rows > 0 else { return }
         try await site.pool.withConnection {
-            try $0.executeScript("VACUUM (ANALYZE) metering.usage_quarters, metering.usage_days, metering.events")
+            try $0.executeScript("VACUUM (ANALYZE) metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.events")
         }
     }
 

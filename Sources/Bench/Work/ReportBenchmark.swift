@@ -56,7 +56,7 @@ struct ReportBenchmark: Benchmark {
         try await site.pool.withConnection { connection in
             _ = try EventBulk.insert(tail, now: .now, connection)
             try connection.executeScript(
-                "VACUUM (ANALYZE) metering.usage_quarters, metering.usage_days, metering.events")
+                "VACUUM (ANALYZE) metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.events")
         }
         _ = try await UsagePass(pool: site.pool, now: { .now }).run(.others)
     }

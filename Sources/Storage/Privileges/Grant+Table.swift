@@ -83,7 +83,7 @@ extension Grant {
                 .table, "metering.usage_cursor",
                 [.worker: [.select(), .update()], .admin: [.select()], .operator: [.select()]]),
         ]
-        + ["usage_quarters", "usage_days"].map {
+        + ["usage_quarters", "usage_days", "usage_spans"].map {
             Grant(
                 .table, "metering.\($0)",
                 [.worker: [.select(), .insert(), .update(), .delete], .admin: [.select()]])

@@ -6,7 +6,7 @@ package struct CallCount: Sendable, Hashable {
 
     /// - Throws: `PostgresError`.
     package init(_ scope: UsageScope, _ range: ReportRange, _ snapshot: UsageSnapshot) throws {
-        let table = UsageTable(scope: scope, boundaries: [range.quarters.lowerBound, range.quarters.upperBound])
+        let table = UsageTable(scope: scope, boundaries: range.boundaries)
         calls = try table.cells(snapshot).first?.sums.requests ?? 0
     }
 }

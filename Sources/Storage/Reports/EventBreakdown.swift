@@ -39,7 +39,6 @@ package enum EventBreakdown {
     /// CTE `cell` of single calls, each of one bucket.
     private static func source(_ scope: UsageScope, _ range: ReportRange, _ group: EventGroup?) -> Query {
         let tags: Query = group == .tag ? "LEFT JOIN LATERAL unnest(e.tags) AS t (tag) ON true" : ""
-        let ofUser: Query = scope.user.map { "c.user_id = \($0)" } ?? "true"
         return """
             cell AS (
                 SELECT c.* FROM (
@@ -51,7 +50,7 @@ package enum EventBreakdown {
                     FROM metering.events e \(tags)
                     WHERE e.occurred_at >= \(range.from) AND e.occurred_at < \(range.to)
                 ) c
-                WHERE \(scope.ofDimension("c")) AND \(ofUser)
+                WHERE \(scope.ofDimension("c")) AND \(scope.ofFacts("c"))
             )
             """
     }
@@ -72,7 +71,7 @@ package enum EventBreakdown {
         }
         guard allowed < days else { return }
         // How many calls others made is not a user's to know.
-        let fewer = scope.user == nil ? "the last \(max(1, allowed)) days of it" : "a single day"
+        let fewer = scope.users == nil ? "the last \(max(1, allowed)) days of it" : "a single day"
         throw AppError(
             .invalid,
             """

@@ -38,6 +38,8 @@ package struct ReportRange: Sendable, Hashable {
     package var from: Timestamp { Self.start(of: quarters.lowerBound) }
     /// The first moment behind it.
     package var to: Timestamp { Self.start(of: quarters.upperBound) }
+    /// Where its one bucket begins and ends.
+    var boundaries: [Int] { [quarters.lowerBound, quarters.upperBound] }
 
     /// The range of the same length that ends where this one begins; `nil` before 1970.
     package var previous: ReportRange? {

@@ -46,10 +46,61 @@ package struct UsageBreakdown: Sendable, Hashable {
         _ scope: UsageScope, _ range: ReportRange, by group: UsageGroup, after place: Place? = nil, limit: Int = 10,
         rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false, _ snapshot: UsageSnapshot
     ) throws {
-        let table = UsageTable(
-            scope: scope, boundaries: [range.quarters.lowerBound, range.quarters.upperBound], group: group,
-            ranking: ranking, limit: limit, place: place, hasLatency: hasLatency)
-        self.init(range, try table.cells(snapshot), total: nil, table)
+        if group == .user, scope.users == nil {
+            try self.init(
+                ofEverybody: scope, range, after: place, limit: limit, rankedBy: ranking, hasLatency: hasLatency,
+                snapshot)
+        } else {
+            let table = UsageTable(
+                scope: scope, boundaries: range.boundaries, group: group, ranking: ranking, limit: limit, place: place,
+                hasLatency: hasLatency)
+            self.init(range, try table.cells(snapshot), total: nil, table)
+        }
+    }
+
+    /// Users are many: first they are put in order, then those on the page are looked at, and the others are what is left.
+    private init(
+        ofEverybody scope: UsageScope, _ range: ReportRange, after place: Place?, limit: Int,
+        rankedBy ranking: UsageRanking, hasLatency: Bool, _ snapshot: UsageSnapshot
+    ) throws {
+        func cells(of users: [Int64]?, by group: UsageGroup?, hasLatency: Bool) throws -> [UsageTable.Cell] {
+            var scope = scope
+            scope.users = users
+            return try UsageTable(
+                scope: scope, boundaries: range.boundaries, group: group, limit: limit, hasLatency: hasLatency
+            ).cells(snapshot)
+        }
+        func sums(of users: [Int64]?) throws -> UsageSums {
+            try users?.isEmpty == true
+                ? UsageSums() : cells(of: users, by: nil, hasLatency: false).first?.sums ?? UsageSums()
+        }
+        let order = try UserRanking(scope, range, after: place, limit: limit, by: ranking, snapshot)
+        let cells = Dictionary(
+            try cells(of: order.page.map(\.user), by: .user, hasLatency: hasLatency).map { ($0.key, $0) }
+        ) { first, _ in first }
+        let total = try sums(of: nil)
+        self.range = range
+        self.total = total
+        parts = order.page.map { place in
+            let cell = cells["\(place.user)"]
+            let sums = cell?.sums ?? UsageSums()
+            return Part(
+                key: "\(place.user)", sums: sums, latency: cell?.latency ?? UsageLatency(),
+                share: ranking.share(of: sums, in: total))
+        }
+        let behind = order.count - order.before.count - order.page.count
+        if behind > 0 {
+            let rest = try parts.reduce(total - sums(of: order.before)) { $0 - $1.sums }
+            others = Others(groups: behind, sums: rest, share: ranking.share(of: rest, in: total))
+        } else {
+            others = nil
+        }
+        next =
+            others == nil
+            ? nil
+            : order.page.last.flatMap { last in
+                DecimalLiteral(last.weight).map { Place(weight: $0, key: "\(last.user)") }
+            }
     }
 
     /// The parts that `cells` of `table` are; of a total that is not their sum where a call may be in several.

@@ -51,32 +51,13 @@ struct UsageCells {
                    SELECT 'epoch'::timestamptz + b.quarter * interval '15 minutes'
                    FROM unnest(\(pieces.boundaries)::integer[]) WITH ORDINALITY AS b (quarter, place) ORDER BY b.place)),
                1, f.status, \(key("f", owner: "f")), \(hasHistograms ? UsageMeasures.ofFacts : UsageMeasures.sumsOfFacts)
-        FROM (
-            SELECT * FROM \(UsageKind.events.facts(after: snapshot.cursor.events, through: .max)) f
-            WHERE \(scope.ofFacts)
-            \(snapshot.hasLogsBehind ? logs : "")
-        ) f
-        WHERE f.occurred_at >= \(start) AND f.occurred_at < \(end) AND \(scope.ofDimension("f"))
+        FROM (\(UsageTail(scope, start, end, snapshot).query)) f
         GROUP BY 1, 3, 4
         """
     }
 
-    /// OFFSET 0: the planner, who does not know how short the tail is, would read all of the user's rows instead.
-    private var logs: Query {
-        """
-        UNION ALL
-        SELECT * FROM (
-            SELECT * FROM \(UsageKind.others.facts(after: snapshot.cursor.others, through: .max)) OFFSET 0
-        ) f
-        WHERE \(scope.ofFacts)
-        """
-    }
-
-    /// The condition on whose cells are read: everybody's sums stand at user 0, which is nobody to whoever asks for it.
-    private func owner(_ column: Query) -> Query {
-        if let user = scope.user { return "\(column) = nullif(\(user)::bigint, 0)" }
-        return group == .user ? "\(column) <> 0" : "\(column) = 0"
-    }
+    /// The condition on whose cells are read.
+    private func owner(_ column: Query) -> Query { scope.ofSums(column, by: group) }
 
     /// What cells are told apart by, of facts or dimensions `alias` of the users of the rows `owner`.
     private func key(_ alias: Query, owner: Query) -> Query {

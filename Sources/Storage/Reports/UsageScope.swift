@@ -4,7 +4,7 @@ import Postgres
 /// Whose usage, and which part of it, a report is about; each condition narrows, and none means any.
 package struct UsageScope: Sendable, Hashable {
     /// `nil` for everybody.
-    package var user: Int64?
+    package var users: [Int64]?
     package var models: Set<String>
     package var providers: Set<String>
     package var statuses: Set<Domain.UsageStatus>
@@ -20,15 +20,28 @@ package struct UsageScope: Sendable, Hashable {
         statuses: Set<Domain.UsageStatus> = [],
         plans: Set<String> = []
     ) {
-        self.user = user
+        users = user.map { [$0] }
         self.models = models
         self.providers = providers
         self.statuses = statuses
         self.plans = plans
     }
 
-    /// The condition on facts `f`.
-    var ofFacts: Query { user.map { "f.user_id = \($0)" } ?? "true" }
+    /// Whether it is about a part of its users' usage.
+    var isNarrow: Bool { !(models.isEmpty && providers.isEmpty && statuses.isEmpty && plans.isEmpty) }
+
+    /// The condition on the users of facts `alias`.
+    func ofFacts(_ alias: Query) -> Query { users.map { Self.condition("\(alias).user_id", $0) } ?? "true" }
+
+    /// The condition on the column of a user of sums: everybody's stand at user 0, which is nobody to whoever asks for it.
+    func ofSums(_ column: Query, by group: UsageGroup?) -> Query {
+        if let users { return Self.condition(column, users.filter { $0 != 0 }) }
+        return group == .user ? "\(column) <> 0" : "\(column) = 0"
+    }
+
+    private static func condition(_ column: Query, _ users: [Int64]) -> Query {
+        users.count == 1 ? "\(column) = \(users[0])" : "\(column) = ANY(\(users)::bigint[])"
+    }
 
     /// The condition on model, provider, status and plan of the rows `alias`.
     func ofDimension(_ alias: Query) -> Query {

@@ -25,13 +25,33 @@ package struct UsageSums: Sendable, Hashable {
     package init() {}
 
     package static func + (left: UsageSums, right: UsageSums) -> UsageSums {
-        var sums = left
-        for count in counts {
-            let (sum, overflow) = left[keyPath: count].addingReportingOverflow(right[keyPath: count])
-            sums[keyPath: count] = overflow ? .max : sum
+        left.combined(with: right) {
+            $0.addingReportingOverflow($1)
+        } amounts: {
+            $0 + $1
         }
-        sums.pricedCost = left.pricedCost + right.pricedCost
-        sums.ledgerCost = left.ledgerCost + right.ledgerCost
+    }
+
+    /// What is left of a whole without a part of it.
+    package static func - (left: UsageSums, right: UsageSums) -> UsageSums {
+        left.combined(with: right) {
+            $0.subtractingReportingOverflow($1)
+        } amounts: {
+            $0 - $1
+        }
+    }
+
+    private func combined(
+        with other: UsageSums, counts combine: (Int64, Int64) -> (Int64, overflow: Bool),
+        amounts: (Money, Money) -> Money
+    ) -> UsageSums {
+        var sums = self
+        for count in Self.counts {
+            let (value, overflow) = combine(self[keyPath: count], other[keyPath: count])
+            sums[keyPath: count] = overflow ? .max : value
+        }
+        sums.pricedCost = amounts(pricedCost, other.pricedCost)
+        sums.ledgerCost = amounts(ledgerCost, other.ledgerCost)
         return sums
     }
 

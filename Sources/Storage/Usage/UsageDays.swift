@@ -1,7 +1,7 @@
 import Domain
 import Postgres
 
-/// Moves the border up to which `usage_days` is written (`migrations/0007_usage.sql`).
+/// Moves the border up to which `usage_days` and `usage_spans` are written (`migrations/0007_usage.sql`, `0014_usage_spans.sql`).
 enum UsageDays {
     /// What a step did.
     enum Step: Sendable, Hashable {
@@ -24,30 +24,39 @@ enum UsageDays {
         let target = Int((now.microseconds / 900_000_000 - Int64(stride)) / Int64(stride)) * stride
         guard target >= cursor.daysBefore + stride else { return .upToDate }
         guard let start = try firstQuarter(from: cursor.daysBefore, connection), start < target else {
-            try set(target, connection)
+            try move(from: cursor.daysBefore, to: target, connection)
             return .upToDate
         }
         let end = min(target, (start / quartersOfDay + 1) * quartersOfDay)
         try connection.executeScript("SET LOCAL work_mem = '64MB'")
         try connection.execute(
             """
-            INSERT INTO metering.usage_days AS u (user_id, day, dimension, \(UsageMeasures.columns))
-            SELECT c.user_id, c.day, c.dimension, \(UsageMeasures.kept)
-            FROM (
+            WITH cell AS MATERIALIZED (
                 SELECT c.user_id, metering.day_of(c.quarter) AS day, c.dimension, \(UsageMeasures.ofCells)
                 FROM metering.usage_quarters c
                 WHERE c.quarter >= \(start) AND c.quarter < \(end)
                 GROUP BY 1, 2, 3
-            ) c
+            ), spans AS (
+                INSERT INTO metering.usage_spans AS s (days, first_day, user_id, \(UsageSpans.columns))
+                SELECT 1, c.day, c.user_id, \(UsageSpans.ofCells)
+                FROM cell c WHERE c.user_id <> 0
+                GROUP BY 2, 3
+                ORDER BY 2, 3
+                ON CONFLICT (days, first_day, user_id) DO UPDATE SET \(UsageSpans.added)
+            )
+            INSERT INTO metering.usage_days AS u (user_id, day, dimension, \(UsageMeasures.columns))
+            SELECT c.user_id, c.day, c.dimension, \(UsageMeasures.kept)
+            FROM cell c
             ORDER BY 1, 2, 3
             ON CONFLICT (user_id, day, dimension) DO UPDATE SET \(UsageMeasures.added)
             """)
-        try set(end, connection)
+        try move(from: cursor.daysBefore, to: end, connection)
         return .moved
     }
 
-    private static func set(_ border: Int, _ connection: Connection) throws {
-        try connection.execute("UPDATE metering.usage_cursor SET days_before = \(border)")
+    private static func move(from old: Int, to new: Int, _ connection: Connection) throws {
+        try UsageSpans.finish(from: old, to: new, connection)
+        try connection.execute("UPDATE metering.usage_cursor SET days_before = \(new)")
     }
 
     /// The first quarter with usage from `border` on: everybody's row has every quarter.

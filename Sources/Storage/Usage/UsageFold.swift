@@ -76,7 +76,7 @@ enum UsageFold {
             ) c
             ORDER BY 1, 2, 3
             ON CONFLICT (user_id, day, dimension) DO UPDATE SET \(UsageMeasures.added)
-        )\(kind == .others ? counted(after: after, through: through) : "")
+        ), \(UsageSpans.adding(daysBefore, where: "(SELECT is_complete FROM complete)"))\(kind == .others ? counted(after: after, through: through) : "")
         SELECT (SELECT is_complete FROM complete), (SELECT coalesce(sum(requests), 0)::bigint FROM cell WHERE user_id = 0)
         """
     }

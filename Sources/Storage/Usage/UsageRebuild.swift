@@ -77,6 +77,7 @@ package struct UsageRebuild: Sendable {
         if range.user != nil {
             outcome.cells += try mend(.days, UsageRange(quarters: range.quarters, user: 0), cursor, connection)
         }
+        outcome.cells += try UsageSpans.mend(range, cursor, connection)
         outcome.counters = try mendCounters(range, cursor, connection)
         return outcome
     }

@@ -4,12 +4,12 @@ package import Postgres
 package enum UsageVerification {
     /// A bucket that is wrong.
     package struct Finding: Sendable, Hashable {
-        /// The table of sums and whose: `quarters`, `everybody`, `days`, or a counter: `daily`, `monthly`.
+        /// The table of sums and whose: `quarters`, `everybody`, `days`, `spans`, or a counter: `daily`, `monthly`.
         package var level: String
         package var user: Int64
         /// When the bucket begins, RFC 3339.
         package var bucket: String
-        /// Model, provider, status and plan; empty of a counter.
+        /// Model, provider, status and plan; of a span how long it is; empty of a counter.
         package var dimension: String
         /// The measures that differ, such as `requests 3, should be 2`.
         package var difference: String
@@ -35,6 +35,8 @@ package enum UsageVerification {
             progress(level.rawValue)
             try report.add(cells(of: level, range, connection))
         }
+        progress("spans")
+        try report.add(spans(range, connection))
         progress("counters")
         try report.add(counters(range, connection))
         return report
@@ -44,12 +46,7 @@ package enum UsageVerification {
     static func cells(of level: UsageLevel, _ range: UsageRange, _ connection: Connection) throws -> Report {
         try connection.transaction(.snapshot) { connection in
             let cursor = try UsageCursor.read(connection)
-            let differences = UsageMeasures.names.map { name in
-                """
-                CASE WHEN e.\(name) IS DISTINCT FROM a.\(name)
-                THEN '\(name) ' || coalesce(a.\(name), 0) || ', should be ' || coalesce(e.\(name), 0) END
-                """
-            }.joined(separator: ", ")
+            let differences = differences(of: UsageMeasures.names, found: "a.", expected: "e.")
             return try Report(
                 connection.query(
                     """
@@ -57,7 +54,7 @@ package enum UsageVerification {
                     SELECT \(level.rawValue), coalesce(e.user_id, a.user_id),
                            to_char(\(level.start("coalesce(e.bucket, a.bucket)")), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
                            coalesce(concat_ws(' ', d.model, d.provider, d.status, d.plan), 'a dimension not folded yet'),
-                           coalesce(nullif(concat_ws('; ', \(unsafeSQL: differences)), ''), 'histogram'),
+                           coalesce(nullif(concat_ws('; ', \(differences)), ''), 'histogram'),
                            count(*) OVER ()
                     FROM \(UsageLevel.joined)
                     LEFT JOIN metering.usage_dimensions d ON d.dimension = coalesce(e.dimension, a.dimension)
@@ -66,6 +63,39 @@ package enum UsageVerification {
                     LIMIT \(told)
                     """))
         }
+    }
+
+    /// The runs of days that are not what they must be.
+    static func spans(_ range: UsageRange, _ connection: Connection) throws -> Report {
+        try connection.transaction(.snapshot) { connection in
+            let cursor = try UsageCursor.read(connection)
+            let differences = differences(of: UsageSpans.measures, found: "", expected: "expected_")
+            var report = Report()
+            for days in UsageSpans.lengths {
+                try report.add(
+                    Report(
+                        connection.query(
+                            """
+                            WITH \(UsageSpans.difference(days, range, cursor))
+                            SELECT 'spans', user_id, to_char(first_day, 'YYYY-MM-DD"T"00:00:00"Z"'), \("\(days) days"),
+                                   concat_ws('; ', \(differences)),
+                                   count(*) OVER ()
+                            FROM difference ORDER BY 2, 3 LIMIT \(told)
+                            """)))
+            }
+            return report
+        }
+    }
+
+    /// The texts of the measures that differ, of columns with these prefixes.
+    private static func differences(of measures: [String], found: String, expected: String) -> Query {
+        Query(
+            unsafeSQL: measures.map { name in
+                """
+                CASE WHEN \(expected)\(name) IS DISTINCT FROM \(found)\(name)
+                THEN '\(name) ' || coalesce(\(found)\(name), 0) || ', should be ' || coalesce(\(expected)\(name), 0) END
+                """
+            }.joined(separator: ", "))
     }
 
     /// The counters that are not what they must be.

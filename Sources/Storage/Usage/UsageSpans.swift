@@ -1,0 +1,172 @@
+import Postgres
+
+/// What each user used in runs of days, whatever for: by them users are put in order (`migrations/0014_usage_spans.sql`).
+///
+/// A run is as long as a power of two and begins at a multiple of its length since 1970. Single days hold what `usage_days`
+/// holds; longer runs are written when they are over.
+package enum UsageSpans {
+    /// A run of days.
+    package struct Span: Sendable, Hashable {
+        package var days: Int
+        /// Since 1970.
+        package var first: Int
+    }
+
+    /// How many days a run has, ascending; the first are single days.
+    static let lengths = (0...8).map { 1 << $0 }
+    private static let quartersOfDay = 96
+
+    /// The columns behind the key.
+    static let measures = ["requests", "tokens", "cost"]
+    static let columns = Query(unsafeSQL: measures.joined(separator: ", "))
+
+    /// `SET` of an upsert that adds `excluded` to the row `s` that is there.
+    static let added: Query = """
+        requests = least(s.requests::numeric + excluded.requests, 9223372036854775807)::bigint,
+        tokens = least(s.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint, cost = s.cost + excluded.cost
+        """
+
+    /// Aggregates over cells `c` of quarters or days.
+    static let ofCells: Query = """
+        least(sum(c.requests), 9223372036854775807)::bigint AS requests,
+        least(sum(c.input_tokens) + sum(c.output_tokens), 9223372036854775807)::bigint AS tokens, sum(c.cost) AS cost
+        """
+
+    /// Aggregates over shorter runs `c`.
+    static let ofSpans: Query = """
+        least(sum(c.requests), 9223372036854775807)::bigint AS requests,
+        least(sum(c.tokens), 9223372036854775807)::bigint AS tokens, sum(c.cost) AS cost
+        """
+
+    /// The first day that is not over at the border.
+    static func firstOpenDay(_ daysBefore: Int) -> Int { max(0, daysBefore / quartersOfDay) }
+
+    /// The fewest runs that `days` are made of, when quarters before `daysBefore` are in days.
+    package static func cover(_ days: Range<Int>, daysBefore: Int) -> [Span] {
+        let firstOpen = firstOpenDay(daysBefore)
+        var spans: [Span] = []
+        var first = days.lowerBound
+        while first < days.upperBound {
+            let length = lengths.last { first % $0 == 0 && first + $0 <= min(days.upperBound, firstOpen) } ?? 1
+            spans.append(Span(days: length, first: first))
+            first += length
+        }
+        return spans
+    }
+
+    /// The first day of the run of `days` that holds `day`, both of SQL.
+    static func start(_ days: Query, of day: Query) -> Query { "\(day) - mod(\(day) - '1970-01-01'::date, \(days))" }
+
+    /// Writes the runs that are over when the border moves from `old` to `new`, each from its halves.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func finish(from old: Int, to new: Int, _ connection: Connection) throws {
+        let (old, new) = (firstOpenDay(old), firstOpenDay(new))
+        for days in lengths.dropFirst() {
+            // Of the runs that were not over the one that holds the old border is the first.
+            let (first, end) = (old / days * days, new / days * days)
+            guard first < end else { return }
+            try connection.execute(
+                """
+                INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
+                SELECT \(days)::integer, \(start("\(days)::integer", of: "c.first_day")) AS start, c.user_id, \(ofSpans)
+                FROM metering.usage_spans c
+                WHERE c.days = \(days / 2)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end))
+                GROUP BY start, c.user_id
+                ORDER BY start, c.user_id
+                """)
+        }
+    }
+
+    /// CTE `spans` that adds the CTE `cell` of quarters before the border, which come late, to the runs that are written.
+    static func adding(_ daysBefore: Int, where isComplete: Query) -> Query {
+        """
+        spans AS (
+            INSERT INTO metering.usage_spans AS s (days, first_day, user_id, \(columns))
+            SELECT l.days, \(start("l.days", of: "c.day")) AS start, c.user_id, \(ofSpans)
+            FROM (
+                SELECT metering.day_of(c.quarter) AS day, c.user_id, \(ofCells)
+                FROM cell c
+                WHERE c.quarter < \(daysBefore) AND c.user_id <> 0 AND \(isComplete)
+                GROUP BY 1, 2
+            ) c CROSS JOIN unnest(\(lengths)::integer[]) AS l (days)
+            WHERE l.days = 1 OR \(start("l.days", of: "c.day")) + l.days <= \(date(firstOpenDay(daysBefore)))
+            GROUP BY l.days, start, c.user_id
+            ORDER BY l.days, start, c.user_id
+            ON CONFLICT (days, first_day, user_id) DO UPDATE SET \(added)
+        )
+        """
+    }
+
+    /// CTE `difference` of the runs of `days` days in `range` that are not what the level below adds up to: the key, what is
+    /// there and what should be (`expected_`); a run that should not be there has no expectation.
+    static func difference(_ days: Int, _ range: UsageRange, _ cursor: UsageCursor) -> Query {
+        let user = range.contains(user: "c.user_id")
+        let (first, end) = (floor(range.quarters.lowerBound, days), ceiling(range.quarters.upperBound, days))
+        // Runs that are not over are not written.
+        let firstOpen = firstOpenDay(cursor.daysBefore)
+        let expectedEnd = days == 1 ? end : min(end, firstOpen / days * days)
+        let expected: Query =
+            days == 1
+            ? """
+            SELECT c.day AS first_day, c.user_id, \(ofCells) FROM metering.usage_days c
+            WHERE c.day >= \(date(first)) AND c.day < \(date(expectedEnd)) AND \(user)
+            GROUP BY 1, 2
+            """
+            : """
+            SELECT \(start("\(days)::integer", of: "c.first_day")) AS first_day, c.user_id, \(ofSpans)
+            FROM metering.usage_spans c
+            WHERE c.days = \(days / 2)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(expectedEnd))
+              AND \(user)
+            GROUP BY 1, 2
+            """
+        return """
+            expected AS (
+                \(expected)
+            ), actual AS (
+                SELECT c.first_day, c.user_id, \(columns) FROM metering.usage_spans c
+                WHERE c.days = \(days)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end)) AND \(user)
+            ), difference AS MATERIALIZED (
+                SELECT first_day, user_id, e.requests AS expected_requests, e.tokens AS expected_tokens, e.cost AS expected_cost,
+                       a.requests, a.tokens, a.cost
+                FROM expected e FULL JOIN actual a USING (first_day, user_id)
+                WHERE (e.requests, e.tokens, e.cost) IS DISTINCT FROM (a.requests, a.tokens, a.cost)
+            )
+            """
+    }
+
+    /// Makes the runs of `range` again from the days, and returns how many were wrong.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func mend(_ range: UsageRange, _ cursor: UsageCursor, _ connection: Connection) throws -> Int {
+        try lengths.reduce(0) { count, days in
+            try count
+                + connection.query(
+                    """
+                    WITH \(difference(days, range, cursor)), removed AS (
+                        DELETE FROM metering.usage_spans s USING difference d
+                        WHERE d.expected_requests IS NULL
+                          AND (s.days, s.first_day, s.user_id) = (\(days)::integer, d.first_day, d.user_id)
+                    ), written AS (
+                        INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
+                        SELECT \(days)::integer, first_day, user_id, expected_requests, expected_tokens, expected_cost
+                        FROM difference WHERE expected_requests IS NOT NULL
+                        ORDER BY first_day, user_id
+                        ON CONFLICT (days, first_day, user_id) DO UPDATE
+                        SET requests = excluded.requests, tokens = excluded.tokens, cost = excluded.cost
+                    )
+                    SELECT count(*) FROM difference
+                    """)[0].decode(0, as: Int.self)
+        }
+    }
+
+    /// The first day of the run that holds `quarter`, and the first behind it; of all time, those of a calendar.
+    private static func floor(_ quarter: Int, _ days: Int) -> Int {
+        max(0, quarter) / (quartersOfDay * days) * days
+    }
+    private static func ceiling(_ quarter: Int, _ days: Int) -> Int {
+        (max(0, quarter) + quartersOfDay * days - 1) / (quartersOfDay * days) * days
+    }
+
+    private static func date(_ day: Int) -> Query { "('1970-01-01'::date + \(day)::integer)" }
+}
