@@ -27,12 +27,21 @@ package struct Money: Sendable, Hashable, Comparable, AdditiveArithmetic {
 }
 
 extension Money: CustomStringConvertible {
+    /// In picodollars.
+    private static let dollar: UInt128 = 1_000_000_000_000
+
     /// The amount with as many decimals as it has: `0`, `12.5`; both a decimal string and a JSON number.
     package var description: String {
-        let digits = String(picodollars.magnitude)
-        let padded = String(repeating: "0", count: max(0, 13 - digits.count)) + digits
-        let fraction = padded.suffix(12).reversed().drop { $0 == "0" }.reversed()
-        let amount = fraction.isEmpty ? "\(padded.dropLast(12))" : "\(padded.dropLast(12)).\(String(fraction))"
+        let (whole, rest) = picodollars.magnitude.quotientAndRemainder(dividingBy: Self.dollar)
+        // Smaller numbers are much quicker to write, and sums are small.
+        let dollars = UInt64(exactly: whole).map { String($0) } ?? String(whole)
+        var (fraction, digits) = (UInt64(rest), [UInt8](repeating: 0, count: 12))
+        for place in digits.indices.reversed() {
+            digits[place] = UInt8(ascii: "0") + UInt8(fraction % 10)
+            fraction /= 10
+        }
+        while digits.last == UInt8(ascii: "0") { digits.removeLast() }
+        let amount = digits.isEmpty ? dollars : "\(dollars).\(String(decoding: digits, as: UTF8.self))"
         return picodollars < 0 ? "-\(amount)" : amount
     }
 }

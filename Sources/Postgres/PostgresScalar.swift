@@ -42,7 +42,20 @@ extension PostgresScalar where Self: FixedWidthInteger & SignedInteger {
     }
 
     package init?(text: ArraySlice<UInt8>) {
-        self.init(String(decoding: text, as: UTF8.self), radix: 10)
+        let isNegative = text.first == UInt8(ascii: "-")
+        let digits = isNegative ? text.dropFirst() : text
+        guard !digits.isEmpty else { return nil }
+        // Below zero there is one number more.
+        self = 0
+        for byte in digits {
+            let digit = byte &- UInt8(ascii: "0")
+            let (product, isBeyond) = multipliedReportingOverflow(by: 10)
+            let (rest, isFurther) = product.subtractingReportingOverflow(Self(truncatingIfNeeded: digit))
+            guard digit < 10, !isBeyond, !isFurther else { return nil }
+            self = rest
+        }
+        guard isNegative || self != .min else { return nil }
+        if !isNegative { negate() }
     }
 }
 

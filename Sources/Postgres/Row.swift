@@ -8,6 +8,9 @@ package struct Row: Sendable {
         self.index = index
     }
 
+    /// The text of a column by its position from 0; `nil` where it is NULL.
+    package func text(_ column: Int) -> ArraySlice<UInt8>? { table[index, column] }
+
     /// The value of a column by its position from 0.
     ///
     /// Throws `PostgresError` of kind `decoding` if there is no such column, or it holds NULL or another type.

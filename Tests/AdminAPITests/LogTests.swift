@@ -127,13 +127,20 @@ import Testing
 
     @Test func laravelsExportIsQuotedAndHarmless() async throws {
         try await withLogs { bench, token in
+            // A credit, at a time of no calendar.
+            try await bench.execute(
+                """
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                VALUES (1, 'gpt-4', 1, 1, -0.5, 5, 'infinity')
+                """)
             let answer = try await bench.get("/api/usage/export", as: token)
             #expect(answer.headers[.contentType] == "text/csv; charset=utf-8")
             #expect(answer.headers[.contentDisposition] == #"attachment; filename="usage_export.csv""#)
             let lines = answer.body.split(whereSeparator: \.isNewline).map(String.init)
-            try #require(lines.count == 123)
+            try #require(lines.count == 124)
+            #expect(lines[1] == ",gpt-4,1,1,-0.500000,5,success")
             #expect(lines[0] == "Date,Model,Input Tokens,Output Tokens,Total Cost,Response Time,Status")
-            #expect(lines[1] == #"2026-11-23 08:04:09,"'=cmd()",1,1,2.500000,5,success"#)
+            #expect(lines[2] == #"2026-11-23 08:04:09,"'=cmd()",1,1,2.500000,5,success"#)
             #expect(lines.contains(#"2026-11-22 14:04:09,"gemini, pro",102,52,0.003000,1002,success"#))
             #expect(lines.contains(#"2026-11-22 05:04:09,"say ""hi""",103,53,0.004500,1003,success"#))
         }

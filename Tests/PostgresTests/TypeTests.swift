@@ -18,6 +18,11 @@ import Testing
         try await roundTrip(value, "int8")
     }
 
+    @Test(arguments: ["9223372036854775808", "-9223372036854775809", "99999999999999999999", "", "-", "1x", "1.0"])
+    func noInt64(_ text: String) {
+        #expect(Int64(text: ArraySlice(text.utf8)) == nil)
+    }
+
     @Test(arguments: [Int32.min, 0, .max])
     func int32(_ value: Int32) async throws {
         try await roundTrip(value, "int4")

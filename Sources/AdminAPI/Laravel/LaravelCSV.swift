@@ -6,14 +6,16 @@ enum LaravelCSV {
     static let header = Array("Date,Model,Input Tokens,Output Tokens,Total Cost,Response Time,Status\n".utf8)
 
     /// A line for each of `rows`.
-    static func lines(_ rows: [LogRow]) -> [UInt8] {
+    static func lines(_ rows: [LogTexts]) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(rows.count * 80)
         for row in rows {
-            bytes += (row.createdAt?.sqlText ?? "").utf8
-            bytes.append(UInt8(ascii: ","))
-            CSV.append(row.model, to: &bytes)
-            bytes += ",\(row.inputTokens),\(row.outputTokens),\(row.cost),\(row.duration),\(row.status)\n".utf8
+            for column in 0..<LogTexts.count {
+                if column > 0 { bytes.append(UInt8(ascii: ",")) }
+                // The others are times and numbers, which may be below zero.
+                if column == LogTexts.model { CSV.append(row[column], to: &bytes) } else { bytes += row[column] }
+            }
+            bytes.append(UInt8(ascii: "\n"))
         }
         return bytes
     }
@@ -21,23 +23,36 @@ enum LaravelCSV {
 
 /// Fields of comma-separated values (RFC 4180).
 enum CSV {
-    /// Appends a text that others wrote: quoted where it must be, and harmless to a spreadsheet, which would compute what begins
-    /// with `=`, `+`, `-`, `@`, a tab or a carriage return (owasp.org, "CSV Injection").
-    static func append(_ text: String, to bytes: inout [UInt8]) {
-        let isFormula = text.utf8.first.map(formulas.contains) ?? false
-        guard isFormula || text.utf8.contains(where: special.contains) else {
-            bytes += text.utf8
+    /// Appends a text that others wrote, in UTF-8: quoted where it must be, and harmless to a spreadsheet, which would compute
+    /// what begins with `=`, `+`, `-`, `@`, a tab or a carriage return (owasp.org, "CSV Injection").
+    static func append(_ text: some Collection<UInt8>, to bytes: inout [UInt8]) {
+        let isFormula = text.first.map(beginsFormula) ?? false
+        guard isFormula || text.contains(where: isSpecial) else {
+            bytes.append(contentsOf: text)
             return
         }
         bytes.append(UInt8(ascii: "\""))
         if isFormula { bytes.append(UInt8(ascii: "'")) }
-        for byte in text.utf8 {
+        for byte in text {
             if byte == UInt8(ascii: "\"") { bytes.append(byte) }
             bytes.append(byte)
         }
         bytes.append(UInt8(ascii: "\""))
     }
 
-    private static let formulas = Array("=+-@\t\r".utf8)
-    private static let special = Array(",\"\r\n".utf8)
+    private static func beginsFormula(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "="), UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "@"), UInt8(ascii: "\t"),
+            UInt8(ascii: "\r"):
+            true
+        default: false
+        }
+    }
+
+    private static func isSpecial(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: ","), UInt8(ascii: "\""), UInt8(ascii: "\r"), UInt8(ascii: "\n"): true
+        default: false
+        }
+    }
 }

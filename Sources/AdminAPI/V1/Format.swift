@@ -28,8 +28,8 @@ enum Format: Sendable, Hashable {
             if index > 0 { bytes.append(UInt8(ascii: ",")) }
             switch member.value {
             case .null: break
-            case .string(let text): CSV.append(text, to: &bytes)
-            case .array(let elements): CSV.append(elements.compactMap(\.text).joined(separator: ";"), to: &bytes)
+            case .string(let text): CSV.append(text.utf8, to: &bytes)
+            case .array(let elements): CSV.append(elements.compactMap(\.text).joined(separator: ";").utf8, to: &bytes)
             default: member.value.append(to: &bytes)
             }
         }

@@ -57,9 +57,7 @@ struct ReadBenchmark: Benchmark {
             _ = try await site.pool.withConnection { try EventBulk.insert(recent, now: .now, $0) }
         }
         guard try await site.fold().rows > 0 else { return }
-        try await site.pool.withConnection {
-            try $0.executeScript("VACUUM (ANALYZE) metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.events")
-        }
+        try await site.vacuumSums()
     }
 
     /// A window that ends now moves on while the answer is made: what it counts lies between before and after.

@@ -53,11 +53,8 @@ struct ReportBenchmark: Benchmark {
             """)
         guard waiting != tail else { return }
         _ = try await site.fold()
-        try await site.pool.withConnection { connection in
-            _ = try EventBulk.insert(tail, now: .now, connection)
-            try connection.executeScript(
-                "VACUUM (ANALYZE) metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.events")
-        }
+        try await site.pool.withConnection { _ = try EventBulk.insert(tail, now: .now, $0) }
+        try await site.vacuumSums()
         _ = try await UsagePass(pool: site.pool, now: { .now }).run(.others)
     }
 }

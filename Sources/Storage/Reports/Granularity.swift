@@ -20,7 +20,8 @@ package enum Granularity: String, Sendable, CaseIterable {
 
     /// Where the buckets of `range` begin, and where the last one ends; the first and last may be parts of a day or month.
     ///
-    /// PostgreSQL computes them, so that they agree with any other query `AT TIME ZONE`. A local hour that comes twice is two.
+    /// PostgreSQL computes them, so that they agree with any other query `AT TIME ZONE`, but for the hours and days of UTC, which
+    /// begin at their multiples. A local hour that comes twice is two.
     ///
     /// - Throws: ``AppError`` `.invalid` where there would be more than ``maximumBuckets``; `PostgresError`.
     func boundaries(of range: ReportRange, _ connection: Connection) throws -> [Int] {
@@ -32,6 +33,15 @@ package enum Granularity: String, Sendable, CaseIterable {
                 An answer has at most \(Self.maximumBuckets) buckets, too few for the granularity \(rawValue). \
                 Ask for \(coarser?.rawValue ?? Self.month.rawValue), or for a shorter range.
                 """)
+        }
+        return [range.quarters.lowerBound] + (try begins(in: range, connection)) + [range.quarters.upperBound]
+    }
+
+    /// Where buckets begin inside `range`, ascending.
+    private func begins(in range: ReportRange, _ connection: Connection) throws -> [Int] {
+        if range.zone == .utc, self == .hour || self == .day {
+            let first = (range.quarters.lowerBound / quarters + 1) * quarters
+            return Array(stride(from: first, to: range.quarters.upperBound, by: quarters))
         }
         let (zone, start, end) = (range.zone.name, range.from, range.to)
         let begins: Query =
@@ -48,7 +58,7 @@ package enum Granularity: String, Sendable, CaseIterable {
             FROM (SELECT metering.quarter_of(\(begins)) AS quarter) b
             WHERE b.quarter > \(range.quarters.lowerBound) AND b.quarter < \(range.quarters.upperBound)
             """)
-        return [range.quarters.lowerBound] + (try rows[0].decode(0, as: [Int].self)) + [range.quarters.upperBound]
+        return try rows[0].decode(0)
     }
 
     /// The shortest bucket, in quarters of an hour.

@@ -51,7 +51,7 @@ struct UsageCells {
                    SELECT 'epoch'::timestamptz + b.quarter * interval '15 minutes'
                    FROM unnest(\(pieces.boundaries)::integer[]) WITH ORDINALITY AS b (quarter, place) ORDER BY b.place)),
                1, f.status, \(key("f", owner: "f")), \(hasHistograms ? UsageMeasures.ofFacts : UsageMeasures.sumsOfFacts)
-        FROM (\(UsageTail(scope, start, end, snapshot).query)) f
+        FROM (\(UsageTail(scope, pieces.boundaries[0]..<pieces.boundaries[pieces.boundaries.count - 1], snapshot).query)) f
         GROUP BY 1, 3, 4
         """
     }
@@ -100,9 +100,6 @@ struct UsageCells {
           AND u.quarter < \(pieces.quarters.upperBound)::integer
         """
     }
-
-    private var start: Timestamp { ReportRange.start(of: pieces.boundaries[0]) }
-    private var end: Timestamp { ReportRange.start(of: pieces.boundaries[pieces.boundaries.count - 1]) }
 
     private func column(_ histogram: Query) -> Query { hasHistograms ? ", \(histogram)" : "" }
 }

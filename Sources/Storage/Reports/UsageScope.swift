@@ -36,7 +36,8 @@ package struct UsageScope: Sendable, Hashable {
     /// The condition on the column of a user of sums: everybody's stand at user 0, which is nobody to whoever asks for it.
     func ofSums(_ column: Query, by group: UsageGroup?) -> Query {
         if let users { return Self.condition(column, users.filter { $0 != 0 }) }
-        return group == .user ? "\(column) <> 0" : "\(column) = 0"
+        // A parameter: to the planner who knows that it is user 0, the most frequent one, an index by time looks shorter.
+        return group == .user ? "\(column) <> 0" : Self.condition(column, [0])
     }
 
     private static func condition(_ column: Query, _ users: [Int64]) -> Query {

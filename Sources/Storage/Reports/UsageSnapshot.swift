@@ -18,15 +18,20 @@ package struct UsageSnapshot {
         try connection.transaction(.snapshot) { connection in
             // Planning a statement over every month of events takes longer than running it: plan once.
             try connection.executeScript("SET LOCAL plan_cache_mode = force_generic_plan")
-            let cursor = try UsageCursor.read(connection)
             // The worker folds rows without an event within a second or two: mostly there are none to look for, which is
             // half of a report's plan. Not EXISTS, for which a planner who thinks there are many reads the table from its begin.
-            let (now, hasLogs) = try connection.query(
-                "SELECT \(microseconds: "now()"), coalesce(max(id) > \(cursor.others), false) FROM public.api_logs"
-            )[0].decode(Int64.self, Bool.self)
+            let rows = try connection.query(
+                """
+                SELECT \(UsageCursor.columns), \(microseconds: "now()"),
+                       coalesce((SELECT max(id) FROM public.api_logs) > other_log_id, false)
+                FROM metering.usage_cursor
+                """)
+            guard let row = rows.first else { throw UsageCursor.Missing() }
+            let now = try row.decode(UsageCursor.columnCount, as: Int64.self)
             return try body(
                 UsageSnapshot(
-                    connection: connection, cursor: cursor, hasLogsBehind: hasLogs, asOf: Timestamp(microseconds: now)))
+                    connection: connection, cursor: UsageCursor(row),
+                    hasLogsBehind: row.decode(UsageCursor.columnCount + 1), asOf: Timestamp(microseconds: now)))
         }
     }
 }

@@ -4,16 +4,18 @@ import Postgres
 /// The rows behind the cursor that are in a range and scope.
 struct UsageTail {
     private let scope: UsageScope
-    private let (start, end): (Timestamp, Timestamp)
+    /// Quarters of an hour since 1970.
+    private let quarters: Range<Int>
     private let snapshot: UsageSnapshot
 
-    init(_ scope: UsageScope, _ start: Timestamp, _ end: Timestamp, _ snapshot: UsageSnapshot) {
+    init(_ scope: UsageScope, _ quarters: Range<Int>, _ snapshot: UsageSnapshot) {
         self.scope = scope
-        (self.start, self.end) = (start, end)
+        self.quarters = quarters
         self.snapshot = snapshot
     }
 
-    /// The facts.
+    /// The facts. No condition on the key, by which only some months would have to be opened: the planner, who does not know how
+    /// short the tail is, would read these months by it.
     var query: Query {
         """
         SELECT f.* FROM (
@@ -21,7 +23,8 @@ struct UsageTail {
             WHERE \(scope.ofFacts("f"))
             \(snapshot.hasLogsBehind ? logs : "")
         ) f
-        WHERE f.occurred_at >= \(start) AND f.occurred_at < \(end) AND \(scope.ofDimension("f"))
+        WHERE f.occurred_at >= \(ReportRange.start(of: quarters.lowerBound))
+          AND f.occurred_at < \(ReportRange.start(of: quarters.upperBound)) AND \(scope.ofDimension("f"))
         """
     }
 

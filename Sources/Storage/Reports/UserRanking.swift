@@ -31,12 +31,14 @@ struct UserRanking {
                  OR w.weight = \(place.weight.text)::numeric AND w.user_id > \(place.key.flatMap(Int64.init) ?? 0)::bigint)
                 """
             } ?? "true"
+        // What stands there twice is added up once.
+        let weight: Query = ranking == .requests ? "requests" : "weight"
         let rows = try snapshot.connection.query(
             """
             WITH used AS (
                 \(source.query)
             ), weighed AS MATERIALIZED (
-                SELECT user_id, sum(weight) AS weight FROM used GROUP BY 1 HAVING sum(requests) > 0
+                SELECT user_id, sum(\(weight)) AS weight FROM used GROUP BY 1 HAVING sum(requests) > 0
             ), placed AS MATERIALIZED (
                 SELECT w.*, \(isBehind) AS is_behind FROM weighed w
             )
@@ -80,7 +82,7 @@ private struct UserRankingSource {
         \(quarters)
         UNION ALL
         SELECT t.user_id, 1, \(ranking.measureOfFact)
-        FROM (\(UsageTail(scope, range.from, range.to, snapshot).query)) t
+        FROM (\(UsageTail(scope, range.quarters, snapshot).query)) t
         """
     }
 

@@ -61,17 +61,20 @@ package struct UsageCursor: Sendable, Hashable {
     }
 
     private static func read(_ connection: Connection, locking: Query) throws -> UsageCursor? {
-        let rows = try connection.query(
-            """
-            SELECT event_log_id, other_log_id, settled_log_id, days_before,
-                   CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END
-            FROM metering.usage_cursor \(locking)
-            """)
-        return try rows.first.map { row in
-            let (events, others, settled, daysBefore, sealedBefore) = try row.decode(
-                Int64.self, Int64.self, Int64.self, Int.self, Int.self)
-            return UsageCursor(
-                events: events, others: others, settled: settled, daysBefore: daysBefore, sealedBefore: sealedBefore)
-        }
+        let rows = try connection.query("SELECT \(columns) FROM metering.usage_cursor \(locking)")
+        return try rows.first.map(UsageCursor.init)
+    }
+
+    /// What ``init(_:)`` reads.
+    static let columns: Query = """
+        event_log_id, other_log_id, settled_log_id, days_before,
+        CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END
+        """
+    static let columnCount = 5
+
+    /// Reads the first columns of `row`.
+    init(_ row: Row) throws {
+        (events, others, settled, daysBefore, sealedBefore) = try row.decode(
+            Int64.self, Int64.self, Int64.self, Int.self, Int.self)
     }
 }

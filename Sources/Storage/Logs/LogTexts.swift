@@ -1,0 +1,24 @@
+import Postgres
+
+/// A row of `api_logs` in the columns of Laravel's export, each as the text that PostgreSQL has for it.
+package struct LogTexts: Sendable {
+    /// `yyyy-MM-dd HH:mm:ss`, model, input and output tokens, USD with 6 decimals, milliseconds, status; a time that is none of a
+    /// calendar's is NULL.
+    static let columns: Query = """
+        CASE WHEN isfinite(l.created_at) THEN l.created_at END, l.model, l.input_tokens, l.output_tokens, l.total_cost,
+        l.response_time_ms, l.status
+        """
+
+    private let row: Row
+
+    init(_ row: Row) {
+        self.row = row
+    }
+
+    /// The column at `position`, as ``columns`` orders them; empty where it is NULL.
+    package subscript(position: Int) -> ArraySlice<UInt8> { row.text(position) ?? [] }
+
+    package static let count = 7
+    /// The position of the one column whose text others wrote.
+    package static let model = 1
+}
