@@ -31,15 +31,18 @@ struct LaravelDays {
             ]
     }
 
-    /// CTE `used` of (quarter, day, model, requests, tokens, cost): the cells between `boundaries`, each standing at its bucket's
-    /// first quarter, and from ``since`` on the rows before ``firstQuarter``, at quarter NULL.
+    /// CTE `used` of (quarter, day, model, requests, tokens, cost): what is between `boundaries`, at its bucket's first quarter, and from ``since`` on the rows before ``firstQuarter``, at quarter NULL.
     func query(_ boundaries: [Int], _ snapshot: UsageSnapshot) -> Query {
         let cells = UsageCells(.user(user), boundaries, by: .model, snapshot)
         return """
             \(cells.query), used AS (
-                SELECT b.quarter, metering.day_of(b.quarter) AS day, c.key AS model, c.sign * c.requests AS requests,
-                       c.sign * (c.input_tokens::numeric + c.output_tokens) AS tokens, c.sign * c.ledger_cost AS cost
-                FROM cell c JOIN unnest(\(boundaries)::integer[]) WITH ORDINALITY AS b (quarter, bucket) USING (bucket)
+                SELECT b.quarter, metering.day_of(b.quarter) AS day, c.model, c.requests, c.tokens, c.cost
+                FROM (
+                    SELECT c.bucket, c.key AS model, sum(c.sign * c.requests) AS requests,
+                           sum(c.sign * (c.input_tokens::numeric + c.output_tokens)) AS tokens,
+                           sum(c.sign * c.ledger_cost) AS cost
+                    FROM cell c GROUP BY 1, 2
+                ) c JOIN unnest(\(boundaries)::integer[]) WITH ORDINALITY AS b (quarter, bucket) USING (bucket)
                 UNION ALL
                 SELECT NULL, l.created_at::date, l.model, 1, l.input_tokens::numeric + l.output_tokens, l.total_cost
                 FROM public.api_logs l
