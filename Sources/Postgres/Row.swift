@@ -8,8 +8,11 @@ package struct Row: Sendable {
         self.index = index
     }
 
-    /// The text of a column by its position from 0; `nil` where it is NULL.
-    package func text(_ column: Int) -> ArraySlice<UInt8>? { table[index, column] }
+    /// The text of a column by its position from 0, which the result must have; `nil` where it is NULL.
+    package func text(_ column: Int) -> ArraySlice<UInt8>? {
+        precondition(table.columns.indices.contains(column))
+        return table[index, column]
+    }
 
     /// The value of a column by its position from 0.
     ///

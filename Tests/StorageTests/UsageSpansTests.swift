@@ -135,10 +135,10 @@ import Testing
             try await ledger.execute("DELETE FROM metering.usage_spans WHERE user_id = \(bob) AND days IN (1, 8)")
             try await ledger.execute(
                 """
-                INSERT INTO metering.usage_spans VALUES (1, '2026-08-15', 999, 1, 1, 0), (32, '2026-07-05', \(bob), 1, 1, 0),
-                    (256, '2026-11-10', \(ada), 1, 1, 0)
+                INSERT INTO metering.usage_spans VALUES (1, '2026-08-15', 999, 1, 1, 0), (32, '2026-07-06', 999, 1, 1, 0),
+                    (256, '2026-10-10', \(ada), 1, 1, 0)
                 """)
-            // 2026-08-15 and 2026-11-23, as days since 1970.
+            // 2026-08-15, as days since 1970.
             let mended = try await UsageRebuild(pool: ledger.worker).mend(
                 UsageRange(from: 20_680, to: 20_681, user: ada)
             ) {
@@ -151,8 +151,8 @@ import Testing
         }
     }
 
-    /// What version 13 had in its days is in runs, as if they had been there from the beginning.
-    @Test func anOlderVersionsDaysBecomeRuns() async throws {
+    /// A worker of version 13 knows no runs: nobody sees that there are none, and the next pass makes them.
+    @Test func aWorkerThatKnowsNoRunsIsMadeGood() async throws {
         try await Ledger.with { ledger in
             for seed in 1...3 {
                 try await ledger.fill(
@@ -164,9 +164,109 @@ import Testing
             let before = try await ledger.text(runs)
             #expect(before?.isEmpty == false)
             try await ledger.execute("DROP TABLE metering.usage_spans")
+            try await ledger.execute("ALTER TABLE metering.usage_cursor DROP COLUMN spans_through")
             let migration = try #require(try Migration.load(from: Checkout.migrations).first { $0.version == 14 })
             try await ledger.pool.withConnection { try $0.executeScript(migration.sql) }
+            try await ledger.execute("GRANT ALL ON metering.usage_spans TO PUBLIC")
+            try await Self.compare(ledger, "migrated")
+            try await ledger.fold()
             #expect(try await ledger.text(runs) == before)
+            // What the older worker does beside the migrated database: the runs stay as they are, and so does their mark.
+            try await ledger.execute("CREATE TABLE runs AS SELECT * FROM metering.usage_spans")
+            let mark = try await ledger.text("SELECT spans_through FROM metering.usage_cursor")
+            try await ledger.fill(
+                try await ledger.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 4)
+            ledger.clock.advance(by: .seconds(86_400 * 2))
+            try await ledger.fold()
+            let after = try await ledger.text(runs)
+            try await ledger.execute("TRUNCATE metering.usage_spans")
+            try await ledger.execute("INSERT INTO metering.usage_spans SELECT * FROM runs")
+            try await ledger.execute("UPDATE metering.usage_cursor SET spans_through = \(mark as String?)::bigint[]")
+            try await Self.compare(ledger, "folded by an older worker")
+            #expect(try await ledger.verify().findings == [])
+            try await ledger.writeAsLaravel(1, at: "2026-11-24 11:00:00")
+            try await ledger.fold()
+            #expect(try await ledger.text(runs) != before)
+            #expect(try await ledger.verify().findings == [])
+            try await Self.compare(ledger, "made good")
+            #expect(after != before)
+        }
+    }
+
+    @Test func tokensBeyondInt64LeaveTheOthersTheirs() async throws {
+        try await Ledger.with { ledger in
+            var users: [Int64] = []
+            for (index, tokens) in [Int64.max, 100, 5].enumerated() {
+                users.append(try await ledger.makeUser())
+                var event = UsageEvent.sample(UInt64(index), by: .user(users[index]), at: Ledger.noon)
+                event.inputTokens = tokens
+                _ = try await ledger.write([event])
+            }
+            let range = try ReportRange(
+                from: Ledger.noon.advanced(by: .seconds(-86_400)), to: Ledger.noon.advanced(by: .seconds(900)),
+                zone: .utc)
+            for limit in [1, 2] {
+                let others = try await ledger.report { snapshot in
+                    try UsageBreakdown(.everybody, range, by: .user, limit: limit, rankedBy: .tokens, snapshot).others
+                }
+                #expect(others?.sums.inputTokens == [105, 5][limit - 1])
+            }
+        }
+    }
+
+    @Test func aDeletedUserKeepsTheirPlace() async throws {
+        try await Ledger.with { ledger in
+            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+            for (user, count) in [(ada, 30), (bob, 20)] {
+                try await ledger.fill(user, count: count, from: "2026-11-01", to: "2026-11-23 11:59:00")
+            }
+            try await ledger.fold()
+            try await ledger.execute("DELETE FROM users WHERE id = \(ada)")
+            _ = try await UsageRebuild(pool: ledger.worker).mend(UsageRange(from: 20_750, to: 20_790)) { _, _ in }
+            let range = try ReportRange(
+                from: Ledger.noon.advanced(by: .seconds(-86_400 * 30)), to: Ledger.noon, zone: .utc)
+            let parts = try await ledger.report { try UsageBreakdown(.everybody, range, by: .user, $0).parts }
+            #expect(parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["\(ada) 30", "\(bob) 20"])
+        }
+    }
+
+    @Test func aRankingReadsNoTableWhole() async throws {
+        try await Ledger.with { ledger in
+            try await ledger.execute(
+                """
+                INSERT INTO users (id, name, email, password)
+                SELECT 1000 + g, 'user', g || '@example.com', 'x' FROM generate_series(1, 200) g
+                """)
+            try await ledger.execute(
+                """
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                SELECT 1000 + u, 'gpt-4', 1, 1, 0, 1, '2026-07-01'::timestamp + d * interval '1 day' + u * interval '7 minutes'
+                FROM generate_series(1, 200) u, generate_series(0, 140) d
+                """)
+            try await ledger.fold()
+            try await ledger.execute("ANALYZE")
+            let big: Query = """
+                SELECT count(*) FROM pg_stat_user_tables
+                WHERE relname IN ('usage_quarters', 'usage_days', 'usage_spans') AND n_live_tup > 5000
+                """
+            #expect(try await ledger.number(big) == 3)
+            let scans = try await ledger.sequentialScans {
+                for zone in ["UTC", "Asia/Kolkata"] {
+                    try await ledger.report { snapshot in
+                        let zone = try TimeZoneName.require(zone, snapshot.connection)
+                        let range = try ReportRange(
+                            from: zone.start(of: "2026-10-24", snapshot.connection),
+                            to: zone.start(of: "2026-11-24", snapshot.connection), zone: zone)
+                        let whole = try UsageBreakdown(
+                            .everybody, range, by: .user, limit: 5, hasLatency: true, snapshot)
+                        #expect(whole.others?.groups == 195)
+                        let page = try UsageBreakdown(
+                            .everybody, range, by: .user, after: whole.next, limit: 5, rankedBy: .cost, snapshot)
+                        #expect(page.parts.count == 5)
+                    }
+                }
+            }
+            #expect(scans == [:])
         }
     }
 }

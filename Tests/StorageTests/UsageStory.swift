@@ -186,12 +186,13 @@ extension UsageStory {
                     UsageSeries(scope, range, every: granularity, snapshot),
                     [
                         "summary": summary.current.sums.line, "breakdown": breakdown.total.line,
-                        "largest": breakdown.parts.first.map { "\($0.key ?? "") \($0.sums.line)" } ?? "nobody",
+                        "largest": user == 0
+                            ? breakdown.parts.first.map { "\($0.key ?? "") \($0.sums.line)" } ?? "nobody" : nil,
                         "by model": byModel.lines.flatMap(\.sums).reduce(UsageSums(), +).line,
                         "calls": "\(CallCount(scope, range, snapshot).calls)",
                         "chart":
                             "\(chart.models.reduce(0) { $0 + $1.calls }) \(chart.days.reduce(0) { $0 + $1.tokens })",
-                    ]
+                    ].compactMapValues(\.self)
                 )
             }
         }
@@ -200,8 +201,7 @@ extension UsageStory {
         var expected = ["summary": total, "breakdown": total, "by model": total]
         expected["calls"] = total.split(separator: " ").first.map(String.init)
         let largest = model.largest(from: boundaries[0], to: boundaries[boundaries.count - 1])
-        // Of one user's calls it is a model, which the model knows nothing of.
-        expected["largest"] = user == 0 ? largest ?? "nobody" : others["largest"]
+        if user == 0 { expected["largest"] = largest ?? "nobody" }
         // To Laravel user 0 is nobody.
         let window = model.sums(of: user, between: [now.quarter - 96 * 30, now.quarter + 96 * 400]).total
         expected["chart"] = user == 0 ? "0 0" : window.split(separator: " ").dropLast().joined(separator: " ")

@@ -64,7 +64,7 @@ import Testing
                 (to_timestamp(\(month)) AT TIME ZONE 'UTC')::date, (to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')::date,
                 date_trunc('month', to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')::date)
             """
-        #expect(try await database.number(windows, settlesAt: 4, within: .seconds(60)) == 4)
+        #expect(try await database.number(windows, settlesAt: 4, within: .seconds(10)) == 4)
         #expect(try await database.number("SELECT count(*) FROM metering.quota_usage") == 4)
         let resolved = "SELECT count(*) FROM metering.quarantine WHERE resolution IN ('stored', 'duplicate')" as Query
         #expect(try await database.number(resolved) == count)

@@ -33,12 +33,12 @@ import Testing
                 let exact: Query = """
                     SELECT count(*) FROM rate_limits WHERE used_requests = 8 AND used_tokens = 24
                     """
-                #expect(try await database.number(exact, settlesAt: 100, within: .seconds(60)) == 100)
+                #expect(try await database.number(exact, settlesAt: 100, within: .seconds(10)) == 100)
 
                 // Laravel's limit service wipes what was counted meanwhile.
                 try await database.execute(
                     "UPDATE rate_limits SET used_tokens = 0, used_requests = 0, reset_at = now() WHERE user_id <= 10")
-                #expect(try await database.number(exact, settlesAt: 100, within: .seconds(60)) == 100)
+                #expect(try await database.number(exact, settlesAt: 100, within: .seconds(10)) == 100)
             }
         }
     }
@@ -64,7 +64,7 @@ import Testing
                     let requests: Query = """
                         SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'
                         """
-                    #expect(try await database.number(requests, settlesAt: 300, within: .seconds(60)) == 300)
+                    #expect(try await database.number(requests, settlesAt: 300, within: .seconds(10)) == 300)
                 }
             }
             let deadlocks = try await database.number(

@@ -12,8 +12,12 @@ enum LaravelCSV {
         for row in rows {
             for column in 0..<LogTexts.count {
                 if column > 0 { bytes.append(UInt8(ascii: ",")) }
-                // The others are times and numbers, which may be below zero.
-                if column == LogTexts.model { CSV.append(row[column], to: &bytes) } else { bytes += row[column] }
+                // A number below zero is no formula.
+                if LogTexts.numbers.contains(column) {
+                    bytes += row[column]
+                } else {
+                    CSV.append(row[column], to: &bytes)
+                }
             }
             bytes.append(UInt8(ascii: "\n"))
         }

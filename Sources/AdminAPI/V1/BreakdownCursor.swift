@@ -29,6 +29,9 @@ struct BreakdownCursor {
         (self.from, self.to) = (from, to)
         // A group without a name is not one whose name is empty.
         place = UsageBreakdown.Place(weight: weight, key: parts[4].isEmpty ? nil : String(parts[4].dropFirst()))
+        guard call.text("group_by") != UsageGroup.user.rawValue || place.key.flatMap(Int64.init) != nil else {
+            throw Cursor.invalid
+        }
     }
 
     /// For a URL.

@@ -11,6 +11,7 @@ package struct LogTexts: Sendable {
 
     private let row: Row
 
+    /// What a query of ``columns`` found.
     init(_ row: Row) {
         self.row = row
     }
@@ -18,7 +19,8 @@ package struct LogTexts: Sendable {
     /// The column at `position`, as ``columns`` orders them; empty where it is NULL.
     package subscript(position: Int) -> ArraySlice<UInt8> { row.text(position) ?? [] }
 
+    /// How many columns there are.
     package static let count = 7
-    /// The position of the one column whose text others wrote.
-    package static let model = 1
+    /// The columns that are numbers.
+    package static let numbers = 2...5
 }

@@ -31,7 +31,8 @@ struct LaravelDays {
             ]
     }
 
-    /// CTE `used` of (quarter, day, model, requests, tokens, cost): what is between `boundaries`, at its bucket's first quarter, and from ``since`` on the rows before ``firstQuarter``, at quarter NULL.
+    /// CTE `used` of (quarter, day, model, requests, tokens, cost): what is between `boundaries`, at its bucket's first quarter,
+    /// and from ``since`` on the rows before ``firstQuarter``, at quarter NULL.
     func query(_ boundaries: [Int], _ snapshot: UsageSnapshot) -> Query {
         let cells = UsageCells(.user(user), boundaries, by: .model, snapshot)
         return """

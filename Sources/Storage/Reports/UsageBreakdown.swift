@@ -32,7 +32,7 @@ package struct UsageBreakdown: Sendable, Hashable {
 
     package let range: ReportRange
     package let total: UsageSums
-    /// The largest first; equal ones in the order of their keys.
+    /// The largest first; equal ones in the order of their keys, users by id.
     package let parts: [Part]
     /// `nil` where no group is behind the last part.
     package let others: Others?
@@ -47,38 +47,39 @@ package struct UsageBreakdown: Sendable, Hashable {
         rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false, _ snapshot: UsageSnapshot
     ) throws {
         if group == .user, scope.users == nil {
-            try self.init(
-                ofEverybody: scope, range, after: place, limit: limit, rankedBy: ranking, hasLatency: hasLatency,
-                snapshot)
-        } else {
-            let table = UsageTable(
-                scope: scope, boundaries: range.boundaries, group: group, ranking: ranking, limit: limit, place: place,
-                hasLatency: hasLatency)
-            self.init(range, try table.cells(snapshot), total: nil, table)
+            let total = try UsageTable(scope: scope, boundaries: range.boundaries).cells(snapshot).first?.sums
+            // Of what was cut off at 2^63-1 nothing can be taken away.
+            if let total, !total.isSaturated {
+                try self.init(
+                    scope, range, of: total, after: place, limit: limit, rankedBy: ranking, hasLatency: hasLatency,
+                    snapshot)
+                return
+            }
         }
+        let table = UsageTable(
+            scope: scope, boundaries: range.boundaries, group: group, ranking: ranking, limit: limit, place: place,
+            hasLatency: hasLatency)
+        self.init(range, try table.cells(snapshot), total: nil, table)
     }
 
     /// Users are many: first they are put in order, then those on the page are looked at, and the others are what is left.
     private init(
-        ofEverybody scope: UsageScope, _ range: ReportRange, after place: Place?, limit: Int,
+        _ scope: UsageScope, _ range: ReportRange, of total: UsageSums, after place: Place?, limit: Int,
         rankedBy ranking: UsageRanking, hasLatency: Bool, _ snapshot: UsageSnapshot
     ) throws {
-        func cells(of users: [Int64]?, by group: UsageGroup?, hasLatency: Bool) throws -> [UsageTable.Cell] {
+        func read(_ users: [Int64], by group: UsageGroup?, hasLatency: Bool) throws -> [UsageTable.Cell] {
+            guard !users.isEmpty else { return [] }
             var scope = scope
             scope.users = users
-            return try UsageTable(
-                scope: scope, boundaries: range.boundaries, group: group, limit: limit, hasLatency: hasLatency
-            ).cells(snapshot)
-        }
-        func sums(of users: [Int64]?) throws -> UsageSums {
-            try users?.isEmpty == true
-                ? UsageSums() : cells(of: users, by: nil, hasLatency: false).first?.sums ?? UsageSums()
+            let table = UsageTable(
+                scope: scope, boundaries: range.boundaries, group: group, limit: users.count, hasLatency: hasLatency)
+            return try table.cells(snapshot)
         }
         let order = try UserRanking(scope, range, after: place, limit: limit, by: ranking, snapshot)
         let cells = Dictionary(
-            try cells(of: order.page.map(\.user), by: .user, hasLatency: hasLatency).map { ($0.key, $0) }
-        ) { first, _ in first }
-        let total = try sums(of: nil)
+            uniqueKeysWithValues: try read(order.page.map(\.user), by: .user, hasLatency: hasLatency)
+                .map { ($0.key, $0) })
+        let before = try read(order.before, by: nil, hasLatency: false).first?.sums ?? UsageSums()
         self.range = range
         self.total = total
         parts = order.page.map { place in
@@ -90,7 +91,7 @@ package struct UsageBreakdown: Sendable, Hashable {
         }
         let behind = order.count - order.before.count - order.page.count
         if behind > 0 {
-            let rest = try parts.reduce(total - sums(of: order.before)) { $0 - $1.sums }
+            let rest = parts.reduce(total - before) { $0 - $1.sums }
             others = Others(groups: behind, sums: rest, share: ranking.share(of: rest, in: total))
         } else {
             others = nil

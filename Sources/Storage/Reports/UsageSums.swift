@@ -32,7 +32,10 @@ package struct UsageSums: Sendable, Hashable {
         }
     }
 
-    /// What is left of a whole without a part of it.
+    /// Whether a count reached 2^63-1, beyond which none goes.
+    var isSaturated: Bool { Self.counts.contains { self[keyPath: $0] == .max } }
+
+    /// What is left of a whole, none of whose counts is saturated, without a part of it.
     package static func - (left: UsageSums, right: UsageSums) -> UsageSums {
         left.combined(with: right) {
             $0.subtractingReportingOverflow($1)

@@ -8,6 +8,7 @@ struct UsageTail {
     private let quarters: Range<Int>
     private let snapshot: UsageSnapshot
 
+    /// The rows of `scope` in `quarters`.
     init(_ scope: UsageScope, _ quarters: Range<Int>, _ snapshot: UsageSnapshot) {
         self.scope = scope
         self.quarters = quarters

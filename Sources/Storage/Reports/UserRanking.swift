@@ -5,7 +5,9 @@ import Postgres
 struct UserRanking {
     /// A user, and what they are ordered by.
     struct Place {
+        /// Its id.
         var user: Int64
+        /// A decimal number.
         var weight: String
     }
 
@@ -76,14 +78,14 @@ private struct UserRankingSource {
 
     /// Rows of (user_id, requests, weight).
     var query: Query {
-        """
-        \(scope.isNarrow ? days : spans)
-        UNION ALL
-        \(quarters)
-        UNION ALL
-        SELECT t.user_id, 1, \(ranking.measureOfFact)
-        FROM (\(UsageTail(scope, range.quarters, snapshot).query)) t
-        """
+        quarters.reduce(
+            """
+            \(scope.isNarrow || !snapshot.cursor.hasSpans ? days : spans)
+            UNION ALL
+            SELECT t.user_id, 1, \(ranking.measureOfFact)
+            FROM (\(UsageTail(scope, range.quarters, snapshot).query)) t
+            """
+        ) { "\($0) UNION ALL \($1)" }
     }
 
     private var spans: Query {
@@ -95,7 +97,7 @@ private struct UserRankingSource {
             """
     }
 
-    /// Where only a part of the usage is asked for, which runs do not tell apart.
+    /// Where only a part of the usage is asked for, which runs do not tell apart, and where there are none yet.
     private var days: Query {
         """
         SELECT t.user_id, t.requests, \(ranking.measure) AS weight
@@ -105,17 +107,18 @@ private struct UserRankingSource {
         """
     }
 
-    /// Quarters that no day holds; those that are in the range and not in its days, and the other way round.
-    private var quarters: Query {
-        var parts = [(pieces.quarters, 1)]
-        parts += pieces.moves.map { ($0.quarters, $0.target == 1 ? 1 : -1) }
-        return """
-            SELECT t.user_id, p.sign * t.requests, p.sign * (\(ranking.measure))
-            FROM unnest(\(parts.map(\.0.lowerBound))::integer[], \(parts.map(\.0.upperBound))::integer[],
-                        \(parts.map(\.1))::integer[]) AS p (start, stop, sign)
-            JOIN metering.usage_quarters t ON t.quarter >= p.start AND t.quarter < p.stop AND t.user_id <> 0
-            WHERE \(isInScope)
+    /// Quarters that no day holds; those that are in the range and not in its days, and the other way round. Each with bounds of
+    /// its own, as of many at once the planner thinks that they are most of the table.
+    private var quarters: [Query] {
+        let parts = [(pieces.quarters, 1)] + pieces.moves.map { ($0.quarters, $0.target == 1 ? 1 : -1) }
+        return parts.filter { !$0.0.isEmpty }.map { quarters, sign in
             """
+            SELECT t.user_id, \(sign)::integer * t.requests, \(sign)::integer * (\(ranking.measure))
+            FROM metering.usage_quarters t
+            WHERE t.quarter >= \(quarters.lowerBound)::integer AND t.quarter < \(quarters.upperBound)::integer
+              AND t.user_id <> 0 AND \(isInScope)
+            """
+        }
     }
 
     private var isInScope: Query {

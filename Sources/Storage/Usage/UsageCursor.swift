@@ -12,6 +12,8 @@ package struct UsageCursor: Sendable, Hashable {
     package var daysBefore: Int
     /// Raw rows of quarters before this one are gone by retention.
     package var sealedBefore: Int
+    /// Whether `usage_spans` was kept up to here.
+    package var hasSpans: Bool
 
     /// Up to where rows of `kind` are in the sums.
     package subscript(kind: UsageKind) -> Int64 {
@@ -29,18 +31,32 @@ package struct UsageCursor: Sendable, Hashable {
         return cursor
     }
 
-    /// Reads the cursor and holds it for the transaction; `nil` where another worker has it.
+    /// Reads the cursor and holds it for the transaction, with the runs of days that belong to it; `nil` where another worker has
+    /// it.
     static func take(_ connection: Connection) throws -> UsageCursor? {
-        try read(connection, locking: "FOR UPDATE SKIP LOCKED")
+        try read(connection, locking: "FOR UPDATE SKIP LOCKED").map { try UsageSpans.ensure($0, connection) }
     }
 
-    /// Waits for a worker's step to end, at most 30 s, and keeps workers away for the transaction.
+    /// Moves a column of the cursor, which the transaction holds.
+    static func move(_ column: Query, to value: Int64, _ connection: Connection) throws {
+        try connection.execute("UPDATE metering.usage_cursor SET \(column) = \(value)")
+        try noteSpans(connection)
+    }
+
+    /// Says that the runs of days belong to the cursor as it is.
+    static func noteSpans(_ connection: Connection) throws {
+        try connection.execute("UPDATE metering.usage_cursor SET spans_through = \(place)")
+    }
+
+    private static let place: Query = "ARRAY[event_log_id, other_log_id, days_before]"
+
+    /// Waits for a worker's step to end, at most 30 s, and keeps workers away for the transaction; as ``take(_:)``.
     ///
     /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when it did not end.
     static func hold(_ connection: Connection) throws -> UsageCursor {
         try connection.executeScript("SET LOCAL lock_timeout = '30s'")
         guard let cursor = try read(connection, locking: "FOR UPDATE") else { throw Missing() }
-        return cursor
+        return try UsageSpans.ensure(cursor, connection)
     }
 
     /// Begins again at the first id, for other tables' rows.
@@ -68,13 +84,15 @@ package struct UsageCursor: Sendable, Hashable {
     /// What ``init(_:)`` reads.
     static let columns: Query = """
         event_log_id, other_log_id, settled_log_id, days_before,
-        CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END
+        CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END,
+        spans_through IS NOT DISTINCT FROM \(place)
         """
-    static let columnCount = 5
+    /// How many these are.
+    static let columnCount = 6
 
     /// Reads the first columns of `row`.
     init(_ row: Row) throws {
-        (events, others, settled, daysBefore, sealedBefore) = try row.decode(
-            Int64.self, Int64.self, Int64.self, Int.self, Int.self)
+        (events, others, settled, daysBefore, sealedBefore, hasSpans) = try row.decode(
+            Int64.self, Int64.self, Int64.self, Int.self, Int.self, Bool.self)
     }
 }

@@ -56,7 +56,7 @@ enum UsageDays {
 
     private static func move(from old: Int, to new: Int, _ connection: Connection) throws {
         try UsageSpans.finish(from: old, to: new, connection)
-        try connection.execute("UPDATE metering.usage_cursor SET days_before = \(new)")
+        try UsageCursor.move("days_before", to: Int64(new), connection)
     }
 
     /// The first quarter with usage from `border` on: everybody's row has every quarter.

@@ -22,7 +22,7 @@ enum UsageFold {
         // A window's sorts and hashes stay in memory.
         try connection.executeScript("SET LOCAL work_mem = '64MB'")
         let rows = try fold(kind, after: after, through: through, daysBefore: cursor.daysBefore, connection)
-        try connection.execute("UPDATE metering.usage_cursor SET \(kind.cursor) = \(through)")
+        try UsageCursor.move(kind.cursor, to: through, connection)
         return Window(rows: rows, through: through, isLast: through == cursor.settled)
     }
 
@@ -76,7 +76,8 @@ enum UsageFold {
             ) c
             ORDER BY 1, 2, 3
             ON CONFLICT (user_id, day, dimension) DO UPDATE SET \(UsageMeasures.added)
-        ), \(UsageSpans.adding(daysBefore, where: "(SELECT is_complete FROM complete)"))\(kind == .others ? counted(after: after, through: through) : "")
+        ), \(UsageSpans.adding(daysBefore, where: "(SELECT is_complete FROM complete)"))
+        \(kind == .others ? counted(after: after, through: through) : "")
         SELECT (SELECT is_complete FROM complete), (SELECT coalesce(sum(requests), 0)::bigint FROM cell WHERE user_id = 0)
         """
     }

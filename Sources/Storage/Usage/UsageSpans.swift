@@ -7,6 +7,7 @@ import Postgres
 package enum UsageSpans {
     /// A run of days.
     package struct Span: Sendable, Hashable {
+        /// How many: a power of two.
         package var days: Int
         /// Since 1970.
         package var first: Int
@@ -14,10 +15,11 @@ package enum UsageSpans {
 
     /// How many days a run has, ascending; the first are single days.
     static let lengths = (0...8).map { 1 << $0 }
-    private static let quartersOfDay = 96
+    private static let quartersOfDay = UsageRange.quartersOfDay
 
     /// The columns behind the key.
     static let measures = ["requests", "tokens", "cost"]
+    /// ``measures`` in SQL.
     static let columns = Query(unsafeSQL: measures.joined(separator: ", "))
 
     /// `SET` of an upsert that adds `excluded` to the row `s` that is there.
@@ -25,6 +27,9 @@ package enum UsageSpans {
         requests = least(s.requests::numeric + excluded.requests, 9223372036854775807)::bigint,
         tokens = least(s.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint, cost = s.cost + excluded.cost
         """
+
+    /// `SET` of an upsert that puts `excluded` in the place of the row that is there.
+    static let replaced = Query(unsafeSQL: measures.map { "\($0) = excluded.\($0)" }.joined(separator: ", "))
 
     /// Aggregates over cells `c` of quarters or days.
     static let ofCells: Query = """
@@ -74,8 +79,30 @@ package enum UsageSpans {
                 WHERE c.days = \(days / 2)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end))
                 GROUP BY start, c.user_id
                 ORDER BY start, c.user_id
+                ON CONFLICT (days, first_day, user_id) DO UPDATE SET \(replaced)
                 """)
         }
+    }
+
+    /// The `cursor`, which the transaction holds, with the runs that belong to it: all are made again where a worker moved it
+    /// that knew of none.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func ensure(_ cursor: UsageCursor, _ connection: Connection) throws -> UsageCursor {
+        guard !cursor.hasSpans else { return cursor }
+        try connection.executeScript("SET LOCAL work_mem = '64MB'; DELETE FROM metering.usage_spans")
+        try connection.execute(
+            """
+            INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
+            SELECT 1, c.day, c.user_id, \(ofCells) FROM metering.usage_days c WHERE c.user_id <> 0
+            GROUP BY c.day, c.user_id
+            ORDER BY c.day, c.user_id
+            """)
+        try finish(from: 0, to: cursor.daysBefore, connection)
+        try UsageCursor.noteSpans(connection)
+        var cursor = cursor
+        cursor.hasSpans = true
+        return cursor
     }
 
     /// CTE `spans` that adds the CTE `cell` of quarters before the border, which come late, to the runs that are written.
@@ -152,8 +179,7 @@ package enum UsageSpans {
                         SELECT \(days)::integer, first_day, user_id, expected_requests, expected_tokens, expected_cost
                         FROM difference WHERE expected_requests IS NOT NULL
                         ORDER BY first_day, user_id
-                        ON CONFLICT (days, first_day, user_id) DO UPDATE
-                        SET requests = excluded.requests, tokens = excluded.tokens, cost = excluded.cost
+                        ON CONFLICT (days, first_day, user_id) DO UPDATE SET \(replaced)
                     )
                     SELECT count(*) FROM difference
                     """)[0].decode(0, as: Int.self)
