@@ -26,11 +26,15 @@ extension Timestamp {
 
     private func fraction(_ digits: Int) -> String { String((parts.time % 1_000_000).padded(6).prefix(digits)) }
 
+    // A pattern is parsed where it stands, which takes longer than all else of a small answer: once is enough. It does not change,
+    // and what it compiles itself to is stored atomically.
+    private nonisolated(unsafe) static let form =
+        /(\d{4}-\d{2}-\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:[Zz]|([+\-])(\d{2}):(\d{2}))/
+
     /// The moment that `text` writes as RFC 3339 with an offset, such as `2026-11-23T12:00:00.5+03:00`; `nil` for other texts and
     /// times that do not exist.
     package init?(rfc3339 text: String) {
-        let form = /(\d{4}-\d{2}-\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:[Zz]|([+\-])(\d{2}):(\d{2}))/
-        guard let match = text.wholeMatch(of: form), let date = CalendarDate(String(match.1)),
+        guard let match = text.wholeMatch(of: Self.form), let date = CalendarDate(String(match.1)),
             let hour = Int64(match.2), let minute = Int64(match.3), let second = Int64(match.4),
             hour < 24, minute < 60, second < 60
         else { return nil }
@@ -51,9 +55,11 @@ package struct CalendarDate: Sendable, Hashable, CustomStringConvertible {
         self.daysSince1970 = daysSince1970
     }
 
+    private nonisolated(unsafe) static let form = /(\d{4})-(\d{2})-(\d{2})/
+
     /// The day that `text` writes as `2026-11-23`; `nil` for other texts and for days that do not exist.
     package init?(_ text: String) {
-        guard let match = text.wholeMatch(of: /(\d{4})-(\d{2})-(\d{2})/), let year = Int64(match.1),
+        guard let match = text.wholeMatch(of: Self.form), let year = Int64(match.1),
             let month = Int64(match.2), let day = Int64(match.3), (1...12).contains(month), (1...31).contains(day)
         else { return nil }
         let shifted = month > 2 ? year : year - 1

@@ -13,6 +13,11 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
 
     package static let utc = TimeZoneName(name: "UTC")
 
+    // Parsed once, as a time's form is (`Timestamp`).
+    private nonisolated(unsafe) static let form =
+        /GMT|Etc\/GMT[+-]?[0-9]{1,2}|[A-Z][A-Za-z_]*(?:-[A-Za-z_]+)*(?:\/[A-Za-z_]+(?:-[A-Za-z_]+)*)+/
+    private nonisolated(unsafe) static let dateForm = /[0-9]{4}-[0-9]{2}-[0-9]{2}/
+
     private init(name: String) {
         self.name = name
     }
@@ -24,8 +29,7 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
     package static func require(_ name: String, _ connection: Connection) throws -> TimeZoneName {
         guard name != utc.name else { return utc }
         let unknown = AppError(.invalid, "The timezone is an IANA name, such as Europe/Istanbul, or UTC.")
-        let form = /GMT|Etc\/GMT[+-]?[0-9]{1,2}|[A-Z][A-Za-z_]*(?:-[A-Za-z_]+)*(?:\/[A-Za-z_]+(?:-[A-Za-z_]+)*)+/
-        guard name.utf8.count <= 64, name.wholeMatch(of: form) != nil else { throw unknown }
+        guard name.utf8.count <= 64, name.wholeMatch(of: Self.form) != nil else { throw unknown }
         do {
             _ = try connection.query("SELECT 'epoch'::timestamptz AT TIME ZONE \(name)")
             return TimeZoneName(name: name)
@@ -39,7 +43,7 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
     /// - Throws: ``AppError`` `.invalid` where it is no date.
     package func start(of date: String, _ connection: Connection) throws -> Timestamp {
         let unreadable = AppError(.invalid, "A date is written like 2026-11-01.")
-        guard date.wholeMatch(of: /[0-9]{4}-[0-9]{2}-[0-9]{2}/) != nil else { throw unreadable }
+        guard date.wholeMatch(of: Self.dateForm) != nil else { throw unreadable }
         do {
             let rows = try connection.query(
                 "SELECT \(microseconds: "(d.date::timestamp AT TIME ZONE d.zone)") FROM (SELECT \(date) AS date, \(name) AS zone) d"
