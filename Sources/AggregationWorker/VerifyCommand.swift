@@ -11,8 +11,8 @@ struct VerifyCommand: AsyncParsableCommand {
         abstract: "Proves that raw rows, sums and counters say the same; exit code 2 where they do not.",
         discussion: """
             Sums everything again and compares per user, bucket, model, provider, status and plan: quarters of an hour with \
-            raw rows, everybody's with the users', days with quarters, counters with raw rows. Of sealed history only the \
-            sums are compared with each other. Changes nothing and holds up nobody.
+            raw rows, everybody's with the users', days with quarters, runs of days with days, counters with raw rows. Of \
+            sealed history only the sums are compared with each other. Changes nothing and holds up nobody.
             """)
 
     @OptionGroup var options: RangeOptions

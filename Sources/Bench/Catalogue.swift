@@ -24,8 +24,7 @@ enum Catalogue {
         ]
         + reports
         + ReadQuestion.all.flatMap { question in
-            // Sixteen at once who ask who of ten thousand users used most wait too long for a connection: 503 is right.
-            (question.name == "breakdown-user" ? [1] : [1, 16]).map {
+            [1, 16].map {
                 ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0)
             }
         } + [

@@ -38,7 +38,7 @@ import Testing
         #expect(service.peakMemory ?? 0 > 1 << 20 && service.batchEvents ?? 0 >= 1 && service.latency99 ?? 0 > 0)
         #expect(report.measurements(of: "report-plain")[0].latency99 ?? 0 > 0)
         #expect(report.measurements(of: "read-stats")[0].latency99 ?? 0 > 0)
-        #expect(report.facts.bytesPerEvent.count == 3 && report.facts.bytesPerEvent.values.allSatisfy { $0 > 1 })
+        #expect(report.facts.bytesPerEvent.count == 4 && report.facts.bytesPerEvent.values.allSatisfy { $0 > 1 })
         #expect(try !report.json.isEmpty)
     }
 

@@ -19,8 +19,8 @@ import Testing
                 spans.allSatisfy { span in
                     span.first % span.days == 0 && (span.days == 1 || (span.first + span.days) * 96 <= border)
                 })
-            // Two of each length, and years in the longest.
-            #expect(spans.count <= 2 * 9 + days.count / 256)
+            // One of each length on either side, the day that is not over, and years in the longest.
+            #expect(spans.count <= 2 * 8 + 1 + days.count / 256)
         }
     }
 

@@ -15,6 +15,8 @@ package enum UsageSpans {
 
     /// How many days a run has, ascending; the first are single days.
     static let lengths = (0...8).map { 1 << $0 }
+    /// How many runs a longer one is made of.
+    private static let parts = 2
     private static let quartersOfDay = UsageRange.quartersOfDay
 
     /// The columns behind the key.
@@ -62,7 +64,7 @@ package enum UsageSpans {
     /// The first day of the run of `days` that holds `day`, both of SQL.
     static func start(_ days: Query, of day: Query) -> Query { "\(day) - mod(\(day) - '1970-01-01'::date, \(days))" }
 
-    /// Writes the runs that are over when the border moves from `old` to `new`, each from its halves.
+    /// Writes the runs that are over when the border moves from `old` to `new`, each from those it is made of.
     ///
     /// - Throws: ``PostgresError``.
     static func finish(from old: Int, to new: Int, _ connection: Connection) throws {
@@ -76,7 +78,7 @@ package enum UsageSpans {
                 INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
                 SELECT \(days)::integer, \(start("\(days)::integer", of: "c.first_day")) AS start, c.user_id, \(ofSpans)
                 FROM metering.usage_spans c
-                WHERE c.days = \(days / 2)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end))
+                WHERE c.days = \(days / parts)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end))
                 GROUP BY start, c.user_id
                 ORDER BY start, c.user_id
                 ON CONFLICT (days, first_day, user_id) DO UPDATE SET \(replaced)
@@ -143,7 +145,7 @@ package enum UsageSpans {
             : """
             SELECT \(start("\(days)::integer", of: "c.first_day")) AS first_day, c.user_id, \(ofSpans)
             FROM metering.usage_spans c
-            WHERE c.days = \(days / 2)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(expectedEnd))
+            WHERE c.days = \(days / parts)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(expectedEnd))
               AND \(user)
             GROUP BY 1, 2
             """
