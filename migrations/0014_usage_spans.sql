@@ -18,8 +18,8 @@ CREATE TABLE metering.usage_spans (
 ) WITH (fillfactor = 90);
 
 -- The state of event_log_id, other_log_id and days_before that the runs belong to. Where the cursor stands elsewhere, moved by a
--- worker of an older version, which keeps no runs, the next pass makes all of them again from usage_days, some 10 s for ten
--- million events, and until then the days themselves are added up. So they come after this migration, too.
+-- worker of an older version, which keeps no runs, the next pass makes all of them again from usage_days, a minute for
+-- ten million events, and until then the days themselves are added up. So they come after this migration, too.
 ALTER TABLE metering.usage_cursor ADD COLUMN spans_through bigint[];
 
 -- The middle of a bucket in floating point: a bigint less 0.5 is numeric, whose exp takes 20 µs, and a report has six for each of
