@@ -24,9 +24,7 @@ enum Catalogue {
         ]
         + reports
         + ReadQuestion.all.flatMap { question in
-            [1, 16].map {
-                ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0)
-            }
+            [1, 16].map { ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0) }
         } + [
             ExportBenchmark("export", "the heavy user's calls as Laravel's CSV, over HTTP; rows a second"),
             ExportBenchmark("export-copy", isCopy: true, "the same by psql's \\copy"),

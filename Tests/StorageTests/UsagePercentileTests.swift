@@ -42,10 +42,7 @@ import Testing
     private static func compare(_ ledger: Ledger, _ scope: UsageScope, _ condition: Query) async throws {
         let (summary, series, models) = try await ledger.admin.withConnection { connection in
             // A window that cuts days and quarters of the border, in a zone whose days cut them again.
-            let zone = try TimeZoneName.require("Asia/Kolkata", connection)
-            let range = try ReportRange(
-                from: zone.start(of: "2026-11-02", connection), to: zone.start(of: "2026-11-24", connection), zone: zone
-            )
+            let range = try ReportRange.days("2026-11-02", "2026-11-24", in: "Asia/Kolkata", connection)
             return try UsageSnapshot.take(connection) { snapshot in
                 try (
                     UsageSummary(scope, range, snapshot),

@@ -3,6 +3,14 @@ import Postgres
 import Storage
 import TestSupport
 
+extension ReportRange {
+    /// The local days of `zone` from `from` (`2026-11-01`) to before `to`.
+    static func days(_ from: String, _ to: String, in zone: String, _ connection: Connection) throws -> ReportRange {
+        let zone = try TimeZoneName.require(zone, connection)
+        return try ReportRange(from: zone.start(of: from, connection), to: zone.start(of: to, connection), zone: zone)
+    }
+}
+
 extension Ledger {
     /// What `body` reads in one state of the database.
     func report<T: Sendable>(_ body: @Sendable (UsageSnapshot) throws -> T) async throws -> T {

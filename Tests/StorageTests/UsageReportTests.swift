@@ -9,11 +9,7 @@ import Testing
     private static func range(_ from: String, _ to: String, _ ledger: Ledger, zone: String = "UTC") async throws
         -> ReportRange
     {
-        try await ledger.admin.withConnection { connection in
-            let zone = try TimeZoneName.require(zone, connection)
-            return try ReportRange(
-                from: zone.start(of: from, connection), to: zone.start(of: to, connection), zone: zone)
-        }
+        try await ledger.admin.withConnection { try ReportRange.days(from, to, in: zone, $0) }
     }
 
     @Test func aSummaryHasItsPeriodAndTheOneBefore() async throws {
@@ -89,6 +85,28 @@ import Testing
                     nil, UsageEvent.sample(1, by: .user(user), at: Ledger.noon).provider,
                 ])
             #expect(providers.others == nil)
+        }
+    }
+
+    /// The last day of the range is one of UTC less its quarters behind the local midnight, which were all that `late` had.
+    @Test func whatIsBehindTheLocalMidnightIsNoGroup() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            for (model, moment) in [("gpt-4", "2026-11-20 10:00:00"), ("late", "2026-11-20 22:00:00")] {
+                try await ledger.execute(
+                    """
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                    VALUES (\(user), \(model), 1, 1, 0, 1, \(moment)::timestamp)
+                    """)
+            }
+            try await ledger.fold()
+            let range = try await Self.range("2026-11-01", "2026-11-21", ledger, zone: "Europe/Istanbul")
+            for scope in [UsageScope.user(user), .everybody] {
+                let models = try await ledger.report { try UsageBreakdown(scope, range, by: .model, limit: 1, $0) }
+                #expect(models.parts.map(\.key) == ["gpt-4"] && models.others == nil)
+                let series = try await ledger.report { try UsageSeries(scope, range, by: .model, $0) }
+                #expect(series.lines.map(\.key) == ["gpt-4"])
+            }
         }
     }
 

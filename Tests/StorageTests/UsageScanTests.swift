@@ -122,10 +122,8 @@ import Testing
             let scans = try await ledger.sequentialScans {
                 for _ in 0..<3 {
                     try await ledger.report { snapshot in
-                        let zone = try TimeZoneName.require("Asia/Kolkata", snapshot.connection)
-                        let range = try ReportRange(
-                            from: zone.start(of: "2026-10-24", snapshot.connection),
-                            to: zone.start(of: "2026-11-24", snapshot.connection), zone: zone)
+                        let range = try ReportRange.days(
+                            "2026-10-24", "2026-11-24", in: "Asia/Kolkata", snapshot.connection)
                         for scope in [UsageScope.user(ada), .everybody] {
                             _ = try UsageSummary(scope, range, snapshot)
                             _ = try UsageSeries(scope, range, by: .model, hasLatency: true, snapshot)

@@ -81,10 +81,7 @@ import Testing
                 question.zone, question.from, question.to, question.ranking, Array(question.models))
             for limit in [1_000, 7] {
                 let (parts, others) = try await ledger.admin.withConnection { connection in
-                    let zone = try TimeZoneName.require(question.zone, connection)
-                    let range = try ReportRange(
-                        from: zone.start(of: question.from, connection), to: zone.start(of: question.to, connection),
-                        zone: zone)
+                    let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
                     return try UsageSnapshot.take(connection) { snapshot in
                         var (parts, others): ([UsageBreakdown.Part], [UsageBreakdown.Others]) = ([], [])
                         var place: UsageBreakdown.Place?
@@ -253,10 +250,7 @@ import Testing
             let scans = try await ledger.sequentialScans {
                 for zone in ["UTC", "Asia/Kolkata"] {
                     try await ledger.report { snapshot in
-                        let zone = try TimeZoneName.require(zone, snapshot.connection)
-                        let range = try ReportRange(
-                            from: zone.start(of: "2026-10-24", snapshot.connection),
-                            to: zone.start(of: "2026-11-24", snapshot.connection), zone: zone)
+                        let range = try ReportRange.days("2026-10-24", "2026-11-24", in: zone, snapshot.connection)
                         let whole = try UsageBreakdown(
                             .everybody, range, by: .user, limit: 5, hasLatency: true, snapshot)
                         #expect(whole.others?.groups == 195)

@@ -61,10 +61,7 @@ import Testing
     private static func compare(_ ledger: Ledger, _ user: Int64, _ state: String) async throws {
         for question in questions {
             let (series, total) = try await ledger.admin.withConnection { connection in
-                let zone = try TimeZoneName.require(question.zone, connection)
-                let range = try ReportRange(
-                    from: zone.start(of: question.from, connection), to: zone.start(of: question.to, connection),
-                    zone: zone)
+                let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
                 return try UsageSnapshot.take(connection) { snapshot in
                     try (
                         UsageSeries(.user(user), range, every: question.granularity, snapshot),

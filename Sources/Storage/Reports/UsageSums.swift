@@ -25,37 +25,26 @@ package struct UsageSums: Sendable, Hashable {
     package init() {}
 
     package static func + (left: UsageSums, right: UsageSums) -> UsageSums {
-        left.combined(with: right) {
-            $0.addingReportingOverflow($1)
-        } amounts: {
-            $0 + $1
+        var sums = left
+        for count in counts {
+            let (sum, overflow) = left[keyPath: count].addingReportingOverflow(right[keyPath: count])
+            sums[keyPath: count] = overflow ? .max : sum
         }
+        sums.pricedCost = left.pricedCost + right.pricedCost
+        sums.ledgerCost = left.ledgerCost + right.ledgerCost
+        return sums
     }
 
     /// Whether a count reached 2^63-1, beyond which none goes.
     var isSaturated: Bool { Self.counts.contains { self[keyPath: $0] == .max } }
 
     /// What is left of a whole, none of whose counts is saturated, without a part of it.
-    package static func - (left: UsageSums, right: UsageSums) -> UsageSums {
-        left.combined(with: right) {
-            $0.subtractingReportingOverflow($1)
-        } amounts: {
-            $0 - $1
-        }
-    }
-
-    private func combined(
-        with other: UsageSums, counts combine: (Int64, Int64) -> (Int64, overflow: Bool),
-        amounts: (Money, Money) -> Money
-    ) -> UsageSums {
-        var sums = self
-        for count in Self.counts {
-            let (value, overflow) = combine(self[keyPath: count], other[keyPath: count])
-            sums[keyPath: count] = overflow ? .max : value
-        }
-        sums.pricedCost = amounts(pricedCost, other.pricedCost)
-        sums.ledgerCost = amounts(ledgerCost, other.ledgerCost)
-        return sums
+    package static func - (whole: UsageSums, part: UsageSums) -> UsageSums {
+        var rest = whole
+        for count in counts { rest[keyPath: count] &-= part[keyPath: count] }
+        rest.pricedCost = whole.pricedCost - part.pricedCost
+        rest.ledgerCost = whole.ledgerCost - part.ledgerCost
+        return rest
     }
 
     /// Input and output; saturates at 2^63-1.

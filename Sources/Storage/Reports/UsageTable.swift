@@ -45,7 +45,9 @@ struct UsageTable {
         let rows = try snapshot.connection.query(
             """
             WITH \(source), keyed AS (
-                SELECT c.bucket, c.key, \(UsageSums.aggregates) FROM cell c GROUP BY 1, 2 HAVING sum(c.sign * c.requests) > 0
+                SELECT c.bucket, c.key, \(UsageSums.aggregates) FROM cell c GROUP BY 1, 2
+                -- Not what was only moved out of the range.
+                HAVING sum(c.sign * c.requests) > 0
             ), weighed AS (
                 SELECT t.*, sum(\(ranking.measure)) OVER (PARTITION BY t.key) AS weight FROM keyed t
             ), ranked AS (
