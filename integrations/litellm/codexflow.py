@@ -3,9 +3,11 @@
 LiteLLM loads this file by ``custom_auth: codexflow.authenticate`` and ``callbacks: ["codexflow.callback"]``. It needs
 nothing but Python's standard library and what LiteLLM ships. A call goes through it like this:
 
-1. ``authenticate``: ``webhook-api`` is asked about the key's SHA-256; LiteLLM gets the hash and the user's id, no key.
+1. the gate (``codexflow_gate``): only the routes, headers and fields that are a customer's to choose reach LiteLLM.
+   ``webhook-api`` is asked about the key's SHA-256; LiteLLM gets the hash and the user's id, no key.
 2. the pre-call hook: limits, budget and models are checked, the call is reserved, an *intent* of it goes to a spool;
-   the deployment hook, the last thing before a provider is called, waits until that is on the disk.
+   the deployment hook, the last thing before a provider is called, checks the model of each attempt and waits until the
+   intent is on the disk.
 3. the logger: what LiteLLM computed is committed as the *outcome*, and closes the intent; the client's last byte waits
    for that commit.
 4. the delivery: outcomes go to ``webhook-api`` in order and in batches, again until it says 2xx.
@@ -19,8 +21,8 @@ import atexit
 import calendar
 import fcntl
 import hashlib
-import hmac
 import http.client
+import importlib.metadata
 import json
 import logging
 import os
@@ -38,16 +40,24 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
+import litellm
 from fastapi import Request
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
-from litellm.proxy.auth.auth_utils import get_request_route
+
+# LiteLLM executes this file by its path: the folder beside it is on no other path.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from codexflow_gate import gate, routes
+from codexflow_gate.fields import Fields, answers, longest_answer
+from codexflow_gate.refusal import Refusal, Refused
+from codexflow_gate.store import AnswerStore, make_private, touch_private
 
 log = logging.getLogger("codexflow")
 
@@ -72,6 +82,10 @@ class Settings:
     """The rate at which a spool drains after an outage."""
     master_key: str | None = None
     """LiteLLM's own, which keeps working for its operator."""
+    fields: Fields = field(default_factory=Fields)
+    """The body's fields that customers may set."""
+    limits: gate.Limits = field(default_factory=gate.Limits)
+    """What one request may take."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -82,6 +96,7 @@ class Settings:
         url = (environment.get("CODEXFLOW_URL") or "http://webhook-api:8081").rstrip("/")
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ValueError("CODEXFLOW_URL: is not the http or https address of webhook-api")
+        check_master_key(environment.get("LITELLM_MASTER_KEY"), key)
         when_down = environment.get("CODEXFLOW_WHEN_DOWN") or "open"
         if when_down not in ("open", "closed"):
             raise ValueError("CODEXFLOW_WHEN_DOWN: is neither open nor closed")
@@ -93,6 +108,25 @@ class Settings:
             answer_seconds=_positive(environment, "CODEXFLOW_ANSWER_SECONDS", 5),
             events_per_second=int(_positive(environment, "CODEXFLOW_EVENTS_PER_SECOND", 2000)),
             master_key=environment.get("LITELLM_MASTER_KEY") or None,
+            fields=Fields.read(
+                environment.get("CODEXFLOW_FIELDS") or "", environment.get("CODEXFLOW_UNKNOWN_FIELDS") or "drop"
+            ),
+            limits=gate.Limits(
+                open_paths=frozenset((environment.get("CODEXFLOW_OPEN_PATHS") or _PROBES).split(",")),
+                largest_body=int(_positive(environment, "CODEXFLOW_MAX_BODY_MIB", 32)) << 20,
+            ),
+        )
+
+
+_PROBES = "/health/liveliness,/health/liveness,/health/readiness"
+
+
+def check_master_key(master_key: str | None, webhook_key: str) -> None:
+    """Raises ``ValueError`` where one of the two secrets tells the other."""
+    if master_key and (webhook_key in master_key or master_key.removeprefix("sk-") in webhook_key):
+        raise ValueError(
+            "LITELLM_MASTER_KEY: contains LITELLM_WEBHOOK_KEY, so that who may post events administers the proxy. "
+            "Choose another one, for example sk- and the output of openssl rand -hex 32"
         )
 
 
@@ -179,7 +213,7 @@ class Window:
 
     def start_at(self, now: float) -> tuple[float, float]:
         """Start and end of this kind of window around ``now``, in epoch seconds."""
-        moment = datetime.fromtimestamp(now, timezone.utc)
+        moment = datetime.fromtimestamp(now, UTC)
         if self.period == "daily":
             start = moment.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
             return start, start + 86_400
@@ -239,16 +273,6 @@ class Reservation:
     """When ``webhook-api`` had stored the call, on the monotonic clock."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a call is not let through, in OpenAI's terms."""
-
-    status: int
-    kind: str
-    message: str
-    resets_at: float | None = None
-
-
 @dataclass
 class Account:
     """A user's last answer, and what was let through since."""
@@ -265,8 +289,8 @@ class Account:
             if reservation.acknowledged_at is not None and reservation.acknowledged_at < asked_at:
                 del self.reservations[call]
 
-    def refusal(self, models: Iterable[str], now: float) -> Refusal | None:
-        """Why a call of these models is refused now."""
+    def refusal(self, models: Iterable[str], now: float, own: str | None = None) -> Refusal | None:
+        """Why a call of these models is refused now; what it has reserved itself does not count."""
         if self.answer.user_id is None:
             return Refusal(401, "invalid_api_key", "This API key is not known. Check the key.")
         if self.answer.status != "active":
@@ -276,15 +300,15 @@ class Account:
                 if model not in self.answer.models:
                     return Refusal(403, "model_not_allowed", f"This account may not use the model '{model[:100]}'.")
         for window in self.answer.windows:
-            if (refusal := self._spent(window, now)) is not None:
+            if (refusal := self._spent(window, now, own)) is not None:
                 return refusal
         return None
 
-    def _spent(self, window: Window, now: float) -> Refusal | None:
+    def _spent(self, window: Window, now: float, own: str | None) -> Refusal | None:
         start, end = window.start_at(now)
         # A window that began since the answer is empty, but for what was let through here.
         used = window.used if window.resets_at > now else Amounts()
-        taken = [r.amounts for r in list(self.reservations.values()) if r.started >= start]
+        taken = [r.amounts for call, r in list(self.reservations.items()) if r.started >= start and call != own]
         limit = window.limit
         spent = [
             name
@@ -297,7 +321,7 @@ class Account:
         ]
         if not spent:
             return None
-        reset = datetime.fromtimestamp(end, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        reset = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         kind = "insufficient_quota" if spent[0] == "budget" else "rate_limit_exceeded"
         message = f"The {window.period} limit of {' and '.join(spent)} is reached. It resets at {reset}."
         return Refusal(429, kind, message, end)
@@ -315,12 +339,13 @@ class Accounts:
         self,
         ask: Callable[[str], Answer],
         settings: Settings,
-        remember: Callable[[str, Answer], None],
-        recall: Callable[[str], Answer | None],
+        store: AnswerStore,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self._ask, self._settings, self._remember, self._recall = ask, settings, remember, recall
+        self._ask, self._settings, self._store, self._now = ask, settings, store, now
         self._accounts: OrderedDict[str, Account] = OrderedDict()
-        self._strangers: OrderedDict[str, tuple[float, Answer]] = OrderedDict()
+        self._strangers: OrderedDict[str, float] = OrderedDict()
+        """Keys that nobody holds, and when that was heard, on the monotonic clock."""
         self._asking: dict[str, asyncio.Future[Account | None]] = {}
         self._failed_at = float("-inf")
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="codexflow-ask")
@@ -339,8 +364,8 @@ class Accounts:
         if account is not None and now - account.asked_at < self._settings.answer_seconds:
             self._accounts.move_to_end(key_hash)
             return account
-        stranger = self._strangers.get(key_hash)
-        if stranger is not None and now - stranger[0] < self._settings.answer_seconds:
+        refused_at = self._strangers.get(key_hash)
+        if refused_at is not None and now - refused_at < self._settings.answer_seconds:
             return None
         if now - self._failed_at < self.PATIENCE:
             return self._last_known(key_hash)
@@ -354,36 +379,60 @@ class Accounts:
     async def _renew(self, key_hash: str) -> Account | None:
         asked_at = time.monotonic()
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, key_hash)
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask_and_keep, key_hash)
         except Unreachable as error:
             self._failed_at = time.monotonic()
             log.warning("%s; the last known limits stand in", error)
             return self._last_known(key_hash)
         if answer.user_id is None:
             self._accounts.pop(key_hash, None)
-            self._strangers[key_hash] = (asked_at, answer)
+            self._strangers[key_hash] = asked_at
             _trim(self._strangers, self.STRANGERS)
             return None
         account = self._accounts.get(key_hash)
         if account is None:
             account = self._accounts.setdefault(key_hash, Account(answer, asked_at))
             self._forget_idle()
-            self._remember(key_hash, answer)
         else:
-            if account.answer.text != answer.text:
-                self._remember(key_hash, answer)
             account.renew(answer, asked_at)
         self._strangers.pop(key_hash, None)
         return account
 
+    def _ask_and_keep(self, key_hash: str) -> Answer:
+        asked_at = self._now()
+        answer = self._ask(key_hash)
+        try:
+            if answer.user_id is None:
+                self._store.refuse(key_hash, asked_at)
+            else:
+                self._store.remember(key_hash, answer.text, asked_at)
+        except sqlite3.Error as error:
+            log.warning("an answer cannot be kept for an outage: %s", error)
+        return answer
+
     def _last_known(self, key_hash: str) -> Account | None:
-        account = self._accounts.get(key_hash)
-        if account is None and (answer := self._recall(key_hash)) is not None:
-            account = self._accounts.setdefault(key_hash, Account(answer, float("-inf")))
-        # A key that was never seen stays outside: open or closed is a question about customers.
-        if account is None or not self._settings.serves_when_down:
+        """The account by the newest answer of any worker; ``None`` where that was a refusal."""
+        try:
+            known = self._store.recall(key_hash)
+        except sqlite3.Error:
+            raise Unreachable("webhook-api is down, and so is what was kept of its answers") from None
+        if known is None and key_hash not in self._strangers:
+            # A key that was never seen stays outside: open or closed is a question about customers.
             raise Unreachable("webhook-api is down")
-        return account
+        if known is None or known.text is None:
+            self._accounts.pop(key_hash, None)
+            return None
+        if not self._settings.serves_when_down:
+            raise Unreachable("webhook-api is down")
+        account = self._accounts.get(key_hash)
+        return account or self._accounts.setdefault(key_hash, Account(Answer.parse(known.text), float("-inf")))
+
+    def refresh(self, older_than: float, count: int) -> int:
+        """Asks again about keys that were not asked about lately, so that an outage begins with what is true."""
+        keys = self._store.oldest(self._now() - older_than, count)
+        for key_hash in keys:
+            self._ask_and_keep(key_hash)
+        return len(keys)
 
     def _forget_idle(self) -> None:
         for key_hash, account in list(self._accounts.items())[: max(0, len(self._accounts) - self.CAPACITY)]:
@@ -474,12 +523,14 @@ class Spool:
         CREATE TABLE IF NOT EXISTS outcomes (
             sequence INTEGER PRIMARY KEY AUTOINCREMENT, call TEXT, event TEXT NOT NULL);
         CREATE TABLE IF NOT EXISTS deliveries (through INTEGER PRIMARY KEY, at REAL NOT NULL);
-        CREATE TABLE IF NOT EXISTS answers (key_hash TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
+        DROP TABLE IF EXISTS answers;
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         """Opens the spool, or raises ``BlockingIOError`` where another process holds it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
+        touch_private(path.with_suffix(".lock"))
+        touch_private(path)
         self._lock_file = path.with_suffix(".lock").open("w")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -589,10 +640,6 @@ class Spool:
             (f"DELETE FROM deliveries WHERE through < {old}", (before,)),
         )
 
-    def remember(self, key_hash: str, answer: Answer) -> None:
-        """Keeps an answer for a start while ``webhook-api`` is down."""
-        self._submit([("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key_hash, answer.text))], is_event=False)
-
     def _submit(self, statements: Iterable[Statement], is_event: bool) -> Future[bool]:
         write = _Write(tuple(statements), is_event)
         if self._closed:
@@ -691,11 +738,6 @@ class Spool:
         return [
             Intent(*row) for row in self._read("SELECT * FROM intents WHERE started < ? ORDER BY started", (before,))
         ]
-
-    def recall(self, key_hash: str) -> Answer | None:
-        """The last answer about a key."""
-        rows = self._read("SELECT answer FROM answers WHERE key_hash = ?", (key_hash,))
-        return Answer.parse(rows[0][0]) if rows else None
 
     def cursor(self) -> int:
         """The last outcome that was answered 2xx."""
@@ -838,13 +880,15 @@ _HASH = re.compile(r"[0-9a-f]{64}|litellm_proxy_master_key")
 _LONGEST_TEXT = 8_192
 
 
-def trimmed(payload: Mapping[str, Any], intent: Intent | None = None) -> str:
+def trimmed(payload: Mapping[str, Any], intent: Intent | None = None, tags: Sequence[str] = ()) -> str:
     """The JSON of LiteLLM's event without prompts, answers, model prices, and keys that somebody wrote somewhere.
 
     A call that was let through here has our name, and a served one begins with its intent: `codexflow litellm
     reconcile` finds both in LiteLLM's own database, and so knows the event again.
     """
     event = {name: payload[name] for name in _KEPT if payload.get(name) is not None}
+    if tags:
+        event["request_tags"] = [*tags, *(event.get("request_tags") or ())]
     if intent is not None:
         event["litellm_call_id"] = intent.call
         if payload.get("status") == "success":
@@ -901,12 +945,6 @@ _HOLDERS = ("litellm_metadata", "metadata")
 _KEPT_IN_SPEND_LOGS = "spend_logs_metadata"
 """The part of metadata that LiteLLM keeps in its own database."""
 
-_ROUTES = re.compile(
-    r"(/openai/deployments/[^/]+|/engines/[^/]+)?(/v1)?/(chat/completions|completions|embeddings|responses|messages"
-    r"|images/generations|models(/.+)?)"
-)
-"""What a customer may ask for: routes on which LiteLLM runs the pre-call hook, so that none escapes the limits."""
-
 
 @dataclass
 class OpenCall:
@@ -921,6 +959,10 @@ class OpenCall:
     """Whether an attempt of it was reported as failed."""
     has_failed: bool = False
     """Whether LiteLLM has given it up."""
+    attempts: int = 0
+    """How often a deployment was about to be called."""
+    tags: tuple[str, ...] = ()
+    """The client's own labels."""
 
 
 class CodexFlow(CustomLogger):
@@ -933,16 +975,22 @@ class CodexFlow(CustomLogger):
     LONGEST_CALL = 7_200
     """Seconds after which a call that was never concluded is reported as unknown; LiteLLM's own limit is 6,000."""
     STRANGERS_PER_SECOND = 10
+    REFRESH_SECONDS = 60.0
+    """How old an answer may be when an outage begins."""
+    MOST_ATTEMPTS = 50
+    """Of one call: retries and fallbacks are the operator's, and have an end."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
         super().__init__()
         self._settings, self._now = settings, now
         self._backend = Backend(settings)
         self._spool = Spool.claim(settings.spool)
-        self._accounts = Accounts(self._backend.authorize, settings, self._spool.remember, self._spool.recall)
+        self._store = AnswerStore(settings.spool / "answers.sqlite")
+        self._accounts = Accounts(self._backend.authorize, settings, self._store)
         self._calls: dict[str, OpenCall] = {}
         self._reservations: dict[str, Reservation] = {}
         self._strangers: deque[float] = deque()
+        self._finishing: set[asyncio.Task[None]] = set()
         self._is_stopping = threading.Event()
         left = self._spool.intents()
         self._spool.report_unknown(left)
@@ -950,6 +998,7 @@ class CodexFlow(CustomLogger):
             log.warning("%d calls were cut off when LiteLLM ended; they are reported as outcome_unknown", len(left))
         self._deliver(self._spool)
         threading.Thread(target=self._look_after_spools, name="codexflow-spools", daemon=True).start()
+        threading.Thread(target=self._refresh_answers, name="codexflow-answers", daemon=True).start()
         atexit.register(self._spool.close)
 
     def _deliver(self, spool: Spool) -> None:
@@ -970,6 +1019,16 @@ class CodexFlow(CustomLogger):
             except (OSError, sqlite3.Error) as error:
                 log.warning("the spools cannot be looked after: %s", type(error).__name__)
 
+    def _refresh_answers(self) -> None:
+        """Keeps the answers young that an outage would have to do with, a few at a time."""
+        while not self._is_stopping.wait(self.REFRESH_SECONDS / 10):
+            try:
+                while self._accounts.refresh(self.REFRESH_SECONDS, 10) == 10 and not self._is_stopping.wait(0.2):
+                    pass
+            except (Unreachable, sqlite3.Error):
+                # Said by the calls that meet it.
+                continue
+
     def _acknowledged(self, calls: Iterable[str]) -> None:
         at = time.monotonic()
         for call in calls:
@@ -979,23 +1038,42 @@ class CodexFlow(CustomLogger):
 
     # Who calls
 
-    async def authenticate(self, request: Request, api_key: str) -> UserAPIKeyAuth:
-        """The holder of a key; 401 for a stranger, 403 on a route that is not a customer's, 503 while nobody knows."""
-        key = (api_key or "").removeprefix("Bearer ").strip()
-        if self._settings.master_key and hmac.compare_digest(key.encode(), self._settings.master_key.encode()):
-            return UserAPIKeyAuth(api_key="litellm_proxy_master_key", user_role=LitellmUserRoles.PROXY_ADMIN)
+    def guard(self) -> None:
+        """Puts the gate before LiteLLM; raises where LiteLLM is none that this module can keep safe."""
+        if fields := self._settings.fields.steering():
+            log.warning("CODEXFLOW_FIELDS lets customers steer LiteLLM by %s", ", ".join(fields))
+        gate.install(lambda application: gate.Gate(application, self, self._settings.fields, self._settings.limits))
+
+    def is_master(self, key: str) -> bool:
+        """Whether a key is the operator's own, LiteLLM's master key."""
+        master_key = self._settings.master_key or _effective_master_key()
+        return master_key is not None and gate.is_same(key, master_key)
+
+    async def admit(self, key: str) -> tuple[str, Account]:
+        """The holder of a key; 401 for a stranger, 503 while nobody knows."""
+        # Whatever a configuration says that was read after this module: no call may hide.
+        litellm.global_disable_no_log_param, litellm.disable_streaming_logging = True, False
         key_hash = hashlib.sha256(key.encode(errors="replace")).hexdigest()
         try:
             account = await self._accounts.current(key_hash)
         except Unreachable:
-            _refuse(Refusal(503, "service_unavailable", "Keys cannot be checked at the moment. Try again shortly."))
+            message = "Keys cannot be checked at the moment. Try again shortly."
+            raise Refused(Refusal(503, "service_unavailable", message)) from None
         if account is None or account.answer.user_id is None:
-            _refuse(Refusal(401, "invalid_api_key", "This API key is not known. Check the key."))
-        if not _ROUTES.fullmatch(get_request_route(request).rstrip("/")):
-            _refuse(Refusal(403, "route_not_allowed", "This API key cannot be used for this route."))
-        user = account.answer.user_id
+            raise Refused(Refusal(401, "invalid_api_key", "This API key is not known. Check the key."))
+        return key_hash, account
+
+    async def authenticate(self, request: Request, api_key: str) -> UserAPIKeyAuth:
+        """The holder of the key that the gate has seen; 403 for a request that has come another way."""
+        exchange = gate.exchange_of(request.scope)
+        if exchange is not None and exchange.is_operator:
+            return UserAPIKeyAuth(api_key="litellm_proxy_master_key", user_role=LitellmUserRoles.PROXY_ADMIN)
+        template = getattr(request.scope.get("route"), "path", None)
+        if exchange is None or template not in routes.TEMPLATES:
+            _refuse(Refusal(403, "route_not_allowed", "This route is not open to customers' keys."))
+        user = exchange.account.answer.user_id
         return UserAPIKeyAuth(
-            api_key=key_hash,
+            api_key=exchange.key_hash,
             user_id=str(user),
             metadata={"laravel_user_id": user},
             user_role=LitellmUserRoles.INTERNAL_USER,
@@ -1017,6 +1095,7 @@ class CodexFlow(CustomLogger):
     ) -> dict[str, Any]:
         """Refuses what is over a limit, else reserves the call and commits the intent."""
         key_hash = user_api_key_dict.api_key
+        exchange = gate.current()
         account = None
         if (user_api_key_dict.metadata or {}).get("laravel_user_id") is not None and key_hash is not None:
             try:
@@ -1025,8 +1104,17 @@ class CodexFlow(CustomLogger):
                 _refuse(Refusal(503, "service_unavailable", "Limits cannot be checked at the moment. Try again."))
             if account is None:
                 _refuse(Refusal(401, "invalid_api_key", "This API key is not known. Check the key."))
-            if (refusal := account.refusal(_models(data), self._now())) is not None:
+            if exchange is None:
+                _refuse(Refusal(403, "route_not_allowed", "This route is not open to customers' keys."))
+        opened = None if exchange is None else exchange.call
+        if account is not None:
+            own = None if opened is None else opened.intent.call
+            if (refusal := account.refusal([str(data.get("model") or "")], self._now(), own)) is not None:
                 _refuse(refusal)
+        if opened is not None:
+            # LiteLLM begins again, with a fallback of the operator's.
+            _set_mark(data, opened.intent.call)
+            return data
         started = int(self._now() * 1000)
         intent = Intent(
             call=_name(started),
@@ -1038,6 +1126,8 @@ class CodexFlow(CustomLogger):
         )
         # Between the check above and this reservation nothing else runs.
         call = OpenCall(intent, account, asyncio.get_running_loop().create_future())
+        if exchange is not None:
+            exchange.call, call.tags = call, exchange.tags
         self._reserve(call, data)
         self._calls[intent.call] = call
         call.intended = self._spool.intend(intent)
@@ -1045,14 +1135,31 @@ class CodexFlow(CustomLogger):
         return data
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
-        """Waits until the intent is on the disk: what LiteLLM did since the pre-call hook took about as long."""
+        """Checks the model that LiteLLM has chosen for this attempt, and waits until the intent is on the disk.
+
+        What LiteLLM did since the pre-call hook took about as long as the disk.
+        """
         call = self._calls.get(_mark(kwargs))
+        if call is not None:
+            call.attempts += 1
+            self._check_attempt(call, kwargs)
         if call is not None and call.intended is not None and not call.intended.done():
             try:
                 await asyncio.wrap_future(call.intended)
             except asyncio.CancelledError:
                 self._give_up(call)
                 raise
+
+    def _check_attempt(self, call: OpenCall, kwargs: Mapping[str, Any]) -> None:
+        """Refuses an attempt with a model that is not its user's, such as a fallback of the operator's."""
+        allowed = None if call.account is None else call.account.answer.models
+        holders = (kwargs.get(name) for name in _HOLDERS)
+        groups = [holder["model_group"] for holder in holders if isinstance(holder, dict) and holder.get("model_group")]
+        for model in groups or [str(kwargs.get("model") or "")]:
+            if allowed is not None and model not in allowed:
+                _refuse(Refusal(403, "model_not_allowed", f"This account may not use the model '{str(model)[:100]}'."))
+        if call.attempts > self.MOST_ATTEMPTS:
+            _refuse(Refusal(503, "service_unavailable", "The model could not be reached. Try again shortly."))
 
     def _reserve(self, call: OpenCall, data: Mapping[str, Any]) -> None:
         if call.account is None:
@@ -1071,6 +1178,19 @@ class CodexFlow(CustomLogger):
 
     # After the call
 
+    async def finish(self, exchange: gate.Exchange) -> None:
+        """Ends the call of a request that was answered, however that went."""
+        call = exchange.call
+        if call is None or call.intent.call not in self._calls:
+            return
+        if call.attempts == 0:
+            # No provider was called: LiteLLM refused the request, or served something else.
+            self._give_up(call)
+            return
+        task = asyncio.create_task(self._concluded(call))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Keeps what LiteLLM computed, which concludes the call."""
         payload = kwargs.get("standard_logging_object")
@@ -1081,7 +1201,7 @@ class CodexFlow(CustomLogger):
             self._spool.conclude(trimmed(payload), None, closes=False)
             return
         self._settle(call, payload)
-        done = self._spool.conclude(trimmed(payload, call.intent), call.intent.call, closes=True)
+        done = self._spool.conclude(trimmed(payload, call.intent, call.tags), call.intent.call, closes=True)
         done.add_done_callback(lambda _: self._conclude(call))
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -1095,7 +1215,8 @@ class CodexFlow(CustomLogger):
         elif not self._has_room_for_stranger(payload):
             return
         intent = None if call is None else call.intent
-        self._spool.conclude(trimmed(payload, intent), None if intent is None else intent.call, closes=False)
+        tags = () if call is None else call.tags
+        self._spool.conclude(trimmed(payload, intent, tags), None if intent is None else intent.call, closes=False)
         if call is not None and call.has_failed:
             self._give_up(call)
 
@@ -1124,7 +1245,7 @@ class CodexFlow(CustomLogger):
     ) -> None:
         """Holds a whole answer back until its outcome is on the disk; LiteLLM runs this last before it answers."""
         if response is not None and not hasattr(response, "__aiter__"):
-            await self._concluded(data)
+            await self._concluded(self._calls.get(_mark(data)))
 
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
@@ -1134,16 +1255,16 @@ class CodexFlow(CustomLogger):
             yield chunk
         # With guardrails LiteLLM logs a stream only after this hook: the intent speaks for the call until then.
         if getattr(request_data.get("litellm_logging_obj"), "_on_deferred_stream_complete", None) is None:
-            await self._concluded(request_data)
+            await self._concluded(self._calls.get(_mark(request_data)))
 
-    async def _concluded(self, data: Mapping[str, Any]) -> None:
-        call = self._calls.get(_mark(data))
+    async def _concluded(self, call: OpenCall | None) -> None:
+        """Waits for the outcome of a call, or for the end of the time in which it must come."""
         if call is None:
             return
         patience = self.FAILED_SECONDS if call.has_event else self.OUTCOME_SECONDS
         try:
             await asyncio.wait_for(asyncio.shield(call.concluded), patience)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             if call.has_event:
                 self._give_up(call)
             else:
@@ -1211,29 +1332,58 @@ def _mark(data: Mapping[str, Any]) -> str:
     return ""
 
 
-def _models(data: Mapping[str, Any]) -> list[str]:
-    """The models that a body names: its own, and the fallbacks that a client may ask for."""
-    names = [str(data.get("model") or "")]
-    fallbacks = data.get("fallbacks")
-    for fallback in fallbacks if isinstance(fallbacks, list) else ():
-        names.append(str(fallback.get("model") if isinstance(fallback, dict) else fallback))
-    return names
-
-
 def _likely_tokens(data: Mapping[str, Any]) -> int:
-    """What a call will take, as far as its body tells: a quarter of its letters, and the longest answer it allows."""
-    prompt = data.get("messages") or data.get("input") or data.get("prompt") or ""
-    answer = data.get("max_completion_tokens") or data.get("max_tokens") or data.get("max_output_tokens") or 1_000
-    return len(str(prompt)) // 4 + (answer if isinstance(answer, int) and 0 < answer <= 1_000_000 else 1_000)
+    """What a call will take, as far as its body tells: a quarter of its letters, and the longest answers it allows."""
+    prompts = (
+        data.get(name) for name in ("messages", "input", "prompt", "instructions", "system", "tools", "functions")
+    )
+    return sum(map(_letters, prompts)) // 4 + answers(data) * longest_answer(data, default=1_000)
+
+
+def _letters(value: Any) -> int:
+    """The letters of all texts in a value; an image counts as 4,000."""
+    total, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            total += min(len(item), 4_000) if len(item) > 4_000 and " " not in item[:1_000] else len(item)
+        elif isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            waiting.extend(item)
+        elif isinstance(item, int):
+            # A prompt of token numbers.
+            total += 4
+    return total
 
 
 def _refuse(refusal: Refusal) -> NoReturn:
-    headers = {}
-    if refusal.resets_at is not None:
-        headers["retry-after"] = str(max(1, int(refusal.resets_at - time.time())))
     raise ProxyException(
-        message=refusal.message, type=refusal.kind, param=None, code=refusal.status, headers=headers
+        message=refusal.message, type=refusal.kind, param=refusal.field, code=refusal.status, headers=refusal.headers
     ) from None
+
+
+def _effective_master_key() -> str | None:
+    """The master key of LiteLLM's configuration, which need not be in the environment."""
+    from litellm.proxy import proxy_server
+
+    key: str | None = proxy_server.master_key
+    return key
+
+
+_OLDEST = (1, 109, 1)
+_COMPROMISED = ("1.107.0",)
+
+
+def _check_version(version: str) -> None:
+    """Raises ``RuntimeError`` for a LiteLLM with which no call is safe."""
+    if version in _COMPROMISED:
+        raise RuntimeError(
+            f"LiteLLM {version} was compromised. Remove it, change every secret it saw, install another."
+        )
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    if numbers < _OLDEST:
+        raise RuntimeError(f"LiteLLM {version} loses events. Install {'.'.join(map(str, _OLDEST))} or newer.")
 
 
 # LiteLLM executes this file once for each name its configuration takes from it: they must be one.
@@ -1243,8 +1393,11 @@ _SHARED = "codexflow.shared"
 def _shared() -> CodexFlow:
     holder = sys.modules.get(_SHARED)
     if holder is None:
+        _check_version(importlib.metadata.version("litellm"))
+        callback = CodexFlow(Settings.read(os.environ))
+        callback.guard()
         holder = types.ModuleType(_SHARED)
-        holder.__dict__["callback"] = CodexFlow(Settings.read(os.environ))
+        holder.__dict__["callback"] = callback
         sys.modules[_SHARED] = holder
     return cast(CodexFlow, holder.__dict__["callback"])
 

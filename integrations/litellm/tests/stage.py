@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -12,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,10 +231,11 @@ class Stage:
         spools: Path | None = None,
         workers: int = 1,
         beside: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> Service:
         """A LiteLLM that is not started yet, with the shipped configuration and this provider's models.
 
-        ``beside`` is a file with one more callback.
+        ``beside`` is a file with one more callback; ``settings`` are added to its environment.
         """
         home = self.directory / name
         home.mkdir()
@@ -250,6 +252,7 @@ class Stage:
         }
         if module is not None:
             (home / "codexflow.py").write_text(module.read_text())
+            shutil.copytree(MODULE / "codexflow_gate", home / "codexflow_gate")
         else:
             del configuration["litellm_settings"]["callbacks"], configuration["general_settings"]["custom_auth"]
         if beside is not None:
@@ -270,6 +273,7 @@ class Stage:
                 "LITELLM_WEBHOOK_KEY": self.webhook_key,
                 "LITELLM_MASTER_KEY": self.master_key,
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                **(settings or {}),
             },
             f"http://127.0.0.1:{port}/health/liveliness",
             self.directory / f"{name}.log",
@@ -351,7 +355,7 @@ class Stage:
 
     def settle(self) -> None:
         """Waits until no call is open, every spool is delivered, and every delta is folded."""
-        eventually("the spools are delivered", lambda: all(map(_is_drained, self.spools.glob("*.sqlite"))))
+        eventually("the spools are delivered", lambda: all(map(_is_drained, self.spools.glob("spool-*.sqlite"))))
         eventually(
             "the deltas are folded", lambda: self.postgres.number("SELECT count(*) FROM metering.quota_deltas") == 0
         )

@@ -1,7 +1,9 @@
 """The module's parts without LiteLLM: limits, the spool on a full disk and after a crash, and the delivery."""
 
 import asyncio
+import dataclasses
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -23,8 +25,10 @@ from codexflow import (
     Settings,
     Spool,
     Unreachable,
+    _check_version,
     trimmed,
 )
+from codexflow_gate.store import AnswerStore
 
 NOON = 1_795_435_200.0
 """2026-11-23T12:00:00Z"""
@@ -38,6 +42,10 @@ def answer(**limits: Any) -> Answer:
     window = {"period": "daily", "resets_at": "2026-11-24T00:00:00Z", **amounts}
     value = {"user_id": 7, "status": "active", "models": limits.get("models"), "windows": [window]}
     return Answer.parse(json.dumps(value))
+
+
+NOBODY = Answer.parse(json.dumps({"user_id": None}))
+"""The answer about a key that nobody holds."""
 
 
 def reserve(account: Account, call: str, at: float = NOON, tokens: int = 0, cost: str = "0") -> None:
@@ -82,6 +90,7 @@ class TestLimits:
         account.renew(answer(requests=2, used={"requests": 1}), asked_at=6)
         assert set(account.reservations) == {"flying"}
         assert account.refusal(["gpt"], NOON) is not None
+        assert account.refusal(["gpt"], NOON, own="flying") is None
 
     def test_models_and_fallbacks_of_the_list_only(self) -> None:
         account = Account(answer(models=["gpt"]), asked_at=0)
@@ -91,26 +100,77 @@ class TestLimits:
 
 
 class TestAccounts:
+    KEY = "a" * 64
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[AnswerStore]:
+        store = AnswerStore(tmp_path / "answers.sqlite")
+        yield store
+        store.close()
+
     @staticmethod
-    def accounts(ask: Callable[[str], Answer], is_open: bool, recall: Answer | None = None) -> Accounts:
+    def accounts(store: AnswerStore, ask: Callable[[str], Answer], is_open: bool = True) -> Accounts:
         settings = Settings("http://x", "k" * 32, Path("/"), serves_when_down=is_open)
-        return Accounts(ask, settings, lambda *_: None, lambda _: recall)
+        return Accounts(ask, settings, store)
 
     @staticmethod
     def down(_: str) -> Answer:
         raise Unreachable("down")
 
-    def test_while_it_is_down_the_last_known_answer_stands_in(self) -> None:
-        accounts = self.accounts(self.down, is_open=True, recall=answer(requests=1))
-        account = asyncio.run(accounts.current("a" * 64))
+    def test_while_it_is_down_the_last_known_answer_stands_in(self, store: AnswerStore) -> None:
+        store.remember(self.KEY, answer(requests=1).text, 1)
+        account = asyncio.run(self.accounts(store, self.down).current(self.KEY))
         assert account is not None and account.answer.user_id == 7
 
-    @pytest.mark.parametrize(("is_open", "recall"), [(False, answer()), (True, None)])
-    def test_closed_or_never_seen_nobody_is_let_in(self, is_open: bool, recall: Answer | None) -> None:
+    @pytest.mark.parametrize(("is_open", "is_known"), [(False, True), (True, False)])
+    def test_closed_or_never_seen_nobody_is_let_in(self, store: AnswerStore, is_open: bool, is_known: bool) -> None:
+        if is_known:
+            store.remember(self.KEY, answer().text, 1)
         with pytest.raises(Unreachable):
-            asyncio.run(self.accounts(self.down, is_open, recall).current("a" * 64))
+            asyncio.run(self.accounts(store, self.down, is_open).current(self.KEY))
 
-    def test_many_calls_ask_once(self) -> None:
+    def test_an_ended_key_stays_refused_while_it_is_down(self, store: AnswerStore) -> None:
+        answers = [answer(), NOBODY]
+
+        def ask(_: str) -> Answer:
+            if not answers:
+                raise Unreachable("down")
+            return answers.pop(0)
+
+        async def call(accounts: Accounts) -> Account | None:
+            accounts._settings = dataclasses.replace(accounts._settings, answer_seconds=0)
+            return await accounts.current(self.KEY)
+
+        # Another worker, and the same one after a restart, know of it by the store alone.
+        worker, other = self.accounts(store, ask), self.accounts(store, self.down)
+        assert asyncio.run(call(worker)) is not None
+        assert asyncio.run(call(other)) is not None
+        assert asyncio.run(call(worker)) is None
+        for accounts in (worker, other, self.accounts(store, self.down)):
+            assert asyncio.run(call(accounts)) is None
+
+    def test_answers_are_renewed_before_an_outage_needs_them(self, store: AnswerStore) -> None:
+        for number, key in enumerate(("a" * 64, "b" * 64)):
+            store.remember(key, answer().text, number)
+        accounts = self.accounts(store, lambda key: NOBODY if key == "b" * 64 else answer(requests=9))
+        assert accounts.refresh(older_than=60, count=10) == 2
+        assert accounts.refresh(older_than=60, count=10) == 0
+        renewed, ended = store.recall("a" * 64), store.recall("b" * 64)
+        assert renewed is not None and renewed.text == answer(requests=9).text
+        assert ended is not None and ended.text is None
+
+    def test_strangers_take_no_room(self, store: AnswerStore) -> None:
+        store.refuse(self.KEY, 5)
+        assert store.recall(self.KEY) is None
+
+    def test_an_older_answer_does_not_undo_a_refusal(self, store: AnswerStore) -> None:
+        store.remember(self.KEY, answer().text, 1)
+        store.refuse(self.KEY, 3)
+        store.remember(self.KEY, answer().text, 2)
+        known = store.recall(self.KEY)
+        assert known is not None and known.text is None
+
+    def test_many_calls_ask_once(self, store: AnswerStore) -> None:
         asked: list[str] = []
 
         def ask(key: str) -> Answer:
@@ -118,11 +178,31 @@ class TestAccounts:
             return answer()
 
         async def many() -> None:
-            accounts = self.accounts(ask, is_open=True)
-            await asyncio.gather(*(accounts.current("a" * 64) for _ in range(50)))
+            accounts = self.accounts(store, ask)
+            await asyncio.gather(*(accounts.current(self.KEY) for _ in range(50)))
 
         asyncio.run(many())
         assert len(asked) == 1
+
+
+def test_files_are_their_owners_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "spools"
+    directory.mkdir(mode=0o755)
+    (directory / "spool-1.sqlite").touch(mode=0o644)
+    spool, store = Spool.claim(directory), AnswerStore(directory / "answers.sqlite")
+    spool.conclude("{}", None, closes=False).result(5)
+    store.remember("a" * 64, "{}", 1)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    store.close()
+    spool.release()
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert set(modes.values()) == {0o600} and len(modes) > 4, modes
+
+
+@pytest.mark.parametrize("version", ["1.107.0", "1.83.14", "1.109.0"])
+def test_a_litellm_that_is_not_safe_is_refused(version: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(version)):
+        _check_version(version)
 
 
 @pytest.fixture
@@ -306,6 +386,10 @@ def test_an_event_is_trimmed_and_keeps_no_key() -> None:
         {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_URL": "webhook-api:8081"},
         {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_WHEN_DOWN": "maybe"},
         {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_ANSWER_SECONDS": "0"},
+        {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_FIELDS": "chat:foo"},
+        {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_UNKNOWN_FIELDS": "keep"},
+        {"LITELLM_WEBHOOK_KEY": "k" * 32, "LITELLM_MASTER_KEY": "sk-" + "k" * 32},
+        {"LITELLM_WEBHOOK_KEY": "sk-1234" + "k" * 32, "LITELLM_MASTER_KEY": "sk-1234"},
     ],
 )
 def test_a_wrong_setting_stops_the_start(environment: dict[str, str]) -> None:

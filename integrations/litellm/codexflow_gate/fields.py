@@ -1,0 +1,301 @@
+"""The fields of a body that reach LiteLLM: a customer shapes the answer, never the route, the price or the metering.
+
+Each route has the fields of its provider's public API, as LiteLLM documents them. A field that steers LiteLLM is
+refused by name. Any other field is unknown: it is dropped, or refused where the operator wants that. The nested places
+that name somebody's stored objects, or tools that the operator runs, are checked too.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
+
+from codexflow_gate.refusal import Refusal, Refused
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_SAMPLING = _words(
+    """
+    frequency_penalty logit_bias presence_penalty seed stop temperature top_p user
+    """
+)
+_CHAT = _SAMPLING | _words(
+    """
+    audio enable_thinking function_call functions logprobs max_completion_tokens max_tokens messages metadata
+    min_p modalities model n parallel_tool_calls prediction prompt_cache_key prompt_cache_retention reasoning
+    reasoning_effort repetition_penalty response_format safety_identifier service_tier store stream
+    stream_options thinking tool_choice tools top_k top_logprobs verbosity web_search_options
+    """
+)
+_COMPLETIONS = _SAMPLING | _words(
+    """
+    best_of echo logprobs max_tokens metadata model n prompt stream stream_options suffix
+    """
+)
+_EMBEDDINGS = _words(
+    """
+    dimensions encoding_format input input_type metadata model user
+    """
+)
+_IMAGES = _words(
+    """
+    background metadata model moderation n output_compression output_format prompt quality response_format size
+    style user
+    """
+)
+_MESSAGES = _words(
+    """
+    cache_control context_management max_tokens messages metadata model output_config output_format service_tier
+    stop_sequences stream system temperature thinking tool_choice tools top_k top_p
+    """
+)
+_RESPONSES = _words(
+    """
+    background include input instructions max_output_tokens max_tool_calls metadata model parallel_tool_calls
+    previous_response_id prompt_cache_key prompt_cache_retention reasoning safety_identifier service_tier store
+    stream stream_options temperature text tool_choice tools top_logprobs top_p truncation user verbosity
+    """
+)
+
+ALLOWED: Mapping[str, frozenset[str]] = {
+    "chat/completions": _CHAT,
+    "completions": _COMPLETIONS,
+    "embeddings": _EMBEDDINGS,
+    "images/generations": _IMAGES,
+    "messages": _MESSAGES,
+    "responses": _RESPONSES,
+}
+"""What a body of each route may hold."""
+
+# Beside what LiteLLM itself lists as its own: kinds of names, so that a name of the next version is refused as well.
+_STEERING = re.compile(
+    r"""_.*|.*fallback.*|.*timeout.*|.*retr(y|ies).*|.*_cost(_.*)?|cost_.*|.*pric(e|ing).*|.*api_(key|base|version)
+    |.*cach(e|ing).*|.*callback.*|.*credential.*|.*headers?|.*_(host|endpoint|base_url)|base_url|deployment.*|router.*
+    |.*rout(er|ing)(_.*)?|litellm.*|proxy.*|mock.*|no[-_]log.*|.*guardrail.*|extra_(body|query)|allowed_openai_params
+    |azure.*|aws_.*|vertex_.*|gcs_.*|s3_.*|langfuse.*|langsmith.*|custom_llm_provider|custom_.*|drop_params
+    |additional_drop_params|model_(list|info|id|group|config)|user_(config|model|api.*)|tags?|cooldown.*|budget.*
+    |max_budget|logger.*|logging.*|trace.*|specific_deployment|organization|conversation|mcp_servers|container
+    |inference_geo|speed|prompt_(id|variables|version|label)|provider|models?|route|transforms|plugins|secret.*""",
+    re.VERBOSE,
+)
+
+_FUNCTION_TOOLS = ("function", "custom")
+_PROVIDER_TOOLS = re.compile(
+    r"(web_search|web_search_preview|computer|computer_use_preview|bash|text_editor|str_replace_based_edit_tool|memory"
+    r"|local_shell|shell|apply_patch)(_[0-9_]+)?"
+)
+"""Tools that need no stored object of a provider's account and no server of the operator's."""
+
+_URL_FIELDS = ("url", "image_url", "file_url", "video_url")
+_NOT_LOOKED_INTO = frozenset(["arguments", "input_schema", "parameters", "schema", "json_schema"])
+_STORED = re.compile(r"file_ids?|vector_store_ids?|container_id|connector_id|prompt_id|skill_id")
+_STORED_ITEMS = ("item_reference", "container_upload", "image_generation_call", "mcp_approval_response")
+_LARGEST_COUNT = 128
+_LARGEST_TOKENS = 10_000_000
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What an operator adds to the table, and whether unknown fields are refused."""
+
+    added: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Fields of each route; those under ``*`` are allowed on all."""
+    refuses_unknown: bool = False
+
+    @classmethod
+    def read(cls, text: str, unknown: str) -> "Fields":
+        """The fields of a setting such as ``top_a,chat/completions:foo``; ``ValueError`` where it is none."""
+        if unknown not in ("drop", "refuse"):
+            raise ValueError("CODEXFLOW_UNKNOWN_FIELDS: is neither drop nor refuse")
+        added: dict[str, set[str]] = {}
+        for item in filter(None, (item.strip() for item in text.split(","))):
+            route, name = item.rsplit(":", 1) if ":" in item else ("*", item)
+            if route not in (*ALLOWED, "*") or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(f"CODEXFLOW_FIELDS: '{item[:60]}' is neither a field nor route:field")
+            added.setdefault(route, set()).add(name)
+        return cls({route: frozenset(names) for route, names in added.items()}, unknown == "refuse")
+
+    def steering(self) -> list[str]:
+        """The added fields by which a client can steer the route, the price or the metering."""
+        names = frozenset().union(*self.added.values()) if self.added else frozenset()
+        return sorted(name for name in names if steers(name))
+
+    def clean(self, route: str, body: Any, model: str | None) -> dict[str, Any]:
+        """The part of a body that LiteLLM may see; raises ``Refused`` and names the field where none may pass."""
+        if not isinstance(body, dict):
+            _refuse(None, "The body is not a JSON object.")
+        added = self.added.get(route, frozenset()) | self.added.get("*", frozenset())
+        cleaned: dict[str, Any] = {}
+        for name, value in body.items():
+            if name in ALLOWED[route] or name in added:
+                cleaned[name] = value
+            elif value is not None and steers(name):
+                _refuse(name, f"The field '{name[:60]}' is set by the operator of this proxy. Leave it out.")
+            elif self.refuses_unknown:
+                _refuse(name, f"The field '{name[:60]}' is not known on this route. Leave it out.")
+        if model is not None:
+            cleaned["model"] = model
+        _check(route, cleaned)
+        return cleaned
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    """What the installed LiteLLM takes from a body as a setting of its own."""
+    from litellm.types import router
+    from litellm.types.utils import all_litellm_params
+
+    models = (
+        getattr(router, name, None)
+        for name in ("GenericLiteLLMParams", "UpdateRouterConfig", "MockRouterTestingParams")
+    )
+    fields: Iterable[str] = (name for model in models for name in getattr(model, "model_fields", ()))
+    return frozenset(all_litellm_params) | frozenset(fields)
+
+
+def steers(name: str) -> bool:
+    """Whether a field can steer LiteLLM's route, credentials, retries, deadlines, prices, caches or logging."""
+    return name in _own_names() or _STEERING.fullmatch(name.lower()) is not None
+
+
+def _refuse(name: str | None, message: str) -> NoReturn:
+    raise Refused(Refusal(400, "invalid_request_error", message, field=name))
+
+
+def _check(route: str, body: dict[str, Any]) -> None:
+    """Refuses values that steer, and brings numbers into one spelling."""
+    model = body.get("model")
+    if not isinstance(model, str) or not re.fullmatch(r"[^\s,\x00-\x1f\x7f]{1,255}", model):
+        _refuse("model", "The field 'model' is not the name of one model.")
+    for name in ("stream", "store"):
+        if name in body and not isinstance(body[name], (bool, type(None))):
+            _refuse(name, f"The field '{name}' is neither true nor false.")
+    for name in _LIMITS:
+        if body.get(name) is not None:
+            body[name] = _whole(name, body[name], 1, _LARGEST_TOKENS)
+    for name in ("n", "best_of"):
+        if body.get(name) is not None:
+            body[name] = _whole(name, body[name], 1, _LARGEST_COUNT)
+    if route == "responses" and body.get("background") not in (None, False):
+        _refuse("background", "A call in the background is not served: its usage is not known when it is answered.")
+    if body.get("service_tier") not in (None, "auto", "default", "standard_only"):
+        _refuse("service_tier", "Only the service tiers 'auto' and 'default' are served.")
+    if not isinstance(body.get("user"), (str, type(None))):
+        _refuse("user", "The field 'user' is not a text.")
+    _check_metadata(route, body)
+    for name, part in (("thinking", "budget_tokens"), ("reasoning", "max_tokens")):
+        value = body.get(name)
+        if isinstance(value, dict) and value.get(part) is not None:
+            body[name] = {**value, part: _whole(f"{name}.{part}", value[part], 1, _LARGEST_TOKENS)}
+    for tool in _list(body, "tools"):
+        _check_tool(tool)
+    for item in body["input"] if isinstance(body.get("input"), list) else ():
+        if isinstance(item, dict) and "id" in item and not ("type" in item or "role" in item):
+            _refuse("input", "An item in 'input' names a stored object. Send the content itself.")
+    for name in ("messages", "input", "instructions", "system"):
+        _check_content(name, body.get(name))
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+        _refuse(name, f"The field '{name}' is not a whole number from {least} to {most}.")
+    return number
+
+
+def _list(body: Mapping[str, Any], name: str) -> list[Any]:
+    value = body.get(name)
+    if value is not None and not isinstance(value, list):
+        _refuse(name, f"The field '{name}' is not a list.")
+    return value or []
+
+
+def _check_metadata(route: str, body: dict[str, Any]) -> None:
+    """Keeps what the provider's API takes: LiteLLM looks for settings of its own in metadata."""
+    metadata = body.pop("metadata", None)
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict):
+        _refuse("metadata", "The field 'metadata' is not an object.")
+    if route == "messages" and isinstance(metadata.get("user_id"), str):
+        body["metadata"] = {"user_id": metadata["user_id"][:256]}
+
+
+def _check_tool(tool: Any) -> None:
+    if not isinstance(tool, dict):
+        _refuse("tools", "A tool in 'tools' is not an object.")
+    kind = tool.get("type")
+    # Anthropic's own tools of a client have no type.
+    is_known = kind in _FUNCTION_TOOLS if kind is not None else isinstance(tool.get("name"), str)
+    if not is_known and not (isinstance(kind, str) and _PROVIDER_TOOLS.fullmatch(kind)):
+        _refuse("tools", f"A tool of the type '{str(kind)[:60]}' is not served.")
+    for name in tool:
+        if name not in ("function", "parameters", "input_schema", "name", "description") and (
+            _STORED.fullmatch(name) or name.startswith(("server", "litellm", "connector"))
+        ):
+            _refuse("tools", f"The field '{name[:60]}' of a tool is not served.")
+
+
+def _check_content(place: str, root: Any) -> None:
+    """Refuses references to stored objects, which belong to the provider's account, and addresses that are no web page.
+
+    A loop and no recursion: the depth of a body is its sender's choice.
+    """
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(item for item in value if isinstance(item, (dict, list)))
+        elif isinstance(value, dict):
+            skipped = _NOT_LOOKED_INTO | ({"input"} if value.get("type") in ("tool_use", "server_tool_use") else set())
+            for name, item in value.items():
+                if name in skipped:
+                    continue
+                if item is not None and _STORED.fullmatch(name):
+                    _refuse(place, f"The field '{name}' in '{place}' names a stored object. Send the content itself.")
+                if name in _URL_FIELDS and isinstance(item, str):
+                    _check_url(place, item)
+                elif isinstance(item, (dict, list)):
+                    waiting.append(item)
+            if value.get("type") in _STORED_ITEMS:
+                _refuse(
+                    place, f"An item of the type '{value['type']}' in '{place}' is not served. Send the content itself."
+                )
+
+
+def _check_url(place: str, url: str) -> None:
+    if url.startswith("data:"):
+        return
+    try:
+        address = urlsplit(url)
+        host = address.hostname or ""
+    except ValueError:
+        host = ""
+    # A name with a dot and a letter at its end: no host of the operator's network, and no address in any spelling.
+    if not url.startswith("https://") or not re.fullmatch(r"([a-z0-9_-]+\.)+[a-z][a-z0-9-]*", host):
+        _refuse(place, f"An address in '{place}' is neither data: nor an https address of a public host.")
+    if host.endswith((".local", ".internal", ".localhost", ".home.arpa", ".svc", ".cluster.local")):
+        _refuse(place, f"An address in '{place}' is not a public host's.")
+
+
+def answers(body: Mapping[str, Any]) -> int:
+    """How many answers a cleaned body asks for."""
+    prompts = body.get("prompt")
+    several = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
+    return max(cast(int, body.get("n") or 1), cast(int, body.get("best_of") or 1)) * several
+
+
+def longest_answer(body: Mapping[str, Any], default: int) -> int:
+    """The most tokens that one answer of a cleaned body may have, its reasoning included."""
+    stated = [cast(int, body[name]) for name in _LIMITS if body.get(name) is not None]
+    for name, part in (("thinking", "budget_tokens"), ("reasoning", "max_tokens")):
+        value = body.get(name)
+        if isinstance(value, dict) and value.get(part) is not None:
+            stated.append(value[part])
+    return max(stated, default=default)

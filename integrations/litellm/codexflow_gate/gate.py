@@ -1,0 +1,333 @@
+"""An ASGI application around LiteLLM's: it authenticates, cleans the request, and hears the provider's answer out.
+
+LiteLLM sees of a customer's request the canonical path, a few headers and the allowed fields of the body, and never
+the key. It is not told when a client hangs up: it reads the provider's answer to its end, so that the usage that the
+provider reports is the usage that is counted.
+"""
+
+import asyncio
+import contextvars
+import hmac
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from codexflow_gate import routes
+from codexflow_gate.fields import Fields
+from codexflow_gate.refusal import Refusal, Refused
+
+log = logging.getLogger("codexflow")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
+"""Where clients send a key, the first that is there counts."""
+_PASSED_HEADERS = frozenset(
+    b"""accept accept-encoding accept-language anthropic-beta anthropic-version host user-agent x-forwarded-for
+    x-forwarded-host x-forwarded-proto x-real-ip""".split()
+)
+_OWN = "codexflow.exchange"
+"""The name of an exchange in the ASGI scope, where no client can write."""
+
+
+@dataclass(eq=False)
+class Exchange:
+    """One HTTP request that was let through, and what became of it."""
+
+    account: Any = None
+    """Who calls; ``None`` for the operator."""
+    key_hash: str = ""
+    is_operator: bool = False
+    tags: tuple[str, ...] = ()
+    """The client's own labels of the call: they reach the event and not LiteLLM."""
+    call: Any = None
+    """The call that the pre-call hook has opened for it."""
+
+
+_current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("codexflow_exchange", default=None)
+
+
+def current() -> Exchange | None:
+    """The exchange that the running task serves."""
+    return _current.get()
+
+
+def exchange_of(scope: MutableMapping[str, Any]) -> Exchange | None:
+    """The exchange that the gate has let through with this scope."""
+    exchange = scope.get(_OWN)
+    return exchange if isinstance(exchange, Exchange) else None
+
+
+class Keeper(Protocol):
+    """What the gate asks of the module: who holds a key, and what to do when a request has ended."""
+
+    async def admit(self, key: str) -> tuple[str, Any]:
+        """The hash and the account of a customer's key; raises ``Refused`` for a stranger's."""
+
+    def is_master(self, key: str) -> bool:
+        """Whether a key is the operator's own."""
+
+    async def finish(self, exchange: Exchange) -> None:
+        """Ends what the request has opened."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take."""
+
+    open_paths: frozenset[str] = frozenset()
+    """Paths that anybody may GET, such as those of health probes."""
+    largest_body: int = 32 << 20
+    """Bytes of one body."""
+    held_bytes: int = 512 << 20
+    """Bytes of all bodies that are being received."""
+    body_seconds: float = 60.0
+    """How long a body may take to arrive."""
+    stalled_seconds: float = 60.0
+    """How long a client may take to accept one piece of the answer."""
+
+
+class Gate:
+    """The outermost application of a LiteLLM process."""
+
+    def __init__(self, application: Application, keeper: Keeper, fields: Fields, limits: Limits) -> None:
+        self._application, self._keeper, self._fields, self._limits = application, keeper, fields, limits
+        self._held = 0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serves one connection's request, or refuses it."""
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+        elif scope["type"] != "http":
+            # Limits hold for a request; a socket would carry any number of them.
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "This proxy serves HTTP requests only."})
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        match = routes.match(scope)
+        keys = _keys(scope)
+        if any(self._keeper.is_master(key) for key in keys):
+            exchange = Exchange(is_operator=True)
+            # An inference call of the operator's is counted like any other.
+            await self._pass(exchange, scope, receive, send, hears_out=match is not None and match.is_inference)
+            return
+        if scope["method"] in ("GET", "HEAD") and scope["path"] in self._limits.open_paths:
+            await self._application(scope, receive, send)
+            return
+        try:
+            if match is None:
+                raise Refused(Refusal(403, "route_not_allowed", "This route is not open to customers' keys."))
+            key_hash, account = await self._keeper.admit(keys[0] if keys else "")
+            exchange = Exchange(account, key_hash)
+            body = b""
+            if match.is_inference:
+                body = await self._body(scope, receive, match, exchange)
+            elif match.model and account.answer.models is not None and match.model not in account.answer.models:
+                raise Refused(Refusal(404, "model_not_found", "There is no such model for this account."))
+        except Refused as refused:
+            await _answer(send, refused.refusal, is_anthropic=match is not None and match.is_anthropic)
+            return
+        except ConnectionError:
+            return
+        clean = _cleaned(scope, match, len(body))
+        await self._pass(exchange, clean, _single(body), send, hears_out=True)
+
+    async def _body(
+        self, scope: MutableMapping[str, Any], receive: Receive, match: routes.Match, exchange: Exchange
+    ) -> bytes:
+        """The body as LiteLLM gets it; raises ``ConnectionError`` where the client left in the middle of its own."""
+        if _header(scope, b"content-encoding") not in (b"", b"identity"):
+            raise Refused(Refusal(415, "invalid_request_error", "Send the body without a content encoding."))
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ConnectionAbortedError
+                    part = message.get("body", b"")
+                    size += len(part)
+                    self._held += len(part)
+                    parts.append(part)
+                    if size > self._limits.largest_body:
+                        limit = self._limits.largest_body >> 20
+                        raise Refused(Refusal(413, "invalid_request_error", f"The body is larger than {limit} MiB."))
+                    if self._held > self._limits.held_bytes:
+                        message_ = "The proxy holds too many bodies at the moment. Try again shortly."
+                        raise Refused(Refusal(503, "service_unavailable", message_))
+                    if not message.get("more_body", False):
+                        break
+            return self._clean(b"".join(parts), match, exchange)
+        except TimeoutError:
+            raise Refused(Refusal(408, "timeout", "The body did not arrive in time. Send it faster.")) from None
+        finally:
+            self._held -= size
+
+    def _clean(self, text: bytes, match: routes.Match, exchange: Exchange) -> bytes:
+        body = _parsed(text)
+        exchange.tags = _tags(body)
+        cleaned = self._fields.clean(match.name, body, match.model)
+        try:
+            return orjson.dumps(cleaned)
+        except TypeError:
+            raise Refused(Refusal(400, "invalid_request_error", "The body is nested too deeply.")) from None
+
+    async def _pass(
+        self, exchange: Exchange, scope: MutableMapping[str, Any], receive: Receive, send: Send, hears_out: bool
+    ) -> None:
+        scope[_OWN] = exchange
+        token = _current.set(exchange)
+        client = Client(receive, send, self._limits.stalled_seconds) if hears_out else None
+        try:
+            if client is None:
+                await self._application(scope, receive, send)
+            else:
+                await self._application(scope, client.receive, client.send)
+        finally:
+            if client is not None:
+                client.ended.set()
+            _current.reset(token)
+            await self._keeper.finish(exchange)
+
+
+class Client:
+    """The client's end of a request: LiteLLM cannot see that it has gone."""
+
+    def __init__(self, receive: Receive, send: Send, stalled_seconds: float) -> None:
+        self._receive, self._send, self._stalled_seconds = receive, send, stalled_seconds
+        self._has_body = False
+        self._is_gone = False
+        self.ended = asyncio.Event()
+        """Set when the answer is complete."""
+
+    async def receive(self) -> Message:
+        """The request's body; after it nothing, until the answer is complete."""
+        if not self._has_body:
+            message = await self._receive()
+            self._has_body = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            if message["type"] == "http.request":
+                return message
+        await self.ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Sends a part of the answer, unless the client has gone or does not read."""
+        if self._is_gone:
+            return
+        try:
+            async with asyncio.timeout(self._stalled_seconds):
+                await self._send(message)
+        except (OSError, TimeoutError):
+            self._is_gone = True
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.ended.set()
+
+
+def install(make: Callable[[Application], Gate]) -> None:
+    """Puts a gate before every request of this process; raises ``RuntimeError`` where that cannot be done."""
+    from litellm.proxy.proxy_server import app
+
+    if app.middleware_stack is None:
+        app.add_middleware(_Middleware, make=make)
+    else:
+        # LiteLLM reads its configuration when the application has started already.
+        app.middleware_stack = make(app.middleware_stack)
+
+
+class _Middleware:
+    def __init__(self, app: Application, make: Callable[[Application], Gate]) -> None:
+        self._gate = make(app)
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await self._gate(scope, receive, send)
+
+
+def _header(scope: MutableMapping[str, Any], name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key.lower() == name), b"")
+
+
+def _keys(scope: MutableMapping[str, Any]) -> list[str]:
+    """The keys that a request presents, the one that counts first."""
+    presented = [_header(scope, name).decode("latin-1").strip() for name in _KEY_HEADERS]
+    return [re.sub(r"^(?i:bearer)\s+", "", key)[:1_000] for key in presented if key]
+
+
+def _cleaned(scope: MutableMapping[str, Any], match: routes.Match, size: int) -> MutableMapping[str, Any]:
+    """The scope that LiteLLM gets."""
+    passed = [(name.lower(), value) for name, value in scope["headers"] if name.lower() in _PASSED_HEADERS]
+    # Some key must be there for LiteLLM to ask our custom_auth, which looks at the exchange and not at it.
+    passed.append((b"authorization", b"Bearer codexflow"))
+    if match.is_inference:
+        passed += [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
+    root = (scope.get("root_path") or "").rstrip("/")
+    path = root + match.path
+    return {**scope, "headers": passed, "path": path, "raw_path": path.encode(), "query_string": b""}
+
+
+def _single(body: bytes) -> Receive:
+    """A connection whose one message is the whole body."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    return receive
+
+
+async def _answer(send: Send, refusal: Refusal, is_anthropic: bool) -> None:
+    body = refusal.body(is_anthropic)
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
+    # What is left of a body is not read.
+    headers["connection"] = "close"
+    with suppress(OSError):
+        await send(
+            {
+                "type": "http.response.start",
+                "status": refusal.status,
+                "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def _parsed(text: bytes) -> Any:
+    """The value of a body's JSON; lone surrogates, which no provider takes, are left out."""
+    with suppress(orjson.JSONDecodeError):
+        return orjson.loads(text)
+    try:
+        value = json.loads(text.decode(), parse_constant=_no_number)
+        return orjson.loads(_LONE.sub("", json.dumps(value, ensure_ascii=False)).encode())
+    except (ValueError, RecursionError):
+        message = "The body is not JSON. Send a JSON object."
+        raise Refused(Refusal(400, "invalid_request_error", message)) from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
+
+
+def _tags(body: Any) -> tuple[str, ...]:
+    """The tags in the body's metadata: at most 20 texts of 100 characters."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    tags = metadata.get("tags") if isinstance(metadata, dict) else None
+    return tuple(tag[:100] for tag in tags if isinstance(tag, str))[:20] if isinstance(tags, list) else ()
+
+
+def is_same(one: str, other: str) -> bool:
+    """Compares two secrets in constant time."""
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))
