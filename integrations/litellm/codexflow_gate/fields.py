@@ -72,6 +72,9 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 }
 """What a body of each route may hold."""
 
+_STORED_BY_OPERATOR: Mapping[str, frozenset[str]] = {"responses": frozenset(["prompt"])}
+"""Fields that name an object in the provider's account."""
+
 # Beside what LiteLLM itself lists as its own: kinds of names, so that a name of the next version is refused as well.
 _STEERING = re.compile(
     r"""_.*|.*fallback.*|.*timeout.*|.*retr(y|ies).*|.*_cost(_.*)?|cost_.*|.*pric(e|ing).*|.*api_(key|base|version)
@@ -135,7 +138,7 @@ class Fields:
         for name, value in body.items():
             if name in ALLOWED[route] or name in added:
                 cleaned[name] = value
-            elif value is not None and steers(name):
+            elif value is not None and (steers(name) or name in _STORED_BY_OPERATOR.get(route, ())):
                 _refuse(name, f"The field '{name[:60]}' is set by the operator of this proxy. Leave it out.")
             elif self.refuses_unknown:
                 _refuse(name, f"The field '{name[:60]}' is not known on this route. Leave it out.")

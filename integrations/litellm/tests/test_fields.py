@@ -1,0 +1,215 @@
+"""The gate's tables without a proxy: which bodies pass, what is left of them, and how a request's path is read."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from codexflow import _likely_tokens
+from codexflow_gate import gate, routes
+from codexflow_gate.fields import ALLOWED, Fields, _own_names, answers, longest_answer, steers
+from codexflow_gate.refusal import Refused
+
+CHAT = "chat/completions"
+TEXT = [{"role": "user", "content": "Hello"}]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+def clean(route: str, body: dict[str, Any], fields: Fields | None = None) -> dict[str, Any]:
+    """What is left of a body."""
+    return (fields or Fields()).clean(route, {"model": "gpt", **body}, None)
+
+
+def refused_field(route: str, body: dict[str, Any], fields: Fields | None = None) -> str | None:
+    """The field that a refusal names."""
+    with pytest.raises(Refused) as caught:
+        clean(route, body, fields)
+    assert caught.value.refusal.status == 400
+    return caught.value.refusal.field
+
+
+@pytest.mark.parametrize("route", ALLOWED)
+def test_what_litellm_takes_for_a_setting_is_refused_by_name(route: str) -> None:
+    names = _own_names() - ALLOWED[route]
+    assert len(names) > 400
+    assert {name: refused_field(route, {name: 1}) for name in names} == {name: name for name in names}
+
+
+STEERING = """
+    router_settings_override fallbacks context_window_fallbacks content_policy_fallbacks custom_llm_provider
+    deployment_id azure api_key api_base base_url extra_headers headers num_retries max_retries timeout total_timeout
+    stream_timeout request_timeout mock_response mock_testing_fallbacks cache no-log no_log litellm_metadata tags
+    input_cost_per_token model_info callbacks success_callback guardrails ttl s-maxage-cache user_config model_list
+    specific_deployment extra_body extra_query proxy_server_request secret_fields conversation mcp_servers container
+    allowed_openai_params drop_params additional_drop_params litellm_session_id langfuse_host vertex_credentials
+    aws_access_key_id organization prompt_id models provider route speed inference_geo _litellm_anything
+    a_fallback_of_next_year retry_next_year NUM_RETRIES
+"""
+
+
+@pytest.mark.parametrize("name", STEERING.split())
+def test_a_field_that_steers_is_refused_on_every_route(name: str) -> None:
+    assert {refused_field(route, {name: "x"}) for route in ALLOWED} == {name}
+
+
+def test_a_field_that_nobody_knows_is_dropped_or_refused() -> None:
+    assert clean(CHAT, {"messages": TEXT, "foo": 1}) == {"model": "gpt", "messages": TEXT}
+    assert refused_field(CHAT, {"foo": 1}, Fields.read("", "refuse")) == "foo"
+    assert clean(CHAT, {"num_retries": None}) == {"model": "gpt"}
+
+
+def test_the_operator_adds_fields_and_hears_which_steer() -> None:
+    fields = Fields.read("top_a, chat/completions:fallbacks", "refuse")
+    assert fields.steering() == ["fallbacks"]
+    assert clean(CHAT, {"top_a": 1, "fallbacks": ["x"]}, fields)["fallbacks"] == ["x"]
+    assert refused_field("responses", {"fallbacks": ["x"]}, fields) == "fallbacks"
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "field"),
+    [
+        (CHAT, {"model": "gpt-4o,gpt-4"}, "model"),
+        (CHAT, {"model": ["gpt-4o"]}, "model"),
+        (CHAT, {"model": ""}, "model"),
+        (CHAT, {"model": "a\nb"}, "model"),
+        (CHAT, {"n": 129}, "n"),
+        (CHAT, {"n": "2"}, "n"),
+        (CHAT, {"n": True}, "n"),
+        (CHAT, {"max_tokens": "9000"}, "max_tokens"),
+        (CHAT, {"max_tokens": 1.5}, "max_tokens"),
+        (CHAT, {"max_tokens": -1}, "max_tokens"),
+        (CHAT, {"max_completion_tokens": 1e300}, "max_completion_tokens"),
+        (CHAT, {"stream": "true"}, "stream"),
+        (CHAT, {"service_tier": "priority"}, "service_tier"),
+        (CHAT, {"metadata": "x"}, "metadata"),
+        (CHAT, {"user": {"id": 1}}, "user"),
+        (CHAT, {"tools": {"type": "function"}}, "tools"),
+        (CHAT, {"tools": [{"type": "mcp", "server_url": "litellm_proxy"}]}, "tools"),
+        (CHAT, {"thinking": {"type": "enabled", "budget_tokens": "9"}}, "thinking.budget_tokens"),
+        ("responses", {"background": True}, "background"),
+        ("responses", {"background": "yes"}, "background"),
+        ("responses", {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, "tools"),
+        ("responses", {"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}, "tools"),
+        ("responses", {"tools": [{"type": "web_search", "connector_id": "x"}]}, "tools"),
+        ("responses", {"prompt": {"id": "pmpt_1"}}, "prompt"),
+        ("responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
+        ("responses", {"input": [{"id": "msg_1"}]}, "input"),
+        ("responses", {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input"),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]}, "messages"),
+        ("messages", {"messages": [{"role": "user", "content": [{"source": {"file_id": "f"}}]}]}, "messages"),
+        ("messages", {"system": [{"type": "container_upload", "file_id": "f"}]}, "system"),
+    ],
+)
+def test_a_value_that_steers_is_refused(route: str, body: dict[str, Any], field: str) -> None:
+    assert refused_field(route, body) == field
+
+
+ADDRESSES = """
+    http://example.com/x.png file:///etc/passwd https://127.0.0.1/x https://169.254.169.254/ https://localhost/x
+    https://[::1]/x https://2130706433/x https://metadata.google.internal/x https://10.0.0.1/ gs://bucket/x
+    //example.com/x https://0x7f.1/ https://db.local/x HTTPS://example.com/x https://example.com@10.0.0.1/x
+"""
+
+
+@pytest.mark.parametrize("url", ADDRESSES.split())
+def test_an_address_of_the_operators_network_is_refused(url: str) -> None:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    assert refused_field(CHAT, {"messages": [{"role": "user", "content": [part]}]}) == "messages"
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, IMAGE]}]}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"image_url": {"url": "https://example.com/x.png"}}]}]}),
+        (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"file_id": "string"}}}]}),
+        (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": '{"file_id": 1}'}}]}]}),
+        (
+            "messages",
+            {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {"file_id": "x"}}]}]},
+        ),
+        (
+            "messages",
+            {"tools": [{"name": "f", "input_schema": {"type": "object"}}, {"type": "bash_20250124", "name": "bash"}]},
+        ),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 1024}, "metadata": {"user_id": "u"}}),
+        (
+            "responses",
+            {"input": [{"role": "user", "content": "x"}, {"type": "reasoning", "id": "rs_1", "summary": []}]},
+        ),
+        ("responses", {"background": False, "tools": [{"type": "web_search"}], "previous_response_id": "resp_1"}),
+        ("images/generations", {"prompt": "x", "background": "transparent", "n": 1}),
+    ],
+)
+def test_ordinary_values_pass_unchanged(route: str, body: dict[str, Any]) -> None:
+    assert clean(route, body) == {"model": "gpt", **body}
+
+
+def test_numbers_have_one_spelling_and_metadata_stays_outside() -> None:
+    body = {"max_tokens": 9000.0, "n": 2.0, "metadata": {"tags": ["a"], "guardrails": ["off"]}}
+    assert clean(CHAT, body) == {"model": "gpt", "max_tokens": 9000, "n": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"messages": "x" * 400, "max_tokens": 50}, 150),
+        ({"messages": "x" * 400, "max_tokens": 50, "n": 4}, 300),
+        ({"messages": "x" * 400, "max_completion_tokens": 50, "max_tokens": 10}, 150),
+        ({"messages": "x" * 400, "max_tokens": 50, "thinking": {"budget_tokens": 500}}, 600),
+        ({"messages": "x" * 400, "max_tokens": 50, "reasoning": {"max_tokens": 700}}, 800),
+        ({"prompt": ["x" * 200, "y" * 200], "max_tokens": 50, "best_of": 3}, 400),
+        ({"prompt": [[1, 2], [3, 4]], "max_tokens": 50}, 104),
+        ({"input": "x" * 400, "max_output_tokens": 50, "instructions": "y" * 40}, 160),
+        ({"messages": [{"content": [{"url": "data:" + "A" * 4_000_000}]}], "max_tokens": 1}, 1_001),
+        ({"input": "x" * 40}, 1_010),
+    ],
+)
+def test_a_reservation_covers_all_that_a_body_asks_for(body: dict[str, Any], tokens: int) -> None:
+    assert _likely_tokens(body) == tokens
+
+
+def test_a_count_of_answers_has_no_gap() -> None:
+    assert (answers({}), answers({"n": 3}), answers({"best_of": 4, "n": 2})) == (1, 3, 4)
+    assert longest_answer({"max_tokens": 5, "max_output_tokens": 7}, default=1) == 7
+
+
+def test_ordinary_fields_do_not_steer() -> None:
+    assert {name for names in ALLOWED.values() for name in names if steers(name)} <= {
+        *("metadata", "prompt_cache_key", "prompt_cache_retention", "cache_control", "reasoning_effort"),
+        *("user", "model", "service_tier", "prediction", "store", "enable_thinking"),
+    }
+
+
+def path_of(method: str, raw: bytes, root: str = "") -> str | None:
+    """The path that LiteLLM gets for a request line's target."""
+    scope = {"method": method, "path": raw.decode("latin-1"), "raw_path": raw, "root_path": root}
+    found = routes.match(scope)
+    return None if found is None else found.path
+
+
+def test_a_path_is_one_of_the_table_or_none() -> None:
+    assert path_of("POST", b"/chat/completions") == "/v1/chat/completions"
+    assert path_of("POST", b"/openai/deployments/gpt-4o/embeddings") == "/v1/embeddings"
+    assert path_of("POST", b"/llm/v1/messages", root="/llm") == "/v1/messages"
+    assert path_of("GET", b"/models/openai/gpt-4o") == "/v1/models/openai/gpt-4o"
+    for raw in (b"/v1/chat/completions/", b"/v1/./chat/completions", b"/v1/chat\\completions", b"/v1/models/../x", b""):
+        assert path_of("POST", raw) is None and path_of("GET", raw) is None
+
+
+async def refusal_of(body: bytes) -> Refused:
+    """How the gate refuses a body before it looks at any field."""
+    with pytest.raises(Refused) as caught:
+        gate._parsed(body)
+    return caught.value
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"NaN", b'{"a": NaN}', b"[" * 100_000, b"\xff\xfe", b"a=1"])
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    assert asyncio.run(refusal_of(body)).refusal.status == 400
+
+
+def test_the_last_of_two_members_counts_for_all() -> None:
+    body = gate._parsed(b'{"model": "a", "model": "b", "text": "\\ud83d x"}')
+    assert body == {"model": "b", "text": " x"} and orjson.dumps(body)
