@@ -27,9 +27,10 @@ _SAMPLING = _words(
 _CHAT = _SAMPLING | _words(
     """
     audio enable_thinking function_call functions logprobs max_completion_tokens max_tokens messages metadata
-    min_p modalities model n parallel_tool_calls prediction prompt_cache_key prompt_cache_retention reasoning
-    reasoning_effort repetition_penalty response_format safety_identifier service_tier store stream
-    stream_options thinking tool_choice tools top_k top_logprobs verbosity web_search_options
+    min_p modalities model n parallel_tool_calls prediction prompt_cache_key prompt_cache_options
+    prompt_cache_retention reasoning reasoning_effort repetition_penalty response_format safety_identifier
+    service_tier store stream stream_options thinking tool_choice tools top_k top_logprobs verbosity
+    web_search_options
     """
 )
 _COMPLETIONS = _SAMPLING | _words(
@@ -57,8 +58,9 @@ _MESSAGES = _words(
 _RESPONSES = _words(
     """
     background include input instructions max_output_tokens max_tool_calls metadata model parallel_tool_calls
-    previous_response_id prompt_cache_key prompt_cache_retention reasoning safety_identifier service_tier store
-    stream stream_options temperature text tool_choice tools top_logprobs top_p truncation user verbosity
+    previous_response_id prompt_cache_key prompt_cache_options prompt_cache_retention reasoning
+    safety_identifier service_tier store stream stream_options temperature text tool_choice tools top_logprobs
+    top_p truncation user verbosity
     """
 )
 
@@ -72,8 +74,11 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 }
 """What a body of each route may hold."""
 
-_STORED_BY_OPERATOR: Mapping[str, frozenset[str]] = {"responses": frozenset(["prompt"])}
-"""Fields that name an object in the provider's account."""
+_NOT_SERVED: Mapping[str, frozenset[str]] = {
+    "chat/completions": frozenset(["moderation"]),
+    "responses": frozenset(["moderation", "prompt"]),
+}
+"""Public fields that call another model, or name an object in the provider's account."""
 
 # Beside what LiteLLM itself lists as its own: kinds of names, so that a name of the next version is refused as well.
 _STEERING = re.compile(
@@ -138,7 +143,7 @@ class Fields:
         for name, value in body.items():
             if name in ALLOWED[route] or name in added:
                 cleaned[name] = value
-            elif value is not None and (steers(name) or name in _STORED_BY_OPERATOR.get(route, ())):
+            elif value is not None and (steers(name) or name in _NOT_SERVED.get(route, ())):
                 _refuse(name, f"The field '{name[:60]}' is set by the operator of this proxy. Leave it out.")
             elif self.refuses_unknown:
                 _refuse(name, f"The field '{name[:60]}' is not known on this route. Leave it out.")

@@ -177,7 +177,14 @@ def test_a_count_of_answers_has_no_gap() -> None:
 
 def test_ordinary_fields_do_not_steer() -> None:
     assert {name for names in ALLOWED.values() for name in names if steers(name)} <= {
-        *("metadata", "prompt_cache_key", "prompt_cache_retention", "cache_control", "reasoning_effort"),
+        *(
+            "metadata",
+            "prompt_cache_key",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "cache_control",
+            "reasoning_effort",
+        ),
         *("user", "model", "service_tier", "prediction", "store", "enable_thinking"),
     }
 
