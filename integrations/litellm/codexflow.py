@@ -54,7 +54,7 @@ from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAut
 # LiteLLM executes this file by its path: the folder beside it is on no other path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from codexflow_gate import gate, routes
+from codexflow_gate import estimates, gate, routes
 from codexflow_gate.fields import Fields, answers, longest_answer
 from codexflow_gate.refusal import Refusal, Refused
 from codexflow_gate.store import AnswerStore, make_private, touch_private
@@ -461,28 +461,39 @@ class Intent:
 
     def unknown_outcome(self) -> str:
         """The event of a call of which nothing more was heard."""
-        return json.dumps(
-            {
-                "id": self.call,
-                "litellm_call_id": self.call,
-                "call_type": self.call_type,
-                "status": "failure",
-                "startTime": self.started,
-                "model_group": self.model,
-                "response_cost": 0,
-                "prompt_tokens": 0,
-                "completion_tokens": 0,
-                "metadata": {
-                    "user_api_key_hash": self.key_hash,
-                    "user_api_key_user_id": None if self.user_id is None else str(self.user_id),
-                    "user_api_key_auth_metadata": {} if self.user_id is None else {"laravel_user_id": self.user_id},
-                },
-                "error_information": {
-                    "error_code": "outcome_unknown",
-                    "error_message": "LiteLLM ended before it knew how this call went.",
-                },
-            }
-        )
+        return self._failure("outcome_unknown", "LiteLLM ended before it knew how this call went.")
+
+    def unlogged_outcome(self, status: int, prompt_tokens: int, answer_tokens: int) -> str:
+        """The event of an answered call of which LiteLLM reports nothing; what was served is an estimate."""
+        if not 200 <= status < 400:
+            return self._failure(str(status), "LiteLLM reported nothing of this failed call.")
+        served = {
+            **{"status": "success", "prompt_tokens": prompt_tokens, "completion_tokens": answer_tokens},
+            **{"response_cost": None, "error_information": {}, "codexflow_usage_estimated": True},
+        }
+        return json.dumps({**self._event(), **served})
+
+    def _failure(self, code: str, message: str) -> str:
+        return json.dumps({**self._event(), "error_information": {"error_code": code, "error_message": message}})
+
+    def _event(self) -> dict[str, Any]:
+        """A failed call without usage."""
+        return {
+            "id": self.call,
+            "litellm_call_id": self.call,
+            "call_type": self.call_type,
+            "status": "failure",
+            "startTime": self.started,
+            "model_group": self.model,
+            "response_cost": 0,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "metadata": {
+                "user_api_key_hash": self.key_hash,
+                "user_api_key_user_id": None if self.user_id is None else str(self.user_id),
+                "user_api_key_auth_metadata": {} if self.user_id is None else {"laravel_user_id": self.user_id},
+            },
+        }
 
 
 Statement = tuple[str, Sequence[Any]]
@@ -887,6 +898,8 @@ def trimmed(payload: Mapping[str, Any], intent: Intent | None = None, tags: Sequ
     reconcile` finds both in LiteLLM's own database, and so knows the event again.
     """
     event = {name: payload[name] for name in _KEPT if payload.get(name) is not None}
+    if estimates.is_estimated(payload):
+        event["codexflow_usage_estimated"] = True
     if tags:
         event["request_tags"] = [*tags, *(event.get("request_tags") or ())]
     if intent is not None:
@@ -963,6 +976,8 @@ class OpenCall:
     """How often a deployment was about to be called."""
     tags: tuple[str, ...] = ()
     """The client's own labels."""
+    prompt_tokens: int = 0
+    """What the prompt has, roughly."""
 
 
 class CodexFlow(CustomLogger):
@@ -1042,6 +1057,7 @@ class CodexFlow(CustomLogger):
         """Puts the gate before LiteLLM; raises where LiteLLM is none that this module can keep safe."""
         if fields := self._settings.fields.steering():
             log.warning("CODEXFLOW_FIELDS lets customers steer LiteLLM by %s", ", ".join(fields))
+        estimates.watch()
         gate.install(lambda application: gate.Gate(application, self, self._settings.fields, self._settings.limits))
 
     def is_master(self, key: str) -> bool:
@@ -1164,7 +1180,9 @@ class CodexFlow(CustomLogger):
     def _reserve(self, call: OpenCall, data: Mapping[str, Any]) -> None:
         if call.account is None:
             return
-        reservation = Reservation(call.intent.started, Amounts(1, _likely_tokens(data), Decimal(0)))
+        call.prompt_tokens = _prompt_tokens(data)
+        tokens = call.prompt_tokens + answers(data) * longest_answer(data, default=1_000)
+        reservation = Reservation(call.intent.started, Amounts(1, tokens, Decimal(0)))
         call.account.reservations[call.intent.call] = reservation
         self._reservations[call.intent.call] = reservation
 
@@ -1187,15 +1205,31 @@ class CodexFlow(CustomLogger):
             # No provider was called: LiteLLM refused the request, or served something else.
             self._give_up(call)
             return
-        task = asyncio.create_task(self._concluded(call))
+        task = asyncio.create_task(self._await_outcome(call, exchange))
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
+
+    async def _await_outcome(self, call: OpenCall, exchange: gate.Exchange) -> None:
+        """Waits for the event of an answered call, and writes one itself where LiteLLM has none."""
+        try:
+            await asyncio.wait_for(asyncio.shield(call.concluded), self.FAILED_SECONDS)
+        except TimeoutError:
+            if exchange.status < 400 and not call.has_event:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(call.concluded), self.OUTCOME_SECONDS)
+            if self._calls.get(call.intent.call) is not call:
+                return
+            if not call.has_event:
+                event = call.intent.unlogged_outcome(exchange.status, call.prompt_tokens, exchange.answered_bytes // 4)
+                self._spool.conclude(event, call.intent.call, closes=True)
+            self._give_up(call)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Keeps what LiteLLM computed, which concludes the call."""
         payload = kwargs.get("standard_logging_object")
         if payload is None:
             return
+        payload = estimates.with_usage(payload, kwargs.get("messages") or kwargs.get("input"), response_obj)
         call = self._calls.pop(_mark(kwargs), None)
         if call is None:
             self._spool.conclude(trimmed(payload), None, closes=False)
@@ -1332,12 +1366,12 @@ def _mark(data: Mapping[str, Any]) -> str:
     return ""
 
 
-def _likely_tokens(data: Mapping[str, Any]) -> int:
-    """What a call will take, as far as its body tells: a quarter of its letters, and the longest answers it allows."""
-    prompts = (
-        data.get(name) for name in ("messages", "input", "prompt", "instructions", "system", "tools", "functions")
-    )
-    return sum(map(_letters, prompts)) // 4 + answers(data) * longest_answer(data, default=1_000)
+_PROMPTS = ("messages", "input", "prompt", "instructions", "system", "tools", "functions")
+
+
+def _prompt_tokens(data: Mapping[str, Any]) -> int:
+    """The tokens of a body's prompt, roughly: a quarter of its letters."""
+    return sum(_letters(data.get(name)) for name in _PROMPTS) // 4
 
 
 def _letters(value: Any) -> int:

@@ -89,13 +89,16 @@ _STEERING = re.compile(
     |additional_drop_params|model_(list|info|id|group|config)|user_(config|model|api.*)|tags?|cooldown.*|budget.*
     |max_budget|logger.*|logging.*|trace.*|specific_deployment|organization|conversation|mcp_servers|container
     |inference_geo|speed|prompt_(id|variables|version|label)|provider|models?|route|transforms|plugins|secret.*""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
+_LONGEST_NAME = 100
+_MOST_FIELDS = 200
 
 _FUNCTION_TOOLS = ("function", "custom")
 _PROVIDER_TOOLS = re.compile(
-    r"(web_search|web_search_preview|computer|computer_use_preview|bash|text_editor|str_replace_based_edit_tool|memory"
-    r"|local_shell|shell|apply_patch)(_[0-9_]+)?"
+    r"(web_search|web_search_preview|web_fetch|computer|computer_use_preview|computer_toolset|browser_toolset|bash"
+    r"|text_editor|str_replace_based_edit_tool|memory|local_shell|shell|apply_patch|tool_search"
+    r"|tool_search_tool_(regex|bm25))(_[0-9_]+)?"
 )
 """Tools that need no stored object of a provider's account and no server of the operator's."""
 
@@ -138,6 +141,12 @@ class Fields:
         """The part of a body that LiteLLM may see; raises ``Refused`` and names the field where none may pass."""
         if not isinstance(body, dict):
             _refuse(None, "The body is not a JSON object.")
+        if len(body) > _MOST_FIELDS or any(len(name) > _LONGEST_NAME for name in body):
+            # Before any pattern is tried: patterns take time.
+            _refuse(
+                None,
+                f"The body has more than {_MOST_FIELDS} fields, or one with a name of over {_LONGEST_NAME} letters.",
+            )
         added = self.added.get(route, frozenset()) | self.added.get("*", frozenset())
         cleaned: dict[str, Any] = {}
         for name, value in body.items():
@@ -239,6 +248,12 @@ def _check_tool(tool: Any) -> None:
     if not isinstance(tool, dict):
         _refuse("tools", "A tool in 'tools' is not an object.")
     kind = tool.get("type")
+    if kind == "namespace":
+        for inner in _list(tool, "tools"):
+            if isinstance(inner, dict) and inner.get("type") == "namespace":
+                _refuse("tools", "A namespace of tools inside another is not served.")
+            _check_tool(inner)
+        return
     # Anthropic's own tools of a client have no type.
     is_known = kind in _FUNCTION_TOOLS if kind is not None else isinstance(tool.get("name"), str)
     if not is_known and not (isinstance(kind, str) and _PROVIDER_TOOLS.fullmatch(kind)):

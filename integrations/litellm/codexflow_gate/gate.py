@@ -51,6 +51,10 @@ class Exchange:
     """The client's own labels of the call: they reach the event and not LiteLLM."""
     call: Any = None
     """The call that the pre-call hook has opened for it."""
+    status: int = 0
+    """The status of the answer; 0 where there is none."""
+    answered_bytes: int = 0
+    """The length of the answer so far."""
 
 
 _current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("codexflow_exchange", default=None)
@@ -136,7 +140,8 @@ class Gate:
             elif match.model and account.answer.models is not None and match.model not in account.answer.models:
                 raise Refused(Refusal(404, "model_not_found", "There is no such model for this account."))
         except Refused as refused:
-            await _answer(send, refused.refusal, is_anthropic=match is not None and match.is_anthropic)
+            is_anthropic = bool(_header(scope, b"anthropic-version")) or (match is not None and match.is_anthropic)
+            await _answer(send, refused.refusal, is_anthropic)
             return
         except ConnectionError:
             return
@@ -189,15 +194,11 @@ class Gate:
     ) -> None:
         scope[_OWN] = exchange
         token = _current.set(exchange)
-        client = Client(receive, send, self._limits.stalled_seconds) if hears_out else None
+        client = Client(exchange, receive, send, self._limits.stalled_seconds)
         try:
-            if client is None:
-                await self._application(scope, receive, send)
-            else:
-                await self._application(scope, client.receive, client.send)
+            await self._application(scope, client.receive if hears_out else receive, client.send)
         finally:
-            if client is not None:
-                client.ended.set()
+            client.ended.set()
             _current.reset(token)
             await self._keeper.finish(exchange)
 
@@ -205,8 +206,8 @@ class Gate:
 class Client:
     """The client's end of a request: LiteLLM cannot see that it has gone."""
 
-    def __init__(self, receive: Receive, send: Send, stalled_seconds: float) -> None:
-        self._receive, self._send, self._stalled_seconds = receive, send, stalled_seconds
+    def __init__(self, exchange: Exchange, receive: Receive, send: Send, stalled_seconds: float) -> None:
+        self._exchange, self._receive, self._send, self._stalled_seconds = exchange, receive, send, stalled_seconds
         self._has_body = False
         self._is_gone = False
         self.ended = asyncio.Event()
@@ -224,6 +225,9 @@ class Client:
 
     async def send(self, message: Message) -> None:
         """Sends a part of the answer, unless the client has gone or does not read."""
+        if message["type"] == "http.response.start":
+            self._exchange.status = message["status"]
+        self._exchange.answered_bytes += len(message.get("body", b""))
         if self._is_gone:
             return
         try:
@@ -303,14 +307,19 @@ async def _answer(send: Send, refusal: Refusal, is_anthropic: bool) -> None:
 
 
 _LONE = re.compile("[\ud800-\udfff]")
+_MOST_VALUES = 250_000
+"""In one body: what is large may be a text or an image, as values take time."""
 
 
 def _parsed(text: bytes) -> Any:
     """The value of a body's JSON; lone surrogates, which no provider takes, are left out."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        message = f"The body has more than {_MOST_VALUES} values. Send several smaller requests."
+        raise Refused(Refusal(413, "invalid_request_error", message))
     with suppress(orjson.JSONDecodeError):
         return orjson.loads(text)
     try:
-        value = json.loads(text.decode(), parse_constant=_no_number)
+        value = json.loads(text.decode(), parse_constant=_no_number, parse_int=_short_integer)
         return orjson.loads(_LONE.sub("", json.dumps(value, ensure_ascii=False)).encode())
     except (ValueError, RecursionError):
         message = "The body is not JSON. Send a JSON object."
@@ -319,6 +328,12 @@ def _parsed(text: bytes) -> Any:
 
 def _no_number(name: str) -> None:
     raise ValueError(name)
+
+
+def _short_integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError("an integer beyond 64 bits")
+    return int(digits)
 
 
 def _tags(body: Any) -> tuple[str, ...]:

@@ -5,6 +5,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+_ANTHROPIC = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
+"""The types of Anthropic's errors, by status."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -27,10 +38,11 @@ class Refusal:
 
     def body(self, is_anthropic: bool) -> bytes:
         """The answer's JSON, as OpenAI's or Anthropic's clients read it."""
-        error: dict[str, Any] = {"type": self.kind, "message": self.message}
+        error: dict[str, Any] = {"type": self.kind, "message": self.message, "param": self.field}
         if is_anthropic:
-            return json.dumps({"type": "error", "error": error}).encode()
-        return json.dumps({"error": {**error, "param": self.field, "code": str(self.status)}}).encode()
+            kind = _ANTHROPIC.get(self.status, "api_error")
+            return json.dumps({"type": "error", "error": {"type": kind, "message": self.message}}).encode()
+        return json.dumps({"error": {**error, "code": str(self.status)}}).encode()
 
 
 class Refused(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from codexflow import _likely_tokens
+from codexflow import _prompt_tokens
 from codexflow_gate import gate, routes
 from codexflow_gate.fields import ALLOWED, Fields, _own_names, answers, longest_answer, steers
 from codexflow_gate.refusal import Refused
@@ -167,7 +167,7 @@ def test_numbers_have_one_spelling_and_metadata_stays_outside() -> None:
     ],
 )
 def test_a_reservation_covers_all_that_a_body_asks_for(body: dict[str, Any], tokens: int) -> None:
-    assert _likely_tokens(body) == tokens
+    assert _prompt_tokens(body) + answers(body) * longest_answer(body, default=1_000) == tokens
 
 
 def test_a_count_of_answers_has_no_gap() -> None:
@@ -215,6 +215,23 @@ async def refusal_of(body: bytes) -> Refused:
 @pytest.mark.parametrize("body", [b"", b"{", b"NaN", b'{"a": NaN}', b"[" * 100_000, b"\xff\xfe", b"a=1"])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     assert asyncio.run(refusal_of(body)).refusal.status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"[]," * 300_000 + b"[]]",
+        b'{"a": "\\ud83d", "b": [' + b",".join([b"1" * 4_000] * 1_000) + b"]}",
+    ],
+)
+def test_a_body_that_takes_long_is_refused_at_once(body: bytes) -> None:
+    assert asyncio.run(refusal_of(body)).refusal.status in (400, 413)
+
+
+def test_a_name_that_takes_long_is_refused_before_any_pattern() -> None:
+    assert refused_field(CHAT, {"_router" * 8_000 + "\n": 1}) is None
+    assert refused_field(CHAT, {f"x{number}": 1 for number in range(300)}) is None
+    assert steers("_router" * 9 + "\n")
 
 
 def test_the_last_of_two_members_counts_for_all() -> None:
