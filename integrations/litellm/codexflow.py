@@ -327,6 +327,30 @@ class Account:
         return Refusal(429, kind, message, end)
 
 
+class Prices:
+    """What the tokens of a model cost, asked for once in a while."""
+
+    KEPT_SECONDS = 60.0
+    CAPACITY = 1_000
+
+    def __init__(self, ask: Callable[[str], tuple[float, float]], now: Callable[[], float]) -> None:
+        self._ask, self._now = ask, now
+        self._known: OrderedDict[str, tuple[float, tuple[float, float]]] = OrderedDict()
+
+    def cost(self, model: str, prompt_tokens: int, answer_tokens: int) -> Decimal:
+        """USD of a call; zero where nobody knows the model's price."""
+        known = self._known.get(model)
+        if known is None or self._now() - known[0] > self.KEPT_SECONDS:
+            try:
+                known = (self._now(), self._ask(model))
+            except Exception as error:  # LiteLLM raises many kinds for a model that it does not know.
+                log.warning("the price of a model cannot be read: %s", type(error).__name__)
+                known = (self._now(), (0.0, 0.0))
+            self._known[model] = known
+            _trim(self._known, self.CAPACITY)
+        return Decimal(str(known[1][0] * prompt_tokens + known[1][1] * answer_tokens))
+
+
 class Accounts:
     """The accounts of the keys that were used lately."""
 
@@ -1005,6 +1029,7 @@ class CodexFlow(CustomLogger):
         self._calls: dict[str, OpenCall] = {}
         self._reservations: dict[str, Reservation] = {}
         self._strangers: deque[float] = deque()
+        self._prices = Prices(_prices_of_group, time.monotonic)
         self._finishing: set[asyncio.Task[None]] = set()
         self._is_stopping = threading.Event()
         left = self._spool.intents()
@@ -1181,8 +1206,9 @@ class CodexFlow(CustomLogger):
         if call.account is None:
             return
         call.prompt_tokens = _prompt_tokens(data)
-        tokens = call.prompt_tokens + answers(data) * longest_answer(data, default=1_000)
-        reservation = Reservation(call.intent.started, Amounts(1, tokens, Decimal(0)))
+        answer_tokens = answers(data) * longest_answer(data, default=1_000)
+        cost = self._prices.cost(call.intent.model, call.prompt_tokens, answer_tokens)
+        reservation = Reservation(call.intent.started, Amounts(1, call.prompt_tokens + answer_tokens, cost))
         call.account.reservations[call.intent.call] = reservation
         self._reservations[call.intent.call] = reservation
 
@@ -1364,6 +1390,17 @@ def _mark(data: Mapping[str, Any]) -> str:
             if isinstance(metadata, dict) and isinstance(metadata.get(_MARK), str):
                 return str(metadata[_MARK])
     return ""
+
+
+def _prices_of_group(model: str) -> tuple[float, float]:
+    """USD of one token that LiteLLM's dearest deployment of a model reads, and of one that it writes."""
+    from litellm.proxy import proxy_server
+
+    router = proxy_server.llm_router
+    group = None if router is None else router.get_model_group_info(model_group=model)
+    if group is None:
+        return 0.0, 0.0
+    return float(group.input_cost_per_token or 0), float(group.output_cost_per_token or 0)
 
 
 _PROMPTS = ("messages", "input", "prompt", "instructions", "system", "tools", "functions")

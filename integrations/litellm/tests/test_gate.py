@@ -3,6 +3,7 @@
 import http.client
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -179,6 +180,23 @@ def test_whatever_ends_before_a_provider_releases_its_reservation(stage: Stage) 
     for _ in range(4):
         assert chat(stage, stage.keys[user], 77).status_code == 200
     assert chat(stage, stage.keys[user], 77).status_code == 429
+
+
+def test_a_burst_takes_no_more_than_the_budget_that_it_reserves(stage: Stage) -> None:
+    user = stage.make_user()
+    stage.postgres.sql(f"INSERT INTO metering.user_limits (user_id, period, budget) VALUES ({user}, 'daily', 0.05)")
+    before = stage.provider.calls
+    stage.provider.delay = 1
+    try:
+        with ThreadPoolExecutor(20) as pool:
+            # Each may take 0.02 USD, the price of 2,000 tokens of gpt-4o's answer.
+            answers = list(
+                pool.map(lambda number: chat(stage, stage.keys[user], 2000 + number, max_tokens=2_000), range(20))
+            )
+    finally:
+        stage.provider.delay = 0
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert stage.provider.calls - before <= 3
 
 
 def test_slow_and_large_bodies_are_bounded(stage: Stage) -> None:

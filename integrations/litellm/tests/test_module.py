@@ -21,6 +21,7 @@ from codexflow import (
     Backend,
     Delivery,
     Intent,
+    Prices,
     Reservation,
     Settings,
     Spool,
@@ -97,6 +98,24 @@ class TestLimits:
         assert account.refusal(["gpt"], NOON) is None
         refusal = account.refusal(["gpt", "o3"], NOON)
         assert refusal is not None and refusal.status == 403
+
+
+def test_a_price_is_asked_for_once_in_a_while() -> None:
+    asked: list[str] = []
+    at = [0.0]
+
+    def ask(model: str) -> tuple[float, float]:
+        asked.append(model)
+        if model == "unknown":
+            raise ValueError(model)
+        return 0.001, 0.01
+
+    prices = Prices(ask, lambda: at[0])
+    assert [prices.cost("gpt", 100, 10) for _ in range(3)] == [Decimal("0.2")] * 3
+    assert prices.cost("unknown", 100, 10) == 0
+    at[0] = 61
+    assert prices.cost("gpt", 1, 0) == Decimal("0.001")
+    assert asked == ["gpt", "unknown", "gpt"]
 
 
 class TestAccounts:
