@@ -1,6 +1,7 @@
 """The gate's tables without a proxy: which bodies pass, what is left of them, and how a request's path is read."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -237,3 +238,14 @@ def test_a_name_that_takes_long_is_refused_before_any_pattern() -> None:
 def test_the_last_of_two_members_counts_for_all() -> None:
     body = gate._parsed(b'{"model": "a", "model": "b", "text": "\\ud83d x"}')
     assert body == {"model": "b", "text": " x"} and orjson.dumps(body)
+
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/litellm-gate.md"
+
+
+def test_the_page_lists_the_fields_of_every_route() -> None:
+    rows = [
+        f"| `/v1/{route}` | {', '.join(f'`{name}`' for name in sorted(names))} |" for route, names in ALLOWED.items()
+    ]
+    table = "\n".join(["| route | fields |", "|---|---|", *rows])
+    assert table in PAGE.read_text(), table
