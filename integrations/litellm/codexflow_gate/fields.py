@@ -106,6 +106,8 @@ _URL_FIELDS = ("url", "image_url", "file_url", "video_url")
 _NOT_LOOKED_INTO = frozenset(["arguments", "input_schema", "parameters", "schema", "json_schema"])
 _STORED = re.compile(r"file_ids?|vector_store_ids?|container_id|connector_id|prompt_id|skill_id")
 _STORED_ITEMS = ("item_reference", "container_upload", "image_generation_call", "mcp_approval_response")
+_FOUND = ("action", "annotations", "citations")
+_SEARCHES = ("web_search_tool_result", "web_fetch_tool_result")
 _LARGEST_COUNT = 128
 _LARGEST_TOKENS = 10_000_000
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -270,11 +272,11 @@ def _check_content(place: str, root: Any) -> None:
 
     A loop and no recursion: the depth of a body is its sender's choice.
     """
-    waiting = [root]
+    waiting: list[tuple[Any, bool]] = [(root, False)]
     while waiting:
-        value = waiting.pop()
+        value, is_found = waiting.pop()
         if isinstance(value, list):
-            waiting.extend(item for item in value if isinstance(item, (dict, list)))
+            waiting.extend((item, is_found) for item in value if isinstance(item, (dict, list)))
         elif isinstance(value, dict):
             skipped = _NOT_LOOKED_INTO | ({"input"} if value.get("type") in ("tool_use", "server_tool_use") else set())
             for name, item in value.items():
@@ -283,13 +285,19 @@ def _check_content(place: str, root: Any) -> None:
                 if item is not None and _STORED.fullmatch(name):
                     _refuse(place, f"The field '{name}' in '{place}' names a stored object. Send the content itself.")
                 if name in _URL_FIELDS and isinstance(item, str):
-                    _check_url(place, item)
+                    if not (is_found and name == "url"):
+                        _check_url(place, item)
                 elif isinstance(item, (dict, list)):
-                    waiting.append(item)
+                    waiting.append((item, _is_found(value, name) or (is_found and name == "url_citation")))
             if value.get("type") in _STORED_ITEMS:
                 _refuse(
                     place, f"An item of the type '{value['type']}' in '{place}' is not served. Send the content itself."
                 )
+
+
+def _is_found(value: Mapping[str, Any], name: str) -> bool:
+    """Whether a field lists what a search of the model's has found: nobody fetches those addresses again."""
+    return name in _FOUND or (name == "content" and value.get("type") in _SEARCHES)
 
 
 def _check_url(place: str, url: str) -> None:

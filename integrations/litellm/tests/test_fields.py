@@ -117,6 +117,15 @@ ADDRESSES = """
 def test_an_address_of_the_operators_network_is_refused(url: str) -> None:
     part = {"type": "image_url", "image_url": {"url": url}}
     assert refused_field(CHAT, {"messages": [{"role": "user", "content": [part]}]}) == "messages"
+    # Pages that a search has found may be anywhere; nothing else in their place may.
+    found = {"type": "web_search_result", "url": url, "title": "x"}
+    search = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [found]}
+    for hidden in (part, {"type": "image", "source": {"type": "url", "url": url}}, {**found, "image_url": url}):
+        for place in ({**search, "content": [hidden]}, {**search, "type": "tool_result"}, {"annotations": [part]}):
+            assert refused_field("messages", {"messages": [{"role": "user", "content": [place]}]}) == "messages"
+    cited = {"type": "text", "text": "x", "citations": [{"type": "web_search_result_location", "url": url}]}
+    body = {"messages": [{"role": "assistant", "content": [search, cited]}]}
+    assert clean("messages", body)["messages"] == body["messages"]
 
 
 @pytest.mark.parametrize(
