@@ -57,10 +57,10 @@ _MESSAGES = _words(
 )
 _RESPONSES = _words(
     """
-    background include input instructions max_output_tokens max_tool_calls metadata model parallel_tool_calls
-    previous_response_id prompt_cache_key prompt_cache_options prompt_cache_retention reasoning
-    safety_identifier service_tier store stream stream_options temperature text tool_choice tools top_logprobs
-    top_p truncation user verbosity
+    background context_management include input instructions max_output_tokens max_tool_calls metadata model
+    parallel_tool_calls previous_response_id prompt_cache_key prompt_cache_options prompt_cache_retention reasoning
+    safety_identifier service_tier store stream stream_options temperature text tool_choice tools top_logprobs top_p
+    truncation user verbosity
     """
 )
 
@@ -76,9 +76,10 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 
 _NOT_SERVED: Mapping[str, frozenset[str]] = {
     "chat/completions": frozenset(["moderation"]),
+    "images/generations": frozenset(["partial_images", "stream"]),
     "responses": frozenset(["moderation", "prompt"]),
 }
-"""Public fields that call another model, or name an object in the provider's account."""
+"""Public fields that call another model, name an object in the provider's account, or want what LiteLLM cannot do."""
 
 # Beside what LiteLLM itself lists as its own: kinds of names, so that a name of the next version is refused as well.
 _STEERING = re.compile(
@@ -154,7 +155,9 @@ class Fields:
         for name, value in body.items():
             if name in ALLOWED[route] or name in added:
                 cleaned[name] = value
-            elif value is not None and (steers(name) or name in _NOT_SERVED.get(route, ())):
+            elif value not in (None, False) and name in _NOT_SERVED.get(route, ()):
+                _refuse(name, f"The field '{name}' is not served on this route. Leave it out.")
+            elif value is not None and steers(name):
                 _refuse(name, f"The field '{name[:60]}' is set by the operator of this proxy. Leave it out.")
             elif self.refuses_unknown:
                 _refuse(name, f"The field '{name[:60]}' is not known on this route. Leave it out.")
