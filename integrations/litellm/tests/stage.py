@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,9 +186,12 @@ class Service:
 class Stage:
     """All of it, started."""
 
-    def __init__(self, directory: Path, cluster: Path, programs: Path) -> None:
+    def __init__(
+        self, directory: Path, cluster: Path, programs: Path, models: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self.directory = directory
         self._programs = programs
+        self._models = models
         self.provider = Provider()
         self.printed: list[str] = []
         """What the operator's commands have printed."""
@@ -243,7 +246,7 @@ class Stage:
         models = [_model(name) for name in ("gpt-4o", "gpt-4o-mini", "failing", "failing-alone", "embedding")]
         for model in models:
             model["litellm_params"]["api_base"] = self.provider.url
-        configuration["model_list"] += models
+        configuration["model_list"] += [*models, *self._models]
         configuration["litellm_settings"] |= {"cache": True, "cache_params": {"type": "local", "mode": "default_off"}}
         configuration["router_settings"] = {
             "num_retries": 1,
