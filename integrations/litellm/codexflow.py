@@ -56,7 +56,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from codexflow_gate import estimates, gate, routes
 from codexflow_gate.fields import Fields, answers, longest_answer
-from codexflow_gate.refusal import Refusal, Refused
+from codexflow_gate.refusal import Refusal, Refused, kept_words
 from codexflow_gate.store import AnswerStore, make_private, touch_private
 
 log = logging.getLogger("codexflow")
@@ -942,6 +942,10 @@ def trimmed(payload: Mapping[str, Any], intent: Intent | None = None, tags: Sequ
     event["metadata"] = kept
     error = payload.get("error_information") or {}
     event["error_information"] = {name: error[name] for name in _KEPT_OF_ERROR if error.get(name)}
+    # A provider's words can repeat the prompt.
+    for holder, name in ((event["error_information"], "error_message"), (event, "error_str")):
+        if isinstance(holder.get(name), str):
+            holder[name] = kept_words(holder[name])
     text = json.dumps(_shortened(event), default=str)
     return _KEY.sub(r"\1***", text)
 
@@ -1089,6 +1093,13 @@ class CodexFlow(CustomLogger):
         """Whether a key is the operator's own, LiteLLM's master key."""
         master_key = self._settings.master_key or _effective_master_key()
         return master_key is not None and gate.is_same(key, master_key)
+
+    def owns_responses(self) -> bool:
+        """Whether LiteLLM encrypts the ids of responses with their users', as it does by default."""
+        from litellm.proxy import proxy_server
+
+        switches = ("disable_responses_id_security", "allow_unmanaged_response_ids")
+        return bool(_effective_master_key()) and not any(proxy_server.general_settings.get(name) for name in switches)
 
     async def admit(self, key: str) -> tuple[str, Account]:
         """The holder of a key; 401 for a stranger, 503 while nobody knows."""

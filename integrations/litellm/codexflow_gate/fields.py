@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NoReturn, cast
-from urllib.parse import urlsplit
+from typing import Any, cast
 
-from codexflow_gate.refusal import Refusal, Refused
+from codexflow_gate.content import check_content, check_depth, check_schemas, check_texts_to_embed, check_tool
+from codexflow_gate.refusal import refuse
 
 
 def _words(text: str) -> frozenset[str]:
@@ -95,20 +95,7 @@ _STEERING = re.compile(
 _LONGEST_NAME = 100
 _MOST_FIELDS = 200
 
-_FUNCTION_TOOLS = ("function", "custom")
-_PROVIDER_TOOLS = re.compile(
-    r"(web_search|web_search_preview|web_fetch|computer|computer_use_preview|computer_toolset|browser_toolset|bash"
-    r"|text_editor|str_replace_based_edit_tool|memory|local_shell|shell|apply_patch|tool_search"
-    r"|tool_search_tool_(regex|bm25))(_[0-9_]+)?"
-)
-"""Tools that need no stored object of a provider's account and no server of the operator's."""
-
-_URL_FIELDS = ("url", "image_url", "file_url", "video_url")
-_NOT_LOOKED_INTO = frozenset(["arguments", "input_schema", "parameters", "schema", "json_schema"])
-_STORED = re.compile(r"file_ids?|vector_store_ids?|container_id|connector_id|prompt_id|skill_id")
-_STORED_ITEMS = ("item_reference", "container_upload", "image_generation_call", "mcp_approval_response")
-_FOUND = ("action", "annotations", "citations")
-_SEARCHES = ("web_search_tool_result", "web_fetch_tool_result")
+_RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_=-]{1,4000}")
 _LARGEST_COUNT = 128
 _LARGEST_TOKENS = 10_000_000
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -143,10 +130,10 @@ class Fields:
     def clean(self, route: str, body: Any, model: str | None) -> dict[str, Any]:
         """The part of a body that LiteLLM may see; raises ``Refused`` and names the field where none may pass."""
         if not isinstance(body, dict):
-            _refuse(None, "The body is not a JSON object.")
+            refuse(None, "The body is not a JSON object.")
         if len(body) > _MOST_FIELDS or any(len(name) > _LONGEST_NAME for name in body):
             # Before any pattern is tried: patterns take time.
-            _refuse(
+            refuse(
                 None,
                 f"The body has more than {_MOST_FIELDS} fields, or one with a name of over {_LONGEST_NAME} letters.",
             )
@@ -156,11 +143,11 @@ class Fields:
             if name in ALLOWED[route] or name in added:
                 cleaned[name] = value
             elif value not in (None, False) and name in _NOT_SERVED.get(route, ()):
-                _refuse(name, f"The field '{name}' is not served on this route. Leave it out.")
+                refuse(name, f"The field '{name}' is not served on this route. Leave it out.")
             elif value is not None and steers(name):
-                _refuse(name, f"The field '{name[:60]}' is set by the operator of this proxy. Leave it out.")
+                refuse(name, f"The field '{name[:60]}' is set by the operator of this proxy. Leave it out.")
             elif self.refuses_unknown:
-                _refuse(name, f"The field '{name[:60]}' is not known on this route. Leave it out.")
+                refuse(name, f"The field '{name[:60]}' is not known on this route. Leave it out.")
         if model is not None:
             cleaned["model"] = model
         _check(route, cleaned)
@@ -186,18 +173,15 @@ def steers(name: str) -> bool:
     return name in _own_names() or _STEERING.fullmatch(name.lower()) is not None
 
 
-def _refuse(name: str | None, message: str) -> NoReturn:
-    raise Refused(Refusal(400, "invalid_request_error", message, field=name))
-
-
 def _check(route: str, body: dict[str, Any]) -> None:
     """Refuses values that steer, and brings numbers into one spelling."""
+    check_depth(body)
     model = body.get("model")
     if not isinstance(model, str) or not re.fullmatch(r"[^\s,\x00-\x1f\x7f]{1,255}", model):
-        _refuse("model", "The field 'model' is not the name of one model.")
+        refuse("model", "The field 'model' is not the name of one model.")
     for name in ("stream", "store"):
         if name in body and not isinstance(body[name], (bool, type(None))):
-            _refuse(name, f"The field '{name}' is neither true nor false.")
+            refuse(name, f"The field '{name}' is neither true nor false.")
     for name in _LIMITS:
         if body.get(name) is not None:
             body[name] = _whole(name, body[name], 1, _LARGEST_TOKENS)
@@ -205,36 +189,44 @@ def _check(route: str, body: dict[str, Any]) -> None:
         if body.get(name) is not None:
             body[name] = _whole(name, body[name], 1, _LARGEST_COUNT)
     if route == "responses" and body.get("background") not in (None, False):
-        _refuse("background", "A call in the background is not served: its usage is not known when it is answered.")
+        refuse("background", "A call in the background is not served: its usage is not known when it is answered.")
     if body.get("service_tier") not in (None, "auto", "default", "standard_only"):
-        _refuse("service_tier", "Only the service tiers 'auto' and 'default' are served.")
+        refuse("service_tier", "Only the service tiers 'auto' and 'default' are served.")
     if not isinstance(body.get("user"), (str, type(None))):
-        _refuse("user", "The field 'user' is not a text.")
+        refuse("user", "The field 'user' is not a text.")
     _check_metadata(route, body)
     for name, part in (("thinking", "budget_tokens"), ("reasoning", "max_tokens")):
         value = body.get(name)
         if isinstance(value, dict) and value.get(part) is not None:
             body[name] = {**value, part: _whole(f"{name}.{part}", value[part], 1, _LARGEST_TOKENS)}
+    previous = body.get("previous_response_id")
+    if previous is not None and not (isinstance(previous, str) and _RESPONSE_ID.fullmatch(previous)):
+        # LiteLLM takes any text that begins like its own plain form of an id for one that it has issued.
+        refuse("previous_response_id", "The field 'previous_response_id' is not the id of a response of yours.")
     for tool in _list(body, "tools"):
-        _check_tool(tool)
+        check_tool(tool)
+    for name in ("tools", "functions", "response_format", "output_config", "output_format", "text"):
+        check_schemas(name, body.get(name))
     for item in body["input"] if isinstance(body.get("input"), list) else ():
         if isinstance(item, dict) and "id" in item and not ("type" in item or "role" in item):
-            _refuse("input", "An item in 'input' names a stored object. Send the content itself.")
-    for name in ("messages", "input", "instructions", "system"):
-        _check_content(name, body.get(name))
+            refuse("input", "An item in 'input' names a stored object. Send the content itself.")
+    for name in ("messages", "input", "instructions", "system", "prediction"):
+        check_content(name, body.get(name))
+    if route == "embeddings":
+        check_texts_to_embed("input", body.get("input"))
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
-        _refuse(name, f"The field '{name}' is not a whole number from {least} to {most}.")
+        refuse(name, f"The field '{name}' is not a whole number from {least} to {most}.")
     return number
 
 
 def _list(body: Mapping[str, Any], name: str) -> list[Any]:
     value = body.get(name)
     if value is not None and not isinstance(value, list):
-        _refuse(name, f"The field '{name}' is not a list.")
+        refuse(name, f"The field '{name}' is not a list.")
     return value or []
 
 
@@ -244,78 +236,9 @@ def _check_metadata(route: str, body: dict[str, Any]) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict):
-        _refuse("metadata", "The field 'metadata' is not an object.")
+        refuse("metadata", "The field 'metadata' is not an object.")
     if route == "messages" and isinstance(metadata.get("user_id"), str):
         body["metadata"] = {"user_id": metadata["user_id"][:256]}
-
-
-def _check_tool(tool: Any) -> None:
-    if not isinstance(tool, dict):
-        _refuse("tools", "A tool in 'tools' is not an object.")
-    kind = tool.get("type")
-    if kind == "namespace":
-        for inner in _list(tool, "tools"):
-            if isinstance(inner, dict) and inner.get("type") == "namespace":
-                _refuse("tools", "A namespace of tools inside another is not served.")
-            _check_tool(inner)
-        return
-    # Anthropic's own tools of a client have no type.
-    is_known = kind in _FUNCTION_TOOLS if kind is not None else isinstance(tool.get("name"), str)
-    if not is_known and not (isinstance(kind, str) and _PROVIDER_TOOLS.fullmatch(kind)):
-        _refuse("tools", f"A tool of the type '{str(kind)[:60]}' is not served.")
-    for name in tool:
-        if name not in ("function", "parameters", "input_schema", "name", "description") and (
-            _STORED.fullmatch(name) or name.startswith(("server", "litellm", "connector"))
-        ):
-            _refuse("tools", f"The field '{name[:60]}' of a tool is not served.")
-
-
-def _check_content(place: str, root: Any) -> None:
-    """Refuses references to stored objects, which belong to the provider's account, and addresses that are no web page.
-
-    A loop and no recursion: the depth of a body is its sender's choice.
-    """
-    waiting: list[tuple[Any, bool]] = [(root, False)]
-    while waiting:
-        value, is_found = waiting.pop()
-        if isinstance(value, list):
-            waiting.extend((item, is_found) for item in value if isinstance(item, (dict, list)))
-        elif isinstance(value, dict):
-            skipped = _NOT_LOOKED_INTO | ({"input"} if value.get("type") in ("tool_use", "server_tool_use") else set())
-            for name, item in value.items():
-                if name in skipped:
-                    continue
-                if item is not None and _STORED.fullmatch(name):
-                    _refuse(place, f"The field '{name}' in '{place}' names a stored object. Send the content itself.")
-                if name in _URL_FIELDS and isinstance(item, str):
-                    if not (is_found and name == "url"):
-                        _check_url(place, item)
-                elif isinstance(item, (dict, list)):
-                    waiting.append((item, _is_found(value, name) or (is_found and name == "url_citation")))
-            if value.get("type") in _STORED_ITEMS:
-                _refuse(
-                    place, f"An item of the type '{value['type']}' in '{place}' is not served. Send the content itself."
-                )
-
-
-def _is_found(value: Mapping[str, Any], name: str) -> bool:
-    """Whether a field lists what a search of the model's has found: nobody fetches those addresses again."""
-    return name in _FOUND or (name == "content" and value.get("type") in _SEARCHES)
-
-
-def _check_url(place: str, url: str) -> None:
-    if url.startswith("data:"):
-        return
-    try:
-        address = urlsplit(url)
-        host = address.hostname or ""
-    except ValueError:
-        host = ""
-    # A name with a dot and a letter at its end: no host of the operator's network, and no address in any spelling.
-    if not url.startswith("https://") or not re.fullmatch(r"([a-z0-9_-]+\.)+[a-z][a-z0-9-]*", host):
-        _refuse(place, f"An address in '{place}' is neither data: nor an https address of a public host.")
-    if host.endswith((".local", ".internal", ".localhost", ".home.arpa", ".svc", ".cluster.local")):
-        _refuse(place, f"An address in '{place}' is not a public host's.")
 
 
 def answers(body: Mapping[str, Any]) -> int:

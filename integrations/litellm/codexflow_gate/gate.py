@@ -20,7 +20,7 @@ import orjson
 
 from codexflow_gate import routes
 from codexflow_gate.fields import Fields
-from codexflow_gate.refusal import Refusal, Refused
+from codexflow_gate.refusal import Refusal, Refused, refuse, tidied
 
 log = logging.getLogger("codexflow")
 
@@ -32,9 +32,19 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
 """Where clients send a key, the first that is there counts."""
 _PASSED_HEADERS = frozenset(
-    b"""accept accept-encoding accept-language anthropic-beta anthropic-version host user-agent x-forwarded-for
+    b"""accept accept-language anthropic-beta anthropic-version host user-agent x-forwarded-for
     x-forwarded-host x-forwarded-proto x-real-ip""".split()
 )
+_ANSWERED_HEADERS = frozenset(
+    b"""cache-control connection content-encoding content-length content-type date retry-after transfer-encoding vary
+    x-accel-buffering x-litellm-call-id x-litellm-response-cost""".split()
+)
+"""Others tell of the operator's deployments, accounts and limits."""
+_OF_THE_BODY = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
+_LARGEST_ERROR = 1 << 20
+"""Bytes of an error that are looked at."""
+_TRACEBACK = re.compile(rb'(\\n)*Traceback \(most(?:[^"\\]|\\.)*')
+"""To the end of a text in JSON."""
 _OWN = "codexflow.exchange"
 """The name of an exchange in the ASGI scope, where no client can write."""
 
@@ -79,6 +89,9 @@ class Keeper(Protocol):
 
     def is_master(self, key: str) -> bool:
         """Whether a key is the operator's own."""
+
+    def owns_responses(self) -> bool:
+        """Whether LiteLLM knows whose stored responses are whose."""
 
     async def finish(self, exchange: Exchange) -> None:
         """Ends what the request has opened."""
@@ -184,6 +197,9 @@ class Gate:
         body = _parsed(text)
         exchange.tags = _tags(body)
         cleaned = self._fields.clean(match.name, body, match.model)
+        if "previous_response_id" in cleaned and not self._keeper.owns_responses():
+            name = "previous_response_id"
+            refuse(name, f"The field '{name}' is not served by this proxy. Send the earlier items in 'input'.")
         try:
             return orjson.dumps(cleaned)
         except TypeError:
@@ -210,6 +226,9 @@ class Client:
         self._exchange, self._receive, self._send, self._stalled_seconds = exchange, receive, send, stalled_seconds
         self._has_body = False
         self._is_gone = False
+        self._failure: Message | None = None
+        """The start of an answer that is an error, whose body gathers in ``_failed_parts``."""
+        self._failed_parts: list[bytes] = []
         self.ended = asyncio.Event()
         """Set when the answer is complete."""
 
@@ -225,18 +244,46 @@ class Client:
 
     async def send(self, message: Message) -> None:
         """Sends a part of the answer, unless the client has gone or does not read."""
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        for part in [message] if self._exchange.is_operator else self._for_customers(message, is_last):
+            if not self._is_gone:
+                await self._send_one(part)
+        if is_last:
+            self.ended.set()
+
+    def _for_customers(self, message: Message, is_last: bool) -> list[Message]:
+        """What a customer gets of a part; the parts of an error come together, as a whole."""
+        if message["type"] == "http.response.start":
+            self._exchange.status = message["status"]
+            headers = [(name, value) for name, value in message["headers"] if name.lower() in _ANSWERED_HEADERS]
+            message = {**message, "headers": headers}
+            if message["status"] >= 400:
+                self._failure = message
+                return []
+            return [message]
+        if self._failure is None or message["type"] != "http.response.body":
+            if b"Traceback" in message.get("body", b""):
+                # An error in the middle of a stream.
+                message = {**message, "body": _TRACEBACK.sub(b"", message["body"])}
+            return [message]
+        if sum(map(len, self._failed_parts)) < _LARGEST_ERROR:
+            self._failed_parts.append(message.get("body", b""))
+        if not is_last:
+            return []
+        body = tidied(b"".join(self._failed_parts))
+        kept = [(name, value) for name, value in self._failure["headers"] if name.lower() not in _OF_THE_BODY]
+        kept += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        return [{**self._failure, "headers": kept}, {"type": "http.response.body", "body": body}]
+
+    async def _send_one(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._exchange.status = message["status"]
         self._exchange.answered_bytes += len(message.get("body", b""))
-        if self._is_gone:
-            return
         try:
             async with asyncio.timeout(self._stalled_seconds):
                 await self._send(message)
         except (OSError, TimeoutError):
             self._is_gone = True
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.ended.set()
 
 
 def install(make: Callable[[Application], Gate]) -> None:

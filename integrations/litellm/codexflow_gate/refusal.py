@@ -1,9 +1,10 @@
 """Why a request is not let through, in the terms of the API that the client speaks."""
 
 import json
+import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 _ANTHROPIC = {
     400: "invalid_request_error",
@@ -51,3 +52,35 @@ class Refused(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+
+
+def refuse(name: str | None, message: str) -> NoReturn:
+    """Ends a request whose body the client has to change."""
+    raise Refused(Refusal(400, "invalid_request_error", message, field=name))
+
+
+_INSIDE = re.compile(r"\n|Traceback|Received Messages|messages=|Received=|\bFile \"/", re.IGNORECASE)
+_QUOTED = re.compile(r"(['\"`])(?:(?!\1).){20,}(\1|$)")
+_LONGEST_ERROR = 300
+
+
+def first_words(text: str) -> str:
+    """The part of an error's text that tells what is wrong: its beginning, before any prompt or traceback."""
+    return _INSIDE.split(text.strip(), maxsplit=1)[0].strip()[:_LONGEST_ERROR]
+
+
+def kept_words(text: str) -> str:
+    """What an event keeps of an error's text: its beginning, without what it quotes."""
+    return _QUOTED.sub(r"\1…\1", first_words(text))
+
+
+def tidied(body: bytes) -> bytes:
+    """The body of an error of LiteLLM's, without the operator's inside."""
+    try:
+        value = json.loads(body)
+        error = value["error"]
+        error["message"] = first_words(str(error["message"]))
+        error.pop("provider_specific_fields", None)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Refusal(500, "api_error", "The call failed.").body(is_anthropic=False)
+    return json.dumps(value).encode()

@@ -128,9 +128,81 @@ def test_an_address_of_the_operators_network_is_refused(url: str) -> None:
     assert clean("messages", body)["messages"] == body["messages"]
 
 
+def schema_bomb(depth: int) -> dict[str, Any]:
+    """A small schema that doubles with each definition."""
+    definitions: dict[str, Any] = {f"a{depth}": {"type": "string"}}
+    for number in range(depth):
+        reference = {"$ref": f"#/$defs/a{number + 1}"}
+        definitions[f"a{number}"] = {"type": "object", "properties": {"p": reference, "q": reference}}
+    return {"type": "object", "$defs": definitions, "properties": {"x": {"$ref": "#/$defs/a0"}}}
+
+
+def circle(references: int) -> dict[str, Any]:
+    """A schema that refers to itself."""
+    properties = {f"p{number}": {"$ref": "#/$defs/tree"} for number in range(references)}
+    return {"$defs": {"tree": {"type": "object", "properties": properties}}, "$ref": "#/$defs/tree"}
+
+
+@pytest.mark.parametrize("schema", [schema_bomb(30), circle(30), schema_bomb(400)])
+def test_a_schema_that_expands_without_end_is_refused(schema: dict[str, Any]) -> None:
+    function = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert refused_field(CHAT, {"tools": [function]}) == "tools"
+    assert refused_field(CHAT, {"functions": [function["function"]]}) == "functions"
+    assert refused_field("messages", {"tools": [{"name": "f", "input_schema": schema}]}) == "tools"
+    assert refused_field("responses", {"tools": [{"type": "function", "name": "f", "parameters": schema}]}) == "tools"
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert refused_field(CHAT, {"response_format": form}) == "response_format"
+    assert refused_field("responses", {"text": {"format": {"type": "json_schema", "schema": schema}}}) == "text"
+
+
+@pytest.mark.parametrize("schema", [schema_bomb(8), circle(5)])
+def test_an_ordinary_schema_with_references_passes(schema: dict[str, Any]) -> None:
+    body = {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}] * 5}
+    assert clean(CHAT, body) == {"model": "gpt", **body}
+
+
 @pytest.mark.parametrize(
     ("route", "body"),
     [
+        ("responses", {"previous_response_id": "resp_litellm_proxy:response_id:x;user_id:1;team_id:"}),
+        ("responses", {"previous_response_id": ["resp_1"]}),
+        ("responses", {"input": [{"content": [{"type": "input_file", "file_data": "gs://bucket/x.pdf"}]}]}),
+        (CHAT, {"messages": [{"content": [{"type": "file", "file": {"file_data": "gs://bucket/x.pdf"}}]}]}),
+        (CHAT, {"messages": [{"content": [{"type": "file", "file": {"file_data": "files/abc"}}]}]}),
+        (CHAT, {"messages": [{"content": [{"input_audio": {"data": "https://example.com/x.wav"}}]}]}),
+        (CHAT, {"messages": [{"content": [{"image_url": {"url": "files/abc"}}]}]}),
+        (CHAT, {"messages": [{"content": [{"image_url": "data:image/png;base64,gs://bucket/x"}]}]}),
+        (CHAT, {"messages": [{"content": [{"any_field_of_next_year": "S3://bucket/x"}]}]}),
+        (
+            CHAT,
+            {"messages": [{"content": [{"image_url": "https://generativelanguage.googleapis.com/v1beta/files/x"}]}]},
+        ),
+        ("messages", {"messages": [{"content": [{"source": {"type": "base64", "data": "gs://bucket/x.pdf"}}]}]}),
+        ("messages", {"messages": [{"content": [{"source": {"url": "https://api.anthropic.com/v1/files/x"}}]}]}),
+        ("embeddings", {"input": ["text", "gs://bucket/x.png"]}),
+        ("embeddings", {"input": "files/abc123"}),
+    ],
+)
+def test_nothing_that_the_operators_credentials_open_can_be_named(route: str, body: dict[str, Any]) -> None:
+    assert refused_field(route, body) in ("previous_response_id", "input", "messages")
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    assert refused_field(CHAT, {"messages": deep}) is None
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("embeddings", {"input": ["see gs://bucket/x or files/abc", "https://example.com/page"]}),
+        (
+            CHAT,
+            {"messages": [{"content": "gs://bucket/x"}, {"content": [{"type": "text", "text": "http://10.0.0.1/"}]}]},
+        ),
+        ("messages", {"messages": [{"content": [{"source": {"media_type": "image/png", "data": "iVBORw0KGgo="}}]}]}),
         (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, IMAGE]}]}),
         (CHAT, {"messages": [{"role": "user", "content": [{"image_url": {"url": "https://example.com/x.png"}}]}]}),
         (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"file_id": "string"}}}]}),

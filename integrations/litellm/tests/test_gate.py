@@ -199,6 +199,24 @@ def test_a_burst_takes_no_more_than_the_budget_that_it_reserves(stage: Stage) ->
     assert stage.provider.calls - before <= 3
 
 
+def test_an_answer_tells_nothing_of_the_operators_inside(stage: Stage) -> None:
+    user = stage.make_user()
+    headers = {"Authorization": f"Bearer {stage.keys[user]}", "Accept-Encoding": "gzip"}
+    url = stage.url + "/v1/chat/completions"
+    for model, status in (("gpt-4o", 200), ("failing-alone", 500)):
+        body = {"model": model, "messages": [{"role": "user", "content": "my secret words, count 70"}]}
+        answer = httpx.post(url, json=body, headers=headers, timeout=60)
+        assert answer.status_code == status
+        own = {name for name in answer.headers if name.startswith(("x-", "llm"))}
+        assert own <= {"x-litellm-call-id", "x-litellm-response-cost"}
+        assert "Traceback" not in answer.text and "127.0.0.1" not in answer.text and ".py" not in answer.text
+    odd = {"model": "gpt-4o", "messages": [{"role": "user", "content": [{"type": "secret words", "x": [1]}]}]}
+    assert "Traceback" not in httpx.post(url, json=odd, headers=headers, timeout=60).text
+    assert rows(stage, user)
+    kept = f"SELECT count(*) FROM api_logs WHERE user_id = {user} AND error_message ~ 'secret words|Traceback'"
+    assert stage.postgres.number(kept) == 0
+
+
 def test_slow_and_large_bodies_are_bounded(stage: Stage) -> None:
     key = stage.keys[stage.make_user()]
     headers = {"Authorization": f"Bearer {key}"}

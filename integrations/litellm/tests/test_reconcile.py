@@ -19,7 +19,8 @@ FACTS = (
 @pytest.fixture(scope="module")
 def spending(stage: Stage) -> Service:
     """A proxy that keeps what it would write into its database; the spools are those of the stage."""
-    proxy = stage.make_proxy("spending", beside=HERE / "spend_writer.py")
+    settings = {"CODEXFLOW_FIELDS": "chat/completions:cache"}
+    proxy = stage.make_proxy("spending", beside=HERE / "spend_writer.py", settings=settings)
     stage.others.append(proxy)
     proxy.start()
     return proxy
