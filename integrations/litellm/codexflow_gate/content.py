@@ -24,6 +24,7 @@ _TEXTS = frozenset(
 """Members whose texts nobody takes for an address."""
 _DATA = ("b64_json", "bytes", "data", "file_data")
 _FOUND = ("action", "annotations", "citations")
+_PAGES = ("sources", "url_citation")
 _SEARCHES = ("web_search_tool_result", "web_fetch_tool_result")
 
 _HOST = re.compile(r"([a-z0-9_-]+\.)+[a-z][a-z0-9-]*")
@@ -91,7 +92,7 @@ def check_content(place: str, root: Any) -> None:
                     if name not in _TEXTS and not (is_found and name == "url"):
                         _check_text(place, name, item)
                 elif isinstance(item, (dict, list)):
-                    waiting.append((item, _is_found(value, name) or (is_found and name == "url_citation")))
+                    waiting.append((item, _is_found(value, name) or (is_found and name in _PAGES)))
 
 
 def check_texts_to_embed(place: str, value: Any) -> None:

@@ -129,13 +129,10 @@ ITEMS = [
     {"type": "function_call", "id": "fc_0", "call_id": "call_0", "name": "weather", "arguments": "{}"},
     {"type": "function_call_output", "call_id": "call_0", "output": "sun"},
 ]
+SOURCE = {"type": "url", "url": PAGE["url"]}
 PAGES = [
-    {
-        "type": "web_search_call",
-        "id": "ws_1",
-        "status": "completed",
-        "action": {"type": "open_page", "url": PAGE["url"]},
-    },
+    {"type": "web_search_call", "id": "ws_1", "action": {"type": "open_page", "url": PAGE["url"]}},
+    {"type": "web_search_call", "id": "ws_2", "action": {"type": "search", "query": "city", "sources": [SOURCE]}},
     {
         "type": "message",
         "id": "msg_1",
