@@ -393,5 +393,6 @@ def test_every_served_call_is_one_row(stage: Stage, user: int, provider: Recordi
     for call in provider.calls:
         if call.tokens is not None and call.path in ("chat/completions", "responses"):
             assert reasoning[str(call.tokens[0])] == str(REASONING)
-    assert {"end-user-1", "end-user-2", "end-user-3"} <= {row[4] for row in stored}
+    end_users = {call.body.get("user") or call.body.get("metadata", {}).get("user_id", "") for call in provider.calls}
+    assert end_users == {row[4] for row in stored}
     assert not [key for key in stage.keys.values() if any(key in str(call) for call in provider.calls)]
