@@ -99,7 +99,7 @@ def check_texts_to_embed(place: str, value: Any) -> None:
     """Refuses a text that as a whole is an address: some providers fetch what it leads to."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and len(text) < 4_096 and not re.search(r"\s", text.strip()):
-            _check_text(place, "url", text.strip())
+            _check_text(place, "text", text.strip())
 
 
 def _is_found(value: Mapping[str, Any], name: str) -> bool:

@@ -197,7 +197,7 @@ def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
 @pytest.mark.parametrize(
     ("route", "body"),
     [
-        ("embeddings", {"input": ["see gs://bucket/x or files/abc", "https://example.com/page"]}),
+        ("embeddings", {"input": ["see gs://bucket/x or files/abc", "https://example.com/page", "word"]}),
         (
             CHAT,
             {"messages": [{"content": "gs://bucket/x"}, {"content": [{"type": "text", "text": "http://10.0.0.1/"}]}]},
