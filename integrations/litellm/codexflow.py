@@ -487,15 +487,13 @@ class Intent:
         """The event of a call of which nothing more was heard."""
         return self._failure("outcome_unknown", "LiteLLM ended before it knew how this call went.")
 
-    def unlogged_outcome(self, status: int, prompt_tokens: int, answer_tokens: int) -> str:
-        """The event of an answered call of which LiteLLM reports nothing; what was served is an estimate."""
-        if not 200 <= status < 400:
-            return self._failure(str(status), "LiteLLM reported nothing of this failed call.")
-        served = {
-            **{"status": "success", "prompt_tokens": prompt_tokens, "completion_tokens": answer_tokens},
-            **{"response_cost": None, "error_information": {}, "codexflow_usage_estimated": True},
-        }
-        return json.dumps({**self._event(), **served})
+    def failure(self, status: int) -> str:
+        """The event of a call that LiteLLM answered with an error, and of which it reports nothing."""
+        return self._failure(str(status), "LiteLLM reported nothing of this failed call.")
+
+    def estimate(self, usage: Mapping[str, Any]) -> str:
+        """The event of a call that LiteLLM answered, and of which it reports nothing."""
+        return json.dumps({**self._event(), "status": "success", **usage, estimates.FLAG: True})
 
     def _failure(self, code: str, message: str) -> str:
         return json.dumps({**self._event(), "error_information": {"error_code": code, "error_message": message}})
@@ -906,6 +904,7 @@ _KEPT = (
     *("id", "litellm_call_id", "call_type", "stream", "status", "startTime", "endTime", "completionStartTime"),
     *("response_cost", "prompt_tokens", "completion_tokens", "total_tokens", "cache_hit"),
     *("model", "model_group", "model_id", "custom_llm_provider", "end_user", "request_tags", "error_str"),
+    estimates.FLAG,
 )
 _KEPT_OF_METADATA = ("user_api_key_hash", "user_api_key_user_id", "usage_object")
 _KEPT_OF_ERROR = ("error_code", "error_class", "error_message")
@@ -922,8 +921,6 @@ def trimmed(payload: Mapping[str, Any], intent: Intent | None = None, tags: Sequ
     reconcile` finds both in LiteLLM's own database, and so knows the event again.
     """
     event = {name: payload[name] for name in _KEPT if payload.get(name) is not None}
-    if estimates.is_estimated(payload):
-        event["codexflow_usage_estimated"] = True
     if tags:
         event["request_tags"] = [*tags, *(event.get("request_tags") or ())]
     if intent is not None:
@@ -953,7 +950,7 @@ def trimmed(payload: Mapping[str, Any], intent: Intent | None = None, tags: Sequ
 def _name_as_in_spend_logs(event: dict[str, Any], intent: Intent) -> None:
     # On a cache hit LiteLLM adds the time to the id, in either place another.
     event["id"] = _CACHE_HIT.sub("", str(event.get("id") or ""))
-    with suppress(TypeError, ValueError):
+    with suppress(KeyError, TypeError, ValueError):
         event["response_cost"] = float(event["response_cost"])
     start = event.get("startTime")
     if isinstance(start, (int, float)):
@@ -1006,6 +1003,28 @@ class OpenCall:
     """The client's own labels."""
     prompt_tokens: int = 0
     """What the prompt has, roughly."""
+    end_user: str | None = None
+    exchange: gate.Exchange | None = None
+    deployment: Mapping[str, Any] = field(default_factory=dict)
+    """What was called last, as prices are found by it."""
+    failures: dict[Any, int] = field(default_factory=dict)
+    """The failed attempts, by the moment at which each called its provider, and the tokens of each."""
+    overdue_at: float | None = None
+    """The moment until which LiteLLM must have told the outcome, on the monotonic clock."""
+    taken: Amounts = field(default_factory=Amounts)
+    """What its events add up to."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether an event of it has tokens."""
+        return bool(self.taken.tokens)
+
+    def takes_failure(self, attempt: Any, tokens: int) -> bool:
+        """Notes that an attempt failed; false where that is known already."""
+        if self.failures.get(attempt, -1) >= tokens:
+            return False
+        self.failures[attempt] = tokens
+        return True
 
 
 class CodexFlow(CustomLogger):
@@ -1018,6 +1037,8 @@ class CodexFlow(CustomLogger):
     LONGEST_CALL = 7_200
     """Seconds after which a call that was never concluded is reported as unknown; LiteLLM's own limit is 6,000."""
     STRANGERS_PER_SECOND = 10
+    OVERDUE = 10_000
+    """Overdue calls that are remembered."""
     REFRESH_SECONDS = 60.0
     """How old an answer may be when an outage begins."""
     MOST_ATTEMPTS = 50
@@ -1035,6 +1056,8 @@ class CodexFlow(CustomLogger):
         self._strangers: deque[float] = deque()
         self._prices = Prices(_prices_of_group, time.monotonic)
         self._finishing: set[asyncio.Task[None]] = set()
+        self._overdue: OrderedDict[str, None] = OrderedDict()
+        """Calls whose event was written here, as LiteLLM had none: what it says later still would count twice."""
         self._is_stopping = threading.Event()
         left = self._spool.intents()
         self._spool.report_unknown(left)
@@ -1076,7 +1099,8 @@ class CodexFlow(CustomLogger):
     def _acknowledged(self, calls: Iterable[str]) -> None:
         at = time.monotonic()
         for call in calls:
-            reservation = self._reservations.pop(call, None)
+            # What is known of an open call is that an attempt failed.
+            reservation = None if call in self._calls else self._reservations.pop(call, None)
             if reservation is not None:
                 reservation.acknowledged_at = at
 
@@ -1178,8 +1202,9 @@ class CodexFlow(CustomLogger):
         )
         # Between the check above and this reservation nothing else runs.
         call = OpenCall(intent, account, asyncio.get_running_loop().create_future())
+        call.end_user = user_api_key_dict.end_user_id
         if exchange is not None:
-            exchange.call, call.tags = call, exchange.tags
+            exchange.call, call.exchange, call.tags = call, exchange, exchange.tags
         self._reserve(call, data)
         self._calls[intent.call] = call
         call.intended = self._spool.intend(intent)
@@ -1195,6 +1220,12 @@ class CodexFlow(CustomLogger):
         if call is not None:
             call.attempts += 1
             self._check_attempt(call, kwargs)
+            info = kwargs.get("model_info")
+            call.deployment = {
+                "model_id": info.get("id") if isinstance(info, dict) else None,
+                "model": kwargs.get("model"),
+                "custom_llm_provider": kwargs.get("custom_llm_provider"),
+            }
         if call is not None and call.intended is not None and not call.intended.done():
             try:
                 await asyncio.wrap_future(call.intended)
@@ -1214,9 +1245,9 @@ class CodexFlow(CustomLogger):
             _refuse(Refusal(503, "service_unavailable", "The model could not be reached. Try again shortly."))
 
     def _reserve(self, call: OpenCall, data: Mapping[str, Any]) -> None:
+        call.prompt_tokens = _prompt_tokens(data)
         if call.account is None:
             return
-        call.prompt_tokens = _prompt_tokens(data)
         answer_tokens = answers(data) * longest_answer(data, default=1_000)
         cost = self._prices.cost(call.intent.model, call.prompt_tokens, answer_tokens)
         reservation = Reservation(call.intent.started, Amounts(1, call.prompt_tokens + answer_tokens, cost))
@@ -1224,10 +1255,13 @@ class CodexFlow(CustomLogger):
         self._reservations[call.intent.call] = reservation
 
     def _give_up(self, call: OpenCall) -> None:
-        """Forgets a call that will not count."""
+        """Forgets a call of which nothing more will count."""
         self._calls.pop(call.intent.call, None)
-        self._reservations.pop(call.intent.call, None)
-        if call.account is not None:
+        reservation = self._reservations.pop(call.intent.call, None)
+        if reservation is not None and call.is_counted:
+            # Its events are on their way, or there already.
+            reservation.amounts, reservation.acknowledged_at = call.taken, time.monotonic()
+        elif call.account is not None:
             call.account.reservations.pop(call.intent.call, None)
         self._spool.close_intent(call.intent.call)
 
@@ -1248,31 +1282,47 @@ class CodexFlow(CustomLogger):
 
     async def _await_outcome(self, call: OpenCall, exchange: gate.Exchange) -> None:
         """Waits for the event of an answered call, and writes one itself where LiteLLM has none."""
-        try:
-            await asyncio.wait_for(asyncio.shield(call.concluded), self.FAILED_SECONDS)
-        except TimeoutError:
-            if exchange.status < 400 and not call.has_event:
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(call.concluded), self.OUTCOME_SECONDS)
-            if self._calls.get(call.intent.call) is not call:
-                return
-            if not call.has_event:
-                event = call.intent.unlogged_outcome(exchange.status, call.prompt_tokens, exchange.answered_bytes // 4)
-                self._spool.conclude(event, call.intent.call, closes=True)
+        if call.has_failed and call.has_event and exchange.letters == 0:
             self._give_up(call)
+            return
+        if await self._concluded(call) or self._calls.get(call.intent.call) is not call:
+            return
+        if exchange.letters > 0 and not call.is_counted:
+            log.warning("LiteLLM reports nothing of a call that it answered: its tokens are estimated")
+            sent, received = call.prompt_tokens, -(-exchange.letters // 4)
+            usage = {
+                **{"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received},
+                **{"response_cost": estimates.cost(call.deployment, sent, received), "endTime": self._now()},
+            }
+            self._settle(call, usage)
+            event = call.intent.estimate({**usage, **call.deployment, "end_user": call.end_user})
+        elif not call.has_event:
+            event = call.intent.failure(exchange.status)
+        else:
+            self._give_up(call)
+            return
+        self._overdue[call.intent.call] = None
+        _trim(self._overdue, self.OVERDUE)
+        self._spool.conclude(event, call.intent.call, closes=True)
+        self._give_up(call)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Keeps what LiteLLM computed, which concludes the call."""
         payload = kwargs.get("standard_logging_object")
-        if payload is None:
+        mark = _mark(kwargs)
+        if payload is None or mark in self._overdue:
             return
         payload = estimates.with_usage(payload, kwargs.get("messages") or kwargs.get("input"), response_obj)
-        call = self._calls.pop(_mark(kwargs), None)
+        call = self._calls.get(mark)
         if call is None:
             self._spool.conclude(trimmed(payload), None, closes=False)
             return
+        payload = estimates.flagged(payload, call.exchange)
         self._settle(call, payload)
-        done = self._spool.conclude(trimmed(payload, call.intent, call.tags), call.intent.call, closes=True)
+        event = trimmed(payload, call.intent, call.tags)
+        # An error until here leaves the call open, so that it is estimated when it is overdue.
+        self._calls.pop(mark)
+        done = self._spool.conclude(event, call.intent.call, closes=True)
         done.add_done_callback(lambda _: self._conclude(call))
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -1280,15 +1330,25 @@ class CodexFlow(CustomLogger):
         payload = kwargs.get("standard_logging_object")
         if payload is None:
             return
-        call = self._calls.get(_mark(kwargs))
-        if call is not None:
-            call.has_event = True
-        elif not self._has_room_for_stranger(payload):
+        # LiteLLM would log no other failed attempt of the call, not even a stream that breaks in its middle.
+        kwargs.pop("has_logged_async_failure", None)
+        call = self._calls.get(_mark(kwargs)) or _own_call(kwargs)
+        if call is None:
+            if self._has_room_for_stranger(payload):
+                self._spool.conclude(trimmed(payload), None, closes=False)
             return
-        intent = None if call is None else call.intent
-        tags = () if call is None else call.tags
-        self._spool.conclude(trimmed(payload, intent, tags), None if intent is None else intent.call, closes=False)
-        if call is not None and call.has_failed:
+        call.has_event = True
+        tokens = int(payload.get("total_tokens") or 0)
+        is_late = call.intent.call in self._overdue and tokens == 0
+        if is_late or not call.takes_failure(kwargs.get("current_attempt_api_call_start_time"), tokens):
+            return
+        # Each attempt is an event of its own.
+        name = f"{payload.get('id')}:{len(call.failures)}"
+        payload = estimates.flagged({**payload, "id": name}, call.exchange)
+        if tokens > 0:
+            self._settle(call, payload)
+        self._spool.conclude(trimmed(payload, call.intent, call.tags), call.intent.call, closes=False)
+        if call.has_failed and call.exchange is None:
             self._give_up(call)
 
     async def async_post_call_failure_hook(
@@ -1298,12 +1358,12 @@ class CodexFlow(CustomLogger):
         user_api_key_dict: Any,
         traceback_str: Any = None,
     ) -> None:
-        """Concludes a call that failed for good: its attempts were reported, and count as nothing."""
+        """Notes that a call has failed for good: its attempts were or will be reported."""
         call = self._calls.get(_mark(request_data))
         if call is None:
             return
         call.has_failed = True
-        if call.has_event:
+        if call.has_event and call.exchange is None:
             self._give_up(call)
 
     async def async_post_call_response_headers_hook(
@@ -1328,18 +1388,21 @@ class CodexFlow(CustomLogger):
         if getattr(request_data.get("litellm_logging_obj"), "_on_deferred_stream_complete", None) is None:
             await self._concluded(self._calls.get(_mark(request_data)))
 
-    async def _concluded(self, call: OpenCall | None) -> None:
-        """Waits for the outcome of a call, or for the end of the time in which it must come."""
+    async def _concluded(self, call: OpenCall | None) -> bool:
+        """Waits for the outcome of a call; false where it is overdue."""
         if call is None:
-            return
-        patience = self.FAILED_SECONDS if call.has_event else self.OUTCOME_SECONDS
+            return True
+        if call.overdue_at is None:
+            call.overdue_at = time.monotonic() + self.OUTCOME_SECONDS
+        has_failed = call.has_event or (call.exchange is not None and call.exchange.status >= 400)
+        patience = call.overdue_at - time.monotonic()
         try:
-            await asyncio.wait_for(asyncio.shield(call.concluded), patience)
+            await asyncio.wait_for(
+                asyncio.shield(call.concluded), min(patience, self.FAILED_SECONDS) if has_failed else patience
+            )
         except TimeoutError:
-            if call.has_event:
-                self._give_up(call)
-            else:
-                log.warning("the outcome of a call is late; its intent is kept")
+            return False
+        return True
 
     def _conclude(self, call: OpenCall) -> None:
         """Lets the answer go; called by the spool's thread."""
@@ -1353,15 +1416,17 @@ class CodexFlow(CustomLogger):
 
     @staticmethod
     def _settle(call: OpenCall, payload: Mapping[str, Any]) -> None:
-        """Replaces what was reserved by what the call took."""
-        if call.account is None:
-            return
-        reservation = call.account.reservations.get(call.intent.call)
-        if reservation is None:
-            return
+        """Replaces what was reserved by what the call has taken; after a failed attempt another one may follow."""
         # As the backend counts: a cache hit is a request without tokens.
         tokens = 0 if payload.get("cache_hit") is True else int(payload.get("total_tokens") or 0)
-        reservation.amounts = Amounts(1, tokens, Decimal(str(payload.get("response_cost") or 0)))
+        cost = Decimal(str(payload.get("response_cost") or 0))
+        call.taken = Amounts(1, (call.taken.tokens or 0) + tokens, (call.taken.cost or 0) + cost)
+        reservation = None if call.account is None else call.account.reservations.get(call.intent.call)
+        if reservation is not None and payload.get("status") != "failure":
+            reservation.amounts = call.taken
+        elif reservation is not None:
+            reserved = reservation.amounts
+            reservation.amounts = Amounts(1, (reserved.tokens or 0) + tokens, (reserved.cost or 0) + cost)
 
     def _has_room_for_stranger(self, payload: Mapping[str, Any]) -> bool:
         """Strangers can make events without end: some of them tell enough."""
@@ -1412,6 +1477,13 @@ def _prices_of_group(model: str) -> tuple[float, float]:
     if group is None:
         return 0.0, 0.0
     return float(group.input_cost_per_token or 0), float(group.output_cost_per_token or 0)
+
+
+def _own_call(kwargs: Mapping[str, Any]) -> OpenCall | None:
+    """The call of the request that is served now, if it is that of an event: it may have been given up."""
+    exchange = gate.current()
+    call: OpenCall | None = None if exchange is None else exchange.call
+    return call if call is not None and call.intent.call == _mark(kwargs) else None
 
 
 _PROMPTS = ("messages", "input", "prompt", "instructions", "system", "tools", "functions")

@@ -1,41 +1,81 @@
 """Usage that no provider reported: LiteLLM's estimates, found and flagged, and our own where LiteLLM counts nothing."""
 
-from collections.abc import Mapping
+import functools
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import litellm
 
-_FLAG = "codexflow_estimated"
-"""Added to LiteLLM's usage object where a part of it was counted and not reported."""
+from codexflow_gate import gate
+
+log = logging.getLogger("codexflow")
+
+FLAG = "codexflow_usage_estimated"
+"""The field of an event whose tokens no provider has stated."""
 _LONGEST_COUNTED = 200_000
 """Letters."""
 
 
 def watch() -> None:
-    """Makes LiteLLM flag the usage of a stream that its own tokenizer has counted."""
-    from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
+    """Wraps LiteLLM's counting functions; warns where an installed LiteLLM has others.
 
-    calculate = ChunkProcessor.calculate_usage
-    if getattr(calculate, _FLAG, False):
+    They run while an answer is read, so in the context of its request: what they return is noted in the exchange.
+    """
+    try:
+        from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
+        from litellm.responses import streaming_iterator
+
+        _wrap(ChunkProcessor, "_calculate_usage_per_chunk", _note_reported)
+        _wrap(ChunkProcessor, "calculate_usage", _note_calculated)
+        _wrap(streaming_iterator, "_estimate_usage_from_text", _note_estimated)
+    except (ImportError, AttributeError) as error:
+        log.warning("this LiteLLM counts tokens in an unknown way, so that its estimates have no flag: %s", error)
+
+
+def _wrap(holder: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) -> None:
+    original = getattr(holder, name)
+    if getattr(original, "is_codexflow", False):
         return
 
-    def calculate_usage(self: Any, chunks: Any, *arguments: Any, **named: Any) -> Any:
-        usage = calculate(self, chunks, *arguments, **named)
-        reported = self._calculate_usage_per_chunk(chunks=chunks)
-        if reported["prompt_tokens"] is None or reported["completion_tokens"] is None:
-            setattr(usage, _FLAG, True)
-        return usage
+    @functools.wraps(original)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        result = original(*arguments, **named)
+        note(arguments, result)
+        return result
 
-    setattr(calculate_usage, _FLAG, True)
-    ChunkProcessor.calculate_usage = calculate_usage  # type: ignore[method-assign]
+    wrapped.is_codexflow = True  # type: ignore[attr-defined]
+    setattr(holder, name, wrapped)
 
 
-def is_estimated(payload: Mapping[str, Any]) -> bool:
-    """Whether an event's tokens were counted on our side of the provider."""
-    usage = (payload.get("metadata") or {}).get("usage_object") or {}
-    # A failed attempt has no usage of its provider's, at most that of a stream's beginning.
-    return bool(usage.get(_FLAG)) or (payload.get("status") == "failure" and bool(payload.get("total_tokens")))
+def _note_reported(arguments: tuple[Any, ...], usage: Any) -> None:
+    # A count that no chunk has stated is None.
+    arguments[0].codexflow_is_whole = None not in (usage["prompt_tokens"], usage["completion_tokens"])
+
+
+def _note_calculated(arguments: tuple[Any, ...], usage: Any) -> None:
+    if not getattr(arguments[0], "codexflow_is_whole", True):
+        _note(usage.prompt_tokens, usage.completion_tokens)
+
+
+def _note_estimated(_: tuple[Any, ...], usage: Any) -> None:
+    _note(usage.input_tokens, usage.output_tokens)
+
+
+def _note(prompt: int, completion: int) -> None:
+    exchange = gate.current()
+    if exchange is not None:
+        exchange.estimates.add((prompt, completion))
+
+
+def flagged(payload: Mapping[str, Any], exchange: gate.Exchange | None) -> Mapping[str, Any]:
+    """The event with a flag where its tokens are not those that a provider has stated."""
+    amounts = (payload.get("prompt_tokens"), payload.get("completion_tokens"))
+    # What an attempt that failed has at most is the usage of a stream's beginning.
+    is_partial = payload.get("status") == "failure" and bool(payload.get("total_tokens"))
+    is_counted = exchange is not None and amounts in exchange.estimates and payload.get("cache_hit") is not True
+    return {**payload, FLAG: True} if is_partial or is_counted else payload
 
 
 def with_usage(payload: Mapping[str, Any], prompt: Any, response: Any) -> Mapping[str, Any]:
@@ -53,8 +93,8 @@ def with_usage(payload: Mapping[str, Any], prompt: Any, response: Any) -> Mappin
         "prompt_tokens": sent,
         "completion_tokens": received,
         "total_tokens": sent + received,
-        "response_cost": _cost(payload, sent, received),
-        "metadata": {**(payload.get("metadata") or {}), "usage_object": {_FLAG: True}},
+        "response_cost": cost(payload, sent, received),
+        FLAG: True,
     }
 
 
@@ -66,7 +106,7 @@ def _count(model: str, text: str) -> int:
     return len(text) // 4
 
 
-def _cost(payload: Mapping[str, Any], sent: int, received: int) -> float | None:
+def cost(payload: Mapping[str, Any], sent: int, received: int) -> float | None:
     """USD by LiteLLM's prices, those of the deployment first; ``None`` where nobody knows them."""
     for model, provider in (
         (payload.get("model_id"), None),

@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -63,8 +63,10 @@ class Exchange:
     """The call that the pre-call hook has opened for it."""
     status: int = 0
     """The status of the answer; 0 where there is none."""
-    answered_bytes: int = 0
-    """The length of the answer so far."""
+    letters: int = 0
+    """The letters of a model's answer that LiteLLM has handed over for the client."""
+    estimates: set[tuple[int, int]] = field(default_factory=set)
+    """Tokens of a prompt and of its answer that LiteLLM has counted itself, as no provider stated them."""
 
 
 _current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("codexflow_exchange", default=None)
@@ -244,6 +246,11 @@ class Client:
 
     async def send(self, message: Message) -> None:
         """Sends a part of the answer, unless the client has gone or does not read."""
+        if message["type"] == "http.response.start":
+            self._exchange.status = message["status"]
+        elif self._exchange.status == 200:
+            # Also of what the client does not hear: the provider has said it.
+            self._exchange.letters += letters(message.get("body", b""))
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
         for part in [message] if self._exchange.is_operator else self._for_customers(message, is_last):
             if not self._is_gone:
@@ -254,7 +261,6 @@ class Client:
     def _for_customers(self, message: Message, is_last: bool) -> list[Message]:
         """What a customer gets of a part; the parts of an error come together, as a whole."""
         if message["type"] == "http.response.start":
-            self._exchange.status = message["status"]
             headers = [(name, value) for name, value in message["headers"] if name.lower() in _ANSWERED_HEADERS]
             message = {**message, "headers": headers}
             if message["status"] >= 400:
@@ -276,9 +282,6 @@ class Client:
         return [{**self._failure, "headers": kept}, {"type": "http.response.body", "body": body}]
 
     async def _send_one(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._exchange.status = message["status"]
-        self._exchange.answered_bytes += len(message.get("body", b""))
         try:
             async with asyncio.timeout(self._stalled_seconds):
                 await self._send(message)
@@ -351,6 +354,18 @@ async def _answer(send: Send, refusal: Refusal, is_anthropic: bool) -> None:
             }
         )
         await send({"type": "http.response.body", "body": body})
+
+
+_TEXT = rb'"\s*:\s*"((?:[^"\\]|\\.)*)"'
+_WHOLE = re.compile(rb'"(?:content|text|arguments|thinking|reasoning_content|refusal|partial_json|delta)' + _TEXT)
+_DELTA = re.compile(rb'"delta' + _TEXT)
+
+
+def letters(part: bytes) -> int:
+    """The letters of a model's answer in a part of a body, whole or a stream's."""
+    # Events of OpenAI's responses repeat at their ends what their deltas were.
+    pattern = _DELTA if b'"response.' in part else _WHOLE
+    return sum(len(text) for text in pattern.findall(part))
 
 
 _LONE = re.compile("[\ud800-\udfff]")
