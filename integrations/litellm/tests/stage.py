@@ -187,11 +187,18 @@ class Stage:
     """All of it, started."""
 
     def __init__(
-        self, directory: Path, cluster: Path, programs: Path, models: Sequence[Mapping[str, Any]] = ()
+        self,
+        directory: Path,
+        cluster: Path,
+        programs: Path,
+        models: Sequence[Mapping[str, Any]] = (),
+        configure: Callable[["Stage", dict[str, Any]], None] | None = None,
     ) -> None:
+        """Starts it; ``configure`` changes the configuration that LiteLLM gets."""
         self.directory = directory
         self._programs = programs
         self._models = models
+        self._configure = configure
         self.provider = Provider()
         self.printed: list[str] = []
         """What the operator's commands have printed."""
@@ -261,6 +268,8 @@ class Stage:
         if beside is not None:
             (home / beside.name).write_text(beside.read_text())
             configuration["litellm_settings"]["callbacks"].append(f"{beside.stem}.callback")
+        if self._configure is not None:
+            self._configure(self, configuration)
         (home / "config.yaml").write_text(yaml.safe_dump(configuration))
         port = free_port()
         return Service(
@@ -356,9 +365,13 @@ class Stage:
         eventually("the key", lambda: self.postgres.number(seen))
         return int(user)
 
-    def settle(self) -> None:
-        """Waits until no call is open, every spool is delivered, and every delta is folded."""
-        eventually("the spools are delivered", lambda: all(map(_is_drained, self.spools.glob("spool-*.sqlite"))))
+    def settle(self, keeps_open: bool = False) -> None:
+        """Waits until no call is open, unless they may be, every spool is delivered, and every delta is folded."""
+
+        def is_drained(path: Path) -> bool:
+            return _is_drained(path, keeps_open)
+
+        eventually("the spools are delivered", lambda: all(map(is_drained, self.spools.glob("spool-*.sqlite"))))
         eventually(
             "the deltas are folded", lambda: self.postgres.number("SELECT count(*) FROM metering.quota_deltas") == 0
         )
@@ -408,7 +421,7 @@ def _spool(descriptor: Path) -> Path | None:
     return lock.with_suffix(".sqlite") if lock.match("spool-*.lock") else None
 
 
-def _is_drained(path: Path) -> bool:
+def _is_drained(path: Path, keeps_open: bool) -> bool:
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         [[open_calls, newest, delivered]] = connection.execute(
@@ -417,7 +430,7 @@ def _is_drained(path: Path) -> bool:
         ).fetchall()
     finally:
         connection.close()
-    return bool(open_calls == 0 and newest <= delivered)
+    return bool((keeps_open or open_calls == 0) and newest <= delivered)
 
 
 def _model(name: str) -> dict[str, Any]:

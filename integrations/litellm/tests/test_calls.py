@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from provider import Fault
 from stage import Stage, eventually
 
 
@@ -40,7 +41,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ["70", "5", "f"],
     ),
     "embedding": ("/v1/embeddings", {"model": "embedding", "input": "count 70"}, ["70", "0", "f"]),
-    "image": ("/v1/images/generations", {"model": "gpt-4o-mini", "prompt": "count 70"}, ["0", "0", "f"]),
+    "image": ("/v1/images/generations", {"model": "gpt-4o-mini", "prompt": "count 70"}, ["70", "5", "f"]),
     "responses": ("/v1/responses", {"model": "gpt-4o", "input": "count 70"}, ["70", "5", "f"]),
     "messages": ("/v1/messages", {"model": "gpt-4o", "messages": MESSAGES, "max_tokens": 9}, ["70", "5", "f"]),
     "mock": ("/v1/chat/completions", {"model": "mock", "messages": MESSAGES}, ["10", "20", "f"]),
@@ -96,11 +97,17 @@ def test_a_call_that_fails_counts_as_nothing(stage: Stage, stream: bool) -> None
     assert stage.postgres.number(f"SELECT count(*) FROM metering.quota_usage WHERE user_id = {user}") == 0
 
 
-def test_a_stream_that_breaks_is_a_failure(stage: Stage) -> None:
+def test_a_stream_that_breaks_is_a_failure_with_what_was_served(stage: Stage) -> None:
     user = stage.make_user()
-    # LiteLLM asks for a stream of the provider's responses, and the provider's answer is none.
-    ask(stage, stage.keys[user], "/v1/messages", model="gpt-4o", messages=MESSAGES, max_tokens=9, stream=True)
-    assert {row[0] for row in rows(stage, user)} == {"error"}
+    stage.provider.plans[74] = (Fault(status=503), Fault(break_after=1_500))
+    # LiteLLM retries the first attempt, and reports only one of a call's failed attempts by itself.
+    answer = chat(stage, stage.keys[user], 74, stream=True)
+    assert answer.status_code == 200 and "word 3" in answer.text and '"error"' in answer.text
+    refused, broken = rows(stage, user)
+    assert refused[:3] == ["error", "0", "0"]
+    assert broken[0] == "error" and int(broken[1]) > 0 and int(broken[2]) > 5
+    counted = f"SELECT requests, tokens FROM metering.quota_usage WHERE user_id = {user} AND period = 'daily'"
+    assert stage.postgres.sql(counted) == [["1", str(int(broken[1]) + int(broken[2]))]]
 
 
 def test_a_cache_hit_is_a_request_without_tokens(stage: Stage) -> None:
