@@ -1,111 +1,80 @@
-"""500 calls at once by 20 users while each process of the chain is killed, one after the other."""
+"""What the provider has served is what is counted, through random calls, faults, hang-ups, hostile fields and kills.
 
-import asyncio
+`CODEXFLOW_STORM_SEED` makes the calls of an earlier run again, `CODEXFLOW_STORM_CALLS` says how many there are in each
+weather, `CODEXFLOW_STORM_MINUTES` lets further ones follow for so long.
+"""
+
+import os
+import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from pathlib import Path
 
-import httpx
-from stage import Stage, eventually
+import pytest
+from stage import Stage
+from storm import WEATHERS, Result, configure, make_users, report, run
+from storm_calls import FIRST
 
-USERS = 20
-WAVE = 500
-
-
-@dataclass
-class Whole:
-    """The calls whose answers came whole: the user, the prompt's number, and LiteLLM's cost."""
-
-    answers: dict[int, tuple[int, str | None]] = field(default_factory=dict)
-    broken: int = 0
+SEED = int(os.environ.get("CODEXFLOW_STORM_SEED") or time.time_ns() // 1_000 % 1_000_000)
+CALLS = int(os.environ.get("CODEXFLOW_STORM_CALLS") or 120)
+MINUTES = float(os.environ.get("CODEXFLOW_STORM_MINUTES") or 0)
 
 
-async def wave(stage: Stage, users: list[int], numbers: range, whole: Whole, kill: Callable[[], None]) -> None:
-    """Makes the calls at once, and kills something while they are under way."""
-    limits = httpx.Limits(max_connections=WAVE)
-    async with httpx.AsyncClient(base_url=stage.url, timeout=120, limits=limits) as client:
-
-        async def call(number: int) -> None:
-            user = users[number % len(users)]
-            body = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"count {number}"}]}
-            if number % 3 == 0:
-                body["stream"] = True  # type: ignore[assignment]
-            headers = {"Authorization": f"Bearer {stage.keys[user]}"}
-            try:
-                answer = await client.post("/v1/chat/completions", json=body, headers=headers)
-            except httpx.HTTPError:
-                whole.broken += 1
-                return
-            is_whole = "data: [DONE]" in answer.text if number % 3 == 0 else "usage" in answer.text
-            if answer.status_code == 200 and is_whole:
-                cost = answer.headers.get("x-litellm-response-cost")
-                whole.answers[number] = (user, cost if number % 3 else None)
-            else:
-                whole.broken += 1
-
-        calls = [asyncio.ensure_future(call(number)) for number in numbers]
-        while sum(call.done() for call in calls) < WAVE // 3:
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(kill)
-        await asyncio.gather(*calls)
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The chain with the models of the storm."""
+    directory = tmp_path_factory.mktemp("storm")
+    stage = Stage(directory, Path(os.environ["TEST_CLUSTER"]), Path(os.environ["TEST_PROGRAMS"]), configure=configure)
+    try:
+        yield stage
+    finally:
+        stage.close()
+    stage.require_no_key()
 
 
-FIRST = 10_000
+@pytest.fixture(scope="module")
+def users(stage: Stage) -> list[int]:
+    """The customers of the storm."""
+    return make_users(stage)
 
 
-def test_nothing_is_lost_and_nothing_doubled(stage: Stage) -> None:
-    users = [stage.make_user() for _ in range(USERS)]
-    stage.postgres.sql(
-        "INSERT INTO metering.user_limits (user_id, period, requests, tokens) "
-        "SELECT id, p, 1000000, 1000000000 FROM users, unnest('{daily,monthly}'::text[]) p"
-    )
-    whole = Whole()
-    stage.provider.spread = 5
+def require_no_finding(result: Result) -> None:
+    """Fails with what is needed to see a finding again."""
+    print(report(result, shown=0))
+    assert not result.findings, f"seed {SEED}, {report(result, shown=10)}"
 
-    def kill_webhook() -> None:
-        stage.webhook.kill()
-        stage.webhook.start()
 
-    def kill_postgres() -> None:
-        stage.postgres.kill()
-        eventually("PostgreSQL is back", stage.postgres.restart)
+@pytest.mark.parametrize("weather", WEATHERS)
+def test_what_was_served_is_what_is_counted(stage: Stage, users: list[int], weather: str) -> None:
+    first = FIRST + list(WEATHERS).index(weather) * 100_000
+    print(f"{weather}, seed {SEED}")
+    result = run(stage, users, SEED, range(first, first + CALLS), WEATHERS[weather])
+    require_no_finding(result)
+    assert result.figures["counted exactly"] > CALLS // 5
 
-    def kill_litellm() -> None:
-        stage.proxy.kill()
 
-    for index, kill in enumerate([kill_webhook, kill_postgres, kill_litellm]):
-        numbers = range(FIRST + index * WAVE, FIRST + (index + 1) * WAVE)
-        asyncio.run(wave(stage, users, numbers, whole, kill))
-    stage.proxy.start()
-    if stage.webhook.process is not None and stage.webhook.process.poll() is not None:
-        stage.webhook.start()
-    stage.settle()
+def test_nothing_is_lost_and_nothing_doubled_when_each_process_dies(stage: Stage, users: list[int]) -> None:
+    first = FIRST + 1_000_000
+    result = run(stage, users, SEED, range(first, first + 3 * CALLS), WEATHERS["all"], with_kills=True)
+    require_no_finding(result)
+    killed = Counter(name for outcome in result.outcomes for name in outcome.kills)
+    assert set(killed) == {"webhook-api", "postgres", "litellm"}
 
-    stored: Counter[tuple[int, int]] = Counter()
-    costs: dict[int, str] = {}
-    for user, tokens, cost in stage.postgres.sql(
-        f"SELECT user_id, input_tokens, cost FROM metering.events WHERE status = 'success' AND input_tokens >= {FIRST}"
-    ):
-        stored[(int(user), int(tokens))] += 1
-        costs[int(tokens)] = cost
-    lost_sight = "SELECT user_id FROM metering.events WHERE error_code = 'outcome_unknown'"
-    unknown = Counter(int(user) for [user] in stage.postgres.sql(lost_sight))
-    print(f"whole {len(whole.answers)}, broken {whole.broken}, stored {stored.total()}, unknown {unknown.total()}")
-    # Each whole answer is one row of its user, with the tokens and the cost of LiteLLM.
-    assert len(whole.answers) > 2 * WAVE
-    assert {(user, number) for number, (user, _) in whole.answers.items()} <= set(stored)
-    assert max(stored.values()) == 1
-    for number, (_, stated) in whole.answers.items():
-        assert stated is None or float(costs[number]) == round(float(stated), 12)
-    # What the provider served and no answer's row tells of is a row of unknown outcome.
-    silent = Counter(
-        users[number % USERS]
-        for number in stage.provider.served
-        if number >= FIRST and (users[number % USERS], number) not in stored
-    )
-    assert silent.total() > 0
-    assert all(unknown[user] >= count for user, count in silent.items())
-    # The counters are the rows.
+
+@pytest.mark.skipif(MINUTES == 0, reason="CODEXFLOW_STORM_MINUTES is not set")
+def test_a_long_storm(stage: Stage, users: list[int]) -> None:
+    deadline = time.monotonic() + 60 * MINUTES
+    total: Counter[str] = Counter()
+    first = FIRST + 2_000_000
+    while time.monotonic() < deadline:
+        result = run(stage, users, SEED, range(first, first + 1_000), WEATHERS["all"], with_kills=True)
+        total += result.figures
+        print(f"seed {SEED}: {dict(total)}", flush=True)
+        require_no_finding(result)
+        first += 1_000
+
+
+def test_the_counters_are_the_rows(stage: Stage, users: list[int]) -> None:
     differences = stage.postgres.number(
         """
         SELECT count(*) FROM (
@@ -120,3 +89,4 @@ def test_nothing_is_lost_and_nothing_doubled(stage: Stage) -> None:
     )
     assert differences == 0
     assert stage.postgres.number("SELECT count(*) FROM metering.quarantine WHERE reason <> 'denied'") == 0
+    assert stage.postgres.number("SELECT count(*) FROM metering.events") > 0
