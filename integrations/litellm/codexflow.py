@@ -55,8 +55,9 @@ from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAut
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from codexflow_gate import estimates, gate, routes
-from codexflow_gate.fields import Fields, answers, longest_answer
+from codexflow_gate.fields import Fields
 from codexflow_gate.refusal import Refusal, Refused, kept_words
+from codexflow_gate.sizes import Size
 from codexflow_gate.store import AnswerStore, make_private, touch_private
 
 log = logging.getLogger("codexflow")
@@ -113,6 +114,7 @@ class Settings:
             ),
             limits=gate.Limits(
                 open_paths=frozenset((environment.get("CODEXFLOW_OPEN_PATHS") or _PROBES).split(",")),
+                unstated_answer=int(_positive(environment, "CODEXFLOW_ANSWER_TOKENS", 4_000)),
                 largest_body=int(_positive(environment, "CODEXFLOW_MAX_BODY_MIB", 32)) << 20,
             ),
         )
@@ -333,22 +335,23 @@ class Prices:
     KEPT_SECONDS = 60.0
     CAPACITY = 1_000
 
-    def __init__(self, ask: Callable[[str], tuple[float, float]], now: Callable[[], float]) -> None:
+    def __init__(self, ask: Callable[[str], tuple[float, float, float]], now: Callable[[], float]) -> None:
         self._ask, self._now = ask, now
-        self._known: OrderedDict[str, tuple[float, tuple[float, float]]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, tuple[float, float, float]]] = OrderedDict()
 
-    def cost(self, model: str, prompt_tokens: int, answer_tokens: int) -> Decimal:
-        """USD of a call; zero where nobody knows the model's price."""
+    def cost(self, model: str, size: Size) -> Decimal:
+        """USD of a call at the most; zero where nobody knows the model's price."""
         known = self._known.get(model)
         if known is None or self._now() - known[0] > self.KEPT_SECONDS:
             try:
                 known = (self._now(), self._ask(model))
             except Exception as error:  # LiteLLM raises many kinds for a model that it does not know.
                 log.warning("the price of a model cannot be read: %s", type(error).__name__)
-                known = (self._now(), (0.0, 0.0))
+                known = (self._now(), (0.0, 0.0, 0.0))
             self._known[model] = known
             _trim(self._known, self.CAPACITY)
-        return Decimal(str(known[1][0] * prompt_tokens + known[1][1] * answer_tokens))
+        prompt, answer, image = known[1]
+        return Decimal(str(prompt * size.prompt_tokens + answer * size.answer_tokens + image * size.images))
 
 
 class Accounts:
@@ -1026,6 +1029,9 @@ class OpenCall:
         self.failures[attempt] = tokens
         return True
 
+    size: Size = field(default_factory=Size)
+    """What it may take."""
+
 
 class CodexFlow(CustomLogger):
     """The hooks of one LiteLLM process."""
@@ -1204,7 +1210,7 @@ class CodexFlow(CustomLogger):
         call = OpenCall(intent, account, asyncio.get_running_loop().create_future())
         call.end_user = user_api_key_dict.end_user_id
         if exchange is not None:
-            exchange.call, call.exchange, call.tags = call, exchange, exchange.tags
+            exchange.call, call.exchange, call.tags, call.size = call, exchange, exchange.tags, exchange.size
         self._reserve(call, data)
         self._calls[intent.call] = call
         call.intended = self._spool.intend(intent)
@@ -1248,9 +1254,9 @@ class CodexFlow(CustomLogger):
         call.prompt_tokens = _prompt_tokens(data)
         if call.account is None:
             return
-        answer_tokens = answers(data) * longest_answer(data, default=1_000)
-        cost = self._prices.cost(call.intent.model, call.prompt_tokens, answer_tokens)
-        reservation = Reservation(call.intent.started, Amounts(1, call.prompt_tokens + answer_tokens, cost))
+        size = call.size
+        cost = self._prices.cost(call.intent.model, size)
+        reservation = Reservation(call.intent.started, Amounts(1, size.prompt_tokens + size.answer_tokens, cost))
         call.account.reservations[call.intent.call] = reservation
         self._reservations[call.intent.call] = reservation
 
@@ -1468,15 +1474,19 @@ def _mark(data: Mapping[str, Any]) -> str:
     return ""
 
 
-def _prices_of_group(model: str) -> tuple[float, float]:
-    """USD of one token that LiteLLM's dearest deployment of a model reads, and of one that it writes."""
+_DEAREST_IMAGE = 0.2
+"""USD of an image that LiteLLM prices by its size or its tokens."""
+
+
+def _prices_of_group(model: str) -> tuple[float, float, float]:
+    """USD of one token that LiteLLM's dearest deployment of a model reads, of one that it writes, and of an image."""
     from litellm.proxy import proxy_server
 
     router = proxy_server.llm_router
     group = None if router is None else router.get_model_group_info(model_group=model)
     if group is None:
-        return 0.0, 0.0
-    return float(group.input_cost_per_token or 0), float(group.output_cost_per_token or 0)
+        return 0.0, 0.0, 0.0
+    return float(group.input_cost_per_token or 0), float(group.output_cost_per_token or 0), _DEAREST_IMAGE
 
 
 def _own_call(kwargs: Mapping[str, Any]) -> OpenCall | None:

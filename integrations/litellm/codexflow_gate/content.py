@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 from codexflow_gate.refusal import refuse
 
-_STORED = re.compile(r"file_ids?|vector_store_ids?|container_id|connector_id|prompt_id|skill_id")
+_STORED = re.compile(
+    r"(.*_)?(file|vector_store|container|connector|prompt|skill|response|conversation|assistant|thread|batch)_ids?"
+)
 _STORED_ITEMS = ("item_reference", "container_upload", "image_generation_call", "mcp_approval_response")
 _NOT_LOOKED_INTO = frozenset(["arguments", "input_schema", "parameters", "schema", "json_schema"])
 _TEXTS = frozenset(
@@ -23,6 +25,8 @@ _TEXTS = frozenset(
 )
 """Members whose texts nobody takes for an address."""
 _DATA = ("b64_json", "bytes", "data", "file_data")
+BULK = (*_DATA, "file_url", "image_url", "url", "video_url")
+"""Members that hold images and files."""
 _FOUND = ("action", "annotations", "citations")
 _PAGES = ("sources", "url_citation")
 _SEARCHES = ("web_search_tool_result", "web_fetch_tool_result")

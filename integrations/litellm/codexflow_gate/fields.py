@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from codexflow_gate.content import check_content, check_depth, check_schemas, check_texts_to_embed, check_tool
 from codexflow_gate.refusal import refuse
+from codexflow_gate.sizes import BUDGETS, LIMITS
 
 
 def _words(text: str) -> frozenset[str]:
@@ -98,7 +99,6 @@ _MOST_FIELDS = 200
 _RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_=-]{1,4000}")
 _LARGEST_COUNT = 128
 _LARGEST_TOKENS = 10_000_000
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _check(route: str, body: dict[str, Any]) -> None:
     for name in ("stream", "store"):
         if name in body and not isinstance(body[name], (bool, type(None))):
             refuse(name, f"The field '{name}' is neither true nor false.")
-    for name in _LIMITS:
+    for name in LIMITS:
         if body.get(name) is not None:
             body[name] = _whole(name, body[name], 1, _LARGEST_TOKENS)
     for name in ("n", "best_of"):
@@ -195,7 +195,7 @@ def _check(route: str, body: dict[str, Any]) -> None:
     if not isinstance(body.get("user"), (str, type(None))):
         refuse("user", "The field 'user' is not a text.")
     _check_metadata(route, body)
-    for name, part in (("thinking", "budget_tokens"), ("reasoning", "max_tokens")):
+    for name, part in BUDGETS:
         value = body.get(name)
         if isinstance(value, dict) and value.get(part) is not None:
             body[name] = {**value, part: _whole(f"{name}.{part}", value[part], 1, _LARGEST_TOKENS)}
@@ -210,8 +210,9 @@ def _check(route: str, body: dict[str, Any]) -> None:
     for item in body["input"] if isinstance(body.get("input"), list) else ():
         if isinstance(item, dict) and "id" in item and not ("type" in item or "role" in item):
             refuse("input", "An item in 'input' names a stored object. Send the content itself.")
-    for name in ("messages", "input", "instructions", "system", "prediction"):
-        check_content(name, body.get(name))
+    for name, value in body.items():
+        if name not in ("tools", "functions") and isinstance(value, (dict, list)):
+            check_content(name, value)
     if route == "embeddings":
         check_texts_to_embed("input", body.get("input"))
 
@@ -239,20 +240,3 @@ def _check_metadata(route: str, body: dict[str, Any]) -> None:
         refuse("metadata", "The field 'metadata' is not an object.")
     if route == "messages" and isinstance(metadata.get("user_id"), str):
         body["metadata"] = {"user_id": metadata["user_id"][:256]}
-
-
-def answers(body: Mapping[str, Any]) -> int:
-    """How many answers a cleaned body asks for."""
-    prompts = body.get("prompt")
-    several = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
-    return max(cast(int, body.get("n") or 1), cast(int, body.get("best_of") or 1)) * several
-
-
-def longest_answer(body: Mapping[str, Any], default: int) -> int:
-    """The most tokens that one answer of a cleaned body may have, its reasoning included."""
-    stated = [cast(int, body[name]) for name in _LIMITS if body.get(name) is not None]
-    for name, part in (("thinking", "budget_tokens"), ("reasoning", "max_tokens")):
-        value = body.get(name)
-        if isinstance(value, dict) and value.get(part) is not None:
-            stated.append(value[part])
-    return max(stated, default=default)

@@ -21,6 +21,7 @@ import orjson
 from codexflow_gate import routes
 from codexflow_gate.fields import Fields
 from codexflow_gate.refusal import Refusal, Refused, refuse, tidied
+from codexflow_gate.sizes import Size, size_of
 
 log = logging.getLogger("codexflow")
 
@@ -59,6 +60,8 @@ class Exchange:
     is_operator: bool = False
     tags: tuple[str, ...] = ()
     """The client's own labels of the call: they reach the event and not LiteLLM."""
+    size: Size = field(default_factory=Size)
+    """What the call may take."""
     call: Any = None
     """The call that the pre-call hook has opened for it."""
     status: int = 0
@@ -111,6 +114,8 @@ class Limits:
     """Bytes of all bodies that are being received."""
     body_seconds: float = 60.0
     """How long a body may take to arrive."""
+    unstated_answer: int = 4_000
+    """Tokens that are reserved for an answer whose longest is not stated."""
     stalled_seconds: float = 60.0
     """How long a client may take to accept one piece of the answer."""
 
@@ -202,10 +207,9 @@ class Gate:
         if "previous_response_id" in cleaned and not self._keeper.owns_responses():
             name = "previous_response_id"
             refuse(name, f"The field '{name}' is not served by this proxy. Send the earlier items in 'input'.")
-        try:
-            return orjson.dumps(cleaned)
-        except TypeError:
-            raise Refused(Refusal(400, "invalid_request_error", "The body is nested too deeply.")) from None
+        passed = orjson.dumps(cleaned)
+        exchange.size = size_of(match.name, cleaned, passed, self._limits.unstated_answer)
+        return passed
 
     async def _pass(
         self, exchange: Exchange, scope: MutableMapping[str, Any], receive: Receive, send: Send, hears_out: bool

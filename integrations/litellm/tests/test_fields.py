@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from codexflow import _prompt_tokens
 from codexflow_gate import gate, routes
-from codexflow_gate.fields import ALLOWED, Fields, _own_names, answers, longest_answer, steers
+from codexflow_gate.fields import ALLOWED, Fields, _own_names, steers
 from codexflow_gate.refusal import Refused
+from codexflow_gate.sizes import answers, longest_answer, size_of
 
 CHAT = "chat/completions"
 TEXT = [{"role": "user", "content": "Hello"}]
@@ -180,11 +180,12 @@ def test_an_ordinary_schema_with_references_passes(schema: dict[str, Any]) -> No
         ("messages", {"messages": [{"content": [{"source": {"type": "base64", "data": "gs://bucket/x.pdf"}}]}]}),
         ("messages", {"messages": [{"content": [{"source": {"url": "https://api.anthropic.com/v1/files/x"}}]}]}),
         ("embeddings", {"input": ["text", "gs://bucket/x.png"]}),
+        (CHAT, {"prompt_cache_options": {"comparison_response_id": "resp_1"}}),
         ("embeddings", {"input": "files/abc123"}),
     ],
 )
 def test_nothing_that_the_operators_credentials_open_can_be_named(route: str, body: dict[str, Any]) -> None:
-    assert refused_field(route, body) in ("previous_response_id", "input", "messages")
+    assert refused_field(route, body) in ("previous_response_id", "input", "messages", "prompt_cache_options")
 
 
 def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
@@ -234,27 +235,45 @@ def test_numbers_have_one_spelling_and_metadata_stays_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "tokens"),
+    ("route", "body", "least", "most"),
     [
-        ({"messages": "x" * 400, "max_tokens": 50}, 150),
-        ({"messages": "x" * 400, "max_tokens": 50, "n": 4}, 300),
-        ({"messages": "x" * 400, "max_completion_tokens": 50, "max_tokens": 10}, 150),
-        ({"messages": "x" * 400, "max_tokens": 50, "thinking": {"budget_tokens": 500}}, 600),
-        ({"messages": "x" * 400, "max_tokens": 50, "reasoning": {"max_tokens": 700}}, 800),
-        ({"prompt": ["x" * 200, "y" * 200], "max_tokens": 50, "best_of": 3}, 400),
-        ({"prompt": [[1, 2], [3, 4]], "max_tokens": 50}, 104),
-        ({"input": "x" * 400, "max_output_tokens": 50, "instructions": "y" * 40}, 160),
-        ({"messages": [{"content": [{"url": "data:" + "A" * 4_000_000}]}], "max_tokens": 1}, 1_001),
-        ({"input": "x" * 40}, 1_010),
+        (CHAT, {"messages": "x y " * 100, "max_tokens": 50}, 150, 250),
+        (CHAT, {"messages": "x y " * 100, "max_tokens": 50, "n": 4}, 300, 400),
+        (CHAT, {"messages": "x y " * 100, "max_completion_tokens": 50, "max_tokens": 10}, 150, 250),
+        (CHAT, {"messages": "x", "max_tokens": 50, "thinking": {"budget_tokens": 500}}, 500, 600),
+        (CHAT, {"messages": "x", "max_tokens": 50, "reasoning": {"max_tokens": 700}}, 700, 800),
+        (CHAT, {"messages": "x"}, 4_000, 4_100),
+        (CHAT, {"messages": "漢" * 1_000_000, "max_tokens": 1}, 1_000_000, 3_000_000),
+        (CHAT, {"messages": "🧿" * 1_000, "max_tokens": 1}, 3_000, 4_000),
+        (CHAT, {"messages": "1,2," * 750_000, "max_tokens": 1}, 3_000_000, 3_100_000),
+        (
+            CHAT,
+            {"tools": [{"name": "f", "properties": {f"{number:0250}": 1 for number in range(100)}}]},
+            12_000,
+            40_000,
+        ),
+        (CHAT, {"response_format": {"schema": {"enum": ["word " * 1_000] * 10}}}, 12_000, 40_000),
+        (CHAT, {"messages": [{"image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}]}, 4_000, 20_000),
+        ("messages", {"messages": [{"type": "text", "data": "A" * 90_000}], "max_tokens": 1}, 30_000, 40_000),
+        ("messages", {"messages": [{"type": "base64", "data": "A" * 90_000}], "max_tokens": 1}, 500, 2_000),
+        ("completions", {"prompt": ["x" * 200, "y" * 200], "max_tokens": 50, "best_of": 3}, 400, 500),
+        ("completions", {"prompt": [[1, 2], [3, 4]], "max_tokens": 50}, 100, 150),
+        ("responses", {"input": "x y " * 100, "max_output_tokens": 50, "instructions": "y" * 40}, 150, 250),
+        ("embeddings", {"input": ["word " * 100] * 10}, 1_000, 2_000),
     ],
 )
-def test_a_reservation_covers_all_that_a_body_asks_for(body: dict[str, Any], tokens: int) -> None:
-    assert _prompt_tokens(body) + answers(body) * longest_answer(body, default=1_000) == tokens
+def test_a_reservation_covers_all_that_a_body_asks_for(route: str, body: dict[str, Any], least: int, most: int) -> None:
+    size = size_of(route, body, orjson.dumps(body), unstated_answer=4_000)
+    assert least <= size.prompt_tokens + size.answer_tokens <= most
+
+
+def test_images_are_reserved_by_their_number() -> None:
+    assert size_of("images/generations", {"n": 10}, b"{}", 4_000).images == 10
 
 
 def test_a_count_of_answers_has_no_gap() -> None:
     assert (answers({}), answers({"n": 3}), answers({"best_of": 4, "n": 2})) == (1, 3, 4)
-    assert longest_answer({"max_tokens": 5, "max_output_tokens": 7}, default=1) == 7
+    assert longest_answer({"max_tokens": 5, "max_output_tokens": 7}, 1) == 7
 
 
 def test_ordinary_fields_do_not_steer() -> None:

@@ -29,6 +29,7 @@ from codexflow import (
     _check_version,
     trimmed,
 )
+from codexflow_gate.sizes import Size
 from codexflow_gate.store import AnswerStore
 
 NOON = 1_795_435_200.0
@@ -104,17 +105,17 @@ def test_a_price_is_asked_for_once_in_a_while() -> None:
     asked: list[str] = []
     at = [0.0]
 
-    def ask(model: str) -> tuple[float, float]:
+    def ask(model: str) -> tuple[float, float, float]:
         asked.append(model)
         if model == "unknown":
             raise ValueError(model)
-        return 0.001, 0.01
+        return 0.001, 0.01, 0.2
 
     prices = Prices(ask, lambda: at[0])
-    assert [prices.cost("gpt", 100, 10) for _ in range(3)] == [Decimal("0.2")] * 3
-    assert prices.cost("unknown", 100, 10) == 0
+    assert [prices.cost("gpt", Size(100, 10)) for _ in range(3)] == [Decimal("0.2")] * 3
+    assert prices.cost("unknown", Size(100, 10)) == 0
     at[0] = 61
-    assert prices.cost("gpt", 1, 0) == Decimal("0.001")
+    assert prices.cost("gpt", Size(images=3)) == Decimal("0.6000000000000001")
     assert asked == ["gpt", "unknown", "gpt"]
 
 
