@@ -1,6 +1,7 @@
 """Usage that no provider reported: LiteLLM's estimates, found and flagged, and our own where LiteLLM counts nothing."""
 
 import functools
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,15 +24,12 @@ def watch() -> None:
 
     They run while an answer is read, so in the context of its request: what they return is noted in the exchange.
     """
-    try:
-        from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
-        from litellm.responses import streaming_iterator
-
-        _wrap(ChunkProcessor, "_calculate_usage_per_chunk", _note_reported)
-        _wrap(ChunkProcessor, "calculate_usage", _note_calculated)
-        _wrap(streaming_iterator, "_estimate_usage_from_text", _note_estimated)
-    except (ImportError, AttributeError) as error:
-        log.warning("this LiteLLM counts tokens in an unknown way, so that its estimates have no flag: %s", error)
+    for module, holder, name, note in _COUNTING:
+        try:
+            place: Any = importlib.import_module(module)
+            _wrap(getattr(place, holder) if holder else place, name, note)
+        except (ImportError, AttributeError) as error:
+            log.warning("this LiteLLM has another way to count tokens; some estimates have no flag: %s", error)
 
 
 def _wrap(holder: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) -> None:
@@ -63,10 +61,30 @@ def _note_estimated(_: tuple[Any, ...], usage: Any) -> None:
     _note(usage.input_tokens, usage.output_tokens)
 
 
+def _note_recovered(_: tuple[Any, ...], usage: Any) -> None:
+    if usage is not None:
+        _note(usage.prompt_tokens, usage.completion_tokens)
+
+
 def _note(prompt: int, completion: int) -> None:
     exchange = gate.current()
     if exchange is not None:
         exchange.estimates.add((prompt, completion))
+
+
+_CHUNKS = "litellm.litellm_core_utils.streaming_chunk_builder_utils"
+_COUNTING: tuple[tuple[str, str, str, Callable[[tuple[Any, ...], Any], None]], ...] = (
+    (_CHUNKS, "ChunkProcessor", "_calculate_usage_per_chunk", _note_reported),
+    (_CHUNKS, "ChunkProcessor", "calculate_usage", _note_calculated),
+    ("litellm.responses.streaming_iterator", "", "_estimate_usage_from_text", _note_estimated),
+    (
+        "litellm.proxy.pass_through_endpoints.llm_provider_handlers.anthropic_passthrough_logging_handler",
+        "AnthropicPassthroughLoggingHandler",
+        "_recover_interrupted_stream_output_tokens",
+        _note_recovered,
+    ),
+)
+"""Where LiteLLM counts: module, class, function, and what is noted of it."""
 
 
 def flagged(payload: Mapping[str, Any], exchange: gate.Exchange | None) -> Mapping[str, Any]:
