@@ -285,6 +285,12 @@ class Stage:
                 "LITELLM_WEBHOOK_KEY": self.webhook_key,
                 "LITELLM_MASTER_KEY": self.master_key,
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                # Parts of LiteLLM that are written in Rust; it uses them where it need not keep a session of aiohttp.
+                **{
+                    name: os.environ[name]
+                    for name in ("LITELLM_RUST", "DISABLE_AIOHTTP_TRANSPORT")
+                    if name in os.environ
+                },
                 **(settings or {}),
             },
             f"http://127.0.0.1:{port}/health/liveliness",

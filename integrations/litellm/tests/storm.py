@@ -22,8 +22,8 @@ from storm_calls import (
     Weather,
     storm_call,
 )
-from storm_client import QUIET, Kill, Outcome, Storm
-from storm_judge import Finding, Judge, events, open_calls, undelivered
+from storm_client import Kill, Outcome, Storm
+from storm_judge import Finding, Judge, OpenIntent, events, open_calls, undelivered
 
 OVERDUE = 40.0
 """Seconds in which an outcome must come that LiteLLM itself does not tell."""
@@ -43,6 +43,8 @@ def configure(stage: Stage, configuration: dict[str, Any]) -> None:
         for group, targets in GROUPS.items()
         for target in targets
     ]
+    # With a cache LiteLLM uses none of its Rust.
+    del configuration["litellm_settings"]["cache"], configuration["litellm_settings"]["cache_params"]
     configuration["router_settings"] = {
         "num_retries": 2,
         "timeout": OPERATORS_TIMEOUT,
@@ -118,15 +120,26 @@ def run(
     asyncio.run(storm.run(calls, kills(stage) if with_kills else ()))
     if stage.webhook.process is not None and stage.webhook.process.poll() is not None:
         stage.webhook.start()
-    time.sleep(QUIET)
-    deadline = time.monotonic() + OVERDUE
-    while (still_open := open_calls(stage) - open_earlier) and time.monotonic() < deadline:
-        time.sleep(0.5)
+    still_open = _wait_for_quiet(stage, open_earlier)
     stage.settle(keeps_open=True)
     judge = Judge(storm, events(stage)[earlier:], stage.provider.attempts[earlier_attempts:])
     findings = judge.judge(still_open)
     findings += undelivered(stage)
     return Result(findings, judge.figures, list(storm.outcomes.values()), time.monotonic() - began)
+
+
+def _wait_for_quiet(stage: Stage, known: set[OpenIntent]) -> set[OpenIntent]:
+    """Waits until nothing is under way any more; the intents that are open even then."""
+    deadline = time.monotonic() + OVERDUE
+    quiet_since = time.monotonic()
+    while True:
+        still_open = open_calls(stage) - known
+        is_busy = bool(still_open) or any(attempt.end == "open" for attempt in stage.provider.attempts)
+        now = time.monotonic()
+        quiet_since = now if is_busy else quiet_since
+        if now - quiet_since > 2 or now > deadline:
+            return still_open
+        time.sleep(0.1)
 
 
 def report(result: Result, shown: int) -> str:

@@ -3,12 +3,13 @@
 import json
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from provider import Attempt
 from stage import Stage
-from storm_calls import ALLOWED, GROUPS, INPUT_PRICE, OUTPUT_PRICE
+from storm_calls import ALLOWED, FALLBACKS, GROUPS, INPUT_PRICE, OUTPUT_PRICE
 from storm_client import Outcome, Storm
 
 FLAG = "codexflow_usage_estimated"
@@ -208,6 +209,8 @@ class Judge:
         homeless = []
         for event in self._counted:
             number = self._number(event)
+            if number is None and event.input + event.output > 0 and (namesake := self._unmarked(event)) is not None:
+                number = namesake.call.number
             if number is None:
                 homeless.append(event)
             else:
@@ -216,19 +219,27 @@ class Judge:
             self._judge_call(outcome, self._attempts[number], self._of_call[number])
         self._judge_homeless(homeless)
         for intent in still_open:
-            nearest = self._nearest(intent)
+            nearest = self._nearest(self._storm.outcomes.values(), intent.user, (intent.model,), intent.started)
             number = nearest.call.number if nearest else 0
             self._find("intent without an end", nearest, self._attempts[number], self._of_call[number])
         return self.findings
 
-    def _nearest(self, intent: OpenIntent) -> Outcome | None:
-        """The call that began last before the intent, of the same customer and model."""
+    def _unmarked(self, event: Event) -> Outcome | None:
+        """The call of an estimate, where what the customer sent as its end user is not our mark."""
+        groups = (event.group, *(group for group, other in FALLBACKS.items() if other == event.group))
+        unmarked = [o for o in self._storm.outcomes.values() if o.call.mark not in json.dumps(o.call.body)]
+        return self._nearest(unmarked, event.user, groups, float(event.text.get("startTime") or 0))
+
+    def _nearest(
+        self, outcomes: Iterable[Outcome], user: str, models: tuple[str, ...], started: float
+    ) -> Outcome | None:
+        """The call that began last before a moment, of a customer and a model."""
         alike = [
             outcome
-            for outcome in self._storm.outcomes.values()
-            if self._stage.key_hash(self._storm.users[outcome.call.user]) == intent.user
-            and outcome.call.model == intent.model
-            and outcome.at < intent.started + 0.01
+            for outcome in outcomes
+            if self._stage.key_hash(self._storm.users[outcome.call.user]) == user
+            and outcome.call.model in models
+            and outcome.at < started + 0.01
         ]
         return max(alike, key=lambda outcome: outcome.at, default=None)
 
