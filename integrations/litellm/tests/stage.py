@@ -309,7 +309,7 @@ class Stage:
         grants = subprocess.run([codexflow, "grants"], check=True, env=environment, stdout=subprocess.PIPE, text=True)
         self.postgres.sql(grants.stdout)
         self._password = secrets.token_hex(16)
-        for role in ("webhook", "operator"):
+        for role in ("webhook", "worker", "operator"):
             self.postgres.sql(f"ALTER ROLE codexflow_{role} PASSWORD '{self._password}'")
 
     def codexflow(self, arguments: list[str], settings: dict[str, str], typed: str = "") -> tuple[int, str]:
@@ -323,6 +323,18 @@ class Stage:
             text=True,
         )
         self.printed.append(result.stdout)
+        return result.returncode, result.stdout
+
+    def worker(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output of `aggregation-worker`."""
+        command = [str(self._programs / "aggregation-worker"), *arguments]
+        result = subprocess.run(
+            command,
+            env={"DATABASE_URL": self.postgres.url("codexflow_worker", self._password)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         return result.returncode, result.stdout
 
     def check(self, key: str) -> str:

@@ -77,7 +77,7 @@ def test_a_long_storm(stage: Stage, users: list[int]) -> None:
     assert findings == 0
 
 
-def test_the_counters_are_the_rows(stage: Stage, users: list[int]) -> None:
+def test_the_counters_and_the_rollups_are_the_rows(stage: Stage, users: list[int]) -> None:
     differences = stage.postgres.number(
         """
         SELECT count(*) FROM (
@@ -91,5 +91,9 @@ def test_the_counters_are_the_rows(stage: Stage, users: list[int]) -> None:
         """
     )
     assert differences == 0
+    code, output = stage.worker("once")
+    assert code == 0, output
+    code, output = stage.worker("verify")
+    assert code == 0, output
     assert stage.postgres.number("SELECT count(*) FROM metering.quarantine WHERE reason <> 'denied'") == 0
     assert stage.postgres.number("SELECT count(*) FROM metering.events") > 0
