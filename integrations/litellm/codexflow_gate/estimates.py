@@ -53,7 +53,10 @@ def _note_reported(arguments: tuple[Any, ...], usage: Any) -> None:
 
 
 def _note_calculated(arguments: tuple[Any, ...], usage: Any) -> None:
-    if not getattr(arguments[0], "codexflow_is_whole", True):
+    exchange = gate.current()
+    if exchange is not None and getattr(arguments[0], "codexflow_is_whole", False):
+        exchange.reported.add((usage.prompt_tokens, usage.completion_tokens))
+    else:
         _note(usage.prompt_tokens, usage.completion_tokens)
 
 
@@ -90,10 +93,14 @@ _COUNTING: tuple[tuple[str, str, str, Callable[[tuple[Any, ...], Any], None]], .
 def flagged(payload: Mapping[str, Any], exchange: gate.Exchange | None) -> Mapping[str, Any]:
     """The event with a flag where its tokens are not those that a provider has stated."""
     amounts = (payload.get("prompt_tokens"), payload.get("completion_tokens"))
-    # What an attempt that failed has at most is the usage of a stream's beginning.
-    is_partial = payload.get("status") == "failure" and bool(payload.get("total_tokens"))
-    is_counted = exchange is not None and amounts in exchange.estimates and payload.get("cache_hit") is not True
-    return {**payload, FLAG: True} if is_partial or is_counted else payload
+    if not payload.get("total_tokens") or payload.get("cache_hit") is True:
+        return payload
+    if payload.get("status") == "failure":
+        # Mostly the stream broke off before its provider stated the usage, and sometimes right after.
+        is_estimate = exchange is None or amounts not in exchange.reported
+    else:
+        is_estimate = exchange is not None and amounts in exchange.estimates
+    return {**payload, FLAG: True} if is_estimate else payload
 
 
 def with_usage(payload: Mapping[str, Any], prompt: Any, response: Any) -> Mapping[str, Any]:

@@ -70,6 +70,8 @@ class Exchange:
     """The letters of a model's answer that LiteLLM has handed over for the client."""
     estimates: set[tuple[int, int]] = field(default_factory=set)
     """Tokens of a prompt and of its answer that LiteLLM has counted itself, as no provider stated them."""
+    reported: set[tuple[int, int]] = field(default_factory=set)
+    """The same where the provider of a stream has stated both."""
 
 
 _current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("codexflow_exchange", default=None)
