@@ -298,7 +298,7 @@ class Judge:
         self.figures["counted exactly"] += 1
         [event, *others] = mine
         wrong = ["counted twice"] if others else []
-        if event.status != "success":
+        if event.status != "success" and attempt.end == "whole":
             wrong.append("served, counted as a failure")
         if event.user != self._stage.key_hash(self._storm.users[outcome.call.user]):
             wrong.append("wrong user")
