@@ -87,6 +87,8 @@ class Settings:
     """The body's fields that customers may set."""
     limits: gate.Limits = field(default_factory=gate.Limits)
     """What one request may take."""
+    serves_unpriced: bool = False
+    """Whether a user with a budget may use a model whose price LiteLLM does not know."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -101,6 +103,9 @@ class Settings:
         when_down = environment.get("CODEXFLOW_WHEN_DOWN") or "open"
         if when_down not in ("open", "closed"):
             raise ValueError("CODEXFLOW_WHEN_DOWN: is neither open nor closed")
+        unpriced = environment.get("CODEXFLOW_UNPRICED") or "refuse"
+        if unpriced not in ("refuse", "serve"):
+            raise ValueError("CODEXFLOW_UNPRICED: is neither refuse nor serve")
         return cls(
             url=url,
             webhook_key=key,
@@ -112,6 +117,7 @@ class Settings:
             fields=Fields.read(
                 environment.get("CODEXFLOW_FIELDS") or "", environment.get("CODEXFLOW_UNKNOWN_FIELDS") or "drop"
             ),
+            serves_unpriced=unpriced == "serve",
             limits=gate.Limits(
                 open_paths=frozenset((environment.get("CODEXFLOW_OPEN_PATHS") or _PROBES).split(",")),
                 unstated_answer=int(_positive(environment, "CODEXFLOW_ANSWER_TOKENS", 4_000)),
@@ -329,29 +335,43 @@ class Account:
         return Refusal(429, kind, message, end)
 
 
+@dataclass(frozen=True)
+class Price:
+    """USD of what a call takes."""
+
+    prompt_token: float
+    answer_token: float
+    image: float
+
+
 class Prices:
     """What the tokens of a model cost, asked for once in a while."""
 
     KEPT_SECONDS = 60.0
     CAPACITY = 1_000
 
-    def __init__(self, ask: Callable[[str], tuple[float, float, float]], now: Callable[[], float]) -> None:
+    def __init__(self, ask: Callable[[str], Price | None], now: Callable[[], float]) -> None:
         self._ask, self._now = ask, now
-        self._known: OrderedDict[str, tuple[float, tuple[float, float, float]]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, Price | None]] = OrderedDict()
 
-    def cost(self, model: str, size: Size) -> Decimal:
-        """USD of a call at the most; zero where nobody knows the model's price."""
+    def of(self, model: str) -> Price | None:
+        """The price of a model, or ``None`` where nobody knows it."""
         known = self._known.get(model)
         if known is None or self._now() - known[0] > self.KEPT_SECONDS:
             try:
                 known = (self._now(), self._ask(model))
             except Exception as error:  # LiteLLM raises many kinds for a model that it does not know.
                 log.warning("the price of a model cannot be read: %s", type(error).__name__)
-                known = (self._now(), (0.0, 0.0, 0.0))
+                known = (self._now(), None)
             self._known[model] = known
             _trim(self._known, self.CAPACITY)
-        prompt, answer, image = known[1]
-        return Decimal(str(prompt * size.prompt_tokens + answer * size.answer_tokens + image * size.images))
+        return known[1]
+
+    def cost(self, model: str, size: Size) -> Decimal:
+        """USD of a call at the most; zero where nobody knows the model's price."""
+        price = self.of(model) or Price(0, 0, 0)
+        tokens = price.prompt_token * size.prompt_tokens + price.answer_token * size.answer_tokens
+        return Decimal(str(tokens + price.image * size.images))
 
 
 class Accounts:
@@ -1060,7 +1080,7 @@ class CodexFlow(CustomLogger):
         self._calls: dict[str, OpenCall] = {}
         self._reservations: dict[str, Reservation] = {}
         self._strangers: deque[float] = deque()
-        self._prices = Prices(_prices_of_group, time.monotonic)
+        self._prices = Prices(_price_of_group, time.monotonic)
         self._finishing: set[asyncio.Task[None]] = set()
         self._overdue: OrderedDict[str, None] = OrderedDict()
         """Calls whose event was written here, as LiteLLM had none: what it says later still would count twice."""
@@ -1193,6 +1213,7 @@ class CodexFlow(CustomLogger):
             own = None if opened is None else opened.intent.call
             if (refusal := account.refusal([str(data.get("model") or "")], self._now(), own)) is not None:
                 _refuse(refusal)
+            self._check_price(account, str(data.get("model") or ""))
         if opened is not None:
             # LiteLLM begins again, with a fallback of the operator's.
             _set_mark(data, opened.intent.call)
@@ -1247,8 +1268,17 @@ class CodexFlow(CustomLogger):
         for model in groups or [str(kwargs.get("model") or "")]:
             if allowed is not None and model not in allowed:
                 _refuse(Refusal(403, "model_not_allowed", f"This account may not use the model '{str(model)[:100]}'."))
+            if call.account is not None:
+                self._check_price(call.account, str(model))
         if call.attempts > self.MOST_ATTEMPTS:
             _refuse(Refusal(503, "service_unavailable", "The model could not be reached. Try again shortly."))
+
+    def _check_price(self, account: Account, model: str) -> None:
+        """Refuses a model whose price nobody knows to a user with a budget: it would never end."""
+        has_budget = any(window.limit.cost is not None for window in account.answer.windows)
+        if has_budget and not self._settings.serves_unpriced and self._prices.of(model) is None:
+            message = f"The price of the model '{model[:100]}' is not known, so it cannot be used with a budget."
+            _refuse(Refusal(403, "model_not_priced", f"{message} Choose another model."))
 
     def _reserve(self, call: OpenCall, data: Mapping[str, Any]) -> None:
         call.prompt_tokens = _prompt_tokens(data)
@@ -1478,15 +1508,31 @@ _DEAREST_IMAGE = 0.2
 """USD of an image that LiteLLM prices by its size or its tokens."""
 
 
-def _prices_of_group(model: str) -> tuple[float, float, float]:
-    """USD of one token that LiteLLM's dearest deployment of a model reads, of one that it writes, and of an image."""
+def _price_of_group(model: str) -> Price | None:
+    """The price of a model's dearest deployment in LiteLLM, or ``None`` where it has none for any of them."""
     from litellm.proxy import proxy_server
 
     router = proxy_server.llm_router
     group = None if router is None else router.get_model_group_info(model_group=model)
-    if group is None:
-        return 0.0, 0.0, 0.0
-    return float(group.input_cost_per_token or 0), float(group.output_cost_per_token or 0), _DEAREST_IMAGE
+    if router is None or group is None:
+        return None
+    stated = [group.input_cost_per_token, group.output_cost_per_token]
+    if all(cost is None for cost in stated):
+        # Prices by the second or by the size of an image are in other places.
+        names = [str(one["litellm_params"]["model"]) for one in router.get_model_list(model_name=model) or ()]
+        if not all(map(_has_other_price, names)):
+            return None
+    return Price(float(stated[0] or 0), float(stated[1] or 0), _DEAREST_IMAGE)
+
+
+def _has_other_price(name: str) -> bool:
+    """Whether LiteLLM's map has a price of another kind than for tokens."""
+    own = name.split("/", 1)[-1]
+    return any(
+        entry in (name, own) or entry.endswith("/" + own)
+        for entry, info in litellm.model_cost.items()
+        if any("_cost_per_" in key and cost for key, cost in info.items())
+    )
 
 
 def _own_call(kwargs: Mapping[str, Any]) -> OpenCall | None:

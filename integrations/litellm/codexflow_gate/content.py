@@ -6,7 +6,7 @@ refer to each other until an expanded one fills the memory.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,8 +53,6 @@ _DEEPEST = 100
 _LARGEST_SCHEMA = 20_000
 """Values of a schema with every reference replaced by what it refers to."""
 _MOST_REFERENCES_IN_A_CIRCLE = 24
-_MOST_STEPS = 1_000_000
-"""In all schemas of a body: one inside another is looked at twice."""
 
 
 def check_depth(value: Any) -> None:
@@ -72,11 +70,14 @@ def _parts(value: Any) -> list[Any]:
     return [member for member in members if isinstance(member, (dict, list))]
 
 
-def check_content(place: str, root: Any) -> None:
-    """Refuses references to stored objects, and addresses that are no public page's.
+def check_content(place: str, root: Any) -> int:
+    """The number of addresses in a part of a body.
+
+    Refuses references to stored objects, and addresses that are no public page's.
 
     A loop and no recursion: the depth of a body is its sender's choice.
     """
+    addresses = 0
     waiting: list[tuple[Any, bool]] = [(root, False)]
     while waiting:
         value, is_found = waiting.pop()
@@ -86,7 +87,7 @@ def check_content(place: str, root: Any) -> None:
             if value.get("type") in _STORED_ITEMS:
                 kind = value["type"]
                 refuse(place, f"An item of the type '{kind}' in '{place}' is not served. Send the content itself.")
-            skipped = _NOT_LOOKED_INTO | ({"input"} if value.get("type") in ("tool_use", "server_tool_use") else set())
+            skipped = _NOT_LOOKED_INTO | ({"input"} if is_use_of_tool(value) else set())
             for name, item in value.items():
                 if name in skipped or item is None:
                     continue
@@ -95,8 +96,15 @@ def check_content(place: str, root: Any) -> None:
                 if isinstance(item, str):
                     if name not in _TEXTS and not (is_found and name == "url"):
                         _check_text(place, name, item)
+                        addresses += item.startswith("https://")
                 elif isinstance(item, (dict, list)):
                     waiting.append((item, _is_found(value, name) or (is_found and name in _PAGES)))
+    return addresses
+
+
+def is_use_of_tool(part: Mapping[str, Any]) -> bool:
+    """Whether a content part has a tool's arguments as its ``input``: any value at all."""
+    return str(part.get("type")).endswith("tool_use")
 
 
 def check_texts_to_embed(place: str, value: Any) -> None:
@@ -158,49 +166,59 @@ def check_tool(tool: Any) -> None:
             refuse("tools", f"The field '{name[:60]}' of a tool is not served.")
 
 
-def check_schemas(place: str, value: Any) -> None:
-    """Refuses schemas whose references expand to more than any model reads."""
-    steps = [_MOST_STEPS]
-    for schema in _schemas(value):
-        definitions = {
-            name: definition
-            for member in ("$defs", "definitions")
-            if isinstance(schema.get(member), dict)
-            for name, definition in schema[member].items()
-        }
-        if _Expansion(definitions, steps).size(schema) > _LARGEST_SCHEMA:
-            refuse(place, f"A schema in '{place}' expands to more than {_LARGEST_SCHEMA} values. Use fewer references.")
+def check_schemas(places: Mapping[str, Any]) -> None:
+    """Refuses a body whose schemas with references expand to more than any model reads."""
+    size = 0
+    for place, value in places.items():
+        for schema in _single(value):
+            size += _Expansion(schema).size
+            if size > _LARGEST_SCHEMA:
+                message = f"The schemas up to this one in '{place}' expand to more than {_LARGEST_SCHEMA} values."
+                refuse(place, f"{message} Use fewer references.")
 
 
-def _schemas(value: Any) -> Iterator[Mapping[str, Any]]:
-    waiting = [value]
+def _single(value: Any) -> list[Any]:
+    """The parts whose definitions stand alone: each tool, also those of a namespace."""
+    if not isinstance(value, list):
+        return [value]
+    spaces = [tool["tools"] for tool in value if isinstance(tool, dict) and isinstance(tool.get("tools"), list)]
+    return [tool for tool in value if not (isinstance(tool, dict) and isinstance(tool.get("tools"), list))] + [
+        tool for space in spaces for tool in space
+    ]
+
+
+def _definitions(schema: Any) -> dict[str, list[Any]]:
+    """All definitions of a name, wherever they stand: which of them a reference means, every reader decides anew."""
+    found: dict[str, list[Any]] = {}
+    waiting = [schema]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, dict) and ("$defs" in item or "definitions" in item):
-            yield item
+        for member in ("$defs", "definitions", "schemas"):
+            definitions = item.get(member) if isinstance(item, dict) else None
+            for name, definition in definitions.items() if isinstance(definitions, dict) else ():
+                found.setdefault(name, []).append(definition)
         waiting.extend(_parts(item))
+    return found
 
 
 class _Expansion:
-    """How large the definitions of a schema are with every reference replaced."""
+    """How large a schema is with every reference replaced."""
 
-    def __init__(self, definitions: Mapping[str, Any], steps: list[int]) -> None:
-        self._definitions, self._steps = definitions, steps
+    def __init__(self, schema: Any) -> None:
+        self._definitions = _definitions(schema)
         self._sizes: dict[str, int] = {}
         self._entered: set[str] = set()
         self._references = 0
         self._is_circular = False
-
-    def size(self, schema: Any) -> int:
-        """The values of a schema, or more than the bound where they grow without one."""
-        size = self._size(schema)
+        size = self._size(schema) if self._definitions else 0
         # The ways through a circle multiply: few references keep them few.
-        return 2 * _LARGEST_SCHEMA if self._is_circular and self._references > _MOST_REFERENCES_IN_A_CIRCLE else size
+        is_tangled = self._is_circular and self._references > _MOST_REFERENCES_IN_A_CIRCLE
+        self.size = 2 * _LARGEST_SCHEMA if is_tangled else size
+        """The values of the schema, or more than the bound where they grow without one."""
 
     def _size(self, value: Any) -> int:
         # Not deep: the body was checked. A chain of references is as long as a body lets it be.
-        self._steps[0] -= 1
-        if self._steps[0] < 0 or len(self._entered) > _DEEPEST:
+        if len(self._entered) > _DEEPEST:
             return 2 * _LARGEST_SCHEMA
         if isinstance(value, list):
             return 1 + sum(map(self._size, value))
@@ -221,6 +239,6 @@ class _Expansion:
             return 1
         if name not in self._sizes:
             self._entered.add(name)
-            self._sizes[name] = self._size(self._definitions.get(name))
+            self._sizes[name] = sum(map(self._size, self._definitions.get(name, ())))
             self._entered.remove(name)
         return self._sizes[name]

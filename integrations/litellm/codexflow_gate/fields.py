@@ -97,6 +97,9 @@ _LONGEST_NAME = 100
 _MOST_FIELDS = 200
 
 _RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_=-]{1,4000}")
+_SCHEMAS = ("tools", "functions", "response_format", "output_config", "output_format", "text")
+_MOST_ADDRESSES = 20
+"""In one body: LiteLLM downloads what each leads to."""
 _LARGEST_COUNT = 128
 _LARGEST_TOKENS = 10_000_000
 
@@ -205,14 +208,13 @@ def _check(route: str, body: dict[str, Any]) -> None:
         refuse("previous_response_id", "The field 'previous_response_id' is not the id of a response of yours.")
     for tool in _list(body, "tools"):
         check_tool(tool)
-    for name in ("tools", "functions", "response_format", "output_config", "output_format", "text"):
-        check_schemas(name, body.get(name))
+    check_schemas({name: body[name] for name in _SCHEMAS if name in body})
     for item in body["input"] if isinstance(body.get("input"), list) else ():
         if isinstance(item, dict) and "id" in item and not ("type" in item or "role" in item):
             refuse("input", "An item in 'input' names a stored object. Send the content itself.")
-    for name, value in body.items():
-        if name not in ("tools", "functions") and isinstance(value, (dict, list)):
-            check_content(name, value)
+    parts = {name: value for name, value in body.items() if name not in ("tools", "functions")}
+    if sum(check_content(name, value) for name, value in parts.items()) > _MOST_ADDRESSES:
+        refuse("messages", f"The body has more than {_MOST_ADDRESSES} addresses. Send the content itself.")
     if route == "embeddings":
         check_texts_to_embed("input", body.get("input"))
 

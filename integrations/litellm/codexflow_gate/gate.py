@@ -11,6 +11,7 @@ import hmac
 import json
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import orjson
 
 from codexflow_gate import routes
 from codexflow_gate.fields import Fields
-from codexflow_gate.refusal import Refusal, Refused, refuse, tidied
+from codexflow_gate.refusal import Refusal, Refused, refuse, tidied, tidied_stream
 from codexflow_gate.sizes import Size, size_of
 
 log = logging.getLogger("codexflow")
@@ -44,8 +45,8 @@ _ANSWERED_HEADERS = frozenset(
 _OF_THE_BODY = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
 _LARGEST_ERROR = 1 << 20
 """Bytes of an error that are looked at."""
-_TRACEBACK = re.compile(rb'(\\n)*Traceback \(most(?:[^"\\]|\\.)*')
-"""To the end of a text in JSON."""
+_STREAMED_ERROR = (b'data: {"error"', b"event: error")
+"""How an error begins that comes in the middle of a stream."""
 _OWN = "codexflow.exchange"
 """The name of an exchange in the ASGI scope, where no client can write."""
 
@@ -119,7 +120,7 @@ class Limits:
     unstated_answer: int = 4_000
     """Tokens that are reserved for an answer whose longest is not stated."""
     stalled_seconds: float = 60.0
-    """How long a client may take to accept one piece of the answer."""
+    """How long a client may keep the answer waiting, in sum."""
 
 
 class Gate:
@@ -237,6 +238,8 @@ class Client:
         self._failure: Message | None = None
         """The start of an answer that is an error, whose body gathers in ``_failed_parts``."""
         self._failed_parts: list[bytes] = []
+        self._stalled = 0.0
+        """Seconds for which the client has kept the answer waiting, in sum."""
         self.ended = asyncio.Event()
         """Set when the answer is complete."""
 
@@ -274,9 +277,8 @@ class Client:
                 return []
             return [message]
         if self._failure is None or message["type"] != "http.response.body":
-            if b"Traceback" in message.get("body", b""):
-                # An error in the middle of a stream.
-                message = {**message, "body": _TRACEBACK.sub(b"", message["body"])}
+            if message.get("body", b"").startswith(_STREAMED_ERROR):
+                message = {**message, "body": tidied_stream(message["body"])}
             return [message]
         if sum(map(len, self._failed_parts)) < _LARGEST_ERROR:
             self._failed_parts.append(message.get("body", b""))
@@ -289,8 +291,10 @@ class Client:
 
     async def _send_one(self, message: Message) -> None:
         try:
-            async with asyncio.timeout(self._stalled_seconds):
+            began = time.monotonic()
+            async with asyncio.timeout(self._stalled_seconds - self._stalled):
                 await self._send(message)
+            self._stalled += time.monotonic() - began
         except (OSError, TimeoutError):
             self._is_gone = True
 

@@ -84,3 +84,10 @@ def tidied(body: bytes) -> bytes:
     except (ValueError, TypeError, KeyError, AttributeError):
         return Refusal(500, "api_error", "The call failed.").body(is_anthropic=False)
     return json.dumps(value).encode()
+
+
+def tidied_stream(part: bytes) -> bytes:
+    """A part of a stream that tells of an error, without the operator's inside."""
+    data = b"data: "
+    lines = part.split(b"\n")
+    return b"\n".join(data + tidied(line[len(data) :]) if line.startswith(data + b"{") else line for line in lines)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from codexflow_gate.content import BULK
+from codexflow_gate.content import BULK, is_use_of_tool
 
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The names of the longest answer."""
@@ -45,21 +45,29 @@ def _tokens(text: bytes) -> int:
     return (len(text) - len(without_letters)) // 3 + signs + beyond_ascii * 3 // 4
 
 
+_MEDIA = (
+    *("document", "file", "image", "image_url", "input_audio", "input_file", "input_image", "media", "source"),
+    "video_url",
+)
+"""Content parts, and members of them, that hold images and files."""
+
+
 def _bulk(body: Mapping[str, Any]) -> int:
-    """The bytes of images and files in a body."""
+    """The bytes of images and files in the content of a body."""
     total = 0
-    waiting: list[Any] = [body]
+    waiting: list[tuple[str, Any]] = [(name, body.get(name)) for name in ("messages", "input", "system")]
     while waiting:
-        item = waiting.pop()
+        place, item = waiting.pop()
         if isinstance(item, list):
-            waiting.extend(part for part in item if isinstance(part, (dict, list)))
+            waiting.extend((place, part) for part in item if isinstance(part, (dict, list)))
         elif isinstance(item, dict):
+            # A document of plain text has the same member as one in base64.
+            is_media = (place in _MEDIA or item.get("type") in _MEDIA) and item.get("type") != "text"
             for name, member in item.items():
-                if isinstance(member, (dict, list)):
-                    waiting.append(member)
-                elif isinstance(member, str) and name in BULK and len(member) > _SMALLEST_BULK:
-                    # A document of plain text has the same name as one in base64.
-                    is_data = item.get("type") != "text" and _BASE64.issuperset(member[member.find(",") + 1 :][:4_000])
+                if isinstance(member, (dict, list)) and not (name == "input" and is_use_of_tool(item)):
+                    waiting.append((name, member))
+                elif isinstance(member, str) and is_media and name in BULK and len(member) > _SMALLEST_BULK:
+                    is_data = _BASE64.issuperset(member[member.find(",") + 1 :][:_SMALLEST_BULK])
                     total += len(member) if is_data else 0
     return total
 

@@ -250,7 +250,9 @@ class Stage:
         home = self.directory / name
         home.mkdir()
         configuration = yaml.safe_load((MODULE / "config.yaml").read_text())
-        models = [_model(name) for name in ("gpt-4o", "gpt-4o-mini", "failing", "failing-alone", "embedding")]
+        models = [
+            _model(name) for name in ("gpt-4o", "gpt-4o-mini", "failing", "failing-alone", "embedding", "unpriced")
+        ]
         for model in models:
             model["litellm_params"]["api_base"] = self.provider.url
         configuration["model_list"] += [*models, *self._models]

@@ -9,7 +9,7 @@ import pytest
 
 from codexflow_gate import gate, routes
 from codexflow_gate.fields import ALLOWED, Fields, _own_names, steers
-from codexflow_gate.refusal import Refused
+from codexflow_gate.refusal import Refused, kept_words, tidied, tidied_stream
 from codexflow_gate.sizes import answers, longest_answer, size_of
 
 CHAT = "chat/completions"
@@ -143,7 +143,15 @@ def circle(references: int) -> dict[str, Any]:
     return {"$defs": {"tree": {"type": "object", "properties": properties}}, "$ref": "#/$defs/tree"}
 
 
-@pytest.mark.parametrize("schema", [schema_bomb(30), circle(30), schema_bomb(400)])
+def two_scopes(depth: int) -> dict[str, Any]:
+    """A bomb of which each scope has a half: some readers merge the scopes."""
+    definitions = schema_bomb(depth)["$defs"]
+    even = {name: value for name, value in definitions.items() if int(name[1:]) % 2 == 0}
+    odd = {name: value for name, value in definitions.items() if int(name[1:]) % 2 == 1}
+    return {"$defs": odd, "properties": {"x": {"$defs": even, "$ref": "#/$defs/a0"}}}
+
+
+@pytest.mark.parametrize("schema", [schema_bomb(30), circle(30), schema_bomb(400), two_scopes(30)])
 def test_a_schema_that_expands_without_end_is_refused(schema: dict[str, Any]) -> None:
     function = {"type": "function", "function": {"name": "f", "parameters": schema}}
     assert refused_field(CHAT, {"tools": [function]}) == "tools"
@@ -153,6 +161,17 @@ def test_a_schema_that_expands_without_end_is_refused(schema: dict[str, Any]) ->
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert refused_field(CHAT, {"response_format": form}) == "response_format"
     assert refused_field("responses", {"text": {"format": {"type": "json_schema", "schema": schema}}}) == "text"
+
+
+def test_many_schemas_count_together() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema_bomb(11)}}] * 12
+    assert refused_field(CHAT, {"tools": tools}) == "tools"
+    assert refused_field("responses", {"tools": [{"type": "namespace", "name": "n", "tools": tools}]}) == "tools"
+
+
+def test_many_addresses_are_refused() -> None:
+    parts = [{"image_url": {"url": "https://example.com/x.png"}}] * 21
+    assert refused_field(CHAT, {"messages": [{"content": parts}]}) == "messages"
 
 
 @pytest.mark.parametrize("schema", [schema_bomb(8), circle(5)])
@@ -255,7 +274,15 @@ def test_numbers_have_one_spelling_and_metadata_stays_outside() -> None:
         (CHAT, {"response_format": {"schema": {"enum": ["word " * 1_000] * 10}}}, 12_000, 40_000),
         (CHAT, {"messages": [{"image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}]}, 4_000, 20_000),
         ("messages", {"messages": [{"type": "text", "data": "A" * 90_000}], "max_tokens": 1}, 30_000, 40_000),
-        ("messages", {"messages": [{"type": "base64", "data": "A" * 90_000}], "max_tokens": 1}, 500, 2_000),
+        ("messages", {"messages": [{"source": {"type": "base64", "data": "A" * 90_000}}], "max_tokens": 1}, 500, 2_000),
+        ("messages", {"messages": [{"type": "tool_use", "input": {"data": "A" * 90_000}}]}, 30_000, 40_000),
+        (
+            "messages",
+            {"messages": [{"type": "mcp_tool_use", "input": {"source": {"data": "A" * 90_000}}}]},
+            30_000,
+            40_000,
+        ),
+        (CHAT, {"tools": [{"parameters": {"url": "A" * 90_000}}]}, 30_000, 40_000),
         ("completions", {"prompt": ["x" * 200, "y" * 200], "max_tokens": 50, "best_of": 3}, 400, 500),
         ("completions", {"prompt": [[1, 2], [3, 4]], "max_tokens": 50}, 100, 150),
         ("responses", {"input": "x y " * 100, "max_output_tokens": 50, "instructions": "y" * 40}, 150, 250),
@@ -349,3 +376,61 @@ def test_the_page_lists_the_fields_of_every_route() -> None:
     ]
     table = "\n".join(["| route | fields |", "|---|---|", *rows])
     assert table in PAGE.read_text(), table
+
+
+def test_what_tells_of_the_operators_inside_is_cut_from_errors_alone() -> None:
+    trace = "Traceback (most recent call last): boom."
+    error = {"error": {"message": f"no such part\n{trace}", "code": "500"}}
+    assert orjson.loads(tidied(orjson.dumps(error)))["error"]["message"] == "no such part"
+    assert trace.encode() not in tidied_stream(b"data: " + orjson.dumps(error) + b"\n\ndata: [DONE]\n\n")
+    assert b"no prompt" not in tidied(b"no prompt\n" * 9)
+    assert kept_words("bad value 'a long secret of the customer' in 'x'") == "bad value '…' in 'x'"
+
+
+class Door:
+    """A keeper of one key."""
+
+    async def admit(self, key: str) -> tuple[str, Any]:
+        return "a" * 64, None
+
+    def is_master(self, key: str) -> bool:
+        return False
+
+    def owns_responses(self) -> bool:
+        return True
+
+    async def finish(self, exchange: gate.Exchange) -> None:
+        return None
+
+
+async def passed_on(parts: list[bytes], status: int = 200) -> bytes:
+    """What a customer gets of an answer of LiteLLM's."""
+
+    async def litellm(scope: Any, receive: gate.Receive, send: gate.Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> gate.Message:
+        return {"type": "http.request", "body": b'{"model": "gpt"}'}
+
+    got: list[bytes] = []
+
+    async def send(message: gate.Message) -> None:
+        got.append(message.get("body", b""))
+
+    path = "/v1/chat/completions"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
+    await gate.Gate(litellm, Door(), Fields(), gate.Limits())(scope, receive, send)
+    return b"".join(got)
+
+
+def test_an_answer_about_tracebacks_arrives_whole() -> None:
+    words = b'{"content": "Traceback (most recent call last): boom. Keep this.", "error": "x"}'
+    assert asyncio.run(passed_on([words])) == words
+    streamed = [b"data: " + words + b"\n\n", b"data: [DONE]\n\n"]
+    assert asyncio.run(passed_on(streamed)) == b"".join(streamed)
+    failed = b'data: {"error": {"message": "gone\\nTraceback (most recent call last)", "code": "500"}}\n\n'
+    assert b"Traceback" not in asyncio.run(passed_on([streamed[0], failed]))[len(streamed[0]) :]
+    assert b"Traceback" not in asyncio.run(passed_on([failed[6:]], status=500))

@@ -199,6 +199,19 @@ def test_a_burst_takes_no_more_than_the_budget_that_it_reserves(stage: Stage) ->
     assert stage.provider.calls - before <= 3
 
 
+def test_a_model_without_a_price_is_not_for_a_budget(stage: Stage) -> None:
+    user = stage.make_user()
+    answers = [chat(stage, stage.keys[user], 78, model="unpriced").status_code]
+    stage.postgres.sql(f"INSERT INTO metering.user_limits (user_id, period, budget) VALUES ({user}, 'daily', 5)")
+    eventually("the budget is known", lambda: chat(stage, stage.keys[user], 78, model="unpriced").status_code == 403)
+    before = stage.provider.calls
+    refused = chat(stage, stage.keys[user], 78, model="unpriced")
+    assert refused.json()["error"]["type"] == "model_not_priced"
+    assert stage.provider.calls == before
+    answers += [chat(stage, stage.keys[user], 78, model=model).status_code for model in ("gpt-4o", "mock")]
+    assert answers == [200, 200, 200]
+
+
 def test_an_answer_tells_nothing_of_the_operators_inside(stage: Stage) -> None:
     user = stage.make_user()
     headers = {"Authorization": f"Bearer {stage.keys[user]}", "Accept-Encoding": "gzip"}

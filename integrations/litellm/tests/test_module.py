@@ -21,6 +21,7 @@ from codexflow import (
     Backend,
     Delivery,
     Intent,
+    Price,
     Prices,
     Reservation,
     Settings,
@@ -105,15 +106,15 @@ def test_a_price_is_asked_for_once_in_a_while() -> None:
     asked: list[str] = []
     at = [0.0]
 
-    def ask(model: str) -> tuple[float, float, float]:
+    def ask(model: str) -> Price:
         asked.append(model)
         if model == "unknown":
             raise ValueError(model)
-        return 0.001, 0.01, 0.2
+        return Price(0.001, 0.01, 0.2)
 
     prices = Prices(ask, lambda: at[0])
     assert [prices.cost("gpt", Size(100, 10)) for _ in range(3)] == [Decimal("0.2")] * 3
-    assert prices.cost("unknown", Size(100, 10)) == 0
+    assert prices.of("unknown") is None and prices.cost("unknown", Size(100, 10)) == 0
     at[0] = 61
     assert prices.cost("gpt", Size(images=3)) == Decimal("0.6000000000000001")
     assert asked == ["gpt", "unknown", "gpt"]
@@ -408,6 +409,7 @@ def test_an_event_is_trimmed_and_keeps_no_key() -> None:
         {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_ANSWER_SECONDS": "0"},
         {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_FIELDS": "chat:foo"},
         {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_UNKNOWN_FIELDS": "keep"},
+        {"LITELLM_WEBHOOK_KEY": "k" * 32, "CODEXFLOW_UNPRICED": "0"},
         {"LITELLM_WEBHOOK_KEY": "k" * 32, "LITELLM_MASTER_KEY": "sk-" + "k" * 32},
         {"LITELLM_WEBHOOK_KEY": "sk-1234" + "k" * 32, "LITELLM_MASTER_KEY": "sk-1234"},
     ],
