@@ -79,6 +79,9 @@ STALLS: dict[str, bytes] = {
     "a schema that doubles": encoded(tool(schema(40, 1))),
     "a schema that doubles over two scopes": encoded(tool(schema(40, 2))),
     "a schema that doubles over three scopes": encoded(tool(schema(40, 3))),
+    "schemas that are each small enough": encoded(
+        {"messages": TEXT, "tools": tool(schema(10, 1))["tools"] * 100},
+    ),
     "a circle of definitions": encoded(tool(circle(12))),
     "a schema of an answer": encoded(
         {"messages": TEXT, "response_format": {"type": "json_schema", "json_schema": {"schema": schema(40, 2)}}}
@@ -150,6 +153,11 @@ DENSE: dict[str, tuple[str, dict[str, Any], int]] = {
         "messages",
         part({"type": "tool_use", "id": "t", "name": "f", "input": {"data": LETTERS, "url": LETTERS}}),
         60_000,
+    ),
+    "the arguments of a provider's tool": (
+        "messages",
+        part({"type": "server_tool_use", "id": "t", "name": "f", "input": {"source": {"data": LETTERS}}}),
+        30_000,
     ),
 }
 
