@@ -948,7 +948,7 @@ def trimmed(payload: Mapping[str, Any], intent: Intent | None = None, tags: Sequ
         event["request_tags"] = [*tags, *(event.get("request_tags") or ())]
     if intent is not None:
         event["litellm_call_id"] = intent.call
-        if payload.get("status") == "success":
+        if payload.get("status") == "success" or payload.get("total_tokens"):
             _name_as_in_spend_logs(event, intent)
     metadata = payload.get("metadata") or {}
     kept = {name: metadata[name] for name in _KEPT_OF_METADATA if metadata.get(name) is not None}
@@ -1378,8 +1378,9 @@ class CodexFlow(CustomLogger):
         is_late = call.intent.call in self._overdue and tokens == 0
         if is_late or not call.takes_failure(kwargs.get("current_attempt_api_call_start_time"), tokens):
             return
-        # Each attempt is an event of its own.
-        name = f"{payload.get('id')}:{len(call.failures)}"
+        # Each attempt is an event of its own. LiteLLM's own record has one failure of a call, which has tokens.
+        is_recorded = tokens > 0 and sum(taken > 0 for taken in call.failures.values()) == 1
+        name = str(payload.get("id")) + ("" if is_recorded else f":{len(call.failures)}")
         payload = estimates.flagged({**payload, "id": name}, call.exchange)
         if tokens > 0:
             self._settle(call, payload)
