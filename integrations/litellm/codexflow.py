@@ -1081,7 +1081,6 @@ class CodexFlow(CustomLogger):
         self._reservations: dict[str, Reservation] = {}
         self._strangers: deque[float] = deque()
         self._prices = Prices(_price_of_group, time.monotonic)
-        self._finishing: set[asyncio.Task[None]] = set()
         self._overdue: OrderedDict[str, None] = OrderedDict()
         """Calls whose event was written here, as LiteLLM had none: what it says later still would count twice."""
         self._is_stopping = threading.Event()
@@ -1312,16 +1311,18 @@ class CodexFlow(CustomLogger):
             # No provider was called: LiteLLM refused the request, or served something else.
             self._give_up(call)
             return
-        task = asyncio.create_task(self._await_outcome(call, exchange))
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
-
-    async def _await_outcome(self, call: OpenCall, exchange: gate.Exchange) -> None:
-        """Waits for the event of an answered call, and writes one itself where LiteLLM has none."""
         if call.has_failed and call.has_event and exchange.letters == 0:
             self._give_up(call)
             return
-        if await self._concluded(call) or self._calls.get(call.intent.call) is not call:
+        # Here and not in a task of its own: uvicorn waits for a request, and for nothing else, when it is stopped.
+        try:
+            await self._concluded(call)
+        finally:
+            self._end(call, exchange)
+
+    def _end(self, call: OpenCall, exchange: gate.Exchange) -> None:
+        """Writes the event of an answered call of which LiteLLM has told none in time."""
+        if self._calls.get(call.intent.call) is not call:
             return
         if exchange.letters > 0 and not call.is_counted:
             log.warning("LiteLLM reports nothing of a call that it answered: its tokens are estimated")
@@ -1425,10 +1426,10 @@ class CodexFlow(CustomLogger):
         if getattr(request_data.get("litellm_logging_obj"), "_on_deferred_stream_complete", None) is None:
             await self._concluded(self._calls.get(_mark(request_data)))
 
-    async def _concluded(self, call: OpenCall | None) -> bool:
-        """Waits for the outcome of a call; false where it is overdue."""
+    async def _concluded(self, call: OpenCall | None) -> None:
+        """Waits for the outcome of a call, or until it is overdue."""
         if call is None:
-            return True
+            return
         if call.overdue_at is None:
             call.overdue_at = time.monotonic() + self.OUTCOME_SECONDS
         has_failed = call.has_event or (call.exchange is not None and call.exchange.status >= 400)
@@ -1438,8 +1439,7 @@ class CodexFlow(CustomLogger):
                 asyncio.shield(call.concluded), min(patience, self.FAILED_SECONDS) if has_failed else patience
             )
         except TimeoutError:
-            return False
-        return True
+            return
 
     def _conclude(self, call: OpenCall) -> None:
         """Lets the answer go; called by the spool's thread."""
