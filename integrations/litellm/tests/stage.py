@@ -173,12 +173,12 @@ class Service:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> None:
+    def stop(self, within: float = 30) -> None:
         """SIGTERM, and its end."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(timeout=30)
+                self.process.wait(timeout=within)
             except subprocess.TimeoutExpired:
                 self.kill()
 

@@ -77,7 +77,7 @@ def make_users(stage: Stage) -> list[int]:
 
 
 def kills(stage: Stage) -> list[Kill]:
-    """Each process of the chain dies once."""
+    """Each process of the chain dies once, and LiteLLM is stopped once, which excuses nothing."""
 
     def kill_webhook() -> None:
         stage.webhook.kill()
@@ -87,13 +87,18 @@ def kills(stage: Stage) -> list[Kill]:
         stage.postgres.kill()
         eventually("PostgreSQL is back", stage.postgres.restart)
 
+    def stop_litellm() -> None:
+        stage.proxy.stop(within=60)
+        stage.proxy.start()
+
     def kill_litellm() -> None:
         stage.proxy.kill()
         stage.proxy.start()
 
     return [
         Kill("webhook-api", 0.3, kill_webhook),
-        Kill("postgres", 0.55, kill_postgres),
+        Kill("postgres", 0.5, kill_postgres),
+        Kill("a stop", 0.65, stop_litellm, stops_calls=True),
         Kill("litellm", 0.8, kill_litellm, stops_calls=True),
     ]
 
@@ -125,6 +130,7 @@ def run(
     judge = Judge(storm, events(stage)[earlier:], stage.provider.attempts[earlier_attempts:])
     findings = judge.judge(still_open)
     findings += undelivered(stage)
+    judge.figures["crashes of LiteLLM"] += len(storm.crashes)
     return Result(findings, judge.figures, list(storm.outcomes.values()), time.monotonic() - began)
 
 

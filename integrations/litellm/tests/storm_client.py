@@ -63,6 +63,8 @@ class Storm:
         self.stage = stage
         self.users = users
         self.outcomes: dict[int, Outcome] = {}
+        self.crashes: list[int] = []
+        """How LiteLLM has died by itself: the negative numbers of signals."""
         self._host, port = stage.url.removeprefix("http://").split(":")
         self._port = int(port)
         self._at_once = at_once
@@ -88,15 +90,32 @@ class Storm:
                 await asyncio.sleep(0.05)
             if what.stops_calls:
                 self._may_call.clear()
-            for number, outcome in self.outcomes.items():
-                # Where a client has left, the call goes on without it.
-                goes_on = not outcome.call.client.is_steady and time.monotonic() - outcome.ended < QUIET
-                if number in self._open or goes_on:
-                    outcome.kills.append(what.name)
+            self._note_death(what.name)
             await asyncio.to_thread(what.act)
             self._may_call.set()
 
+        crashes = asyncio.create_task(self._watch_for_crashes())
         await asyncio.gather(*(work() for _ in range(self._at_once)), *map(kill, kills))
+        crashes.cancel()
+
+    def _note_death(self, name: str) -> None:
+        for number, outcome in self.outcomes.items():
+            # Where a client has left, the call goes on without it.
+            goes_on = not outcome.call.client.is_steady and time.monotonic() - outcome.ended < QUIET
+            if number in self._open or goes_on:
+                outcome.kills.append(name)
+
+    async def _watch_for_crashes(self) -> None:
+        """LiteLLM may die by itself: with Python 3.11.7 it was seen once in 30,000 calls, in CPython's contextvars."""
+        while True:
+            await asyncio.sleep(0.02)
+            process = self.stage.proxy.process
+            if self._may_call.is_set() and process is not None and process.poll() is not None:
+                self.crashes.append(process.returncode)
+                self._may_call.clear()
+                self._note_death("litellm")
+                await asyncio.to_thread(self.stage.proxy.start)
+                self._may_call.set()
 
     async def _make(self, call: StormCall) -> None:
         outcome = self.outcomes[call.number] = Outcome(call, at=time.time(), began=time.monotonic())

@@ -58,7 +58,7 @@ def test_nothing_is_lost_and_nothing_doubled_when_each_process_dies(stage: Stage
     result = run(stage, users, SEED, range(first, first + 3 * CALLS), WEATHERS["all"], with_kills=True)
     require_no_finding(result)
     killed = Counter(name for outcome in result.outcomes for name in outcome.kills)
-    assert set(killed) == {"webhook-api", "postgres", "litellm"}
+    assert set(killed) == {"webhook-api", "postgres", "a stop", "litellm"}
 
 
 @pytest.mark.skipif(MINUTES == 0, reason="CODEXFLOW_STORM_MINUTES is not set")
