@@ -25,14 +25,20 @@ package struct ConnectionConfiguration: Sendable {
     package var idleInTransactionTimeout: Duration
     /// Whether statements are prepared once and kept; off behind a transaction-mode pooler.
     package var preparesStatements: Bool
+    /// Whose functions, operators, types and tables a statement finds without naming a schema.
     package var searchPath: String
+
+    /// PostgreSQL's own alone. In a path with another schema, in whichever order, what somebody creates there may fit a call
+    /// better than PostgreSQL's own, and runs with our rights; so statements name the schema of each table. The schema of
+    /// temporary tables comes first unless it is named.
+    package static let pinnedSearchPath = "pg_catalog, pg_temp"
 
     package init(
         host: String = "127.0.0.1", port: Int = 5432, database: String, user: String, password: String? = nil,
         applicationName: String = "codexflow", sslMode: String? = nil, sslRootCertificate: String? = nil,
         connectTimeout: Duration = .seconds(5), statementTimeout: Duration = .seconds(30), lockTimeout: Duration? = nil,
         idleInTransactionTimeout: Duration = .seconds(60), preparesStatements: Bool = true,
-        searchPath: String = "public"
+        searchPath: String = pinnedSearchPath
     ) {
         self.host = host
         self.port = port

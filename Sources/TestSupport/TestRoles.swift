@@ -27,6 +27,7 @@ extension ConnectionConfiguration {
     /// The same database as `role`, whose password is made of the superuser's: every process of a test run knows it.
     package func role(_ role: DatabaseRole) -> ConnectionConfiguration {
         var other = self
+        other.searchPath = ConnectionConfiguration.pinnedSearchPath
         other.user = role.name(prefix: TestRoles.prefix)
         other.password = SHA256.hash(data: Data("\(role.rawValue) \(password ?? "")".utf8)).lowercaseHex
         return other

@@ -28,7 +28,9 @@ package enum TestServer {
 
     /// Where `url` leads, which must be this machine. Throws as ``configuration()``.
     package static func configuration(url: String) throws -> ConnectionConfiguration {
-        let configuration = try ConnectionConfiguration(url: url)
+        var configuration = try ConnectionConfiguration(url: url)
+        // Tests write `users` for Laravel's table; the programs do not, and their roles find nothing there.
+        configuration.searchPath = "public"
         let loopback: Set = ["127.0.0.1", "::1", "localhost"]
         guard loopback.contains(configuration.host) || configuration.host.hasPrefix("/") else {
             throw Refusal.foreign(host: configuration.host)

@@ -14,6 +14,8 @@ func testConfiguration(named name: String = "postgres-tests-\(UInt64.random(in: 
     var configuration = try ConnectionConfiguration(url: String(cString: variable))
     let isLocal = configuration.host.hasPrefix("/") || ["127.0.0.1", "localhost", "::1"].contains(configuration.host)
     try #require(isLocal, "TEST_DATABASE_URL must name a local server: tests write to it")
+    // The driver's tests make tables of their own.
+    configuration.searchPath = "public"
     configuration.applicationName = name
     return configuration
 }

@@ -118,6 +118,28 @@ import Testing
         }
     }
 
+    /// In a database of version 14 everyone creates in `public`, and so does Laravel's role.
+    @Test func onlyLaravelGoesOnCreatingInPublic() async throws {
+        try await withTestDatabase { database in
+            // Of the cluster, which ends with the tests.
+            try await database.execute(
+                """
+                DO $$ BEGIN CREATE ROLE laravel_app; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
+                """)
+            try await database.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+            try await database.execute("ALTER TABLE users OWNER TO laravel_app")
+            let may: Query = """
+                SELECT string_agg(r.rolname, ' ' ORDER BY r.rolname) FROM pg_roles r
+                WHERE (r.rolname LIKE 'codexflow\\_%' OR r.rolname = 'laravel_app')
+                  AND has_schema_privilege(r.oid, 'public', 'CREATE')
+                """
+            #expect(try await database.text(may)?.contains("codexflow_webhook") == true)
+            try await TestRoles.grant(on: database.configuration)
+            #expect(try await database.text(may) == "laravel_app")
+            #expect(try await database.text("SELECT has_schema_privilege('public', 'public', 'CREATE')") == "false")
+        }
+    }
+
     @Test func aMigrationsNewObjectsAreGrantedByWhoMigrates() async throws {
         try await withTestDatabase { database in
             try await database.execute("REVOKE ALL ON ALL TABLES IN SCHEMA metering FROM codexflow_webhook")

@@ -47,7 +47,8 @@ struct ReconcileCommand: AsyncParsableCommand {
                 litellm, limits: PoolLimits(maxConnections: 1), logger: logger
             ) { spend in
                 let reconciliation = Reconciliation(
-                    litellm: spend, pool: pool, retention: settings.retention, now: { .now })
+                    litellm: spend, schema: settings.schema, pool: pool, retention: settings.retention,
+                    now: { .now })
                 return try await ReconcileReport(reconciliation, start..<end, takes: take)
             }
         }

@@ -6,11 +6,14 @@ import Postgres
 struct ReconcileSettings {
     /// `LITELLM_DATABASE_URL`, as LiteLLM has it in its own `DATABASE_URL`.
     let litellm: ConnectionConfiguration?
+    /// The schema of LiteLLM's tables there.
+    let schema: String
     let retention: Duration
 
     init(reading settings: SettingsReader) {
         retention = WebhookSettings.retention(settings)
         let name = "LITELLM_DATABASE_URL"
+        schema = settings.secret(name).map { Self.schema(ofPrisma: $0.reveal()) } ?? Self.ordinarySchema
         litellm = settings.secret(name).flatMap { url in
             do {
                 return try Self.configuration(ofPrisma: url.reveal())
@@ -30,11 +33,15 @@ struct ReconcileSettings {
         var configuration = try ConnectionConfiguration(url: (parts.first ?? "") + query)
         configuration.applicationName = "codexflow reconcile"
         configuration.statementTimeout = .seconds(300)
-        if let schema = parameters.first(where: { $0.hasPrefix("schema=") })?.dropFirst("schema=".count) {
-            // A name in quotes, as in SQL: whatever stands in it, it is one name.
-            configuration.searchPath = "\"\(schema.replacing("\"", with: "\"\""))\""
-        }
         return configuration
+    }
+
+    private static let ordinarySchema = "public"
+
+    private static func schema(ofPrisma url: String) -> String {
+        let query = url.split(separator: "?", maxSplits: 1).dropFirst().first ?? ""
+        let named = query.split(separator: "&").first { $0.hasPrefix("schema=") }?.dropFirst("schema=".count)
+        return named.map(String.init) ?? ordinarySchema
     }
 
     private static let own = [

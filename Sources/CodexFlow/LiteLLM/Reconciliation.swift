@@ -7,6 +7,8 @@ import Storage
 struct Reconciliation: Sendable {
     /// LiteLLM's database.
     let litellm: ConnectionPool
+    /// The schema of its tables.
+    let schema: String
     /// Ours.
     let pool: ConnectionPool
     let retention: Duration
@@ -26,7 +28,7 @@ struct Reconciliation: Sendable {
         while start < range.upperBound {
             let end = min(range.upperBound, start.advanced(by: .seconds(86_400)))
             let part = start..<end
-            let theirs = try await litellm.withConnection { try SpendLogs.sums(part, $0) }
+            let theirs = try await litellm.withConnection { try SpendLogs.sums(part, in: schema, $0) }
             let ours = try await pool.withConnection { try ServedCalls.sums(part, $0) }
             total += theirs.values.reduce(0) { $0 + $1.calls }
             var hours = Self.differing(theirs, ours)
@@ -59,7 +61,9 @@ struct Reconciliation: Sendable {
         var cursor: String?
         repeat {
             let after = cursor
-            let page = try await litellm.withConnection { try SpendLogs.page(range, keys: keys, after: after, $0) }
+            let page = try await litellm.withConnection {
+                try SpendLogs.page(range, in: schema, keys: keys, after: after, $0)
+            }
             let calls = items(page.calls.filter { hours[$0.place] != nil })
             let places = try await pool.withConnection { try ServedCalls.find(calls, $0) }
             var missing: [IngestItem] = []

@@ -22,10 +22,53 @@ package struct GrantScript: Sendable {
         -- Run it with psql as a superuser, after 'codexflow migrate', and again when Laravel's tables were made anew.
         -- A new role has no password: \\password \(name(.webhook))
         BEGIN;
-        \((makeRoles + grantDatabase(database) + [takeOwnership] + statements(Grant.table)).joined(separator: "\n"))
+        -- What others have created in public must not run with a superuser's rights.
+        SET LOCAL search_path = \(ConnectionConfiguration.pinnedSearchPath);
+        \(everything(database).joined(separator: "\n"))
         COMMIT;
 
         """
+    }
+
+    /// Does what ``text(database:)`` says, as the connected role, and gives the roles in `passwords` theirs, in one transaction.
+    ///
+    /// - Throws: ``Refusal`` where the connected role is one of the services'; ``PostgresError``.
+    package func apply(_ connection: Connection, passwords: [DatabaseRole: String]) throws {
+        let row = try connection.query("SELECT current_user::text, current_database()::text")[0]
+        let (user, database) = try row.decode(String.self, String.self)
+        if let role = DatabaseRole.services.first(where: { name($0) == user }) { throw Refusal(user: user, role: role) }
+        let newPasswords = try DatabaseRole.allCases.compactMap { role in
+            // The verifier is letters, digits, and no quote.
+            try passwords[role].map {
+                "ALTER ROLE \(name(role)) PASSWORD '\(try connection.verifier(ofPassword: $0))';"
+            }
+        }
+        try connection.transaction { connection in
+            try connection.executeScript((everything(database) + newPasswords).joined(separator: "\n"))
+        }
+    }
+
+    /// The roles that do not exist, in a fixed order.
+    package func missingRoles(_ connection: Connection) throws -> [DatabaseRole] {
+        let rows = try connection.query(
+            "SELECT rolname::text FROM pg_roles WHERE rolname = ANY(\(DatabaseRole.allCases.map(name))::text[])")
+        let there = Set(try rows.map { try $0.decode(0, as: String.self) })
+        return DatabaseRole.allCases.filter { !there.contains(name($0)) }
+    }
+
+    /// Refused: the connected role would make itself one that may do nothing but a service's work.
+    package struct Refusal: Error, CustomStringConvertible {
+        let user: String
+        let role: DatabaseRole
+
+        package var description: String {
+            "\(user) is the role of a service (\(role)), which makes no roles. "
+                + "Connect as the owner of the database: DB_USERNAME and DB_PASSWORD, or MIGRATE_DATABASE_URL."
+        }
+    }
+
+    private func everything(_ database: String) -> [String] {
+        makeRoles + grantDatabase(database) + [closePublic, takeOwnership] + statements(Grant.table)
     }
 
     /// After a migration: the rights on our own schema for the roles that exist. Who is not the schema's owner changes nothing.
@@ -45,7 +88,8 @@ package struct GrantScript: Sendable {
         }
     }
 
-    private func name(_ role: DatabaseRole) -> String { role.name(prefix: prefix) }
+    /// Its name in this installation.
+    package func name(_ role: DatabaseRole) -> String { role.name(prefix: prefix) }
 
     private var makeRoles: [String] {
         DatabaseRole.allCases.map { role in
@@ -53,9 +97,32 @@ package struct GrantScript: Sendable {
             DO $$ BEGIN CREATE ROLE \(name(role)) LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
             """
         } + [
+            pinSearchPath,
             // Other sessions' transactions: the doctor tells of them, and the worker says what it waits for.
-            "GRANT pg_read_all_stats TO \(name(.operator)), \(name(.worker));"
+            "GRANT pg_read_all_stats TO \(name(.operator)), \(name(.worker));",
         ]
+    }
+
+    /// Each connection sets it too, but not through a pooler that ignores `options`.
+    private var pinSearchPath: String {
+        let path = ConnectionConfiguration.pinnedSearchPath
+        return """
+            DO $$
+            DECLARE
+                item record;
+            BEGIN
+                FOR item IN
+                    SELECT r.oid::regrole::text AS name FROM pg_roles r
+                    WHERE r.rolname IN (\(DatabaseRole.allCases.map { "'\(name($0))'" }.joined(separator: ", ")))
+                      AND NOT EXISTS (
+                          SELECT FROM pg_db_role_setting s
+                          WHERE s.setrole = r.oid AND s.setdatabase = 0 AND 'search_path=\(path)' = ANY(s.setconfig))
+                LOOP
+                    EXECUTE format('ALTER ROLE %s SET search_path = \(path)', item.name);
+                END LOOP;
+            END
+            $$;
+            """
     }
 
     private func grantDatabase(_ database: String) -> [String] {
@@ -64,6 +131,28 @@ package struct GrantScript: Sendable {
                 + DatabaseRole.allCases.map(name).joined(separator: ", ") + ";",
             "GRANT CREATE ON DATABASE \(database.quotedIdentifier) TO \(name(.owner));",
         ]
+    }
+
+    /// Up to version 14, and in a database that was upgraded from it, everyone may create in `public`. Laravel's migrations may
+    /// go on, as the owner of its tables.
+    private var closePublic: String {
+        """
+        DO $$
+        DECLARE
+            item record;
+        BEGIN
+            FOR item IN
+                SELECT DISTINCT c.relowner::regrole::text AS name FROM pg_class c
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = 'public' AND c.relname IN ('users', 'api_logs', 'migrations')
+                  AND has_schema_privilege(c.relowner, n.oid, 'CREATE') AND c.relowner <> n.nspowner
+            LOOP
+                EXECUTE format('GRANT CREATE ON SCHEMA public TO %s', item.name);
+            END LOOP;
+        END
+        $$;
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+        """
     }
 
     /// Whoever made the first migration owned what it made.
@@ -96,7 +185,9 @@ package struct GrantScript: Sendable {
             let object = grant.object
             // A definer's function must not be led to somebody else's objects (PostgreSQL, CREATE FUNCTION).
             let hardening =
-                grant.actsAsOwner ? ["ALTER \(object) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;"] : []
+                grant.actsAsOwner
+                ? ["ALTER \(object) SECURITY DEFINER SET search_path = \(ConnectionConfiguration.pinnedSearchPath);"]
+                : []
             let revocation = ["REVOKE ALL ON \(object) FROM \(grant.kind == .function ? "PUBLIC, " : "")\(services);"]
             return hardening + revocation
                 + roles.compactMap { role in

@@ -32,13 +32,13 @@ package enum SpendLogs {
     ///
     /// - Throws: ``PostgresError``.
     package static func sums(
-        _ range: Range<Timestamp>, _ connection: Connection
+        _ range: Range<Timestamp>, in schema: String = "public", _ connection: Connection
     ) throws -> [HourOfKey.Place: HourOfKey.Sum] {
         let rows = try connection.query(
             """
             SELECT c.began / 3600000, c.api_key, count(*), sum(c.prompt_tokens::bigint + c.completion_tokens)::bigint,
                    sum(CASE WHEN c.spend = ANY('{NaN,Infinity,-Infinity}') THEN 0 ELSE round(c.spend::text::numeric, 12) END)
-            FROM (\(calls(range))) c
+            FROM (\(calls(range, in: schema))) c
             GROUP BY 1, 2
             """)
         return try HourOfKey.sums(rows)
@@ -49,12 +49,13 @@ package enum SpendLogs {
     ///
     /// - Throws: ``PostgresError``.
     package static func page(
-        _ range: Range<Timestamp>, keys: [String], after cursor: String?, _ connection: Connection
+        _ range: Range<Timestamp>, in schema: String = "public", keys: [String], after cursor: String?,
+        _ connection: Connection
     ) throws -> (calls: [Call], next: String?) {
         let rows = try connection.query(
             """
             SELECT c.began / 3600000, c.api_key, c.call IS NOT NULL, \(event)::text, c."startTime"::text
-            FROM (\(calls(range))) c
+            FROM (\(calls(range, in: schema))) c
             WHERE c.api_key = ANY(\(keys)::text[]) AND c."startTime" > coalesce(\(cursor)::timestamp, '-infinity')
             ORDER BY c."startTime" FETCH FIRST \(unsafeSQL: "\(pageSize)") ROWS WITH TIES
             """)
@@ -66,11 +67,11 @@ package enum SpendLogs {
     }
 
     /// The served calls of customers' keys that begin in `range`, with our name (`call`) and the start in milliseconds (`began`).
-    private static func calls(_ range: Range<Timestamp>) -> Query {
+    private static func calls(_ range: Range<Timestamp>, in schema: String) -> Query {
         let (from, to) = (range.lowerBound, range.upperBound)
         return """
             SELECT s.*, m.call, b.began
-            FROM "LiteLLM_SpendLogs" s
+            FROM \(unsafeSQL: schema.quotedIdentifier)."LiteLLM_SpendLogs" s
             CROSS JOIN LATERAL (
                 SELECT substring(s.metadata -> 'spend_logs_metadata' ->> 'codexflow_call'
                                  FROM '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$') AS call
