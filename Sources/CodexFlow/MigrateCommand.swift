@@ -13,14 +13,23 @@ struct MigrateCommand: AsyncParsableCommand {
             Uses MIGRATE_DATABASE_URL where it is set.
             """)
 
+    @Flag(help: "Then make the roles of the programs, as 'codexflow grants --apply' does.") var roles = false
+
     func run() async throws {
-        let applied = try await Operation.run(privileged: true) { operation, connection in
+        let makesRoles = roles
+        // Before anything is changed: a password that cannot be used.
+        let passwords = try await Operation.explainingFailure {
+            try SettingsReader.load().read { makesRoles ? RolePasswords(reading: $0) : nil }
+        }
+        let (applied, setup) = try await Operation.run(privileged: true) { operation, connection in
             let applied = try Migrator(migrations: Migration.load(from: operation.migrationsPath))
                 .migrate(connection, now: operation.now)
-            try GrantScript(prefix: operation.rolePrefix).refresh(connection)
-            return applied
+            let script = GrantScript(prefix: operation.rolePrefix)
+            try script.refresh(connection)
+            return (applied, try passwords.map { try RoleSetup(script: script, passwords: $0).run(connection) })
         }
         for migration in applied { print("applied \(migration.name)") }
         print("schema is at \(Migrator.requiredVersion)")
+        if let setup { print(setup) }
     }
 }
