@@ -70,6 +70,42 @@ import Testing
     }
 
     static let breakages: [Breakage] = [
+        Breakage("search path", "GRANT CREATE ON SCHEMA public TO PUBLIC", .warning, "may create in the schema public"),
+        Breakage(
+            "search path", "CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT NULL::text'",
+            .warning, "lower(character varying)"),
+        Breakage(
+            "search path",
+            """
+            DO $$ BEGIN
+                CREATE FUNCTION public.equal(varchar, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+                CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = text, FUNCTION = public.equal);
+            END $$
+            """, .warning, "operator public.=(character varying,text)"),
+        Breakage(
+            "search path",
+            """
+            DO $$ BEGIN
+                EXECUTE format('ALTER ROLE codexflow_webhook IN DATABASE %I SET search_path = public', current_database());
+            END $$
+            """, .warning, "codexflow_webhook's search_path is not"),
+        Breakage(
+            "search path",
+            """
+            DO $$ BEGIN
+                CREATE FUNCTION public.strange() RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
+                ALTER TABLE metering.spools ADD COLUMN other text DEFAULT public.strange();
+            END $$
+            """, .failure, "calls function public.strange()"),
+        Breakage(
+            "search path",
+            """
+            DO $$ BEGIN
+                CREATE FUNCTION public.shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+                ALTER FUNCTION public.shout() OWNER TO codexflow_webhook;
+                CREATE TRIGGER shouting BEFORE INSERT ON api_logs FOR EACH ROW EXECUTE FUNCTION public.shout();
+            END $$
+            """, .warning, "shouting on public.api_logs calls public.shout() of codexflow_webhook"),
         Breakage("database", alterDatabase("default_transaction_read_only = on"), .failure, "read-only"),
         Breakage("durability", alterDatabase("synchronous_commit = off"), .warning, "synchronous_commit is off"),
         Breakage(
@@ -139,6 +175,34 @@ import Testing
             #expect(superuser.contains { $0.level == .warning && $0.message.hasSuffix("is a superuser") })
             let webhook = try await findings(of: "privileges", in: database.pool(as: .webhook))
             #expect(webhook.contains { $0.message.contains("does not see other sessions") })
+        }
+    }
+
+    @Test func aServiceWithTooStrongARoleIsNamedWhileItIsConnected() async throws {
+        try await withTestDatabase { database in
+            let services: [(String, ConnectionConfiguration, String?)] = [
+                ("webhook-api", database.configuration.role(.webhook), nil),
+                (
+                    "admin-api", database.configuration.role(.webhook),
+                    "admin-api and webhook-api connect as the same role"
+                ),
+                ("aggregation-worker", database.configuration, "aggregation-worker connects as the superuser"),
+            ]
+            var sessions: [OpenTransaction] = []
+            var pools: [ConnectionPool] = []
+            for (name, configuration, words) in services {
+                var configuration = configuration
+                configuration.applicationName = name
+                let pool = ConnectionPool(
+                    configuration, limits: PoolLimits(maxConnections: 1), logger: Logger(label: "test"))
+                pools.append(pool)
+                sessions.append(try await OpenTransaction(pool) { _ = try $0.query("SELECT 1") })
+                let found = try await findings(of: "privileges", in: database.pool(as: .operator))
+                let named = found.filter { $0.level == .warning }.map(\.message)
+                #expect(words.map { words in named.contains { $0.hasPrefix(words) } } ?? named.isEmpty, "\(named)")
+            }
+            for session in sessions { try await session.end() }
+            for pool in pools { await pool.close() }
         }
     }
 

@@ -40,6 +40,7 @@ package struct DatabaseCheck: Sendable {
         DatabaseCheck("connections") { connection, _ in try ServerDiagnosis.connections(connection) },
         DatabaseCheck("clock") { try ServerDiagnosis.clock($0, now: $1.now) },
         DatabaseCheck("privileges") { try PrivilegeDiagnosis.findings($0, rolePrefix: $1.rolePrefix) },
+        DatabaseCheck("search path") { try SearchPathDiagnosis.findings($0, rolePrefix: $1.rolePrefix) },
         DatabaseCheck("schema") { try SchemaDiagnosis.schema($0, migrationsPath: $1.migrationsPath) },
         DatabaseCheck("installation") { connection, _ in try SchemaDiagnosis.installation(connection) },
         DatabaseCheck("partitions") { try SchemaDiagnosis.partitions($0, now: $1.now()) },

@@ -11,12 +11,40 @@ enum PrivilegeDiagnosis {
             SELECT r.rolname::text, r.rolname = current_user FROM pg_roles r
             WHERE r.rolname = ANY(\(known.keys.sorted())::text[]) OR r.rolname = current_user ORDER BY 1
             """)
-        return try there.flatMap { row in
-            let (user, isConnected) = try row.decode(String.self, Bool.self)
-            let role = known[user]
-            // An operator may do what the webhook may, and more.
-            return try findings(of: user, as: role ?? .operator, isNamed: role != nil, connection)
-                + (isConnected ? hiddenSessions(user, connection) : [])
+        let sessions = try services(connection)
+        return try sessions
+            + there.flatMap { row in
+                let (user, isConnected) = try row.decode(String.self, Bool.self)
+                let role = known[user]
+                // An operator may do what the webhook may, and more.
+                return try findings(of: user, as: role ?? .operator, isNamed: role != nil, connection)
+                    + (isConnected ? hiddenSessions(user, connection) : [])
+            }
+    }
+
+    /// Services that connect as a superuser now, or share a role: whoever breaks into one has what the other may do.
+    private static func services(_ connection: Connection) throws -> [Finding] {
+        let rows = try connection.query(
+            """
+            SELECT r.rolname::text, bool_or(r.rolsuper),
+                   string_agg(DISTINCT a.application_name, ' and ' ORDER BY a.application_name),
+                   count(DISTINCT a.application_name) > 1
+            FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+            WHERE a.application_name IN ('webhook-api', 'admin-api', 'aggregation-worker') AND a.datname = current_database()
+            GROUP BY r.rolname ORDER BY 1
+            """)
+        return try rows.compactMap { row in
+            let (user, isSuperuser, names, areSeveral) = try row.decode(
+                String.self, Bool.self, String.self, Bool.self)
+            let remedy =
+                "Run 'codexflow grants' and give each program the role made for it, with a password of its own."
+            if isSuperuser {
+                return .warning(
+                    "privileges", "\(names) connects as the superuser \(user), who may do everything in the cluster",
+                    remedy)
+            }
+            return areSeveral
+                ? .warning("privileges", "\(names) connect as the same role, \(user)", remedy) : nil
         }
     }
 
