@@ -115,6 +115,13 @@ import Testing
         #expect(config.output.contains("CODEXFLOW_URL=http://webhook-api:9000\n"))
         #expect(config.output.contains("custom_auth: codexflow.authenticate"))
         #expect(!config.output.contains(key))
+        // To standard error, so that what is redirected into files stays as it is.
+        let shared = try ServiceProcess(
+            product: "codexflow", arguments: ["litellm", "config"],
+            environment: ["LITELLM_WEBHOOK_KEY": key, "LITELLM_MASTER_KEY": "sk-\(key)"])
+        #expect(try await shared.waitForExit() == 0)
+        #expect(shared.output.contains("LITELLM_MASTER_KEY can be made from LITELLM_WEBHOOK_KEY"))
+        #expect(!shared.output.contains(key))
     }
 
     @Test func printsTheRolesWithoutAPassword() async throws {

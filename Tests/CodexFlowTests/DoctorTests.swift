@@ -49,6 +49,43 @@ import Testing
         #expect(ConfigurationCheck.keyStrength(settings(["LITELLM_WEBHOOK_KEY": key]).1).map(\.level) == [.ok])
     }
 
+    @Test(
+        arguments: [
+            ("1.109.1", nil), ("1.110.2", nil), ("v1.109.1-stable", nil), ("2.0.0", nil), ("1.1090.0", nil),
+            ("dev", nil),
+            ("1.107.0", .failure), ("v1.107.0-nightly", .failure), ("1.109.0", .warning), ("1.74.9", .warning),
+            ("1.107.1", .warning), ("0.110.2", .warning),
+        ] as [(String, Finding.Level?)])
+    func aLiteLLMThatWasCompromisedOrLosesEventsIsNamed(version: String, level: Finding.Level?) async throws {
+        let server = try CannedServer(
+            CannedServer.http("200 OK", "\"I'm alive!\"", headers: ["x-litellm-version: \(version)"]))
+        let url = try #require(URL(string: "http://127.0.0.1:\(server.port)"))
+        let found = try await http.proxy(url)
+        #expect(found.map(\.level) == [.ok] + [level].compactMap { $0 }, "\(found)")
+        #expect(found.last?.message.contains(version.trimmingPrefix("v").prefix(6)) == true)
+        server.stop()
+    }
+
+    @Test func aMasterKeyThatCanBeMadeFromTheWebhookKeyIsNamed() {
+        let webhook = "4f1c9e07b2a8d6350f7e41c98b2d60a3"
+        let own = "sk-0b7d2f95c1e84a36d90f5b8e72c4a613"
+        let judged: [(String, Finding.Level?)] = [
+            (own, nil), (webhook, .failure), ("sk-\(webhook)", .failure), ("sk-\(webhook)-admin", .failure),
+            ("sk-4f1c9e07b2a8d635", .failure), ("sk-short", .warning),
+            ("sk-" + String(repeating: "ab12", count: 16), .warning),
+        ]
+        for (master, level) in judged {
+            let current = settings(["LITELLM_WEBHOOK_KEY": webhook, "LITELLM_MASTER_KEY": master]).1
+            #expect(ConfigurationCheck.masterKey(current).first?.level == level, "\(master)")
+            let former = settings([
+                "LITELLM_WEBHOOK_KEY": String(webhook.reversed()), "LITELLM_WEBHOOK_KEY_PREVIOUS": webhook,
+                "LITELLM_MASTER_KEY": master,
+            ]).1
+            #expect(ConfigurationCheck.masterKey(former).first?.level == level, "\(master)")
+            #expect(ConfigurationCheck.keyStrength(former).allSatisfy { !$0.message.contains(webhook) })
+        }
+    }
+
     @Test func everyVariableIsToldWithItsSourceAndEveryProblemAtOnce() {
         let (reader, _) = settings([
             "WEBHOOK_PORT": "80x", "DB_ROLE_PREFIX": "a;b", "LITELLM_PROXY_URL": "http://me:hush@proxy:4000",

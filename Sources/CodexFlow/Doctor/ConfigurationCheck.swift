@@ -33,7 +33,33 @@ enum ConfigurationCheck {
                     "key strength", "LITELLM_WEBHOOK_KEY_PREVIOUS is the current key: nothing was rotated",
                     "Remove it, or make the current key a new one."))
         }
+        findings += masterKey(settings)
         return findings.isEmpty ? [.ok("key strength", "nothing speaks against the keys")] : findings
+    }
+
+    /// Whether LiteLLM's master key is a secret of its own: whoever may post events must not administer the proxy.
+    static func masterKey(_ settings: DoctorSettings) -> [Finding] {
+        guard let master = settings.masterKey?.reveal() else { return [] }
+        let remedy = "Make it anew, in LiteLLM's environment and here, by: echo \"sk-$(openssl rand -hex 32)\""
+        let bare = master.hasPrefix("sk-") ? String(master.dropFirst(3)) : master
+        let keys = [
+            ("LITELLM_WEBHOOK_KEY", settings.webhookKey), ("LITELLM_WEBHOOK_KEY_PREVIOUS", settings.previousKey),
+        ]
+        for case (let name, let key?) in keys {
+            let text = key.reveal()
+            if master.contains(text) || !bare.isEmpty && text.contains(bare) {
+                return [
+                    .failure(
+                        "key strength",
+                        "LITELLM_MASTER_KEY can be made from \(name): who may post events administers the proxy",
+                        remedy)
+                ]
+            }
+        }
+        if bare.count < 32 {
+            return [.warning("key strength", "LITELLM_MASTER_KEY is shorter than 32 characters", remedy)]
+        }
+        return weakness(of: bare).map { [.warning("key strength", "LITELLM_MASTER_KEY \($0)", remedy)] } ?? []
     }
 
     /// What a guesser would try early: a repeated pattern, few different characters, words.

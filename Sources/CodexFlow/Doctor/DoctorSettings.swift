@@ -16,6 +16,8 @@ struct DoctorSettings {
     let database: ConnectionConfiguration
     let webhookKey: Secret?
     let previousKey: Secret?
+    /// `LITELLM_MASTER_KEY`, where it is known here.
+    let masterKey: Secret?
 
     init(reading settings: SettingsReader) {
         webhook = WebhookSettings(reading: settings)
@@ -30,6 +32,7 @@ struct DoctorSettings {
         self.database = database
         webhookKey = settings.secret("LITELLM_WEBHOOK_KEY")
         previousKey = settings.secret("LITELLM_WEBHOOK_KEY_PREVIOUS")
+        masterKey = settings.secret("LITELLM_MASTER_KEY")
         proxy = settings.secret("LITELLM_PROXY_URL").flatMap { text in
             let url = URL(string: text.reveal())
             guard let url, ["http", "https"].contains(url.scheme), url.host() != nil, url.user() == nil else {

@@ -37,13 +37,15 @@ struct HTTPChecks: Sendable {
             guard body.contains("alive") else {
                 return [.warning("proxy", "\(host) answers, but not as LiteLLM does", remedy)]
             }
-            let version = headers["x-litellm-version"].map { ", version \($0.prefix(40))" } ?? ""
+            let named = headers["x-litellm-version"]
+            let version = named.map { ", version \($0.prefix(40))" } ?? ""
+            let judged = named.flatMap { LiteLLMVersion($0) }?.finding
             let way = url.scheme == "https" ? " over TLS" : ""
             let clock = headers["date"].flatMap(Self.moment).map {
                 ClockSkew.finding(
                     of: "the proxy", other: $0, resolution: .seconds(1), asked: asked, answered: answered)
             }
-            return [.ok("proxy", "LiteLLM answers at \(host)\(way)\(version)")] + [clock].compactMap { $0 }
+            return [.ok("proxy", "LiteLLM answers at \(host)\(way)\(version)")] + [judged, clock].compactMap { $0 }
         }
     }
 

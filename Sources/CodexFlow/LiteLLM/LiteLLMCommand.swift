@@ -28,7 +28,7 @@ struct LiteLLMCommand: AsyncParsableCommand {
             }
             let key = keyStdin ? readLine(strippingNewline: true) : nil
             let model = model
-            var findings = try await HTTPChecks(now: { .now }).proxy(url)
+            var findings = try await HTTPChecks(now: { .now }).proxy(url) + ConfigurationCheck.masterKey(settings)
             if !findings.contains(where: { $0.level == .failure }) {
                 let checks = LiteLLMChecks(url: url)
                 findings.append(await checks.module())
@@ -53,12 +53,16 @@ struct LiteLLMCommand: AsyncParsableCommand {
 
         func run() async throws {
             let settings = try await Operation.explainingFailure { DoctorSettings(reading: try SettingsReader.load()) }
+            for finding in ConfigurationCheck.masterKey(settings) {
+                FileHandle.standardError.write(
+                    Data("codexflow: \(finding.message). \(finding.remedy ?? "")\n".utf8))
+            }
             let server = settings.webhook.server
             let host = ["0.0.0.0", "::"].contains(server.host) ? "webhook-api" : server.host
             let scheme = server.tls == nil ? "http" : "https"
             print(
                 """
-                # config.yaml, with integrations/litellm/codexflow.py beside it
+                # config.yaml, with integrations/litellm/codexflow.py beside it, for LiteLLM \(LiteLLMVersion.oldest) or newer
                 litellm_settings:
                   callbacks: ["codexflow.callback"]
                   global_disable_no_log_param: true
@@ -70,7 +74,7 @@ struct LiteLLMCommand: AsyncParsableCommand {
                 CODEXFLOW_URL=\(scheme)://\(host.contains(":") ? "[\(host)]" : host):\(server.port)
                 CODEXFLOW_SPOOL=/var/lib/codexflow
                 LITELLM_WEBHOOK_KEY=(the value that webhook-api has)
-                LITELLM_MASTER_KEY=(sk- and the output of: openssl rand -hex 32)
+                LITELLM_MASTER_KEY=(a secret of its own: sk- and the output of: openssl rand -hex 32)
                 """)
         }
     }
