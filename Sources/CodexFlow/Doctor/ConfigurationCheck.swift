@@ -37,7 +37,7 @@ enum ConfigurationCheck {
         return findings.isEmpty ? [.ok("key strength", "nothing speaks against the keys")] : findings
     }
 
-    /// Whether LiteLLM's master key is a secret of its own: whoever may post events must not administer the proxy.
+    /// Whether LiteLLM's master key is a secret of its own: a sender of events must not administer the proxy.
     static func masterKey(_ settings: DoctorSettings) -> [Finding] {
         guard let master = settings.masterKey?.reveal() else { return [] }
         let remedy = "Make it anew, in LiteLLM's environment and here, by: echo \"sk-$(openssl rand -hex 32)\""
@@ -51,7 +51,7 @@ enum ConfigurationCheck {
                 return [
                     .failure(
                         "key strength",
-                        "LITELLM_MASTER_KEY can be made from \(name): who may post events administers the proxy",
+                        "LITELLM_MASTER_KEY can be made from \(name): a sender of events could administer the proxy",
                         remedy)
                 ]
             }

@@ -22,7 +22,7 @@ enum PrivilegeDiagnosis {
             }
     }
 
-    /// Services that connect as a superuser now, or share a role: whoever breaks into one has what the other may do.
+    /// Services that connect as a superuser now, or share a role: who breaks into one may do what the other may.
     private static func services(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """

@@ -3,7 +3,7 @@ import Postgres
 /// Whether something that another writer of the database made could run with the rights of our roles, or of Laravel's.
 ///
 /// PostgreSQL looks for a name in all schemas of the search path, and takes what fits the arguments best. So who may create
-/// in one of them may offer a better `lower` than PostgreSQL's own, and it runs as whoever calls it.
+/// in one of them may offer a better `lower` than PostgreSQL's own, and it runs as the caller.
 enum SearchPathDiagnosis {
     private static let subject = "search path"
     private static let again = "Run the output of 'codexflow grants' with psql again."
@@ -26,7 +26,7 @@ enum SearchPathDiagnosis {
             let (schema, remedy) = try row.decode(String.self, String.self)
             return .warning(
                 subject,
-                "every role may create in the schema \(schema), and whoever has it in the search path runs that",
+                "every role may create in the schema \(schema), and a caller with it in the search path runs that",
                 "Run the output of 'codexflow grants' with psql again, or: \(remedy)")
         }
     }
