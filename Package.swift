@@ -129,7 +129,7 @@ let package = Package(
             [
                 "Bootstrap", "CZlib", "Domain", httpTypes, hummingbird, hummingbirdTesting, inMemoryLogging, logging,
                 metrics,
-                nioCore, nioPosix,
+                nioCore, nioPosix, nioSSL,
             ]),
         tests(
             of: "WebhookAPI",
@@ -142,7 +142,7 @@ let package = Package(
             [
                 "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", "TestSupport",
                 asyncHTTPClient,
-                crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore, nioHTTP1,
+                crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore, nioHTTP1, nioPosix,
             ]),
         tests(of: "AggregationWorker", ["Postgres", "Storage", "TestSupport"]),
         tests(of: "CodexFlow", ["Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),

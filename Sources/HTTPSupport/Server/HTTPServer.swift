@@ -5,6 +5,7 @@ internal import HummingbirdCore
 internal import HummingbirdTLS
 package import Logging
 internal import NIOCore
+internal import NIOSSL
 
 /// One HTTP service: what every service of this project has around its own routes.
 package struct HTTPServer: Sendable {
@@ -55,6 +56,13 @@ package struct HTTPServer: Sendable {
         return router
     }
 
+    /// The least that is spoken is TLS 1.2: the versions before it are forbidden (RFC 8996).
+    private static func hardened(_ tls: TLSConfiguration) -> TLSConfiguration {
+        var tls = tls
+        if tls.minimumTLSVersion != .tlsv13 { tls.minimumTLSVersion = .tlsv12 }
+        return tls
+    }
+
     /// The service, ready to be run; it logs `Server started and listening on host:port` with the real port.
     /// - Parameters:
     ///   - logger: The program's logger; each request's lines carry its id.
@@ -74,7 +82,7 @@ package struct HTTPServer: Sendable {
                 idleTimeout: TimeAmount(settings.idleTimeout)))
         return Application(
             router: buildRouter(addRoutes),
-            server: try settings.tls.map { try .tls(channel, tlsConfiguration: $0) } ?? channel,
+            server: try settings.tls.map { try .tls(channel, tlsConfiguration: Self.hardened($0)) } ?? channel,
             configuration: ApplicationConfiguration(
                 address: .hostname(settings.host, port: settings.port), serverName: name,
                 availableConnectionsDelegate: .maximum(settings.maxConnections, logger: logger)),
