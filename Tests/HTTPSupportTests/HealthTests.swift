@@ -3,6 +3,7 @@ import HTTPSupport
 import HTTPTypes
 import Hummingbird
 import HummingbirdTesting
+import Synchronization
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct HealthTests {
@@ -52,6 +53,38 @@ import Testing
         release.finish()
         #expect(response.status == .serviceUnavailable)
         #expect(response.text.contains("The readiness check took longer than 2 seconds."))
+    }
+
+    @Test func `However many strangers ask, the check runs four times a second and not twice at a time`() async throws {
+        let checks = Mutex(0)
+        let time = Mutex(ContinuousClock.now)
+        let isDown = Mutex(false)
+        var server = TestServer()
+        server.now = { time.withLock(\.self) }
+        server.readiness = {
+            checks.withLock { $0 += 1 }
+            if isDown.withLock(\.self) { throw AppError(.unavailable, "away") }
+        }
+        try await server.test(.live) { client in
+            func ask() async throws -> Set<HTTPResponse.Status> {
+                try await withThrowingTaskGroup(of: HTTPResponse.Status.self) { group in
+                    for _ in 0..<100 {
+                        group.addTask { try await client.execute(uri: "/health/ready", method: .get).status }
+                    }
+                    return try await group.reduce(into: []) { $0.insert($1) }
+                }
+            }
+            let answers1 = try await ask()
+            #expect(answers1 == [.ok])
+            #expect(checks.withLock(\.self) == 1)
+            isDown.withLock { $0 = true }
+            let answers2 = try await ask()
+            #expect(answers2 == [.ok])
+            time.withLock { $0 += .milliseconds(250) }
+            let answers3 = try await ask()
+            #expect(answers3 == [.serviceUnavailable])
+            #expect(checks.withLock(\.self) == 2)
+        }
     }
 
     @Test func `Metrics are Prometheus' text`() async throws {

@@ -55,6 +55,15 @@ struct RunningWebhook: Sendable {
         try await send(.init(string: body), path: "/api/webhook/litellm")
     }
 
+    /// Whether `/health/ready` comes to answer `status` within seconds: it remembers its last look for a moment.
+    func becomesReady(_ status: Int) async throws -> Bool {
+        let end = ContinuousClock.now + .seconds(5)
+        while ContinuousClock.now < end {
+            if try await get("/health/ready").status == status { return true }
+        }
+        return false
+    }
+
     func get(_ path: String) async throws -> Answer { try await send(nil, path: path) }
 
     private func send(_ body: ByteBuffer?, path: String) async throws -> Answer {

@@ -119,11 +119,11 @@ import Testing
                 let refused = try await webhook.post(#"{"user_id":"cf_user1"}"#)
                 #expect(refused.status == 503)
                 #expect(refused.retryAfter != nil)
-                #expect(try await webhook.get("/health/ready").status == 503)
+                #expect(try await webhook.becomesReady(503))
                 #expect(try await webhook.get("/health/live").status == 200)
                 try await cluster.start()
                 #expect(try await webhook.post(#"{"user_id":"cf_user1"}"#).status == 404)
-                #expect(try await webhook.get("/health/ready").status == 200)
+                #expect(try await webhook.becomesReady(200))
             }
         }
     }

@@ -8,20 +8,16 @@ package struct HealthRoutes: Sendable {
     /// Asks everything the service needs; throws an `AppError` whose message may be shown, or any other error.
     package typealias ReadinessCheck = @Sendable () async throws -> Void
 
-    /// The time within which the check must be done.
-    private static let limit = Duration.seconds(2)
-
     private static let fine: JSON = ["status": "ok"]
 
-    private let check: ReadinessCheck
-    private let sleep: @Sendable (Duration) async throws -> Void
+    private let readiness: Readiness
 
     package init(
         check: @escaping ReadinessCheck,
-        sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
+        sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) },
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
-        self.check = check
-        self.sleep = sleep
+        readiness = Readiness(check: check, sleep: sleep, now: now)
     }
 
     /// `GET /health/live`: always 200. `GET /health/ready`: 200, or 503 with the reasons.
@@ -30,7 +26,7 @@ package struct HealthRoutes: Sendable {
             Response(status: .ok, json: Self.fine.buffer)
         }
         router.get("/health/ready") { _, context in
-            guard let reason = await self.reason(context) else {
+            guard let reason = await readiness.reason(context.logger) else {
                 return Response(status: .ok, json: Self.fine.buffer)
             }
             let answer: JSON = ["reasons": [.string(reason)], "status": "unavailable"]
@@ -38,15 +34,54 @@ package struct HealthRoutes: Sendable {
         }
     }
 
+}
+
+/// What the readiness check last found. However many ask, and whoever they are, the check runs four times a second at most,
+/// and never twice at a time.
+private actor Readiness {
+    /// The time within which the check must be done.
+    private static let limit = Duration.seconds(2)
+    /// How long what it found is believed.
+    private static let lifetime = Duration.milliseconds(250)
+
+    private let check: HealthRoutes.ReadinessCheck
+    private let sleep: @Sendable (Duration) async throws -> Void
+    private let now: @Sendable () -> ContinuousClock.Instant
+    private var running: Task<String?, Never>?
+    private var last: (reason: String?, end: ContinuousClock.Instant)?
+
+    init(
+        check: @escaping HealthRoutes.ReadinessCheck, sleep: @escaping @Sendable (Duration) async throws -> Void,
+        now: @escaping @Sendable () -> ContinuousClock.Instant
+    ) {
+        self.check = check
+        self.sleep = sleep
+        self.now = now
+    }
+
     /// Why the service cannot work now, in words for a stranger; `nil` when it can.
-    private func reason(_ context: AppRequestContext) async -> String? {
+    func reason(_ logger: Logger) async -> String? {
+        if let running { return await running.value }
+        if let last, now() < last.end { return last.reason }
+        let task = Task { [check, sleep] in await Self.reason(check, sleep, logger) }
+        running = task
+        let reason = await task.value
+        last = (reason, now() + Self.lifetime)
+        running = nil
+        return reason
+    }
+
+    private static func reason(
+        _ check: @escaping HealthRoutes.ReadinessCheck, _ sleep: @escaping @Sendable (Duration) async throws -> Void,
+        _ logger: Logger
+    ) async -> String? {
         do {
-            guard try await withDeadline(Self.limit, sleep: sleep, check) != nil else {
+            guard try await withDeadline(limit, sleep: sleep, check) != nil else {
                 return "The readiness check took longer than 2 seconds."
             }
             return nil
         } catch {
-            context.logger.warning("not ready", metadata: ["error": "\(String(reflecting: error))"])
+            logger.warning("not ready", metadata: ["error": "\(String(reflecting: error))"])
             return (error as? AppError)?.message ?? "The readiness check failed."
         }
     }

@@ -18,7 +18,7 @@ package struct HTTPServer: Sendable {
     package var metrics: PrometheusRegistry
     /// What `/health/ready` asks.
     package var readiness: HealthRoutes.ReadinessCheck
-    /// The time by which rates are limited.
+    /// The time by which rates are limited and readiness is remembered.
     package var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
     package init(
@@ -42,7 +42,7 @@ package struct HTTPServer: Sendable {
         router.add(middleware: AccessLogMiddleware())
         router.add(middleware: HeadersMiddleware(origins: origins))
         router.add(middleware: ErrorMiddleware(shape: errorShape))
-        HealthRoutes(check: readiness).add(to: router)
+        HealthRoutes(check: readiness, now: now).add(to: router)
         if !settings.allowedAddresses.isEmpty {
             router.add(middleware: AllowListMiddleware(settings.allowedAddresses))
         }
