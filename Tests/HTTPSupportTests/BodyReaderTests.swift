@@ -130,6 +130,49 @@ import Testing
         #expect(server.requestLines.allSatisfy { $0["status"] == "400" })
         #expect(budget.usage == (0, 0))
     }
+
+    @Test func `Strangers reserve what has arrived, whatever they announce, and a share of it at most`() async throws {
+        let budget = ByteBudget(capacity: 160_000, share: 80_000, patience: .milliseconds(50))
+        let reader = BodyReader(limit: 1 << 20, budget: budget, senders: .anyone)
+        try await TestServer().test(.live, routes: Self.routes(reader)) { client in
+            let port = try #require(client.port)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<4 {
+                    group.addTask {
+                        try await RawConnection.run(port: port) { connection in
+                            try await connection.send(
+                                "POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhalf")
+                            while budget.usage.used < 4 * 16_384 { await Task.yield() }
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            // The stalled ones hold four times 16 KiB together; a fifth sender of the same address has what is left.
+            while budget.usage.used > 0 { await Task.yield() }
+            let answer = try await client.execute(
+                uri: "/sum", method: .post, body: ByteBuffer(repeating: 1, count: 70_000))
+            #expect(answer.text == "70000 70000 true")
+        }
+        #expect(budget.usage == (0, 0))
+    }
+
+    @Test func `A body that drips is cut off, however long each drop is waited for`() async throws {
+        let reader = BodyReader(
+            limit: 1 << 20, budget: ByteBudget(), senders: .anyone, deadline: .milliseconds(200))
+        let answer = try await TestServer().test(.live, routes: Self.routes(reader)) { client in
+            try await RawConnection.run(port: try #require(client.port)) { connection in
+                try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+                let start = ContinuousClock.now
+                while ContinuousClock.now - start < .milliseconds(400) {
+                    // The server may have closed the connection.
+                    try? await connection.send("a")
+                }
+                return try await connection.receive(until: "in one go")
+            }
+        }
+        #expect(answer.hasPrefix("HTTP/1.1 504 "), "\(answer)")
+    }
 }
 
 extension Sequence where Self: Sendable, Element: Sendable {

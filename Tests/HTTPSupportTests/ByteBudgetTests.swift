@@ -1,3 +1,4 @@
+import Bootstrap
 import Domain
 import HTTPSupport
 import Testing
@@ -123,5 +124,36 @@ import Testing
         #expect(budget.usage == (0, 0))
         #expect(seen.compactMap { $0 }.count >= 400)
         #expect(seen.allSatisfy { ($0 ?? 0) <= 100 })
+    }
+
+    @Test func `A client who has spent its share waits for its own bytes and holds up nobody`() async throws {
+        let (one, other) = (try #require(IPAddress("192.0.2.1")), try #require(IPAddress("192.0.2.2")))
+        let budget = ByteBudget(capacity: 100, share: 25, sleep: Self.never)
+        try await budget.acquire(20, for: one)
+        let mine = Task { try await budget.acquire(10, for: one) }
+        while budget.usage.waiting == 0 { await Task.yield() }
+        // Not even a small piece of the same client goes before it.
+        let small = Task { try await budget.acquire(1, for: one) }
+        while budget.usage.waiting == 1 { await Task.yield() }
+        try await budget.acquire(25, for: other)
+        try await budget.acquire(55)
+        #expect(budget.usage == (100, 2))
+        budget.release(55)
+        #expect(budget.usage == (45, 2))
+        budget.release(20, for: one)
+        try await mine.value
+        try await small.value
+        #expect(budget.usage == (36, 0))
+        budget.release(25, for: other)
+        budget.release(11, for: one)
+        #expect(budget.usage == (0, 0))
+    }
+
+    @Test func `One body may be larger than a share, and has it alone`() async throws {
+        let one = try #require(IPAddress("192.0.2.1"))
+        let budget = ByteBudget(capacity: 100, share: 25, sleep: Self.never)
+        try await budget.acquire(20, for: one)
+        try await budget.acquire(20, holding: 20, for: one)
+        #expect(budget.usage == (40, 0))
     }
 }

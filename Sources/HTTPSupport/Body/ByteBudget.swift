@@ -1,3 +1,4 @@
+package import Bootstrap
 internal import CoreMetrics
 internal import Domain
 internal import Synchronization
@@ -5,23 +6,34 @@ internal import Synchronization
 /// The bytes of request bodies that may be in memory at once; who comes when they are spent waits in line.
 ///
 /// Strictly first come, first served, so that a large body is never starved by small ones; a body larger than the whole
-/// budget is let in alone. Gauges `http_body_budget_used_bytes` and `http_body_budget_waiting`.
+/// budget is let in alone. A client who has spent its share waits for its own bytes and holds up nobody else. Gauges `http_body_budget_used_bytes` and `http_body_budget_waiting`.
 package final class ByteBudget: Sendable {
     private struct Waiter {
         let id: Int
         let bytes: Int
         /// What the same request holds already; it may use the budget alone together with it.
         let held: Int
+        let client: IPAddress?
         let admission: CheckedContinuation<Void, any Error>
     }
 
     private struct State {
         var used = 0
+        /// The bytes of each client who has some.
+        var shares: [IPAddress: Int] = [:]
         var nextID = 0
         var waiters: [Waiter] = []
+
+        mutating func use(_ bytes: Int, _ client: IPAddress?) {
+            used += bytes
+            guard let client else { return }
+            let rest = shares[client, default: 0] + bytes
+            shares[client] = rest == 0 ? nil : rest
+        }
     }
 
     private let capacity: Int
+    private let share: Int
     private let patience: Duration
     private let sleep: @Sendable (Duration) async throws -> Void
     private let state = Mutex(State())
@@ -30,13 +42,15 @@ package final class ByteBudget: Sendable {
 
     /// - Parameters:
     ///   - capacity: Bytes in flight, of all requests together.
+    ///   - share: Those of one client; `nil` for all of them.
     ///   - patience: How long a request waits for its bytes; shorter than a connection's idle timeout.
     ///   - sleep: Waits for a time.
     package init(
-        capacity: Int = 32 << 20, patience: Duration = .seconds(5),
+        capacity: Int = 32 << 20, share: Int? = nil, patience: Duration = .seconds(5),
         sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
     ) {
         self.capacity = capacity
+        self.share = share ?? .max
         self.patience = patience
         self.sleep = sleep
     }
@@ -44,12 +58,12 @@ package final class ByteBudget: Sendable {
     /// Bytes in flight and requests in line.
     package var usage: (used: Int, waiting: Int) { state.withLock { ($0.used, $0.waiters.count) } }
 
-    /// Takes `bytes` for a request that holds `held` already; a request that holds some goes first, for only it can give
+    /// Takes `bytes` for a request of `client` that holds `held` already; a request that holds some goes first, for only it can give
     /// them back.
     /// - Throws: `AppError` `.unavailable` when the wait was too long; `CancellationError`
-    package func acquire(_ bytes: Int, holding held: Int = 0) async throws {
+    package func acquire(_ bytes: Int, holding held: Int = 0, for client: IPAddress? = nil) async throws {
         let id: Int? = state.withLock { state in
-            if take(bytes, held, &state) { return nil }
+            if take(bytes, held, client, &state) { return nil }
             state.nextID += 1
             return state.nextID
         }
@@ -61,22 +75,22 @@ package final class ByteBudget: Sendable {
         }
         defer { deadline.cancel() }
         try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { enqueue(id, bytes, held, $0) }
+            try await withCheckedThrowingContinuation { enqueue(id, bytes, held, client, $0) }
         } onCancel: {
             fail(id, CancellationError())
         }
     }
 
-    /// Gives `bytes` back and lets in whoever fits, from the head of the line.
-    package func release(_ bytes: Int) {
-        settle { $0.used -= bytes }
+    /// Gives `bytes` of `client` back and lets in who fits, from the head of the line.
+    package func release(_ bytes: Int, for client: IPAddress? = nil) {
+        settle { $0.use(-bytes, client) }
     }
 
-    /// Takes the bytes if nobody stands before this request and they fit, or if the request has the budget to itself.
-    private func take(_ bytes: Int, _ held: Int, _ state: inout State) -> Bool {
-        let isFirst = held > 0 || state.waiters.isEmpty
-        guard isFirst, fits(bytes, held, state) else { return false }
-        state.used += bytes
+    /// Takes the bytes if no request stands before this one and they fit, or if the request has the budget to itself.
+    private func take(_ bytes: Int, _ held: Int, _ client: IPAddress?, _ state: inout State) -> Bool {
+        let isFirst = held > 0 || (!state.waiters.contains { $0.client == client } && head(of: state) == nil)
+        guard isFirst, isWithinShare(bytes, held, client, state), fits(bytes, held, state) else { return false }
+        state.use(bytes, client)
         return true
     }
 
@@ -84,12 +98,31 @@ package final class ByteBudget: Sendable {
         state.used + bytes <= capacity || state.used == held
     }
 
-    private func enqueue(_ id: Int, _ bytes: Int, _ held: Int, _ admission: CheckedContinuation<Void, any Error>) {
+    private func isWithinShare(_ bytes: Int, _ held: Int, _ client: IPAddress?, _ state: State) -> Bool {
+        guard let client else { return true }
+        let used = state.shares[client, default: 0]
+        return used <= share - bytes || used == held
+    }
+
+    /// The place of the first request in line that waits for all and not for its own client's bytes: those stand in the way
+    /// of the same client only.
+    private func head(of state: State) -> Int? {
+        var waiting: Set<IPAddress> = []
+        return state.waiters.firstIndex { waiter in
+            guard let client = waiter.client else { return true }
+            return waiting.insert(client).inserted && isWithinShare(waiter.bytes, waiter.held, client, state)
+        }
+    }
+
+    private func enqueue(
+        _ id: Int, _ bytes: Int, _ held: Int, _ client: IPAddress?,
+        _ admission: CheckedContinuation<Void, any Error>
+    ) {
         let answer: Result<Void, any Error>? = state.withLock { state in
             // A cancellation before this line found no waiter to fail.
             if Task.isCancelled { return .failure(CancellationError()) }
-            if take(bytes, held, &state) { return .success(()) }
-            let waiter = Waiter(id: id, bytes: bytes, held: held, admission: admission)
+            if take(bytes, held, client, &state) { return .success(()) }
+            let waiter = Waiter(id: id, bytes: bytes, held: held, client: client, admission: admission)
             state.waiters.insert(waiter, at: held > 0 ? 0 : state.waiters.endIndex)
             return nil
         }
@@ -107,14 +140,16 @@ package final class ByteBudget: Sendable {
         settle { _ in }
     }
 
-    /// Changes the state, then admits from the head of the line as long as the head fits.
+    /// Changes the state, then admits from the head of the line as long as the head fits; who waits for its own share is
+    /// passed over.
     private func settle(_ change: (inout State) -> Void) {
         let admitted = state.withLock { state in
             change(&state)
             var admitted: [Waiter] = []
-            while let head = state.waiters.first, fits(head.bytes, head.held, state) {
-                state.used += head.bytes
-                admitted.append(state.waiters.removeFirst())
+            while let index = head(of: state), fits(state.waiters[index].bytes, state.waiters[index].held, state) {
+                let head = state.waiters.remove(at: index)
+                state.use(head.bytes, head.client)
+                admitted.append(head)
             }
             return admitted
         }
