@@ -24,39 +24,3 @@ enum LaravelCSV {
         return bytes
     }
 }
-
-/// Fields of comma-separated values (RFC 4180).
-enum CSV {
-    /// Appends a text that others wrote, in UTF-8: quoted where it must be, and harmless to a spreadsheet, which would compute
-    /// what begins with `=`, `+`, `-`, `@`, a tab or a carriage return (owasp.org, "CSV Injection").
-    static func append(_ text: some Collection<UInt8>, to bytes: inout [UInt8]) {
-        let isFormula = text.first.map(beginsFormula) ?? false
-        guard isFormula || text.contains(where: isSpecial) else {
-            bytes.append(contentsOf: text)
-            return
-        }
-        bytes.append(UInt8(ascii: "\""))
-        if isFormula { bytes.append(UInt8(ascii: "'")) }
-        for byte in text {
-            if byte == UInt8(ascii: "\"") { bytes.append(byte) }
-            bytes.append(byte)
-        }
-        bytes.append(UInt8(ascii: "\""))
-    }
-
-    private static func beginsFormula(_ byte: UInt8) -> Bool {
-        switch byte {
-        case UInt8(ascii: "="), UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "@"), UInt8(ascii: "\t"),
-            UInt8(ascii: "\r"):
-            true
-        default: false
-        }
-    }
-
-    private static func isSpecial(_ byte: UInt8) -> Bool {
-        switch byte {
-        case UInt8(ascii: ","), UInt8(ascii: "\""), UInt8(ascii: "\r"), UInt8(ascii: "\n"): true
-        default: false
-        }
-    }
-}
