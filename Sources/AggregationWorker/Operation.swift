@@ -1,7 +1,6 @@
 import ArgumentParser
 import Bootstrap
 import Domain
-import Foundation
 import Logging
 import Postgres
 import Storage
@@ -31,7 +30,7 @@ struct Operation: Sendable {
         } catch let error as ExitCode {
             throw error
         } catch {
-            FileHandle.standardError.write(Data("aggregation-worker: \(explanation(of: error))\n".utf8))
+            Terminal.complain("aggregation-worker: \(explanation(of: error))")
             throw ExitCode(1)
         }
     }

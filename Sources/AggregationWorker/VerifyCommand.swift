@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bootstrap
 import Foundation
 import Logging
 import Postgres
@@ -59,6 +60,6 @@ extension UsageVerification.Report {
             },
         ]
         let data = try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
-        print(String(decoding: data, as: UTF8.self))
+        Terminal.print(json: String(decoding: data, as: UTF8.self))
     }
 }

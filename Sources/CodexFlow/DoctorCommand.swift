@@ -20,7 +20,11 @@ struct DoctorCommand: AsyncParsableCommand {
         let settings = DoctorSettings(reading: reader)
         let findings = await Doctor(settings: settings, now: { .now }).examine()
         let report = Report(unreadable + ConfigurationCheck.findings(reader) + findings)
-        print(try json ? report.json() : report.text(colored: isatty(STDOUT_FILENO) == 1))
+        if json {
+            Terminal.print(json: try report.json())
+        } else {
+            Terminal.print(own: report.text(colored: isatty(STDOUT_FILENO) == 1))
+        }
         if report.level >= (strict ? .warning : .failure) { throw ExitCode(1) }
     }
 

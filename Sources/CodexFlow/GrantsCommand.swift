@@ -52,6 +52,7 @@ struct GrantsCommand: AsyncParsableCommand {
                 )
             }
         }
-        print(GrantScript(prefix: rolePrefix ?? prefix).text(database: database ?? configured), terminator: "")
+        Terminal.print(
+            own: GrantScript(prefix: rolePrefix ?? prefix).text(database: database ?? configured), terminator: "")
     }
 }

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Bootstrap
 import Domain
-import Foundation
 import Logging
 import Postgres
 import Storage
@@ -53,7 +52,7 @@ struct Operation: Sendable {
         } catch let exit as ExitCode {
             throw exit
         } catch {
-            FileHandle.standardError.write(Data("codexflow: \(explanation(of: error))\n".utf8))
+            Terminal.complain("codexflow: \(explanation(of: error))")
             throw ExitCode(1)
         }
     }

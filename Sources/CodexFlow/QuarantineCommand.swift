@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bootstrap
 import Domain
 import Postgres
 import Storage
@@ -55,7 +56,11 @@ struct QuarantineCommand: AsyncParsableCommand {
         func run() async throws {
             let id = id
             let item = try await Operation.onQuarantine { try Quarantine.require(id, $0) }
-            print(json ? QuarantineText.json(QuarantineJSON(item)) : QuarantineText.description(of: item))
+            if json {
+                Terminal.print(json: QuarantineText.json(QuarantineJSON(item)))
+            } else {
+                Terminal.print(lines: QuarantineText.description(of: item))
+            }
         }
     }
 }

@@ -1,3 +1,4 @@
+import Bootstrap
 import Domain
 import Foundation
 import Storage
@@ -5,7 +6,7 @@ import Storage
 /// How quarantine entries are printed.
 enum QuarantineText {
     static func print(_ items: [QuarantinedItem], asJSON: Bool) {
-        guard !asJSON else { return items.forEach { Swift.print(json(QuarantineJSON($0))) } }
+        guard !asJSON else { return items.forEach { Terminal.print(json: json(QuarantineJSON($0))) } }
         table(
             ["id", "received", "reason", "user", "key", "model", "sent", "resolution"],
             items.map { item in
@@ -19,7 +20,7 @@ enum QuarantineText {
     }
 
     static func print(_ summaries: [Quarantine.Summary], asJSON: Bool) {
-        guard !asJSON else { return summaries.forEach { Swift.print(json(QuarantineSummaryJSON($0))) } }
+        guard !asJSON else { return summaries.forEach { Terminal.print(json: json(QuarantineSummaryJSON($0))) } }
         table(
             ["reason", "entries", "deliveries", "oldest", "newest"],
             summaries.map {
@@ -28,7 +29,7 @@ enum QuarantineText {
     }
 
     /// Everything of one entry, a fact a line.
-    static func description(of item: QuarantinedItem) -> String {
+    static func description(of item: QuarantinedItem) -> [String] {
         let event = item.event
         let facts: [(String, String?)] = [
             ("id", item.id.description), ("reason", item.reason.rawValue), ("meaning", item.detail),
@@ -45,8 +46,8 @@ enum QuarantineText {
             ("excerpt", item.excerpt),
         ]
         return facts.compactMap { name, value in
-            value.flatMap { $0.isEmpty ? nil : "\(name.padded(to: 12))\($0.printable)" }
-        }.joined(separator: "\n")
+            value.flatMap { $0.isEmpty ? nil : "\(name.padded(to: 12))\($0)" }
+        }
     }
 
     /// One line of JSON.
@@ -59,7 +60,7 @@ enum QuarantineText {
 
     /// A line for the operator beside the output.
     static func note(_ text: String) {
-        FileHandle.standardError.write(Data("\(text)\n".utf8))
+        Terminal.complain(text)
     }
 
     private static func state(of item: QuarantinedItem) -> String {
@@ -80,11 +81,11 @@ enum QuarantineText {
 
     /// Aligned columns, two spaces between them, under their names.
     static func table(_ names: [String], _ rows: [[String]]) {
-        let rows = [names] + rows.map { $0.map(\.printable) }
+        let rows = [names] + rows.map { $0.map(\.visible) }
         let widths = names.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         for row in rows {
             let cells = zip(row.dropLast(), widths).map { $0.padded(to: $1 + 2) } + row.suffix(1)
-            Swift.print(cells.joined())
+            Terminal.print(cells.joined())
         }
     }
 }
@@ -92,12 +93,5 @@ enum QuarantineText {
 extension String {
     fileprivate func padded(to width: Int) -> String {
         self + String(repeating: " ", count: max(0, width - count))
-    }
-
-    /// Without control characters, by which a sender's text could write on the terminal what it likes.
-    fileprivate var printable: String {
-        String(
-            String.UnicodeScalarView(
-                unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
     }
 }

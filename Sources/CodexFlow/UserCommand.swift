@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bootstrap
 import Domain
 import Foundation
 import Passwords
@@ -8,7 +9,7 @@ import Storage
 struct UserCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "user", abstract: "Makes and lists users, gives them new keys and limits.",
-        subcommands: [Create.self, List.self, RotateKey.self, Limit.self, Models.self])
+        subcommands: [Create.self, List.self, Verify.self, RotateKey.self, Limit.self, Models.self])
 
     /// `codexflow user create`
     struct Create: AsyncParsableCommand {
@@ -53,7 +54,9 @@ struct UserCommand: AsyncParsableCommand {
                 for account in accounts {
                     let role = account.isAdmin ? "admin" : "user"
                     let key = account.keyPrefix.map { "\($0)…" } ?? "no key"
-                    print(account.id, account.email, account.plan, account.status, role, key, separator: "\t")
+                    // A tab in a name would begin another column.
+                    let cells = ["\(account.id)", account.email, account.plan, account.status, role, key]
+                    Terminal.print(own: cells.map(\.visible).joined(separator: "\t"))
                 }
             }
         }
@@ -94,9 +97,9 @@ private struct NewKey: Encodable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         if asJSON, let data = try? encoder.encode(self) {
-            Swift.print(String(decoding: data, as: UTF8.self))
+            Terminal.print(json: String(decoding: data, as: UTF8.self))
         } else {
-            Swift.print("id: \(id)\nemail: \(email)\napi key: \(apiKey)\nThe key is not shown again.")
+            Terminal.print(lines: ["id: \(id)", "email: \(email)", "api key: \(apiKey)", "The key is not shown again."])
         }
     }
 }

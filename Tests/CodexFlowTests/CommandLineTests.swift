@@ -91,6 +91,57 @@ import Testing
         }
     }
 
+    @Test func verifiesAnAddressAndSaysSoInTheAuditLog() async throws {
+        try await withTestDatabase { database in
+            _ = try await codexflow(["user", "create", "--name", "Ada", "--email", "ada@example.com"], on: database)
+            try await database.execute("INSERT INTO metering.unverified_registrations SELECT id, now() FROM users")
+            let verify = ["user", "verify", "--email", "ada@example.com"]
+            let done = try await codexflow(verify, on: database)
+            #expect(done.output == "verified; LiteLLM knows within seconds\n")
+            #expect(try await codexflow(verify, on: database).output == "was verified already\n")
+            #expect(try await database.number("SELECT count(email_verified_at) FROM users") == 1)
+            let audit: Query = """
+                SELECT string_agg(concat_ws(' ', action, subject, subject_id, actor_id, address,
+                                            before -> 'email_verified_at' = 'null',
+                                            after -> 'email_verified_at' <> 'null'), ',')
+                FROM metering.audit_log
+                """
+            let user = try await database.number("SELECT id FROM users")
+            #expect(try await database.text(audit) == "user.verify user \(user) 0 codexflow t t")
+            let nobody = try await codexflow(["user", "verify", "--email", "b@c.d"], on: database)
+            #expect(nobody.output == "codexflow: No user has this e-mail.\n")
+        }
+    }
+
+    @Test func noNameSteersTheTerminal() async throws {
+        try await withTestDatabase { database in
+            let hostile = "a\u{1B}[31m\u{202E}b\t\u{2066}\u{9B}c\n9\tadmin@example.com"
+            let email = "\(hostile)@example.com"
+            _ = try await database.pool.withConnection { connection in
+                try connection.execute(
+                    """
+                    INSERT INTO users (name, email, password, plan) VALUES (\(hostile), \(email), 'x', 'starter')
+                    """)
+            }
+            let steers = { (text: String) in
+                text.unicodeScalars.contains { scalar in
+                    let category = scalar.properties.generalCategory
+                    return scalar != "\n" && scalar != "\t" && (category == .control || category == .format)
+                }
+            }
+            let shown = #"a\u{1b}[31m\u{202e}b\t\u{2066}\u{9b}c\n9\tadmin@example.com@example.com"#
+            let list = try await codexflow(["user", "list"], on: database)
+            #expect(!steers(list.output) && list.output.contains(shown), "\(list.output)")
+            #expect(list.output.split(separator: "\n").count == 1)
+            let text = try await codexflow(["user", "rotate-key", "--email", email], on: database)
+            #expect(!steers(text.output) && text.output.contains("email: \(shown)\n"))
+            let json = try await codexflow(["user", "rotate-key", "--email", email, "--json"], on: database)
+            #expect(!steers(json.output))
+            let object = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any]
+            #expect(object?["email"] as? String == email)
+        }
+    }
+
     @Test func looksAtLiteLLMFromOutside() async throws {
         func check(_ answer: String) async throws -> (exitCode: Int32, output: String) {
             let proxy = try CannedServer(answer)

@@ -2,7 +2,7 @@ package import Logging
 
 /// Writes each event as exactly one line: time in UTC, level, label, message and `key=value` pairs.
 ///
-/// Control characters are escaped, so that no text of a client can forge a line or colour a terminal.
+/// What steers a line or terminal is escaped, so that no text of a client can forge a line or colour a terminal.
 package struct LineLogHandler: LogHandler {
     package var metadata: Logger.Metadata = [:]
     package var metadataProvider: Logger.MetadataProvider?
@@ -34,7 +34,7 @@ package struct LineLogHandler: LogHandler {
         if let error = event.error { pairs["error"] = "\(String(reflecting: error))" }
         var line = ""
         line.reserveCapacity(Self.usualLength)
-        line += "\(LogTime.now) \(event.level) \(label): \(event.message.description.escapingControls)"
+        line += "\(LogTime.now) \(event.level) \(label): \(event.message.description.visible)"
         for (key, value) in pairs.sorted(by: { $0.key < $1.key }) {
             line += " "
             line += key
@@ -52,26 +52,8 @@ package struct LineLogHandler: LogHandler {
 extension String {
     /// Quoted where a space, a quote or an equals sign would blur where the value ends.
     fileprivate var asLogValue: String {
-        let text = escapingControls
+        let text = visible
         let needsQuotes = isEmpty || utf8.contains { $0 == 0x20 || $0 == 0x22 || $0 == 0x3D }
         return needsQuotes ? "\"" + text.replacing("\"", with: "\\\"") + "\"" : text
-    }
-
-    fileprivate var escapingControls: String {
-        // Almost every text of almost every line: nothing of it needs a look at its scalars.
-        if utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) { return self }
-        let isControl = { (scalar: Unicode.Scalar) in scalar.properties.generalCategory == .control }
-        let lineBreaks: ClosedRange<Unicode.Scalar> = "\u{2028}"..."\u{2029}"
-        guard unicodeScalars.contains(where: { isControl($0) || lineBreaks.contains($0) }) else { return self }
-        return unicodeScalars.reduce(into: "") { text, scalar in
-            switch scalar {
-            case "\n": text += "\\n"
-            case "\r": text += "\\r"
-            case "\t": text += "\\t"
-            case _ where isControl(scalar) || lineBreaks.contains(scalar):
-                text += "\\u{\(String(scalar.value, radix: 16))}"
-            default: text.unicodeScalars.append(scalar)
-            }
-        }
     }
 }

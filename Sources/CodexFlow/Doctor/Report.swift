@@ -1,3 +1,4 @@
+import Bootstrap
 import Foundation
 import Storage
 
@@ -25,8 +26,9 @@ struct Report: Encodable {
         let lines = findings.flatMap { finding in
             let level = finding.level.rawValue.padded(to: 8)
             let line =
-                "\(colored ? finding.level.colored(level) : level) \(finding.subject.padded(to: width))  \(finding.message)"
-            return [line] + (finding.remedy.map { [String(repeating: " ", count: width + 11) + $0] } ?? [])
+                "\(colored ? finding.level.colored(level) : level) \(finding.subject.padded(to: width))  "
+                + finding.message.visible
+            return [line] + (finding.remedy.map { [String(repeating: " ", count: width + 11) + $0.visible] } ?? [])
         }
         let (failures, warnings) = (count(.failure), count(.warning))
         let sum =

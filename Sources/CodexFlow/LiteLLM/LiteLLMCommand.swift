@@ -41,7 +41,7 @@ struct LiteLLMCommand: AsyncParsableCommand {
                 }
             }
             let report = Report(findings)
-            print(report.text(colored: isatty(STDOUT_FILENO) == 1))
+            Terminal.print(own: report.text(colored: isatty(STDOUT_FILENO) == 1))
             if report.level == .failure { throw ExitCode(1) }
         }
     }
@@ -60,22 +60,23 @@ struct LiteLLMCommand: AsyncParsableCommand {
             let server = settings.webhook.server
             let host = ["0.0.0.0", "::"].contains(server.host) ? "webhook-api" : server.host
             let scheme = server.tls == nil ? "http" : "https"
-            print(
-                """
-                # config.yaml, with integrations/litellm/codexflow.py beside it, for LiteLLM \(LiteLLMVersion.oldest) or newer
-                litellm_settings:
-                  callbacks: ["codexflow.callback"]
-                  global_disable_no_log_param: true
-                general_settings:
-                  custom_auth: codexflow.authenticate
-                  master_key: os.environ/LITELLM_MASTER_KEY
+            Terminal.print(
+                own: """
+                    # config.yaml, with integrations/litellm/codexflow.py beside it,
+                    # for LiteLLM \(LiteLLMVersion.oldest) or newer
+                    litellm_settings:
+                      callbacks: ["codexflow.callback"]
+                      global_disable_no_log_param: true
+                    general_settings:
+                      custom_auth: codexflow.authenticate
+                      master_key: os.environ/LITELLM_MASTER_KEY
 
-                # LiteLLM's environment
-                CODEXFLOW_URL=\(scheme)://\(host.contains(":") ? "[\(host)]" : host):\(server.port)
-                CODEXFLOW_SPOOL=/var/lib/codexflow
-                LITELLM_WEBHOOK_KEY=(the value that webhook-api has)
-                LITELLM_MASTER_KEY=(a secret of its own: sk- and the output of: openssl rand -hex 32)
-                """)
+                    # LiteLLM's environment
+                    CODEXFLOW_URL=\(scheme)://\(host.contains(":") ? "[\(host)]" : host):\(server.port)
+                    CODEXFLOW_SPOOL=/var/lib/codexflow
+                    LITELLM_WEBHOOK_KEY=(the value that webhook-api has)
+                    LITELLM_MASTER_KEY=(a secret of its own: sk- and the output of: openssl rand -hex 32)
+                    """)
         }
     }
 }

@@ -1,3 +1,4 @@
+import Bootstrap
 import Domain
 import HTTPSupport
 import Postgres
@@ -35,7 +36,7 @@ struct ReconcileReport: Sendable {
         if asJSON {
             var bytes: [UInt8] = []
             json.append(to: &bytes)
-            return Swift.print(String(decoding: bytes, as: UTF8.self))
+            return Terminal.print(json: String(decoding: bytes, as: UTF8.self))
         }
         QuarantineText.table(
             ["hour", "key", "LiteLLM calls", "calls here", "aside", "missing", "LiteLLM USD", "USD here"],
@@ -46,9 +47,9 @@ struct ReconcileReport: Sendable {
                     hour.here.cost.description,
                 ]
             })
-        for (word, count) in (taken ?? [:]).sorted(by: { $0.key < $1.key }) { Swift.print("\(word) \(count)") }
+        for (word, count) in (taken ?? [:]).sorted(by: { $0.key < $1.key }) { Terminal.print("\(word) \(count)") }
         let missing = differences.reduce(0) { $0 + $1.missing }
-        Swift.print(
+        Terminal.print(
             differences.isEmpty
                 ? "all \(calls) calls of LiteLLM's are here"
                 : "\(differences.count) hours differ, \(missing) of \(calls) calls are missing")
