@@ -34,7 +34,7 @@ package struct CallAuthorization: Sendable, Hashable {
 
     /// Why no call may be made.
     package enum Refusal: String, Sendable {
-        case suspended, requests, tokens, budget
+        case suspended, unverified, requests, tokens, budget
     }
 
     package let userID: Int64
@@ -42,17 +42,21 @@ package struct CallAuthorization: Sendable, Hashable {
     package let plan: String
     /// Laravel's `users.status`.
     package let status: String
+    /// Whether a stranger made the account and its address is not verified: then every limit is zero.
+    package let isUnverified: Bool
     /// The models the user may call; `nil` for all.
     package let models: [String]?
     package let windows: [Window]
 
     package init(
-        userID: Int64, name: String, plan: String, status: String, models: [String]?, windows: [Window]
+        userID: Int64, name: String, plan: String, status: String, isUnverified: Bool = false, models: [String]?,
+        windows: [Window]
     ) {
         self.userID = userID
         self.name = name
         self.plan = plan
         self.status = status
+        self.isUnverified = isUnverified
         self.models = models
         self.windows = windows
     }
@@ -60,6 +64,7 @@ package struct CallAuthorization: Sendable, Hashable {
     /// Why the next call would be refused, as far as the stored calls tell; `nil` where it would not.
     package var refusal: Refusal? {
         guard status == "active" else { return .suspended }
+        if isUnverified { return .unverified }
         for window in windows {
             if window.requests.isSpent { return .requests }
             if window.tokens.isSpent { return .tokens }

@@ -116,6 +116,8 @@ extension Ledger {
             INSERT INTO public.users (name, email, password, api_key)
             SELECT 'x', 'x' || g, 'x', 'cf_' || g FROM generate_series(1, \(rows)) g
             """)
+        try await execute(
+            "INSERT INTO metering.unverified_registrations SELECT id, now() FROM public.users WHERE id <> \(user)")
         let now = clock.now
         try await service.withConnection { try KeyHistory.look($0, now: now) }
         try await execute(

@@ -54,6 +54,26 @@ import Testing
         }
     }
 
+    @Test func anAccountOfAStrangerSpendsNothingUntilItsAddressIsVerified() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            _ = try await bench.post("[\(call(1))]")
+            try await bench.execute("INSERT INTO metering.unverified_registrations VALUES (2, now())")
+            let refused = try await ask(bench, Self.secondsKey)
+            #expect(refused.json["allowed"] as? Bool == false)
+            #expect(refused.json["reason"] as? String == "unverified")
+            let windows = try #require(refused.json["windows"] as? [[String: Any]])
+            for window in windows {
+                for amount in ["requests", "tokens", "cost"] {
+                    let limit = (window[amount] as? [String: Any])?["limit"]
+                    #expect("\(limit ?? "")" == "0", "\(amount)")
+                }
+            }
+            try await bench.execute("UPDATE users SET email_verified_at = now() WHERE id = 2")
+            #expect(try await ask(bench, Self.secondsKey).json["allowed"] as? Bool == true)
+        }
+    }
+
     @Test func refusesStrangersAndWhatIsNoQuestion() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()

@@ -17,7 +17,8 @@ struct AuditSubject {
             kind: "user", id: "\(id)",
             lock: "SELECT FROM public.users WHERE id = \(id) \(others) ORDER BY id FOR NO KEY UPDATE",
             state: """
-                SELECT jsonb_build_object('name', u.name, 'email', u.email, 'plan', u.plan, 'status', u.status,
+                SELECT jsonb_build_object('name', u.name, 'email', u.email, 'email_verified_at', u.email_verified_at,
+                                          'plan', u.plan, 'status', u.status,
                                           'is_admin', u.is_admin, 'key_prefix', \(UserAccounts.keyPrefix),
                                           'key_hash', encode(sha256(convert_to(u.api_key, 'UTF8')), 'hex'))
                 FROM public.users u WHERE u.id = \(id)

@@ -49,6 +49,24 @@ package struct UserAdministration: Sendable {
         try update(id, UserProfile.Change(status: "active"), action: "user.activate", connection)
     }
 
+    /// Says that an account's address is its owner's; an address that is verified already stays as it is.
+    ///
+    /// - Returns: Whether it was not verified before.
+    /// - Throws: ``AppError`` `.notFound`.
+    package func verify(_ id: Int64, _ connection: Connection) throws -> Bool {
+        try AuditLog.changing(.user(id), "user.verify", by: actor, at: now, connection) { connection in
+            let verified = try connection.execute(
+                """
+                UPDATE public.users
+                SET email_verified_at = date_trunc('second', \(now) AT TIME ZONE 'UTC'),
+                    updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                WHERE id = \(id) AND email_verified_at IS NULL
+                """)
+            _ = try UserAccounts.require(id, connection)
+            return verified == 1
+        }
+    }
+
     /// Gives an account another key; calls made under the old one still find their user.
     ///
     /// - Throws: ``AppError`` `.notFound`, `.conflict` when somebody has this key.

@@ -12,7 +12,9 @@ extension Grant {
             .table, "public.users",
             [
                 .owner: [.select("id", "api_key")],
-                .webhook: [.select("id", "name", "api_key", "plan", "status"), .update("updated_at")],
+                .webhook: [
+                    .select("id", "name", "email_verified_at", "api_key", "plan", "status"), .update("updated_at"),
+                ],
                 .worker: [.select("id", "plan")],
                 .admin: [
                     .select(
@@ -24,9 +26,11 @@ extension Grant {
                     .update("name", "email", "api_key", "plan", "status", "is_admin", "updated_at"),
                 ],
                 .operator: [
-                    .select("id", "name", "email", "api_key", "plan", "status", "is_admin", "created_at", "updated_at"),
+                    .select(
+                        "id", "name", "email", "email_verified_at", "api_key", "plan", "status", "is_admin",
+                        "created_at", "updated_at"),
                     .insert("name", "email", "password", "api_key", "plan", "is_admin", "created_at", "updated_at"),
-                    .update("api_key", "updated_at"),
+                    .update("email_verified_at", "api_key", "updated_at"),
                 ],
             ]),
         // The last id, by which a database is recognised.
@@ -72,7 +76,7 @@ extension Grant {
         Grant(.table, "metering.favorite_models", [.admin: [.select(), .insert()]]),
         Grant(.table, "metering.limit_requests", [.admin: [.select(), .insert(), .update()]]),
         // Nobody takes back what is in it.
-        Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()]]),
+        Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()], .operator: [.insert()]]),
     ]
 
     /// What the sums are made of and read by.
@@ -108,6 +112,9 @@ extension Grant {
                 .admin: [.select(), .insert(), .update("valid_to")],
             ]),
         Grant(.table, "metering.plan_limits", everybody(.select()).merging([.admin: [.select(), .update()]]) { $1 }),
+        Grant(
+            .table, "metering.unverified_registrations",
+            [.webhook: [.select()], .admin: [.select(), .insert()]]),
         limits("metering.user_limits"),
         limits("metering.user_models"),
         Grant(

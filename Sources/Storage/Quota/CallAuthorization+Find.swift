@@ -11,10 +11,11 @@ extension CallAuthorization {
     ) throws -> CallAuthorization? {
         let rows = try connection.query(statement(key, now: now))
         guard let first = rows.first else { return nil }
-        let (id, name, plan, status, models) = try first.decode(
-            Int64.self, String.self, String.self, String.self, [String]?.self)
+        let (id, name, plan, status, models, isUnverified) = try first.decode(
+            Int64.self, String.self, String.self, String.self, [String]?.self, Bool.self)
         return CallAuthorization(
-            userID: id, name: name, plan: plan, status: status, models: models, windows: try rows.compactMap(window))
+            userID: id, name: name, plan: plan, status: status, isUnverified: isUnverified, models: models,
+            windows: try rows.compactMap(window))
     }
 
     private static func window(_ row: Row) throws -> Window? {
@@ -32,7 +33,7 @@ extension CallAuthorization {
     private static func statement(_ key: KeyHash, now: Timestamp) -> Query {
         """
         WITH holder AS MATERIALIZED (
-            SELECT u.id, u.name, u.plan, u.status, m.models
+            SELECT u.id, u.name, u.plan, u.status, m.models, \(Registration.isUnverified) AS is_unverified
             FROM metering.api_keys k
             JOIN public.users u ON u.id = k.user_id
             LEFT JOIN metering.user_models m ON m.user_id = u.id
@@ -46,10 +47,11 @@ extension CallAuthorization {
             WHERE q.user_ids @> ARRAY(SELECT id FROM holder) AND d.user_id = (SELECT id FROM holder)
             GROUP BY d.day
         )
-        SELECT h.id, h.name, h.plan, h.status, h.models, w.period,
+        SELECT h.id, h.name, h.plan, h.status, h.models, h.is_unverified, w.period,
                \(microseconds: "(w.ends_at AT TIME ZONE 'UTC')") AS resets_at,
-               coalesce(l.requests, p.requests) AS limit_requests, coalesce(l.tokens, p.tokens) AS limit_tokens,
-               l.budget::text AS budget,
+               \(Registration.limit("coalesce(l.requests, p.requests)", unless: "h.is_unverified")) AS limit_requests,
+               \(Registration.limit("coalesce(l.tokens, p.tokens)", unless: "h.is_unverified")) AS limit_tokens,
+               (\(Registration.limit("l.budget", unless: "h.is_unverified")))::text AS budget,
                coalesce(q.requests, 0) + coalesce(d.requests, 0)::bigint AS requests,
                least(coalesce(q.tokens, 0)::numeric + coalesce(d.tokens, 0), 9223372036854775807)::bigint AS tokens,
                (coalesce(q.cost, 0) + coalesce(d.cost, 0))::text AS cost

@@ -36,7 +36,8 @@ package struct LimitStatus: Sendable, Hashable {
                 CROSS JOIN LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests) AS d (user_id, day, tokens, requests)
                 WHERE d.user_id = \(user)
             )
-            SELECT b.period, coalesce(l.tokens, p.tokens), coalesce(l.requests, p.requests),
+            SELECT b.period, \(Registration.limit("coalesce(l.tokens, p.tokens)")),
+                   \(Registration.limit("coalesce(l.requests, p.requests)")),
                    least(coalesce(q.tokens, 0) + coalesce(s.tokens, 0), 9223372036854775807)::bigint,
                    (coalesce(q.requests, 0) + coalesce(s.requests, 0))::bigint,
                    \(microseconds: "(b.window_start::timestamp AT TIME ZONE 'UTC')"),
@@ -51,7 +52,7 @@ package struct LimitStatus: Sendable, Hashable {
                 SELECT sum(d.tokens) AS tokens, sum(d.requests) AS requests FROM pending d
                 WHERE d.day >= b.window_start AND d.day < b.reset_at
             ) s ON true
-            WHERE u.id = \(user) AND coalesce(l.tokens, p.tokens) IS NOT NULL
+            WHERE u.id = \(user) AND (\(Registration.limit("coalesce(l.tokens, p.tokens)"))) IS NOT NULL
             ORDER BY b.period
             """)
         return try rows.compactMap { row in

@@ -143,14 +143,15 @@ package enum RateLimitProjection {
         """
         truth AS (
             SELECT u.id AS user_id, b.period, b.reset_at,
-                   least(coalesce(l.tokens, p.tokens), 2147483647)::integer AS limit_tokens,
-                   least(coalesce(l.requests, p.requests), 2147483647)::integer AS limit_requests,
+                   least(\(Registration.limit("coalesce(l.tokens, p.tokens)")), 2147483647)::integer AS limit_tokens,
+                   least(\(Registration.limit("coalesce(l.requests, p.requests)")), 2147483647)::integer
+                       AS limit_requests,
                    least(coalesce(q.tokens, 0), 2147483647)::integer AS used_tokens,
                    least(coalesce(q.requests, 0), 2147483647)::integer AS used_requests
             FROM \(source)
             LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
             LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = b.period
-            WHERE \(condition) AND coalesce(l.tokens, p.tokens) IS NOT NULL
+            WHERE \(condition) AND (\(Registration.limit("coalesce(l.tokens, p.tokens)"))) IS NOT NULL
         )
         """
     }

@@ -13,7 +13,11 @@ struct LaravelColumn {
 
     static let needed: [LaravelColumn] =
         columns(
-            of: "users", ["id": "bigint", "api_key": varchar, "plan": varchar, "status": varchar, "email": varchar])
+            of: "users",
+            [
+                "id": "bigint", "api_key": varchar, "plan": varchar, "status": varchar, "email": varchar,
+                "email_verified_at": timestamp,
+            ])
         + columns(
             of: "api_logs",
             [
