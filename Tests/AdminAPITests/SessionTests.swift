@@ -1,4 +1,5 @@
 import Bootstrap
+import Crypto
 import Domain
 import Foundation
 import HTTPSupport
@@ -16,7 +17,8 @@ import Testing
 
     /// Gives `body` a service beside a Laravel of these settings, whose user 1 is logged in.
     private func withSession(
-        _ driver: String, isEncrypted: Bool = false, _ environment: [String: String] = [:],
+        _ driver: String, isEncrypted: Bool = false, passwordHash: (key: String, value: String)? = nil,
+        _ environment: [String: String] = [:],
         _ body: @escaping @Sendable (AdminBench, LaravelCookie) async throws -> Void
     ) async throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
@@ -27,7 +29,7 @@ import Testing
             "SESSION_FILES": folder.path(), "SESSION_ENCRYPT": "\(isEncrypted)",
         ]
         let cookie = try LaravelCookie()
-        let plain = LaravelCookie.session(of: 1, token: Self.csrf)
+        let plain = LaravelCookie.session(of: 1, token: Self.csrf, passwordHash: passwordHash)
         let payload = isEncrypted ? try cookie.encrypt("s:\(plain.utf8.count):\"\(plain)\";") : plain
         try await AdminBench.with(settings.merging(environment) { $1 }) { bench in
             try await bench.makeUser(1)
@@ -95,6 +97,29 @@ import Testing
             #expect(try await bench.send(.get, "/api/auth/me", headers: headers(good, name: "session")).status == 401)
             bench.clock.advance(by: .seconds(2 * 3600 + 1))
             #expect(try await bench.send(.get, "/api/auth/me", headers: headers(good)).status == 401)
+        }
+    }
+
+    /// What Laravel's and Sanctum's `AuthenticateSession` keep in a session: the hash itself before 12.45, then an HMAC of it.
+    @Test(arguments: ["database", "file"], ["password_hash_web", "password_hash_sanctum"])
+    func aChangedPasswordEndsTheSessionsThatRememberTheOldOne(driver: String, key: String) async throws {
+        let hash = "$2y$04$abcdefghijklmnopqrstuuKXUk7ZtVtPhpG5nEIXOOpAGv0yMqHmG"
+        let digests = [LaravelCookie.key, "base-key-for-password-hash-mac"].map { secret in
+            HMAC<SHA256>.authenticationCode(for: Data(hash.utf8), using: SymmetricKey(data: Data(secret.utf8)))
+                .lowercaseHex
+        }
+        for remembered in [hash] + digests {
+            try await withSession(driver, passwordHash: (key, remembered)) { bench, cookie in
+                let field = try cookie.value(Self.name)
+                try await bench.execute("UPDATE users SET password = \(hash) WHERE id = 1")
+                #expect(try await bench.send(.get, "/api/auth/me", headers: headers(field)).status == 200)
+                // Sanctum revokes no token of its own; neither do we.
+                let token = try await bench.token(of: 1)
+                try await bench.execute("UPDATE users SET password = 'changed' WHERE id = 1")
+                let ended = try await bench.send(.get, "/api/auth/me", headers: headers(field))
+                #expect(ended.description == #"401 {"message":"Unauthenticated."}"#)
+                #expect(try await bench.get("/api/auth/me", as: token).status == 200)
+            }
         }
     }
 

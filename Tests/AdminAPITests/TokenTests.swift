@@ -101,6 +101,55 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        (#"["*"]"#, ["read", "write", "key", "admin:read", "admin:write", "logout"]),
+        (#"{"1":"*"}"#, ["read", "write", "key", "admin:read", "admin:write", "logout"]),
+        (#"["read"]"#, ["read", "logout"]), (#"["write"]"#, ["write", "logout"]),
+        (#"["key"]"#, ["key", "logout"]), (#"["admin:read"]"#, ["admin:read", "logout"]),
+        (#"["admin:read","admin:write"]"#, ["admin:read", "admin:write", "logout"]),
+        (#"["GET /api/auth/me"]"#, ["read", "logout"]), (#"["POST /api/settings/update"]"#, ["write", "logout"]),
+        (#"["reports"]"#, ["logout"]), ("[]", ["logout"]), ("", ["logout"]), ("not json", ["logout"]),
+        ("\"*\"", ["logout"]), ("[true]", ["logout"]), (nil, ["logout"]),
+    ])
+    func aTokenMayWhatItsAbilitiesSay(abilities: String?, allowed: [String]) async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1, isAdmin: true)
+            let token = try await bench.token(of: 1)
+            try await bench.execute("UPDATE personal_access_tokens SET abilities = \(abilities)")
+            let asked: [(String, HTTPRequest.Method, String, String?)] = [
+                ("read", .get, "/api/auth/me", nil), ("write", .post, "/api/settings/update", #"{"name":"Grace"}"#),
+                ("key", .get, "/api/settings", nil), ("key", .post, "/api/settings/api-key/regenerate", nil),
+                ("admin:read", .get, "/api/v1/admin/users", nil),
+                ("admin:write", .post, "/api/v1/admin/users/1/activate", nil),
+                ("logout", .post, "/api/auth/logout", nil),
+            ]
+            for (ability, method, path, body) in asked {
+                let answer = try await bench.send(method, path, body, as: token)
+                #expect(answer.status == (allowed.contains(ability) ? 200 : 403), "\(ability): \(answer)")
+                if answer.status == 403, !path.hasPrefix("/api/v1/") {
+                    #expect(answer.description == #"403 {"message":"Invalid ability provided."}"#)
+                }
+            }
+        }
+    }
+
+    @Test func aTokenLivesAsLongAsSanctumSays() async throws {
+        try await AdminBench.with(["SANCTUM_EXPIRATION": "60"]) { bench in
+            try await bench.makeUser(1)
+            let token = try await bench.token(of: 1)
+            bench.clock.advance(by: .seconds(3599))
+            #expect(try await bench.get("/api/auth/me", as: token).status == 200)
+            bench.clock.advance(by: .seconds(1))
+            #expect(
+                try await bench.get("/api/auth/me", as: token).description == #"401 {"message":"Unauthenticated."}"#)
+            // Whatever its row says of its end.
+            try await bench.execute("UPDATE personal_access_tokens SET expires_at = '2030-01-01'")
+            #expect(try await bench.get("/api/auth/me", as: token).status == 401)
+            try await bench.execute("UPDATE personal_access_tokens SET created_at = NULL, expires_at = NULL")
+            #expect(try await bench.get("/api/auth/me", as: token).status == 401)
+        }
+    }
+
     @Test func suspendedUsersAreRefused() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1, status: "suspended")

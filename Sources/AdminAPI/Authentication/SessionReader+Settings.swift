@@ -32,6 +32,7 @@ extension SessionReader {
         }
         driver = folder.map { .files($0) } ?? .database
         encrypter = LaravelEncrypter(keys: keys)
+        appKey = current
         // Laravel 12's default, and the one before.
         cookieNames = cookie.map { [$0] } ?? ["\(name.slug("-"))-session", "\(name.slug("_"))_session"]
         lifetime = .seconds(60 * settings.int("SESSION_LIFETIME", in: 1...525_600, default: 120))

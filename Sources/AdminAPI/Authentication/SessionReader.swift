@@ -1,3 +1,4 @@
+import Bootstrap
 import Crypto
 import Domain
 import Foundation
@@ -19,10 +20,20 @@ struct SessionReader: Sendable {
     struct Session: Sendable, Hashable {
         let userID: Int64
         let csrfToken: String?
+        /// What Laravel remembers of the password that was right when the session was last used.
+        let passwordHashes: [String]
+
+        fileprivate init(of userID: Int64, _ data: JSON?) {
+            self.userID = userID
+            csrfToken = data?["_token"]?.text
+            passwordHashes = SessionReader.passwordKeys.compactMap { data?[$0]?.text }
+        }
     }
 
     let driver: Driver
     let encrypter: LaravelEncrypter
+    /// `APP_KEY` as it is written, by which Laravel digests what it remembers of passwords.
+    let appKey: Secret
     /// The names the cookie may have.
     let cookieNames: [String]
     /// How long after its last use a session lives.
@@ -33,6 +44,11 @@ struct SessionReader: Sendable {
     /// The key of the user's id in a session's data.
     private static let loginKey =
         "login_web_" + Insecure.SHA1.hash(data: Data(#"Illuminate\Auth\SessionGuard"#.utf8)).lowercaseHex
+
+    /// Where `AuthenticateSession`, Laravel's or Sanctum's, keeps it for the guards of our users.
+    private static let passwordKeys = ["password_hash_web", "password_hash_sanctum", "password_hash"]
+    /// Laravel's key where there is no `APP_KEY`.
+    private static let standardKey = "base-key-for-password-hash-mac"
 
     /// The session of `request`'s cookie; `nil` where there is none, it is not Laravel's, it has ended, or nobody is logged in.
     ///
@@ -46,12 +62,24 @@ struct SessionReader: Sendable {
                 let user = stored.userID
             else { return nil }
             let data = Data(base64Encoded: stored.payload).flatMap { contents(Array($0)) }
-            return Session(userID: user, csrfToken: data?["_token"]?.text)
+            return Session(of: user, data)
         case .files(let folder):
             guard let bytes = await Self.file("\(folder)/\(id)", usedAfter: end), let data = contents(bytes),
                 case .number(let user)? = data[Self.loginKey], let user = Int64(user)
             else { return nil }
-            return Session(userID: user, csrfToken: data["_token"]?.text)
+            return Session(of: user, data)
+        }
+    }
+
+    /// Whether the password is still the one with which the session was last used. A change of it ends every other session,
+    /// where Laravel's middleware `AuthenticateSession` remembers the hash: itself before 12.45, then an HMAC of it.
+    func isCurrent(_ session: Session, passwordHash: String) -> Bool {
+        let keys = [appKey.reveal(), Self.standardKey].map { SymmetricKey(data: Data($0.utf8)) }
+        let digests = keys.map {
+            HMAC<SHA256>.authenticationCode(for: Data(passwordHash.utf8), using: $0).lowercaseHex
+        }
+        return session.passwordHashes.allSatisfy { known in
+            ([passwordHash] + digests).reduce(false) { $0 || known.isSameSecret(as: $1) }
         }
     }
 
@@ -62,8 +90,7 @@ struct SessionReader: Sendable {
         let shown =
             request.headers[.csrfToken]
             ?? request.headers[.xsrfToken].flatMap { encrypter.cookie("XSRF-TOKEN", $0.removingPercentEncoding ?? $0) }
-        guard let shown, shown.utf8.count == token.utf8.count else { return false }
-        return zip(shown.utf8, token.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
+        return shown?.isSameSecret(as: token) ?? false
     }
 
     private func sessionID(of request: Request) -> String? {
@@ -97,6 +124,13 @@ struct SessionReader: Sendable {
                 continuation.resume(returning: data.map { Array($0) })
             }
         }
+    }
+}
+
+extension String {
+    /// Whether two secrets of one length are equal, in a time that does not depend on where they differ.
+    fileprivate func isSameSecret(as other: String) -> Bool {
+        utf8.count == other.utf8.count && zip(utf8, other.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
     }
 }
 

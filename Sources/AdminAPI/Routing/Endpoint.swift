@@ -1,3 +1,4 @@
+import Domain
 import HTTPSupport
 import HTTPTypes
 
@@ -6,6 +7,15 @@ struct Endpoint: Sendable {
     /// Who may ask.
     enum Access: String, Sendable {
         case anyone, user, admin
+    }
+
+    /// What a Sanctum token must be able to do; a token whose abilities are `["*"]` may do everything.
+    enum Ability: String, Sendable {
+        case read, write
+        /// See or replace the key that spends.
+        case key
+        case adminRead = "admin:read"
+        case adminWrite = "admin:write"
     }
 
     typealias Handler = @Sendable (Call) async throws -> Answer
@@ -23,6 +33,10 @@ struct Endpoint: Sendable {
     let status: HTTPResponse.Status
     /// The status of the same answer to a request that is sent again.
     var whenRepeated: HTTPResponse.Status?
+    /// `nil` where every token will do.
+    private(set) var ability: Ability?
+    /// Why nobody may ask, whoever it is; `nil` where they may.
+    private(set) var refusal: AppError?
     let handle: Handler
 
     /// A route that answers JSON of `schema`, and what `others` say where it is asked for by `Accept`.
@@ -52,6 +66,29 @@ struct Endpoint: Sendable {
         self.status = status
         self.answers = answers
         self.handle = handle
+        let reads = method == .get
+        ability = access == .admin ? (reads ? .adminRead : .adminWrite) : reads ? .read : .write
+    }
+
+    /// The same route for tokens of this ability, whatever its method and access say.
+    func needing(_ ability: Ability?) -> Endpoint {
+        var other = self
+        other.ability = ability
+        return other
+    }
+
+    /// The same route, which is there and answers `refusal`.
+    func refusing(_ refusal: AppError?) -> Endpoint {
+        var other = self
+        other.refusal = refusal
+        return other
+    }
+
+    /// Whether a token of these abilities may ask: it has all, the route's own, or the route by its name, such as
+    /// `GET /api/v1/logs`.
+    func isOpen(to abilities: Set<String>) -> Bool {
+        guard let ability else { return true }
+        return !abilities.isDisjoint(with: ["*", ability.rawValue, "\(method.rawValue) \(path)"])
     }
 
     /// Whether it is one of Laravel's routes, with Laravel's manners.

@@ -6,6 +6,8 @@ package import Postgres
 package struct AccessToken: Sendable, Hashable {
     package let id: Int64
     package let user: UserProfile
+    /// What it may do, as Laravel wrote it: JSON.
+    package let abilities: String?
 
     /// The class of the users; Laravel may give tokens to others, which are none of ours.
     private static let owner = #"App\Models\User"#
@@ -14,8 +16,11 @@ package struct AccessToken: Sendable, Hashable {
 
     /// Whose token `plain` is; `nil` where it is nobody's, has expired or belongs to something else than a user.
     ///
+    /// With a `lifetime` it expires that long after it was made, whatever its row says of its end.
     /// Notes its use, at most once a minute: reading must not become writing.
-    package static func find(_ plain: String, _ connection: Connection, now: Timestamp) throws -> AccessToken? {
+    package static func find(
+        _ plain: String, _ connection: Connection, now: Timestamp, lifetime: Duration? = nil
+    ) throws -> AccessToken? {
         let parts = plain.split(separator: "|", maxSplits: 1, omittingEmptySubsequences: false)
         let secret = String(parts[parts.count - 1])
         let hash = SHA256.hash(of: secret).lowercaseHex
@@ -31,17 +36,19 @@ package struct AccessToken: Sendable, Hashable {
         let rows = try connection.query(
             """
             SELECT t.id, t.token, t.last_used_at IS NULL OR t.last_used_at < n.utc - \(touchInterval) * interval '1 second',
-                   \(UserProfile.columns)
+                   t.abilities, \(UserProfile.columns)
             FROM public.personal_access_tokens t
             JOIN public.users u ON u.id = t.tokenable_id
             CROSS JOIN (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
             WHERE \(condition) AND t.tokenable_type = \(owner) AND (t.expires_at IS NULL OR t.expires_at > n.utc)
+              AND (\(lifetime?.components.seconds as Int64?)::bigint IS NULL
+                   OR t.created_at > n.utc - \(lifetime?.components.seconds as Int64?)::bigint * interval '1 second')
             """)
         guard let row = rows.first else { return nil }
-        let (id, stored, isDue) = try row.decode(Int64.self, String.self, Bool.self)
+        let (id, stored, isDue, abilities) = try row.decode(Int64.self, String.self, Bool.self, String?.self)
         guard stored.isSameSecret(as: hash) else { return nil }
         if isDue { touch(id, connection, now: now) }
-        return AccessToken(id: id, user: try UserProfile(row, from: 3))
+        return AccessToken(id: id, user: try UserProfile(row, from: 4), abilities: abilities)
     }
 
     /// A failure to note the use is no reason to refuse it.

@@ -61,6 +61,14 @@ extension UserProfile {
         return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
     }
 
+    /// The user `id`, and the password's hash.
+    package static func findForSession(
+        _ id: Int64, _ connection: Connection
+    ) throws -> (user: UserProfile, passwordHash: String)? {
+        let rows = try connection.query("SELECT u.password, \(columns) FROM public.users u WHERE u.id = \(id)")
+        return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
+    }
+
     /// The key of the user `id`, in clear; `nil` where there is none.
     package static func key(of id: Int64, _ connection: Connection) throws -> String? {
         try connection.query("SELECT api_key FROM public.users WHERE id = \(id)").first?.decode(0)
