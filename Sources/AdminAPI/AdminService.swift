@@ -46,10 +46,14 @@ struct AdminService {
             pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,
             patience: settings.server.idleTimeout)
         let endpoints = EndpointServer(
-            authenticator: Authenticator(database: database, sessions: settings.sessions, now: now),
+            authenticator: Authenticator(
+                database: database, sessions: settings.sessions, tokenLifetime: settings.tokenLifetime, now: now),
             bodies: settings.bodies, deadline: settings.requestTimeout, now: now)
         let routes = Routes(
-            database: database, queue: queue, passwords: PasswordQueue(),
+            database: database, queue: queue,
+            strangers: Strangers(
+                registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
+                passwords: PasswordQueue(), passwordCost: settings.passwordCost),
             isBehindProxies: !settings.server.trustedProxies.isEmpty)
         return try server.buildApplication(logger: logger) { router in endpoints.add(routes.all, to: router) }
     }

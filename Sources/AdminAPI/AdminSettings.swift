@@ -2,6 +2,7 @@ import Bootstrap
 import HTTPSupport
 import Logging
 import Postgres
+import Storage
 
 /// Everything that configures the JSON API (`design.md` §8).
 struct AdminSettings: ServiceSettings {
@@ -11,6 +12,14 @@ struct AdminSettings: ServiceSettings {
     var bodies: BodyReader
     /// `nil` where only tokens are accepted.
     var sessions: SessionReader?
+    /// What strangers get who register.
+    var registration: Registration.Mode
+    /// Logins and registrations that one address may try in a minute.
+    var loginRate: Int
+    /// The binary logarithm of the rounds of a password's hash.
+    var passwordCost: UInt
+    /// How long a token lives after it was made; `nil` for ever.
+    var tokenLifetime: Duration?
     /// After which a request is answered 504.
     var requestTimeout: Duration
     var logLevel: Logger.Level
@@ -23,8 +32,16 @@ struct AdminSettings: ServiceSettings {
         database.connection.statementTimeout = settings.duration(
             "ADMIN_STATEMENT_TIMEOUT", in: times, default: .seconds(15))
         database.connection.lockTimeout = .seconds(5)
-        bodies = BodyReader(reading: settings, prefix: "ADMIN", limit: 1 << 20)
+        bodies = BodyReader(
+            reading: settings, prefix: "ADMIN", limit: 1 << 20, senders: .anyone, deadline: .seconds(10))
         sessions = SessionReader(reading: settings)
+        let modes = Registration.Mode.allCases.map { ($0.rawValue, $0) }
+        registration = settings.choice(
+            "ADMIN_REGISTRATION", of: Dictionary(uniqueKeysWithValues: modes), default: "off")
+        loginRate = settings.int("ADMIN_LOGIN_RATE", in: 1...100_000, default: 60)
+        passwordCost = UInt(settings.int("BCRYPT_ROUNDS", in: 4...15, default: 12))
+        let minutes = settings.int("SANCTUM_EXPIRATION", in: 0...52_560_000, default: 0)
+        tokenLifetime = minutes == 0 ? nil : .seconds(60 * minutes)
         requestTimeout = settings.duration("ADMIN_REQUEST_TIMEOUT", in: times, default: .seconds(20))
         logLevel = settings.logLevel()
     }

@@ -1,23 +1,22 @@
-import Passwords
 import Storage
 
 /// Every route of the service; health and metrics come with the server.
 struct Routes: Sendable {
     let all: [Endpoint]
 
-    init(database: Database, queue: GroupCommit, passwords: PasswordQueue, isBehindProxies: Bool) {
+    init(database: Database, queue: GroupCommit, strangers: Strangers, isBehindProxies: Bool) {
         let laravels =
-            AuthController(database: database, passwords: passwords, throttle: LoginThrottle()).endpoints
+            AuthController(database: database, strangers: strangers).endpoints
             + DashboardController(database: database).endpoints
             + UsageController(database: database, queue: queue, isBehindProxies: isBehindProxies).endpoints
             + RateLimitController(database: database).endpoints
             + ModelController(database: database).endpoints
-            + SettingsController(database: database).endpoints
+            + SettingsController(database: database, throttle: strangers.throttle).endpoints
         let ours =
             MeController(database: database).endpoints + LogController(database: database).endpoints
             + AnalyticsController(database: database).endpoints
         let administrators =
-            AdminUserController(database: database, passwords: passwords).endpoints
+            AdminUserController(database: database, strangers: strangers).endpoints
             + AdminPlanController(database: database).endpoints + AdminModelController(database: database).endpoints
             + AdminLedgerController(database: database).endpoints + AdminSpoolController(database: database).endpoints
             + AdminQuarantineController(database: database).endpoints

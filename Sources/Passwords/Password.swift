@@ -44,6 +44,31 @@ package enum Password {
         return zip(computed.utf8, hash.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0 && computed.utf8.count == 60
     }
 
+    /// Whether `password` is the one `hash` was made of, in a time that does not depend on whether there is a hash.
+    ///
+    /// It takes as long as a hash of `cost`: without a usable hash one that nobody's password has stands for it, and a
+    /// cheaper one is followed by others whose rounds add up to it. False without a usable hash.
+    package static func verify(_ password: String, against hash: String?, cost: UInt) -> Bool {
+        guard let hash, let own = self.cost(of: hash) else {
+            _ = verify(password, against: unused(cost: cost))
+            return false
+        }
+        let isRight = verify(password, against: hash)
+        // 2^own + 2^own + 2^(own + 1) + … + 2^(cost - 1) = 2^cost
+        if own < cost { for cost in own..<cost { _ = verify(password, against: unused(cost: cost)) } }
+        return isRight
+    }
+
+    /// The binary logarithm of the rounds of a hash that Laravel would accept.
+    private static func cost(of hash: String) -> UInt? {
+        hash.wholeMatch(of: /\$2y\$([0-9]{2})\$[.\/A-Za-z0-9]{53}/).flatMap { UInt($0.1) }
+    }
+
+    /// A hash that no password is known for.
+    private static func unused(cost: UInt) -> String {
+        "$2y$\(cost < 10 ? "0" : "")\(cost)$77rW18Zl19B9KvzPZ1xjmOGrwQ5kPw3jyMDN39lE1IypyOTo.nTWO"
+    }
+
     private static func phrase(_ password: String) -> [CChar]? {
         guard !password.utf8.contains(0) else { return nil }
         return password.utf8.prefix(significantBytes).map(CChar.init(bitPattern:)) + [0]

@@ -75,7 +75,7 @@ import Testing
 
     @Test(arguments: Persona.allCases) func noAnswerIsOutsideTheDocument(persona: Persona) async throws {
         let settings = ProcessInfo.processInfo.environment
-        try await LiveAdmin.with(seed: Self.seed) { admin in
+        try await LiveAdmin.with(["ADMIN_REGISTRATION": "open"], seed: Self.seed) { admin in
             try await Self.keepAdministrator(admin.database)
             let quarantined = try await Self.store(admin.database)
             let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
@@ -112,7 +112,9 @@ import Testing
         let routes = Routes(
             database: Database(pool: pool, exportsAtOnce: 1, patience: .seconds(1)),
             queue: GroupCommit(writer: EventWriter(pool: pool, now: { .now })),
-            passwords: PasswordQueue(), isBehindProxies: false)
+            strangers: Strangers(
+                registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),
+            isBehindProxies: false)
         for endpoint in routes.all where endpoint.path != left {
             let series = #"http_requests_total{method="\#(endpoint.method.rawValue)",route="\#(endpoint.path)","#
             #expect(metrics.contains(series), "\(endpoint.path)")

@@ -109,7 +109,7 @@ import Testing
     ) async throws {
         let goldens = try Fixtures.apiGoldens().filter { range.contains(Int($0.name.prefix(3)) ?? 0) }
         #expect(!goldens.isEmpty)
-        try await AdminBench.with { bench in
+        try await AdminBench.with(["ADMIN_REGISTRATION": "open"]) { bench in
             try await prepare(bench)
             for golden in goldens {
                 try await before(golden.name, bench)
@@ -150,9 +150,9 @@ extension AdminBench {
         for (id, secret) in Dictionary(tokens, uniquingKeysWith: { first, _ in first }) {
             try await execute(
                 """
-                INSERT INTO personal_access_tokens (id, tokenable_type, tokenable_id, name, token)
+                INSERT INTO personal_access_tokens (id, tokenable_type, tokenable_id, name, token, abilities)
                 VALUES (\(id)::bigint, 'App\\Models\\User', \(id == "2" ? 2 : 1), 'auth-token',
-                        encode(sha256(convert_to(\(secret), 'UTF8')), 'hex'))
+                        encode(sha256(convert_to(\(secret), 'UTF8')), 'hex'), '["*"]')
                 """)
         }
     }

@@ -28,7 +28,7 @@ import Testing
     private func withTwoUsers(_ body: @escaping @Sendable (AdminBench, String, String) async throws -> Void)
         async throws
     {
-        try await AdminBench.with { bench in
+        try await AdminBench.with(["ADMIN_REGISTRATION": "open"]) { bench in
             try await bench.makeUser(1, name: Self.secret, email: "\(Self.secret)@example.com")
             try await bench.makeUser(2)
             try await bench.execute("UPDATE users SET api_key = \(Self.secret) WHERE id = 1")
@@ -55,7 +55,8 @@ import Testing
         let queue = GroupCommit(writer: EventWriter(pool: bench.pool, now: { bench.clock.now }))
         return Routes(
             database: Database(pool: bench.pool, exportsAtOnce: 1, patience: .seconds(1)), queue: queue,
-            passwords: PasswordQueue(),
+            strangers: Strangers(
+                registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),
             isBehindProxies: false
         ).all
     }

@@ -1,27 +1,96 @@
+import Glibc
 import Passwords
+import Synchronization
 import Testing
 
 @Suite struct PasswordQueueTests {
+    /// What became of passwords, in the order in which they were done with.
+    private final class Outcomes: Sendable {
+        private let outcomes = Mutex<[String]>([])
+        var all: [String] { outcomes.withLock(\.self) }
+        func append(_ outcome: String) { outcomes.withLock { $0.append(outcome) } }
+    }
+
     @Test func `Passwords are hashed and verified off the pool`() async throws {
         let queue = PasswordQueue()
-        let hash = try await queue.hash("secret", cost: 4)
-        #expect(try await queue.verify("secret", against: hash))
-        #expect(try await !queue.verify("other", against: hash))
+        let hash = try await queue.hash("secret", cost: 4, for: "a")
+        #expect(try await queue.verify("secret", against: hash, cost: 4, for: "a"))
+        #expect(try await !queue.verify("other", against: hash, cost: 4, for: "a"))
     }
 
     @Test func `More work than the limit is refused at once, and the rest is done`() async throws {
         let queue = PasswordQueue(limit: 2)
         let outcomes = await withTaskGroup(of: Bool.self) { group in
             for _ in 0..<20 {
-                group.addTask { (try? await queue.hash("secret", cost: 10)) != nil }
+                group.addTask { (try? await queue.hash("secret", cost: 10, for: "a")) != nil }
             }
             return await group.reduce(into: [Bool]()) { $0.append($1) }
         }
         #expect(outcomes.contains(true) && outcomes.contains(false))
-        #expect(try await queue.hash("secret", cost: 4).count == 60)
+        #expect(try await queue.hash("secret", cost: 4, for: "a").count == 60)
     }
 
     @Test func `A queue without room refuses everything`() async {
-        await #expect(throws: PasswordQueue.Busy.self) { try await PasswordQueue(limit: 0).hash("secret", cost: 4) }
+        await #expect(throws: PasswordQueue.Busy.self) {
+            try await PasswordQueue(limit: 0).hash("secret", cost: 4, for: "a")
+        }
+    }
+
+    @Test func `A client who floods the queue delays another by one password, whose place it cannot take`() async throws
+    {
+        let queue = PasswordQueue(limit: 8)
+        // Enough for the flood to stand in line while the others come.
+        let first = Task { try await queue.hash("first", cost: 12, for: "flood") }
+        let outcomes = Outcomes()
+        let flood = (0..<20).map { index in
+            Task {
+                let isDone = (try? await queue.hash("flood \(index)", cost: 8, for: "flood")) != nil
+                outcomes.append(isDone ? "flood" : "refused")
+            }
+        }
+        while outcomes.all.count(where: { $0 == "refused" }) < 11 { await Task.yield() }
+        let others = (0..<3).map { index in
+            Task {
+                _ = try await queue.hash("real", cost: 8, for: "real \(index)")
+                outcomes.append("real")
+            }
+        }
+        for task in others { try await task.value }
+        for task in flood { await task.value }
+        _ = try await first.value
+        let all = outcomes.all
+        #expect(all.count { $0 == "real" } == 3)
+        // After the first password at most two of the flood's come before the last of three others.
+        let beforeLast = all.prefix(through: try #require(all.lastIndex(of: "real")))
+        #expect(beforeLast.count { $0 == "flood" } <= 2, "\(all)")
+    }
+
+    @Test func `Who leaves the line is not worked for`() async throws {
+        let queue = PasswordQueue(limit: 2)
+        let first = Task { try await queue.hash("first", cost: 12, for: "a") }
+        let second = Task { try await queue.hash("second", cost: 4, for: "b") }
+        second.cancel()
+        await #expect(throws: CancellationError.self) { try await second.value }
+        _ = try await first.value
+        #expect(try await queue.hash("third", cost: 4, for: "b").count == 60)
+    }
+
+    /// The processor time of this thread that a check of a wrong password takes, whatever else runs beside.
+    private static func seconds(against hash: String?) -> Double {
+        var (start, end) = (timespec(), timespec())
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start)
+        #expect(!Password.verify("wrong", against: hash, cost: 9))
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end)
+        return Double(end.tv_sec - start.tv_sec) + Double(end.tv_nsec - start.tv_nsec) / 1e9
+    }
+
+    @Test(arguments: [nil, "x", "$2y$07$", "$argon2id$v=19$m=65536,t=4,p=1$c29tZXNhbHQ$aGFzaA"])
+    func `Without a hash, or with a cheaper one, a check takes as long`(hash: String?) throws {
+        let full = try Password.hash("secret", cost: 9)
+        let hash = hash == "$2y$07$" ? try Password.hash("secret", cost: 7) : hash
+        let times = (0..<5).map { _ in (Self.seconds(against: full), Self.seconds(against: hash)) }
+        let (known, other) = (times.map(\.0).sorted()[2], times.map(\.1).sorted()[2])
+        #expect(other > known * 0.7 && known > other * 0.7, "\(known) \(other)")
+        #expect(Password.verify("secret", against: full, cost: 9))
     }
 }

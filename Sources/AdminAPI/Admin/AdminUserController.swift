@@ -1,14 +1,13 @@
 import Domain
 import HTTPSupport
 import HTTPTypes
-import Passwords
 import Postgres
 import Storage
 
 /// `/api/v1/admin/users`: who may call, with which key and within which limits.
 struct AdminUserController: Sendable {
     let database: Database
-    let passwords: PasswordQueue
+    let strangers: Strangers
 
     private static let plans = ["starter", "pro", "agency"]
     private static let statuses = ["active", "suspended"]
@@ -97,7 +96,7 @@ struct AdminUserController: Sendable {
         let password = body["password"]?.text ?? APIKey.random()
         let account = UserAccounts.NewAccount(
             name: body["name"]?.text ?? "", email: body["email"]?.text ?? "",
-            passwordHash: try await passwords.busyAsUnavailable { try await $0.hash(password) }, apiKey: key,
+            passwordHash: try await strangers.hash(password, for: call), apiKey: key,
             plan: body["plan"]?.text ?? "starter", isAdmin: body["is_admin"] == true)
         let users = UserAdministration(by: try call.actor, at: call.now)
         let made = try await database.read { try users.create(account, $0) }

@@ -1,14 +1,12 @@
 import Domain
 import HTTPSupport
 import HTTPTypes
-import Passwords
 import Storage
 
 /// `/api/auth`: register, log in, log out, who am I.
 struct AuthController: Sendable {
     let database: Database
-    let passwords: PasswordQueue
-    let throttle: LoginThrottle
+    let strangers: Strangers
 
     var endpoints: [Endpoint] {
         [
@@ -24,43 +22,47 @@ struct AuthController: Sendable {
                         "name": Schema.string, "email": Schema.string, "updated_at": Schema.time,
                         "created_at": Schema.time, "id": Schema.integer,
                     ]), "token": Schema.string,
-                ]), register),
+                ]), register
+            ).refusing(strangers.registration == .off ? Self.registrationIsOff : nil),
             Endpoint(
                 .post, "/api/auth/login", .anyone, "Make a token by e-mail and password.",
                 body: Schema.body(["email": Schema.email, "password": Schema.text(from: 1)]),
                 answers: Schema.object(["user": Schema.laravelUser, "token": Schema.string]), logIn),
             Endpoint(
-                .post, "/api/auth/logout", .user, "End the token that asks.", answers: Schema.message, logOut),
+                .post, "/api/auth/logout", .user, "End the token that asks.", answers: Schema.message, logOut
+            ).needing(nil),
             Endpoint(.get, "/api/auth/me", .user, "Who asks.", answers: Schema.laravelUser) { call in
                 .json(try call.user.laravelJSON)
             },
         ]
     }
 
+    private static let registrationIsOff = AppError(
+        .forbidden,
+        "Registration is switched off. Ask the operator for an account; ADMIN_REGISTRATION lets people make their own.")
     private static let emailTaken = "The email has already been taken."
 
     @Sendable private func register(_ call: Call) async throws -> Answer {
-        var errors = ValidationError(
+        try ValidationError.check(
             call.body,
             [
                 RuledField("name", .required, .string, .maximum(255)),
                 RuledField("email", .required, .string, .email, .maximum(255)),
                 RuledField("password", .required, .string, .minimum(8), .confirmed),
             ])
-        let email = call.body["email"]?.text ?? ""
-        if !errors.fields.contains(where: { $0.name == "email" }),
-            try await database.read({ try UserProfile.findForLogin(email: email, $0) }) != nil
-        {
-            errors.add("email", [Self.emailTaken])
-        }
-        guard errors.isEmpty, let name = call.body["name"]?.text, let password = call.body["password"]?.text
-        else { throw errors }
-        let hash = try await passwords.busyAsUnavailable { try await $0.hash(password) }
+        guard let name = call.body["name"]?.text, let email = call.body["email"]?.text,
+            let password = call.body["password"]?.text
+        else { throw ValidationError() }
+        try strangers.throttle.admitRegistration(email, from: call.context.clientAddress)
+        // Before it is known whether the e-mail is taken. Laravel's answer says so, but who asks pays as for an account, and
+        // where there was none has made one.
+        let hash = try await strangers.hash(password, for: call)
         let account = UserAccounts.NewAccount(
             name: name, email: email, passwordHash: hash, apiKey: APIKey.random(), plan: "starter", isAdmin: false)
         do {
+            let isVerified = strangers.registration == .open
             let (user, token) = try await database.read { connection in
-                let id = try UserAccounts.create(account, connection, now: call.now)
+                let id = try Registration.create(account, isVerified: isVerified, connection, now: call.now)
                 return (
                     try UserProfile.require(id, connection), try AccessToken.create(for: id, connection, now: call.now)
                 )
@@ -84,12 +86,10 @@ struct AuthController: Sendable {
         guard let email = call.body["email"]?.text, let password = call.body["password"]?.text else {
             throw ValidationError()
         }
-        try throttle.admit(email, from: call.context.clientAddress)
+        try strangers.throttle.admitLogin(email, from: call.context.clientAddress)
         let found = try await database.read { try UserProfile.findForLogin(email: email, $0) }
         // An unknown e-mail takes as long as a wrong password: nobody learns who has an account.
-        let isRight = try await passwords.busyAsUnavailable { queue in
-            try await queue.verify(password, against: found?.passwordHash ?? Self.nobodysHash)
-        }
+        let isRight = try await strangers.verify(password, against: found?.passwordHash, for: call)
         guard let user = found?.user, isRight else {
             throw ValidationError("email", "The provided credentials are incorrect.")
         }
@@ -98,29 +98,11 @@ struct AuthController: Sendable {
         return .json(["user": user.laravelJSON, "token": .string(token)])
     }
 
-    /// Any hash of Laravel's cost; nobody is let in by it.
-    private static let nobodysHash = "$2y$12$77rW18Zl19B9KvzPZ1xjmOGrwQ5kPw3jyMDN39lE1IypyOTo.nTWO"
-
     @Sendable private func logOut(_ call: Call) async throws -> Answer {
         // A session is Laravel's to end.
         if case .token(let id)? = call.caller?.proof {
             try await database.read { try AccessToken.delete(id, $0) }
         }
         return .message("Logged out successfully")
-    }
-}
-
-extension PasswordQueue {
-    /// Does `work`; too many passwords at once are a matter of waiting.
-    ///
-    /// - Throws: ``AppError`` `.unavailable`; ``ValidationError`` for a password that cannot be one.
-    func busyAsUnavailable<T>(_ work: (PasswordQueue) async throws -> T) async throws -> T {
-        do {
-            return try await work(self)
-        } catch is Busy {
-            throw AppError(.unavailable, "Too many logins at once. Try again.", retryAfter: 1)
-        } catch is Password.Problem {
-            throw ValidationError("password", "The password field must be a string.")
-        }
     }
 }

@@ -54,6 +54,10 @@ extension RuledField {
             if has(.required) { return ["The \(label) field is required."] }
             if value == nil || has(.nullable) { return [] }
         }
+        // A text that is too long is looked at no further: a pattern costs by its length.
+        for case .maximum(let bound) in rules where !isNumber && (value?.text?.utf8.count ?? 0) > bound {
+            if let problem = problem(.maximum(bound), value ?? .null, input) { return [problem] }
+        }
         return rules.compactMap { problem($0, value ?? .null, input) }
     }
 

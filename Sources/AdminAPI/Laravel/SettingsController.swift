@@ -6,6 +6,7 @@ import Storage
 /// `/api/settings`: a user's own account and key.
 struct SettingsController: Sendable {
     let database: Database
+    let throttle: LoginThrottle
 
     var endpoints: [Endpoint] {
         [
@@ -18,7 +19,7 @@ struct SettingsController: Sendable {
                 var answer = Answer.json(["user": user.laravelJSON, "api_key": key.json])
                 answer.holdsSecret = true
                 return answer
-            },
+            }.needing(.key),
             Endpoint(
                 .post, "/api/settings/api-key/regenerate", .user,
                 "Replace the key; calls made under the old one still count.",
@@ -29,7 +30,7 @@ struct SettingsController: Sendable {
                     try UserAccounts.rotateKey(user.id, to: key, $0, now: call.now)
                 }
                 return .json(["message": "API key regenerated successfully", "api_key": .string(key)])
-            },
+            }.needing(.key),
             Endpoint(
                 .post, "/api/settings/update", .user, "Change name or e-mail.",
                 body: Schema.body([:], optional: ["name": Schema.text(1...255), "email": Schema.email]),
@@ -42,6 +43,7 @@ struct SettingsController: Sendable {
         // Laravel forgot this one, and answered 500.
         try ValidationError.check(call.body, [RuledField("email", .maximum(255))])
         let (id, name, email) = (try call.user.id, call.body["name"]?.text, call.body["email"]?.text)
+        if let email, email != (try call.user.email) { try throttle.admitChange(by: id) }
         do {
             let user = try await database.read {
                 try UserProfile.update(id, .init(name: name, email: email), $0, now: call.now)

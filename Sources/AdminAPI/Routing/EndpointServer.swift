@@ -25,13 +25,15 @@ struct EndpointServer: Sendable {
     private func answer(_ request: Request, _ context: AppRequestContext, by endpoint: Endpoint) async throws
         -> Response
     {
-        var caller = try await authenticator.caller(of: request, for: endpoint.access)
+        if let refusal = endpoint.refusal { throw refusal }
+        var caller = try await authenticator.caller(of: request, for: endpoint)
         context.log["user"] = caller.map { "\($0.user.id)" }
-        guard let body = try await withDeadline(deadline, { try await body(of: request, context, endpoint) }) else {
-            throw AppError(.timeout, "The body took too long. Send it in one go.")
+        let bodyDeadline = min(deadline, bodies.deadline)
+        guard let body = try await withDeadline(bodyDeadline, { try await body(of: request, context, endpoint) }) else {
+            throw AppError(.timeout, BodyReader.tooSlow)
         }
         // A body may be long on its way: whoever lost a right meanwhile has lost it.
-        if request.method != .get { caller = try await authenticator.caller(of: request, for: endpoint.access) }
+        if request.method != .get { caller = try await authenticator.caller(of: request, for: endpoint) }
         let call = try Call(
             request, context: context, caller: caller, body: body, endpoint: endpoint, now: now())
         guard let answer = try await withDeadline(deadline, { try await endpoint.handle(call) }) else {
@@ -47,12 +49,22 @@ struct EndpointServer: Sendable {
         of request: Request, _ context: AppRequestContext, _ endpoint: Endpoint
     ) async throws -> JSON {
         guard request.method != .get else { return [:] }
-        let bytes = try await bodies.withBody(of: request, context: context) { Array($0) }
-        guard endpoint.isLaravels else { return try object(of: bytes, endpoint) }
+        // Understood while its memory is reserved: what is made of it is larger.
+        return try await bodies.withBody(of: request, context: context) { bytes in
+            try endpoint.isLaravels
+                ? laravelInput(of: Array(bytes), request, endpoint) : object(of: Array(bytes), endpoint)
+        }
+    }
+
+    /// The fields that the route takes, of the query and the body. The others, which Laravel ignores too, are let go at once:
+    /// a request may wait for its turn a while.
+    private func laravelInput(of bytes: [UInt8], _ request: Request, _ endpoint: Endpoint) -> JSON {
         let isForm = request.headers[.contentType]?.lowercased().hasPrefix("application/x-www-form-urlencoded") == true
         let parsed = isForm ? JSON(form: bytes) : JSON(parsing: bytes)
         let query = JSON.object(request.uri.queryParameters.map { .init(String($0.key), .string(String($0.value))) })
-        return query.merging(parsed ?? [:]).asLaravelInput
+        let names = Set((endpoint.body?["properties"]?.members ?? []).map(\.key))
+        let known = (query.merging(parsed ?? [:]).members ?? []).filter { names.contains($0.key) }
+        return JSON.object(known).asLaravelInput
     }
 
     /// The body of a route of ours: a JSON object, whatever its content type says, of members that are declared. One that nobody
