@@ -35,7 +35,7 @@ package struct Rejection: Error, Sendable, Hashable {
     package var key: EventKey
     /// The facts as far as they could be read; they become the row when the trouble is gone.
     package var event: UsageEvent?
-    /// An unreadable part's first 64 KiB, scrubbed.
+    /// An unreadable part's length, digest and shape, without its texts.
     package var excerpt: String?
 
     package init(

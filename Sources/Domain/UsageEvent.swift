@@ -16,6 +16,10 @@ package struct UsageEvent: Sendable, Hashable, Codable {
         case timeClamped = "time_clamped"
         /// A token count was negative, no number, or beyond 64 bits (here) or 32 bits (in `api_logs`).
         case tokensClamped = "tokens_clamped"
+        /// The provider did not report the usage of a stream that was cut off; the proxy estimated it.
+        case usageEstimated = "usage_estimated"
+        /// A user or an administrator reported the event, and no proxy did (`POST /api/usage/log`).
+        case selfReported = "self_reported"
     }
 
     package var key: EventKey
@@ -46,7 +50,7 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     package var isStream: Bool
     package var isCacheHit: Bool
     package var errorCode: String?
-    /// Scrubbed of key patterns, at most 8 KiB.
+    /// Scrubbed of key patterns, and as short as `METERING_ERROR_TEXT` says.
     package var errorMessage: String?
     /// The client's own word for its user: a label, never an identity.
     package var endUser: String?
@@ -96,9 +100,19 @@ package enum UsageStatus: String, Sendable, Codable, CaseIterable {
 }
 
 extension UsageEvent {
-    /// Whether a cost of zero, or none, means that nobody knows the price: a served call with tokens that no cache
-    /// answered (`design.md` §4). Free models are exempt, which only the database knows.
+    /// Whether a cost of zero, or none, means that nobody knows the price: a call with tokens that no cache answered,
+    /// served or broken off (`design.md` §4). Free models are exempt, which only the database knows.
     package var isUnpricedUnlessFree: Bool {
-        (cost?.isZero ?? true) && status == .success && !isCacheHit && (inputTokens > 0 || outputTokens > 0)
+        (cost?.isZero ?? true) && isServed && !isCacheHit && (inputTokens > 0 || outputTokens > 0)
+    }
+
+    /// Whether a provider may have worked: not where the caller was refused, nor of documented errors, whose cost is
+    /// stated.
+    private var isServed: Bool {
+        switch status {
+        case .success: true
+        case .error: shape == .litellm
+        case .rateLimited: false
+        }
     }
 }

@@ -1,4 +1,5 @@
 package import Bootstrap
+package import Domain
 package import Logging
 internal import Postgres
 
@@ -11,6 +12,8 @@ package struct WebhookSettings {
     package var maxQueuedEvents: Int
     /// How old an event may be.
     package var retention: Duration
+    /// How much is kept of what a proxy says went wrong.
+    package var errorText: ErrorText
     package var logLevel: Logger.Level
 
     package init(reading settings: SettingsReader) {
@@ -22,7 +25,14 @@ package struct WebhookSettings {
         bodyReader = BodyReader(reading: settings, prefix: "WEBHOOK")
         maxQueuedEvents = settings.int("WEBHOOK_MAX_QUEUED_EVENTS", in: 1...10_000_000, default: 20_000)
         retention = Self.retention(settings)
+        errorText = Self.errorText(settings)
         logLevel = settings.logLevel()
+    }
+
+    /// `METERING_ERROR_TEXT`: how much is kept of what a proxy or provider says went wrong.
+    package static func errorText(_ settings: SettingsReader) -> ErrorText {
+        let words = Dictionary(uniqueKeysWithValues: ErrorText.allCases.map { ($0.rawValue, $0) })
+        return settings.choice("METERING_ERROR_TEXT", of: words, default: ErrorText.line.rawValue)
     }
 
     /// `METERING_RETENTION_DAYS`: how long events are kept, and how old one may be on arrival.

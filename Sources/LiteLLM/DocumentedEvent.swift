@@ -45,7 +45,7 @@ struct DocumentedEvent {
             inputTokens: tokens.input, outputTokens: tokens.output, cachedTokens: tokens.cached,
             reasoningTokens: tokens.reasoning, cost: cost, occurredAt: arrival.at,
             duration: EventTime.milliseconds(seconds: fields.first(.responseTime, .responseSeconds).number),
-            errorMessage: status == .success ? nil : errorMessage)
+            errorMessage: status == .success || arrival.errorText == .code ? nil : errorMessage)
         event.note(tokens, cost)
         return event
     }

@@ -1,38 +1,137 @@
-internal import Domain
-
-/// The beginning of a text that cannot be read, as an operator may see it.
+/// What is kept of a text that cannot be read: its shape, and no word of it that somebody could have chosen.
+///
+/// Kept are JSON's brackets, commas and colons, the names of members that LiteLLM and Laravel's documented shape have,
+/// and the values of a few of these where the value can say nothing else: numbers, `true`, `false`, `null`, a status, a
+/// kind of call, a call's UUID. Everything else is `<n>`, its length in bytes.
 enum Excerpt {
-    /// 64 KiB.
-    static let maximumLength = 65_536
+    /// Bytes of the text that are looked at.
+    static let scannedLength = 65_536
+    /// Bytes of an excerpt.
+    static let maximumLength = 2_048
 
-    /// Members whose value is a key in clear, or can be.
-    private static let secretNames = ["\"user_api_key_hash\"", "\"user_id\"", "\"api_key\""].map { Array($0.utf8) }
-
-    /// The first 64 KiB of `text`: UTF-8 mended, NUL dropped, scrubbed of key patterns and of the values of members
-    /// that hold keys, however they look.
+    /// The excerpt of `text`.
     static func of(_ text: UnsafeRawBufferPointer) -> String {
-        let text = UnsafeRawBufferPointer(rebasing: text.prefix(maximumLength))
-        var kept: [UInt8] = []
-        var position = 0
-        while position < text.count {
-            if let value = secretValue(in: text[position...]) {
-                kept += text[position..<value.lowerBound] + Array("\"***\"".utf8)
-                position = value.upperBound
-            } else {
-                if text[position] != 0 { kept.append(text[position]) }
-                position += 1
-            }
-        }
-        return String(decoding: kept, as: UTF8.self).scrubbed()
+        var skeleton = Skeleton(text: UnsafeRawBufferPointer(rebasing: text.prefix(scannedLength)))
+        return skeleton.write()
     }
 
-    /// Where the string is that belongs to the secret member with which `text` begins.
-    private static func secretValue(in text: Slice<UnsafeRawBufferPointer>) -> Range<Int>? {
-        guard text.first == UInt8(ascii: "\""), let name = secretNames.first(where: { text.starts(with: $0) }) else {
-            return nil
+    /// What the value of a member may say.
+    private enum Allowed {
+        case number, truth, uuid
+        case words(Set<String>)
+        /// Only what is inside of it, member by member.
+        case nothing
+
+        func allows(_ value: some Collection<UInt8>) -> Bool {
+            guard value.count <= 40 else { return false }
+            let text = String(decoding: value, as: UTF8.self)
+            switch self {
+            case .number:
+                return text == "null" || text.wholeMatch(of: /-?[0-9]{1,20}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?/) != nil
+            case .truth: return ["true", "false", "null"].contains(text)
+            case .uuid: return text.wholeMatch(of: /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/) != nil
+            case .words(let words): return words.contains(text)
+            case .nothing: return false
+            }
         }
-        let value = text.dropFirst(name.count).drop { $0.isSpace || $0 == UInt8(ascii: ":") }
-        guard value.first == UInt8(ascii: "\"") else { return nil }
-        return value.startIndex..<(JSONString.length(in: value).map { value.startIndex + $0 } ?? value.endIndex)
+    }
+
+    private static let calls: Set<String> = [
+        "acompletion", "completion", "atext_completion", "text_completion", "aembedding", "embedding",
+        "aimage_generation", "image_generation", "aresponses", "responses", "anthropic_messages", "amoderation",
+        "aspeech", "atranscription", "arerank",
+    ]
+
+    private static let members: [String: Allowed] = {
+        var members: [String: Allowed] = [:]
+        for field in Field.allCases { members[field.member.name] = .nothing }
+        for name in ["messages", "content", "role", "choices", "model_map_information", "hidden_params"] {
+            members[name] = .nothing
+        }
+        for name in [
+            "startTime", "endTime", "completionStartTime", "response_cost", "prompt_tokens", "completion_tokens",
+            "total_tokens", "cached_tokens", "reasoning_tokens", "cost", "response_time",
+        ] { members[name] = .number }
+        for name in ["stream", "cache_hit", "codexflow_usage_estimated"] { members[name] = .truth }
+        for name in ["litellm_call_id", "event_id"] { members[name] = .uuid }
+        members["status"] = .words(["success", "failure", "failed", "error", "rate_limited"])
+        members["call_type"] = .words(calls)
+        return members
+    }()
+
+    /// A walk over a text, token by token, as far as the excerpt has room.
+    private struct Skeleton {
+        let text: UnsafeRawBufferPointer
+        private var position = 0
+        private var result: [UInt8] = []
+        /// What the next token may say, behind a known member's name and its colon.
+        private var allowed: Allowed?
+
+        init(text: UnsafeRawBufferPointer) {
+            self.text = text
+        }
+
+        mutating func write() -> String {
+            while position < text.count {
+                guard result.count < Excerpt.maximumLength else {
+                    result += "…".utf8
+                    break
+                }
+                switch text[position] {
+                case UInt8(ascii: "{"), UInt8(ascii: "}"), UInt8(ascii: "["), UInt8(ascii: "]"), UInt8(ascii: ","):
+                    allowed = nil
+                    takeMark()
+                case UInt8(ascii: ":"): takeMark()
+                case UInt8(ascii: "\""): takeString()
+                case let byte where byte.isSpace: position += 1
+                default: takeWords()
+                }
+            }
+            return String(decoding: result, as: UTF8.self)
+        }
+
+        private mutating func takeMark() {
+            result.append(text[position])
+            position += 1
+        }
+
+        private mutating func takeString() {
+            let end = JSONString.length(in: text[position...]).map { position + $0 }
+            let content = text[(position + 1)..<(end.map { $0 - 1 } ?? text.count)]
+            position = end ?? text.count
+            let rest = text[position...].first { !$0.isSpace }
+            // A name is at most as long as the longest that is known.
+            let member =
+                end != nil && rest == UInt8(ascii: ":") && content.count <= 40
+                ? Excerpt.members[String(decoding: content, as: UTF8.self)] : nil
+            if member != nil || (end != nil && allowed?.allows(content) == true) {
+                result += [UInt8(ascii: "\"")] + content + [UInt8(ascii: "\"")]
+            } else {
+                keepLength(of: content)
+            }
+            allowed = member
+        }
+
+        /// A number or a word of JSON's, or prose up to the next mark.
+        private mutating func takeWords() {
+            let words = text[position...].prefix { byte in
+                !(byte == UInt8(ascii: "\"") || byte == UInt8(ascii: ",") || byte == UInt8(ascii: ":")
+                    || byte == UInt8(ascii: "{") || byte == UInt8(ascii: "}") || byte == UInt8(ascii: "[")
+                    || byte == UInt8(ascii: "]"))
+            }
+            position += words.count
+            let value = words.prefix { !$0.isSpace }
+            let isWhole = words.dropFirst(value.count).allSatisfy(\.isSpace)
+            if isWhole, position < text.count, allowed?.allows(value) == true {
+                result += value
+            } else {
+                keepLength(of: words)
+            }
+            allowed = nil
+        }
+
+        private mutating func keepLength(of part: some Collection<UInt8>) {
+            result += "<\(part.count)>".utf8
+        }
     }
 }

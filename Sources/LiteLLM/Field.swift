@@ -9,7 +9,8 @@ enum Field: Int, CaseIterable {
     // LiteLLM
     case id, callID, callType, stream, cacheHit, provider, modelGroup, endUser, tags
     case startTime, endTime, firstTokenTime, responseCost, promptTokens, completionTokens
-    case errorText, errorInformation, errorCode, errorDescription
+    case errorText, errorInformation, errorCode, errorClass, errorDescription
+    case usageEstimated
     case keyHash, keyUserID, keyMetadata, keyLaravelUserID
     case proxyUsage, proxyInputDetails, proxyCachedTokens, proxyCacheRead, proxyOutputDetails, proxyReasoningTokens
     // Documented
@@ -46,7 +47,9 @@ enum Field: Int, CaseIterable {
         case .errorText: (nil, "error_str")
         case .errorInformation: (nil, "error_information")
         case .errorCode: (.errorInformation, "error_code")
+        case .errorClass: (.errorInformation, "error_class")
         case .errorDescription: (.errorInformation, "error_message")
+        case .usageEstimated: (nil, "codexflow_usage_estimated")
         case .keyHash: (.metadata, "user_api_key_hash")
         case .keyUserID: (.metadata, "user_api_key_user_id")
         case .keyMetadata: (.metadata, "user_api_key_auth_metadata")

@@ -19,6 +19,13 @@ extension JSONValue {
         }
     }
 
+    /// A code or a name of a program's, such as `429` or `RateLimitError`; `nil` for anything longer, or with another
+    /// character than letters, digits and `_.:-`.
+    func word(limit: Int, scrubbing secrets: [String]) -> String? {
+        guard bytes.count <= limit + 2, let word = trimmedText, word.utf8.allSatisfy(\.isOfWord) else { return nil }
+        return word == word.scrubbed(of: secrets) ? word : nil
+    }
+
     /// What went wrong, in the words of whoever knows: scrubbed, at most 8 KiB; `nil` where nothing is said.
     func message(scrubbing secrets: [String]) -> String? {
         guard isString else { return nil }
@@ -40,5 +47,16 @@ extension String {
             let last = unicodeScalars.lastIndex(where: { !$0.properties.isWhitespace })
         else { return "" }
         return String(unicodeScalars[first...last])
+    }
+}
+
+extension UInt8 {
+    fileprivate var isOfWord: Bool {
+        switch self {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: ":"),
+            UInt8(ascii: "-"):
+            true
+        default: false
+        }
     }
 }

@@ -20,7 +20,7 @@ struct ProxyEvent {
         self.arrival = arrival
         identity = IdentityClaim(ofProxy: fields)
         secrets = identity.presentedKey.map { [$0.text] } ?? []
-        errorCode = fields[.errorCode].label(scrubbing: secrets)
+        errorCode = fields[.errorCode].word(limit: 64, scrubbing: secrets)
         isFailure = ["failure", "failed", "error"].contains(fields[.status].trimmedText)
     }
 
@@ -64,6 +64,7 @@ struct ProxyEvent {
             endUser: fields[.endUser].label(scrubbing: secrets), tags: fields[.tags].labels(scrubbing: secrets))
         event.note(time)
         event.note(tokens, cost)
+        if fields[.usageEstimated].isTrue { event.flags.append(.usageEstimated) }
         return event
     }
 
@@ -73,8 +74,11 @@ struct ProxyEvent {
     }
 
     private var errorMessage: String? {
-        [Field.errorDescription, .errorText, .errorMessage, .error].lazy
+        let text = [Field.errorDescription, .errorText, .errorMessage, .error].lazy
             .compactMap { fields[$0].message(scrubbing: secrets) }.first
+        let name = [fields[.errorClass].word(limit: 100, scrubbing: secrets), errorCode].compactMap(\.self).joined(
+            separator: " ")
+        return arrival.errorText.kept(of: text, name: name.isEmpty ? nil : name)
     }
 
     /// No single id of LiteLLM's is unique (`litellm.md` §6).

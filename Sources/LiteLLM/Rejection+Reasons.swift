@@ -38,7 +38,9 @@ extension Rejection {
     /// tells it from others.
     static func unreadable(_ part: UnsafeRawBufferPointer, of body: UnsafeRawBufferPointer, detail: String) -> Rejection
     {
-        let key = EventKey(milliseconds: 0, digest: SHA256.hash(of: part.isEmpty ? body : part))
-        return Rejection(reason: .unreadable, detail: detail, key: key, excerpt: Excerpt.of(part))
+        let digest = SHA256.hash(of: part.isEmpty ? body : part)
+        return Rejection(
+            reason: .unreadable, detail: detail, key: EventKey(milliseconds: 0, digest: digest),
+            excerpt: "\(part.count) bytes, SHA-256 \(SHA256.hash(of: part).lowercaseHex): \(Excerpt.of(part))")
     }
 }

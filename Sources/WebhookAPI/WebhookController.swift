@@ -13,6 +13,7 @@ struct WebhookController: Sendable {
     let queue: GroupCommit
     let pool: ConnectionPool
     let retention: Duration
+    let errorText: ErrorText
     let now: @Sendable () -> Timestamp
 
     /// Stores what the body holds and answers after COMMIT.
@@ -21,7 +22,8 @@ struct WebhookController: Sendable {
     @Sendable
     func receive(_ request: Request, context: AppRequestContext) async throws -> Response {
         let arrival = Arrival(
-            at: now(), retention: retention, idempotencyKey: request.headers[.idempotencyKey])
+            at: now(), retention: retention, errorText: errorText,
+            idempotencyKey: request.headers[.idempotencyKey])
         // The body's memory is free again before the commit is waited for.
         let body = try await reader.withBody(of: request, context: context) { bytes in
             EventParser.parse(UnsafeRawBufferPointer(bytes), arrival: arrival)

@@ -43,7 +43,8 @@ struct WebhookService {
             name: "webhook-api", settings: settings.server, errorShape: .webhook, metrics: metrics,
             readiness: { try await StartCheck.requireReady(pool) })
         let controller = WebhookController(
-            reader: settings.bodyReader, queue: queue, pool: pool, retention: settings.retention, now: now)
+            reader: settings.bodyReader, queue: queue, pool: pool, retention: settings.retention,
+            errorText: settings.errorText, now: now)
         let calls = CallController(reader: settings.bodyReader, pool: pool, now: now)
         return try server.buildApplication(logger: logger) { router in
             addRoutes(to: router, keys: settings.keys, webhook: controller, calls: calls)

@@ -4,8 +4,10 @@ import Testing
 
 /// The rules for single fields of LiteLLM's events (`design.md` §4).
 @Suite struct ProxyEventTests {
-    private func event(_ members: String) throws -> UsageEvent {
-        try EventParser.parse(proxyEvent(members)).onlyEvent()
+    private func event(_ members: String, errorText: ErrorText = .line) throws -> UsageEvent {
+        var arrival = captured
+        arrival.errorText = errorText
+        return try EventParser.parse(proxyEvent(members), arrival: arrival).onlyEvent()
     }
 
     private func reason(_ members: String) throws -> QuarantineReason? {
@@ -112,7 +114,7 @@ import Testing
         #expect(event.endUser?.unicodeScalars.count == 255)
         #expect(event.tags.count == 32)
         let message = String(repeating: "ğ", count: 200_000)
-        let failed = try self.event(#""status": "failure", "error_str": "\#(message)""#)
+        let failed = try self.event(#""status": "failure", "error_str": "\#(message)""#, errorText: .full)
         #expect(failed.errorMessage?.utf8.count == 8192)
         #expect(failed.errorMessage?.contains("\u{FFFD}") == false)
     }
@@ -127,6 +129,42 @@ import Testing
     func `a failure says why, scrubbed`(members: String, expected: String?) throws {
         #expect(try event(#""status": "failure", \#(members)"#).errorMessage == expected)
         #expect(try event(members).errorMessage == nil)
+    }
+
+    @Test(
+        arguments: [
+            (
+                "litellm.BadRequestError: OpenAIException - Invalid value: 'my prompt'",
+                "litellm.BadRequestError: OpenAIException - Invalid value: …"
+            ),
+            (#"OpenAIException - {\"error\": {\"message\": \"my prompt\"}}"#, "OpenAIException - …"),
+            (#"It can't be. [\"my prompt\"]"#, "It can't be. …"), ("“my prompt” is no JSON", "BadRequestError 400"),
+            ("400: {'error': 'my prompt'}", "BadRequestError 400"), ("too long", "too long"),
+            (#"first line\nmy prompt"#, "first line …"), (#"first\u2028my prompt"#, "first …"),
+            ("it's the dogs' my prompt", "it's the dogs …"), ("", "BadRequestError 400"),
+            (String(repeating: "word ", count: 50), String(repeating: "word ", count: 40).dropLast() + " …"),
+        ] as [(String, String)])
+    func `a short error text ends where another's words may begin`(text: String, expected: String) throws {
+        let information = #""error_code": "400", "error_class": "BadRequestError", "error_message": "\#(text)""#
+        let members = #""status": "failure", "error_information": {\#(information)}, "error_str": "\#(text)""#
+        #expect(try event(members).errorMessage == (text.isEmpty ? nil : expected))
+        #expect(try event(members, errorText: .code).errorMessage == "BadRequestError 400")
+    }
+
+    @Test(arguments: ["my prompt", "a\\nb", "sk-abcdefghijkl", String(repeating: "x", count: 101)])
+    func `a code and a class are words`(text: String) throws {
+        let information = #""error_code": "\#(text)", "error_class": "\#(text)""#
+        let event = try event(
+            #""status": "failure", "error_information": {\#(information)}"#, errorText: .code)
+        #expect(event.errorCode == nil && event.errorMessage == nil)
+    }
+
+    @Test(arguments: [
+        ("true", [UsageEvent.Flag.usageEstimated]), ("false", []), ("\"true\"", []), ("1", []), ("null", []),
+    ])
+    func `an estimate is flagged`(value: String, flags: [UsageEvent.Flag]) throws {
+        #expect(try event(#""codexflow_usage_estimated": \#(value)"#).flags == flags)
+        #expect(try event(#""metadata": {"user_api_key_user_id": "1", "codexflow_usage_estimated": true}"#).flags == [])
     }
 
     @Test func `its own key is nowhere in its texts`() throws {

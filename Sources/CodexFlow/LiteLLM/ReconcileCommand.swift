@@ -12,8 +12,9 @@ struct ReconcileCommand: AsyncParsableCommand {
         commandName: "reconcile",
         abstract: "Compares LiteLLM's own record of calls (LITELLM_DATABASE_URL) with ours, per hour and key.",
         discussion: """
-            Only served calls of customers' keys: failures cost nothing. Prints the hours of which both do not say the same; \
-            exit code 2 when there are any, after --take when any are left. LiteLLM's database is only read.
+            Calls of customers' keys that were served, or failed with tokens or a cost. Prints the hours of which both \
+            do not say the same; exit code 2 when there are any, after --take when any are left. LiteLLM's database is \
+            only read.
             """)
 
     /// Hours of one comparison.
@@ -48,7 +49,7 @@ struct ReconcileCommand: AsyncParsableCommand {
             ) { spend in
                 let reconciliation = Reconciliation(
                     litellm: spend, schema: settings.schema, pool: pool, retention: settings.retention,
-                    now: { .now })
+                    errorText: settings.errorText, now: { .now })
                 return try await ReconcileReport(reconciliation, start..<end, takes: take)
             }
         }

@@ -1,4 +1,5 @@
 import Bootstrap
+import Domain
 import HTTPSupport
 import Postgres
 
@@ -9,9 +10,11 @@ struct ReconcileSettings {
     /// The schema of LiteLLM's tables there.
     let schema: String
     let retention: Duration
+    let errorText: ErrorText
 
     init(reading settings: SettingsReader) {
         retention = WebhookSettings.retention(settings)
+        errorText = WebhookSettings.errorText(settings)
         let name = "LITELLM_DATABASE_URL"
         schema = settings.secret(name).map { Self.schema(ofPrisma: $0.reveal()) } ?? Self.ordinarySchema
         litellm = settings.secret(name).flatMap { url in

@@ -12,6 +12,7 @@ struct Reconciliation: Sendable {
     /// Ours.
     let pool: ConnectionPool
     let retention: Duration
+    let errorText: ErrorText
     let now: @Sendable () -> Timestamp
 
     /// The hours and keys of which both do not say the same; their calls are looked up one by one, and what is missing is
@@ -85,7 +86,8 @@ struct Reconciliation: Sendable {
     private func items(_ calls: [SpendLogs.Call]) -> [(item: IngestItem, call: SpendLogs.Call)] {
         guard !calls.isEmpty else { return [] }
         let body = "[" + calls.map(\.event).joined(separator: ",") + "]"
-        let parsed = EventParser.parse(Array(body.utf8), arrival: Arrival(at: now(), retention: retention))
+        let arrival = Arrival(at: now(), retention: retention, errorText: errorText)
+        let parsed = EventParser.parse(Array(body.utf8), arrival: arrival)
         return zip(parsed.results, calls).map { (IngestItem($0), $1) }
     }
 }
