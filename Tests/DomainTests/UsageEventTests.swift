@@ -49,8 +49,13 @@ import Testing
         #expect(contribution { $0.status = .error } == [1, 1050])
         #expect(
             contribution {
-                $0.status = .error; $0.inputTokens = 0; $0.outputTokens = 0
+                $0.status = .error; $0.inputTokens = 0; $0.outputTokens = 0; $0.cost = nil
             } == [0, 0])
+        // It cost, such as an image.
+        #expect(
+            contribution {
+                $0.status = .error; $0.inputTokens = 0; $0.outputTokens = 0
+            } == [1, 0])
         #expect(
             contribution {
                 $0.status = .error; $0.shape = .documented; $0.inputTokens = 0

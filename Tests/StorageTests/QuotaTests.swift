@@ -19,20 +19,55 @@ import Testing
     @Test func whatCountsAndWhatDoesNot() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser(plan: "pro")
-            var events = (0..<7).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon) }
+            var events = (0..<8).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon) }
             events[1].isCacheHit = true
             events[2].status = .rateLimited
             (events[3].status, events[3].inputTokens, events[3].outputTokens) = (.error, 0, 0)
+            events[3].cost = nil
             (events[4].status, events[4].inputTokens, events[4].outputTokens) = (.error, 10, 4)
             (events[5].shape, events[5].status) = (.documented, .error)
             (events[6].shape, events[6].status) = (.documented, .rateLimited)
+            // Images and the like cost without tokens.
+            (events[7].status, events[7].inputTokens, events[7].outputTokens) = (.error, 0, 0)
             _ = try await ledger.write(events)
             try await ledger.settleCounters()
             #expect(
                 try await rateLimits(ledger, user) == """
-                    daily 314/500000 4/5000 2026-11-24 00:00:00
-                    monthly 314/10000000 4/100000 2026-12-01 00:00:00
+                    daily 314/500000 5/5000 2026-11-24 00:00:00
+                    monthly 314/10000000 5/100000 2026-12-01 00:00:00
                     """)
+        }
+    }
+
+    /// Since 1.109 LiteLLM's failures can carry tokens and a cost: a stream that broke off.
+    @Test func aFailureThatCostCountsInQuotaBudgetAndReports() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser(key: "cf_ada")
+            var cut = UsageEvent.sample(1, by: .user(user), at: Ledger.noon, cost: "0.25")
+            (cut.status, cut.errorCode, cut.flags) = (.error, "500", [.usageEstimated])
+            var unknown = UsageEvent.sample(2, by: .user(user), at: Ledger.noon, cost: "0")
+            unknown.status = .error
+            _ = try await ledger.write([cut, unknown])
+            let now = ledger.clock.now
+            let authorization = try await ledger.service.withConnection { connection in
+                try KeyHistory.look(connection, now: now)
+                return try CallAuthorization.find(KeyHash(of: "cf_ada"), connection, now: now)
+            }
+            #expect(authorization?.windows.map(\.cost.used.description) == ["0.25", "0.25"])
+            #expect(authorization?.windows.map(\.tokens.used) == [300, 300])
+            for isFolded in [false, true] {
+                if isFolded { try await ledger.fold() }
+                let sums = try await ledger.report { snapshot in
+                    try UsageSummary(
+                        .user(user), .days("2026-11-23", "2026-11-24", in: "UTC", snapshot.connection), snapshot
+                    ).current.sums
+                }
+                #expect([sums.requests, sums.errors, sums.tokens, sums.unpriced] == [2, 2, 300, 1])
+                #expect(sums.pricedCost == Money("0.25"))
+            }
+            let flags = try await ledger.text("SELECT flags FROM metering.events WHERE cost = 0.25")
+            #expect(flags == "{usage_estimated}")
+            #expect(try await ledger.verify().count == 0)
         }
     }
 
