@@ -9,6 +9,6 @@ struct CodexFlow: AsyncParsableCommand {
         discussion: "Reads the same environment variables, or .env, as the services.",
         subcommands: [
             MigrateCommand.self, SchemaCommand.self, AdoptCommand.self, GrantsCommand.self, DoctorCommand.self,
-            UserCommand.self, QuarantineCommand.self, LiteLLMCommand.self,
+            UserCommand.self, QuarantineCommand.self, EventCommand.self, LiteLLMCommand.self,
         ])
 }

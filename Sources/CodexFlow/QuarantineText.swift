@@ -43,7 +43,7 @@ enum QuarantineText {
             ("cost", event.map { $0.cost.map { "\($0.usd) USD" } ?? "none stated" }),
             ("duration", event?.duration.map { "\($0) ms" }), ("end user", event?.endUser),
             ("error", [event?.errorCode, event?.errorMessage].compactMap(\.self).joined(separator: " ")),
-            ("excerpt", item.excerpt),
+            ("flags", event?.flags.map(\.rawValue).joined(separator: ", ")), ("excerpt", item.excerpt),
         ]
         return facts.compactMap { name, value in
             value.flatMap { $0.isEmpty ? nil : "\(name.padded(to: 12))\($0)" }

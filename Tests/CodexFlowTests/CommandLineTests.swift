@@ -1,3 +1,4 @@
+import Domain
 import Foundation
 import Postgres
 import Storage
@@ -30,6 +31,47 @@ import Testing
             #expect(again.exitCode == 0)
             #expect(!again.output.contains("applied"))
             #expect(try await codexflow(["schema"], on: database).exitCode == 0)
+        }
+    }
+
+    @Test func withdrawsAnEvent() async throws {
+        try await withTestDatabase { database in
+            try await database.execute(
+                "INSERT INTO users (id, name, email, password, api_key) VALUES (7, 'Ada', 'ada@example.com', 'x', 'cf_ada')"
+            )
+            let now = Timestamp.now
+            let writer = EventWriter(pool: database.pool(as: .webhook), now: { now })
+            var event = UsageEvent.sample(1, by: .user(7), at: now.advanced(by: .seconds(-60)), cost: "0.25")
+            event.model = "gpt\u{1B}[31m"
+            _ = try await writer.write(
+                [event, .sample(2, by: .user(7), at: now.advanced(by: .seconds(-60)))].map { IngestItem(.success($0)) },
+                lockedUsers: .quarantine)
+            _ = try await UsagePass(pool: database.pool(as: .worker), now: { now }).run()
+            _ = try await database.pool(as: .webhook).withConnection { try QuotaFold.fold($0, now: now) }
+            let id = try await database.number("SELECT api_log_id FROM metering.events WHERE cost = 0.25")
+
+            let wrong = try await codexflow(["event", "withdraw"], on: database)
+            #expect(wrong.exitCode == 64 && wrong.output.contains("--log-id or by --event-key"))
+            let dry = try await codexflow(["event", "withdraw", "--log-id", "\(id)", "--dry-run"], on: database)
+            #expect(
+                dry.exitCode == 0 && dry.output.hasPrefix("would withdraw: \(event.key) (log \(id) of user 7, "),
+                "\(dry)")
+            #expect(!dry.output.contains("\u{1B}"))
+            #expect(try await database.number("SELECT count(*) FROM api_logs") == 2)
+            #expect(try await database.number("SELECT count(*) FROM metering.withdrawn_events") == 0)
+            let done = try await codexflow(
+                ["event", "withdraw", "--event-key", "\(event.key)", "--reason", "a test", "--json"], on: database)
+            let answer = try JSONSerialization.jsonObject(with: Data(done.output.utf8)) as? [String: Any]
+            #expect(answer?["log_id"] as? Int == id && answer?["was_rolled_up"] as? Bool == true, "\(done)")
+            #expect(
+                try await database.text(
+                    "SELECT used_tokens || ' ' || used_requests FROM rate_limits WHERE period = 'monthly'") == "150 1")
+            let again = try await codexflow(["event", "withdraw", "--log-id", "\(id)"], on: database)
+            #expect(again.exitCode == 1 && again.output.contains("was withdrawn at"), "\(again)")
+            let report = try await database.pool(as: .worker).withConnection {
+                try UsageVerification.verify(UsageRange(), $0)
+            }
+            #expect(report.count == 0)
         }
     }
 

@@ -33,7 +33,7 @@ extension Ledger {
                        coalesce(f.cost, 0), f.ledger_cost,
                        array_remove(ARRAY[(metering.bucket_of(f.duration_ms) << 40) + 1,
                                           (metering.bucket_of(f.first_token_ms) + 2000 << 40) + 1], NULL)
-                FROM tail f WHERE f.user_id = \(user) OR \(user) = 0
+                FROM tail f WHERE f.user_id = \(user) OR \(user) = 0 AND NOT f.is_self_reported
             ), total AS (
                 SELECT metering.quarter_start(quarter) AS start, model, provider, status, plan,
                        sum(requests), sum(unpriced), sum(input_tokens), sum(output_tokens), sum(cached_tokens),
@@ -51,9 +51,9 @@ extension Ledger {
             """
             SELECT coalesce((SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = \(user)), 0)
                 + (SELECT count(*) FROM metering.event_facts(c.event_log_id, 9223372036854775807) f
-                   WHERE f.user_id = \(user) OR \(user) = 0)
+                   WHERE f.user_id = \(user) OR \(user) = 0 AND NOT f.is_self_reported)
                 + (SELECT count(*) FROM metering.log_facts(c.other_log_id, 9223372036854775807) f
-                   WHERE f.user_id = \(user) OR \(user) = 0)
+                   WHERE f.user_id = \(user) OR \(user) = 0 AND NOT f.is_self_reported)
             FROM metering.usage_cursor c
             """)
     }

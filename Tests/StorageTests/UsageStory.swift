@@ -48,7 +48,8 @@ struct UsageStory: Queryable {
         case 58..<68: try await endSlowly()
         case 68..<71: try await deleteUser()
         case 71..<75: try await killWorkers()
-        case 75..<78: clock.advance(by: .seconds(1800))
+        case 75..<77: try await withdraw()
+        case 77..<78: clock.advance(by: .seconds(1800))
         case 78..<88: try await askReports(of: (users + [0]).randomElement(using: &random) ?? 0)
         default: try await read(of: (users + [0]).randomElement(using: &random) ?? 0)
         }
@@ -89,6 +90,7 @@ struct UsageStory: Queryable {
             event.status = random.next() % 10 == 0 ? .error : .success
             let picodollars = Int64.random(in: 1...2_000_000_000, using: &random)
             event.cost = DecimalLiteral("\(picodollars)e-12").flatMap(Cost.init)
+            if random.next() % 8 == 0 { event.flags = [.selfReported] }
             return event
         }
         let verdicts = try await writer.write(
@@ -98,8 +100,24 @@ struct UsageStory: Queryable {
             model.commit(
                 .init(
                     id: id, user: user, quarter: event.occurredAt.microseconds / 900_000_000, tokens: event.inputTokens,
-                    picodollars: Int64(event.cost?.picodollars ?? 0), isEvent: true))
+                    picodollars: Int64(event.cost?.picodollars ?? 0), isEvent: true,
+                    isSelfReported: event.flags.contains(.selfReported), event: event))
         }
+    }
+
+    /// An operator takes one back, whatever the workers do; it does not come again.
+    private mutating func withdraw() async throws {
+        guard let row = model.rows.filter(\.isEvent).randomElement(using: &random), let event = row.event else {
+            return
+        }
+        let now = clock.now
+        _ = try await database.pool(as: .operator).transaction {
+            try EventWithdrawal.withdraw(.key(event.key), reason: nil, $0, now: now)
+        }
+        model.withdraw(row.id)
+        let again = try await writer.write([IngestItem(.success(event))], lockedUsers: .quarantine)
+        if again != [.duplicate(logID: row.id)] { mismatches.append("step \(steps): sent again it is \(again)") }
+        try await read(of: row.user)
     }
 
     private mutating func row() -> UsageModel.Row {

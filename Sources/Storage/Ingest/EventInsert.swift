@@ -1,13 +1,18 @@
 import Domain
 import Postgres
 
-/// What one statement did with the events it was given; an event in none of the sets had been stored before.
+/// What one statement did with the events it was given; an event in none of the sets had been stored before, or was
+/// withdrawn.
 struct EventInsert {
     /// New rows and their ids in `api_logs`.
     var logIDs: [EventKey: Int64] = [:]
     /// Users whose row somebody's open transaction holds.
     var lockedUsers: Set<Int64> = []
     var missingUsers: Set<Int64> = []
+
+    /// One of the events was withdrawn while the statement waited for its key: the transaction is to be undone and done
+    /// again.
+    struct WithdrawnMeanwhile: Error {}
 
     /// Stores events as facts, as rows of `api_logs` and as one delta of the counters: one statement, so they commit or
     /// fail together (`design.md` §1.3).
@@ -19,7 +24,8 @@ struct EventInsert {
     ///
     /// `events` are sorted by key, each key once.
     ///
-    /// - Throws: ``PostgresError``; ``Installation/Mismatch`` when Laravel's tables are not those we belong to.
+    /// - Throws: ``PostgresError``; ``WithdrawnMeanwhile``; ``Installation/Mismatch`` when Laravel's tables are not those we
+    ///   belong to.
     init(_ events: [AttributedEvent], _ connection: Connection, now: Timestamp) throws {
         guard !events.isEmpty else { return }
         let rows = try connection.query(Self.statement(EventColumns(events), now: now))
@@ -29,6 +35,7 @@ struct EventInsert {
             case ("stored", let key?, let logID?): logIDs[key] = logID
             case ("locked", _, let user?): lockedUsers.insert(user)
             case ("missing", _, let user?): missingUsers.insert(user)
+            case ("withdrawn", _, _): throw WithdrawnMeanwhile()
             default: throw Installation.Mismatch()
             }
         }
@@ -84,6 +91,7 @@ struct EventInsert {
                    e.shape, e.status, p.plan, e.provider, e.model, e.deployment, e.call_type, e.error_code,
                    e.end_user, string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
             FROM event e JOIN person p ON p.id = e.user_id
+            WHERE NOT EXISTS (SELECT FROM metering.withdrawn_events w WHERE w.event_key = e.event_key)
             ORDER BY e.event_key
             ON CONFLICT (event_key) DO NOTHING
             RETURNING event_key, api_log_id
@@ -120,6 +128,9 @@ struct EventInsert {
                NULL, w.id
         FROM unnest(\(column.distinctUserIDs)::bigint[]) AS w (id)
         WHERE NOT EXISTS (SELECT FROM person p WHERE p.id = w.id)
+        UNION ALL
+        SELECT 'withdrawn', w.event_key::text, NULL
+        FROM metering.withdrawn(ARRAY(SELECT f.event_key FROM fact f)) AS w (event_key)
         UNION ALL
         SELECT 'foreign', NULL, NULL
         WHERE (SELECT is_intact FROM metering.installation_state) IS NOT TRUE

@@ -1,7 +1,7 @@
 import Domain
 import Postgres
 
-/// Events that were stored before, found by their keys.
+/// Events that were stored before, found by their keys, those that were withdrawn since among them.
 struct EventLookup {
     /// The row and the billable facts of one stored event.
     struct Stored {
@@ -19,6 +19,9 @@ struct EventLookup {
             SELECT e.event_key::text, e.api_log_id, e.user_id, e.billable_digest
             FROM unnest(\(keys.map(\.description))::uuid[]) AS k (event_key)
             JOIN metering.events e USING (event_key)
+            UNION ALL
+            SELECT w.event_key::text, w.api_log_id, w.user_id, w.billable_digest
+            FROM metering.withdrawn_events w WHERE w.event_key = ANY(\(keys.map(\.description))::uuid[])
             """)
         for row in rows {
             let (key, logID, user, digest) = try row.decode(String.self, Int64.self, Int64.self, Int64.self)

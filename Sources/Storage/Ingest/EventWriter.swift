@@ -11,7 +11,7 @@ package struct EventWriter: Sendable {
         case quarantine
     }
 
-    /// Transactions of one batch before an unknown outcome is given up.
+    /// Transactions of one batch before an unknown outcome, or events that are withdrawn meanwhile, are given up.
     private static let attempts = 3
 
     private let pool: ConnectionPool
@@ -65,6 +65,8 @@ package struct EventWriter: Sendable {
                 return try await pool.transaction { try body($0) }
             } catch let error as PostgresError where error.isUnknownOutcome && attempt < Self.attempts {
                 // Every event has its key by now, nameless ones too: what the lost COMMIT stored is recognised.
+                attempt += 1
+            } catch is EventInsert.WithdrawnMeanwhile where attempt < Self.attempts {
                 attempt += 1
             }
         }

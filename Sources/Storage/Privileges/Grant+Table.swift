@@ -46,7 +46,7 @@ extension Grant {
             .table, "public.api_logs",
             [
                 .owner: [.select(), .update(), .delete], .webhook: [.insert()], .worker: [.select()],
-                .admin: [.select()],
+                .admin: [.select()], .operator: [.select(), .delete],
             ]),
         Grant(
             .sequence, "public.api_logs_id_seq",
@@ -79,24 +79,36 @@ extension Grant {
         Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()], .operator: [.insert()]]),
     ]
 
-    /// What the sums are made of and read by.
+    /// What the sums are made of and read by. An operator who withdraws an event corrects them.
     private static let usage: [Grant] =
         [
-            Grant(.table, "metering.usage_dimensions", [.worker: [.select(), .insert()], .admin: [.select()]]),
+            Grant(
+                .table, "metering.usage_dimensions",
+                [.worker: [.select(), .insert()], .admin: [.select()], .operator: [.select()]]),
             Grant(
                 .table, "metering.usage_cursor",
-                [.worker: [.select(), .update()], .admin: [.select()], .operator: [.select()]]),
+                [
+                    .worker: [.select(), .update()], .admin: [.select()],
+                    .operator: [.select(), .update("spans_through")],
+                ]),
         ]
         + ["usage_quarters", "usage_days", "usage_spans"].map {
             Grant(
                 .table, "metering.\($0)",
-                [.worker: [.select(), .insert(), .update(), .delete], .admin: [.select()]])
+                [
+                    .worker: [.select(), .insert(), .update(), .delete], .admin: [.select()],
+                    .operator: [.select(), .insert(), .update(), .delete],
+                ])
         }
         + [
             "quarter_of(timestamp with time zone)", "quarter_start(integer)", "day_of(integer)", "bucket_of(bigint)",
             "bucket_middle(bigint)", "merged(bigint[])", "joined(bigint[])", "event_facts(bigint, bigint)",
             "log_facts(bigint, bigint)",
-        ].map { Grant(.function, "metering.\($0)", [.worker: [.execute], .admin: [.execute]]) }
+        ].map {
+            Grant(
+                .function, "metering.\($0)", [.worker: [.execute], .admin: [.execute], .operator: [.execute]])
+        }
+        + [Grant(.function, "metering.without(bigint[], bigint[])", [.operator: [.execute]])]
 
     private static let ours: [Grant] = [
         Grant(.schema, "metering", everybody(.usage)),
@@ -135,7 +147,14 @@ extension Grant {
             ]),
         Grant(
             .table, "metering.events",
-            [.webhook: [.select(), .insert()], .worker: [.select()], .admin: [.select()]]),
+            [
+                .webhook: [.select(), .insert()], .worker: [.select()], .admin: [.select()],
+                .operator: [.delete],
+            ]),
+        // Ingest looks whether an event was withdrawn; nobody takes back a withdrawal.
+        Grant(
+            .table, "metering.withdrawn_events", [.webhook: [.select()], .operator: [.insert()]]),
+        Grant(.function, "metering.withdrawn(uuid[])", [.webhook: [.execute]]),
         // The doctor counts what fell in here.
         Grant(.table, "metering.events_default", [.operator: [.select()]]),
         Grant(.table, "metering.events_named", [:]),
@@ -155,7 +174,8 @@ extension Grant {
         Grant(.function, "metering.key_holder(bytea[], timestamp with time zone)", [.webhook: [.execute]]),
         Grant(.function, "metering.create_events_partition(date)", actsAsOwner: true, [.worker: [.execute]]),
         Grant(
-            .function, "metering.event_key_floor(timestamp with time zone)", [.worker: [.execute], .admin: [.execute]]),
+            .function, "metering.event_key_floor(timestamp with time zone)",
+            [.worker: [.execute], .admin: [.execute], .operator: [.execute]]),
     ]
 
     /// What operators and administrators set for one user.

@@ -86,7 +86,13 @@ struct ReplayTransaction: Sendable {
             """
             UPDATE metering.quarantine q
             SET resolved_at = \(now), resolution = 'duplicate', api_log_id = e.api_log_id
-            FROM metering.events e
+            FROM (
+                SELECT e.event_key, e.api_log_id FROM metering.events e
+                WHERE e.event_key = ANY(\(keys.map(\.description))::uuid[])
+                UNION ALL
+                SELECT w.event_key, w.api_log_id FROM metering.withdrawn_events w
+                WHERE w.event_key = ANY(\(keys.map(\.description))::uuid[])
+            ) e
             WHERE q.id = e.event_key AND q.id IN (
                 SELECT o.id FROM metering.quarantine o
                 WHERE o.id = ANY(\(keys.map(\.description))::uuid[]) AND o.resolved_at IS NULL

@@ -19,7 +19,7 @@ package enum QuotaFold {
         let rows = try connection.transaction { connection in
             // The others wait: not longer than this for a process that stopped in between.
             try connection.executeScript("SET LOCAL idle_in_transaction_session_timeout = '5s'")
-            try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.quota_usage'))")
+            try keepOut(connection)
             do {
                 return try connection.savepoint { connection in
                     try connection.executeScript("SET LOCAL lock_timeout = '50ms'")
@@ -27,11 +27,24 @@ package enum QuotaFold {
                 }
             } catch let error as PostgresError where error.sqlState == "55P03" {
                 // Somebody holds a row, or Laravel alters the table: nobody's counters wait for it.
-                return try connection.query(statement(now: now, shown: "SELECT NULL::bigint AS user_id WHERE false"))
+                return try connection.query(statement(now: now, shown: shownNothing))
             }
         }
         return try rows.map { try $0.decode(0, as: Int64.self) }
     }
+
+    /// Waits for a fold to end, and keeps others out for the transaction.
+    static func keepOut(_ connection: Connection) throws {
+        try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.quota_usage'))")
+    }
+
+    /// Counts in the open transaction, which keeps others out, every delta there is; shows nothing.
+    static func countAll(_ connection: Connection, now: Timestamp) throws {
+        let waiting = try connection.query("SELECT count(*) FROM metering.quota_deltas")[0].decode(0, as: Int.self)
+        for _ in 0...(waiting / batch) { try connection.execute(statement(now: now, shown: shownNothing)) }
+    }
+
+    private static let shownNothing: Query = "SELECT NULL::bigint AS user_id WHERE false"
 
     /// Sets the rows of the windows that were counted in.
     private static func shown(now: Timestamp) -> Query {

@@ -46,7 +46,8 @@ package enum EventBreakdown {
                            e.status, e.plan, e.user_id, 1 AS requests, (e.cost IS NULL)::integer AS unpriced, e.input_tokens,
                            e.output_tokens, e.cached_tokens, e.reasoning_tokens, coalesce(e.duration_ms, 0) AS duration_ms,
                            coalesce(e.cost, 0) AS cost,
-                           coalesce(e.ledger_cost, least(round(coalesce(e.cost, 0), 6), 9999.999999)) AS ledger_cost
+                           coalesce(e.ledger_cost, least(round(coalesce(e.cost, 0), 6), 9999.999999)) AS ledger_cost,
+                           coalesce(e.flags @> '{self_reported}', false) AS is_self_reported
                     FROM metering.events e \(tags)
                     WHERE e.occurred_at >= \(range.from) AND e.occurred_at < \(range.to)
                 ) c

@@ -10,6 +10,9 @@ package struct UsageScope: Sendable, Hashable {
     package var statuses: Set<Domain.UsageStatus>
     /// The plan at the time of the call; Laravel's own rows know none.
     package var plans: Set<String>
+    /// Whether it leaves out what users reported themselves, as everybody's sums do, also where they are told apart by
+    /// user.
+    private let leavesOutSelfReported: Bool
 
     package static let everybody = UsageScope()
 
@@ -21,6 +24,7 @@ package struct UsageScope: Sendable, Hashable {
         plans: Set<String> = []
     ) {
         users = user.map { [$0] }
+        leavesOutSelfReported = user == nil
         self.models = models
         self.providers = providers
         self.statuses = statuses
@@ -44,13 +48,14 @@ package struct UsageScope: Sendable, Hashable {
         users.count == 1 ? "\(column) = \(users[0])" : "\(column) = ANY(\(users)::bigint[])"
     }
 
-    /// The condition on model, provider, status and plan of the rows `alias`.
+    /// The condition on model, provider, status, plan and reporter of the rows `alias`.
     func ofDimension(_ alias: Query) -> Query {
         let conditions: [(Query, [String])] = [
             ("\(alias).model", models.sorted()), ("\(alias).provider", providers.sorted()),
             ("\(alias).status", statuses.map(\.rawValue).sorted()), ("\(alias).plan", plans.sorted()),
         ]
-        return conditions.reduce("true") { condition, part in
+        let all: Query = leavesOutSelfReported ? "NOT \(alias).is_self_reported" : "true"
+        return conditions.reduce(all) { condition, part in
             part.1.isEmpty ? condition : "\(condition) AND \(part.0) = ANY(\(part.1)::text[])"
         }
     }

@@ -126,7 +126,7 @@ private struct UserRankingSource {
             ? """
             t.dimension = ANY(ARRAY(
                 SELECT d.dimension FROM metering.usage_dimensions d WHERE \(scope.ofDimension("d"))))
-            """ : "true"
+            """ : UsageDimensions.countsForAll("t.dimension")
     }
 
     private var dayRange: Range<Int> { (pieces.days.first ?? 0)..<(pieces.days.last ?? 0) }

@@ -64,7 +64,9 @@ extension Installation {
                 try connection.execute(
                     """
                     TRUNCATE metering.events, metering.api_keys, metering.quota_usage, metering.quota_deltas,
-                        metering.user_limits, metering.user_models, metering.unverified_registrations, metering.spools, metering.quarantine, metering.denied_calls, metering.key_arrivals,
+                        metering.user_limits, metering.user_models, metering.unverified_registrations,
+                        metering.spools, metering.quarantine, metering.denied_calls, metering.key_arrivals,
+                        metering.withdrawn_events,
                         metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.usage_dimensions
                     """)
                 try UsageCursor.reset(connection)

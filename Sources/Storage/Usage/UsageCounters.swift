@@ -7,6 +7,12 @@ enum UsageCounters {
     /// The migration that brought `quota_usage.cost`.
     private static let budgetMigration = 11
 
+    /// The first day, `since`, of which costs are counted.
+    static let budgetedSince: Query = """
+        SELECT date_trunc('month', min(applied_at) AT TIME ZONE 'UTC')::date AS since
+        FROM metering.schema_migrations WHERE version = \(budgetMigration)
+        """
+
     /// CTE `difference` of (user_id, period, window_start, and what each counter lacks), of the windows that touch `range`.
     ///
     /// A counter is what is in quota_usage and in the deltas that are not folded yet. Windows before the seal, and users
@@ -19,8 +25,7 @@ enum UsageCounters {
             installed AS (
                 SELECT counted_log_id, (counted_at AT TIME ZONE 'UTC')::date AS counted_day FROM metering.installation
             ), budgeted AS (
-                SELECT date_trunc('month', min(applied_at) AT TIME ZONE 'UTC')::date AS since
-                FROM metering.schema_migrations WHERE version = \(budgetMigration)
+                \(budgetedSince)
             ), contribution AS (
                 SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date AS day, quota_tokens AS tokens,
                        quota_requests::bigint AS requests, coalesce(cost, 0) AS cost, false AS is_seed

@@ -39,7 +39,7 @@ enum UsageDays {
             ), spans AS (
                 INSERT INTO metering.usage_spans AS s (days, first_day, user_id, \(UsageSpans.columns))
                 SELECT 1, c.day, c.user_id, \(UsageSpans.ofCells)
-                FROM cell c WHERE c.user_id <> 0
+                FROM cell c WHERE c.user_id <> 0 AND \(UsageDimensions.countsForAll("c.dimension"))
                 GROUP BY 2, 3
                 ORDER BY 2, 3
                 ON CONFLICT (days, first_day, user_id) DO UPDATE SET \(UsageSpans.added)
@@ -59,10 +59,10 @@ enum UsageDays {
         try UsageCursor.move("days_before", to: Int64(new), connection)
     }
 
-    /// The first quarter with usage from `border` on: everybody's row has every quarter.
+    /// The first quarter with usage from `border` on; of any user, as everybody's row lacks what is self-reported.
     private static func firstQuarter(from border: Int, _ connection: Connection) throws -> Int? {
         try connection.query(
-            "SELECT min(quarter) FROM metering.usage_quarters WHERE user_id = 0 AND quarter >= \(border)"
+            "SELECT min(quarter) FROM metering.usage_quarters WHERE quarter >= \(border)"
         )[0].decode(0, as: Int?.self)
     }
 }

@@ -53,9 +53,11 @@ enum UsageFold {
         """
         WITH cell AS MATERIALIZED (
             SELECT coalesce(f.user_id, 0) AS user_id, metering.quarter_of(f.occurred_at) AS quarter, d.dimension,
-                   \(UsageMeasures.ofFacts)
+                   f.is_self_reported, \(UsageMeasures.ofFacts)
             FROM \(kind.facts(after: after, through: through)) f \(UsageDimensions.join)
-            GROUP BY GROUPING SETS ((f.user_id, 2, 3), (2, 3))
+            GROUP BY GROUPING SETS ((f.user_id, 2, 3, 4), (2, 3, 4))
+            -- What users report themselves is not in the rollups of all users.
+            HAVING GROUPING(f.user_id) = 0 OR NOT f.is_self_reported
         ), complete AS MATERIALIZED (
             SELECT NOT EXISTS (SELECT FROM cell WHERE dimension IS NULL) AS is_complete
         ), quarters AS (
@@ -78,7 +80,8 @@ enum UsageFold {
             ON CONFLICT (user_id, day, dimension) DO UPDATE SET \(UsageMeasures.added)
         ), \(UsageSpans.adding(daysBefore, where: "(SELECT is_complete FROM complete)"))
         \(kind == .others ? counted(after: after, through: through) : "")
-        SELECT (SELECT is_complete FROM complete), (SELECT coalesce(sum(requests), 0)::bigint FROM cell WHERE user_id = 0)
+        SELECT (SELECT is_complete FROM complete),
+               (SELECT coalesce(sum(requests), 0)::bigint FROM cell WHERE user_id <> 0)
         """
     }
 

@@ -4,7 +4,7 @@ import Postgres
 package enum UsageLevel: String, Sendable, CaseIterable {
     /// A user's quarters, from the raw rows.
     case quarters
-    /// Everybody's quarters, from the users'.
+    /// Everybody's quarters, from the users', without what these reported themselves.
     case everybody
     /// Days, from quarters before the border.
     case days
@@ -55,6 +55,7 @@ package enum UsageLevel: String, Sendable, CaseIterable {
                 SELECT c.quarter AS bucket, c.dimension, \(UsageMeasures.sumsOfCells)
                 FROM metering.usage_quarters c
                 WHERE c.user_id <> 0 AND \(range.contains(quarter: "c.quarter"))
+                  AND \(UsageDimensions.countsForAll("c.dimension"))
                 GROUP BY 1, 2
             ) s LEFT JOIN (
                 SELECT b.bucket, b.dimension, array_agg((b.element << 40) + b.count) AS histogram
@@ -62,6 +63,7 @@ package enum UsageLevel: String, Sendable, CaseIterable {
                     SELECT c.quarter AS bucket, c.dimension, e >> 40 AS element, sum(e & 1099511627775)::bigint AS count
                     FROM metering.usage_quarters c, unnest(c.histogram) e
                     WHERE c.user_id <> 0 AND \(range.contains(quarter: "c.quarter"))
+                      AND \(UsageDimensions.countsForAll("c.dimension"))
                     GROUP BY 1, 2, 3
                 ) b
                 GROUP BY 1, 2

@@ -50,6 +50,15 @@ enum UsageMeasures {
         } + amounts.map { "\($0) = u.\($0) + excluded.\($0)" }
             + ["histogram = " + merged("u.histogram || excluded.histogram")]).joined(separator: ", "))
 
+    /// `SET` of an update that takes the cell `c` out of the cell `u`, which covers it.
+    static let subtracted = Query(
+        unsafeSQL: (names.map { "\($0) = u.\($0) - c.\($0)" }
+            + ["histogram = metering.without(u.histogram, c.histogram)"]).joined(separator: ", "))
+
+    /// Whether the cell `u` has at least what `c` has, and none of its counts is saturated.
+    static let covers = Query(
+        unsafeSQL: counts.map { "u.\($0) >= c.\($0) AND u.\($0) < 9223372036854775807" }.joined(separator: " AND "))
+
     /// `SET` of an upsert that puts `excluded` in the place of the cell that is there.
     static let replaced = Query(
         unsafeSQL: (names + ["histogram"]).map { "\($0) = excluded.\($0)" }.joined(separator: ", "))

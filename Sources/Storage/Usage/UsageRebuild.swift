@@ -64,7 +64,10 @@ package struct UsageRebuild: Sendable {
         throw Sealed(before: before)
     }
 
-    private static func mend(_ range: UsageRange, _ connection: Connection) throws -> Outcome {
+    /// Mends `range` in the open transaction; dimensions of its rows have their numbers.
+    ///
+    /// - Throws: ``Sealed``, ``PostgresError``.
+    static func mend(_ range: UsageRange, _ connection: Connection) throws -> Outcome {
         let cursor = try UsageCursor.hold(connection)
         try requireUnsealed(range, connection)
         try connection.executeScript("SET LOCAL work_mem = '64MB'")

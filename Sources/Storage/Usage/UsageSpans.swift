@@ -96,7 +96,8 @@ package enum UsageSpans {
         try connection.execute(
             """
             INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
-            SELECT 1, c.day, c.user_id, \(ofCells) FROM metering.usage_days c WHERE c.user_id <> 0
+            SELECT 1, c.day, c.user_id, \(ofCells) FROM metering.usage_days c
+            WHERE c.user_id <> 0 AND \(UsageDimensions.countsForAll("c.dimension"))
             GROUP BY c.day, c.user_id
             ORDER BY c.day, c.user_id
             """)
@@ -116,7 +117,7 @@ package enum UsageSpans {
             FROM (
                 SELECT metering.day_of(c.quarter) AS day, c.user_id, \(ofCells)
                 FROM cell c
-                WHERE c.quarter < \(daysBefore) AND c.user_id <> 0 AND \(isComplete)
+                WHERE c.quarter < \(daysBefore) AND c.user_id <> 0 AND NOT c.is_self_reported AND \(isComplete)
                 GROUP BY 1, 2
             ) c CROSS JOIN unnest(\(lengths)::integer[]) AS l (days)
             WHERE l.days = 1 OR \(start("l.days", of: "c.day")) + l.days <= \(date(firstOpenDay(daysBefore)))
@@ -140,6 +141,7 @@ package enum UsageSpans {
             ? """
             SELECT c.day AS first_day, c.user_id, \(ofCells) FROM metering.usage_days c
             WHERE c.day >= \(date(first)) AND c.day < \(date(expectedEnd)) AND \(user)
+              AND \(UsageDimensions.countsForAll("c.dimension"))
             GROUP BY 1, 2
             """
             : """

@@ -1,0 +1,233 @@
+package import Domain
+package import Postgres
+
+/// Takes one event back: its log, its facts, and what they are in rollups and counters, as if it had never been stored.
+///
+/// A row of `metering.withdrawn_events` stays, by which another delivery of the event is a duplicate.
+package enum EventWithdrawal {
+    /// By what the operator knows the event.
+    package enum Subject: Sendable, Hashable {
+        case log(Int64)
+        case key(EventKey)
+    }
+
+    /// An event that was withdrawn.
+    package struct Withdrawn: Sendable, Hashable {
+        package let key: EventKey
+        package let logID: Int64
+        package let userID: Int64
+        package let occurredAt: Timestamp
+        package let model: String
+        package let status: String
+        package let inputTokens: Int64
+        package let outputTokens: Int64
+        /// USD; `nil` where nobody knows the price.
+        package let cost: String?
+        package let flags: [String]
+        /// Whether its row of `api_logs` was still there.
+        package fileprivate(set) var hadLog = false
+        /// Whether it was in the rollups already.
+        package fileprivate(set) var wasRolledUp = false
+    }
+
+    /// Withdraws an event in the open transaction, and writes it down with the database role that did it.
+    ///
+    /// It holds the cursor, so no worker's step is under way and none begins before the transaction ends: what a worker
+    /// has added is subtracted once, what it has not is never added. The fold of counters waits too.
+    ///
+    /// - Throws: ``AppError`` `.notFound` where there is no such event, `.conflict` where it cannot be withdrawn,
+    ///   `.unavailable` where a worker was at work all the time; ``Installation/Mismatch``; ``PostgresError``.
+    package static func withdraw(
+        _ subject: Subject, reason: String?, _ connection: Connection, now: Timestamp
+    ) throws -> Withdrawn {
+        try Installation.require(connection)
+        let cursor = try hold(connection)
+        try QuotaFold.keepOut(connection)
+        let found = try find(subject, connection)
+        guard found.usage.quarter >= cursor.sealedBefore else { throw try refusal(ofSealed: found, connection) }
+        var event = found.event
+        event.wasRolledUp = event.logID <= cursor.events
+        let isExact = try !event.wasRolledUp || UsageWithdrawal.subtract(found.usage, cursor, connection)
+        let isCounted = try isExact && subtractFromCounters(event, connection)
+        try record(event, reason: reason, connection, now: now)
+        event.hadLog = try delete(event, connection)
+        if !isCounted { try makeAgain(found.usage, connection, now: now) }
+        return event
+    }
+
+    /// What is to be withdrawn, and how it is counted.
+    private struct Found {
+        var event: Withdrawn
+        var usage: UsageWithdrawal.Event
+    }
+
+    private static func hold(_ connection: Connection) throws -> UsageCursor {
+        do {
+            let cursor = try UsageCursor.hold(connection)
+            // Whoever holds the log's row holds up the worker through us.
+            try connection.executeScript("SET LOCAL lock_timeout = '5s'; SET LOCAL work_mem = '64MB'")
+            return cursor
+        } catch let error as PostgresError where error.sqlState == "55P03" {
+            throw AppError(.unavailable, "The aggregation worker was at work for 30 s. Try again.")
+        }
+    }
+
+    private static func find(_ subject: Subject, _ connection: Connection) throws -> Found {
+        let condition: Query =
+            switch subject {
+            case .log(let id): "e.api_log_id = \(id)::bigint"
+            case .key(let key): "e.event_key = \(key.description)::uuid"
+            }
+        let rows = try connection.query(
+            """
+            SELECT e.event_key::text, e.api_log_id, e.user_id, \(microseconds: "e.occurred_at"), e.model_group, e.status,
+                   e.input_tokens, e.output_tokens, trim_scale(e.cost)::text, coalesce(e.flags, '{}'),
+                   metering.quarter_of(e.occurred_at)
+            FROM metering.events e WHERE \(condition) LIMIT 2
+            """)
+        guard rows.count < 2 else {
+            throw AppError(.conflict, "Several events have this log id. Name the event by its key (--event-key).")
+        }
+        guard let row = rows.first, let key = EventKey(try row.decode(0, as: String.self)) else {
+            throw try refusal(ofMissing: subject, connection)
+        }
+        let event = Withdrawn(
+            key: key, logID: try row.decode(1), userID: try row.decode(2),
+            occurredAt: Timestamp(microseconds: try row.decode(3)), model: try row.decode(4), status: try row.decode(5),
+            inputTokens: try row.decode(6), outputTokens: try row.decode(7), cost: try row.decode(8),
+            flags: try row.decode(9))
+        let usage = UsageWithdrawal.Event(
+            key: key.description, logID: event.logID, user: event.userID, quarter: try row.decode(10),
+            isSelfReported: event.flags.contains(UsageEvent.Flag.selfReported.rawValue))
+        return Found(event: event, usage: usage)
+    }
+
+    /// Adds what takes the event out of its windows; `false`, and nothing is changed, where a window is saturated.
+    private static func subtractFromCounters(_ event: Withdrawn, _ connection: Connection) throws -> Bool {
+        let saturated = try connection.query(
+            """
+            WITH event AS (
+                SELECT e.user_id, (e.occurred_at AT TIME ZONE 'UTC')::date AS day FROM metering.events e
+                WHERE e.event_key = \(event.key.description)::uuid
+            ), time_window AS (
+                SELECT e.user_id, w.* FROM event e,
+                       LATERAL (VALUES ('daily', e.day, e.day + 1),
+                                       ('monthly', date_trunc('month', e.day::timestamp)::date,
+                                        (date_trunc('month', e.day::timestamp) + interval '1 month')::date)
+                       ) AS w (period, start, stop)
+            ), counted AS (
+                SELECT w.period, q.tokens FROM time_window w
+                JOIN metering.quota_usage q
+                    ON q.window_start = w.start AND q.period = w.period AND q.user_id = w.user_id
+                UNION ALL
+                SELECT w.period, d.tokens
+                FROM metering.quota_deltas q, LATERAL unnest(q.user_ids, q.days, q.tokens) AS d (user_id, day, tokens),
+                     time_window w
+                WHERE d.user_id = w.user_id AND d.day >= w.start AND d.day < w.stop
+            )
+            SELECT EXISTS (SELECT FROM counted GROUP BY period HAVING sum(tokens) >= 9223372036854775807)
+            """)[0].decode(0, as: Bool.self)
+        guard !saturated else { return false }
+        try connection.execute(
+            """
+            INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
+            SELECT ARRAY[e.user_id], ARRAY[d.day], ARRAY[-e.quota_tokens], ARRAY[-e.quota_requests::bigint],
+                   ARRAY[CASE WHEN d.day >= b.since THEN -coalesce(e.cost, 0) ELSE 0 END]
+            FROM metering.events e
+            CROSS JOIN LATERAL (SELECT (e.occurred_at AT TIME ZONE 'UTC')::date AS day) d
+            CROSS JOIN (\(UsageCounters.budgetedSince)) b
+            WHERE e.event_key = \(event.key.description)::uuid AND e.quota_requests > 0
+            """)
+        return true
+    }
+
+    private static func record(
+        _ event: Withdrawn, reason: String?, _ connection: Connection, now: Timestamp
+    ) throws {
+        try connection.execute(
+            """
+            WITH withdrawn AS (
+                INSERT INTO metering.withdrawn_events (
+                    event_key, api_log_id, user_id, input_tokens, output_tokens, billable_digest, key_hash,
+                    withdrawn_at, withdrawn_by, reason, facts)
+                SELECT e.event_key, e.api_log_id, e.user_id, e.input_tokens, e.output_tokens, e.billable_digest,
+                       e.key_hash, \(now), session_user, \(reason as String?), to_jsonb(e)
+                FROM metering.events e WHERE e.event_key = \(event.key.description)::uuid
+            )
+            INSERT INTO metering.audit_log (at, actor_id, address, action, subject, subject_id, before, after)
+            SELECT \(now), 0, 'codexflow as ' || session_user, 'event.withdraw', 'event', e.event_key::text,
+                   to_jsonb(e),
+                   CASE WHEN \(reason as String?)::text IS NOT NULL
+                        THEN jsonb_build_object('reason', \(reason as String?)::text) END
+            FROM metering.events e WHERE e.event_key = \(event.key.description)::uuid
+            """)
+    }
+
+    /// Deletes facts and log, and returns whether there was a log. One that another event has too is that event's.
+    private static func delete(_ event: Withdrawn, _ connection: Connection) throws -> Bool {
+        try connection.execute("DELETE FROM metering.events WHERE event_key = \(event.key.description)::uuid")
+        let logs = try connection.execute(
+            """
+            DELETE FROM public.api_logs l WHERE l.id = \(event.logID) AND l.user_id = \(event.userID)
+              AND NOT EXISTS (
+                  SELECT FROM metering.events e WHERE e.api_log_id = \(event.logID) AND e.user_id = \(event.userID))
+            """)
+        return logs > 0
+    }
+
+    /// Makes the user's day again from what is left: subtraction from a saturated sum is not exact.
+    private static func makeAgain(
+        _ usage: UsageWithdrawal.Event, _ connection: Connection, now: Timestamp
+    ) throws {
+        let hasUser = try connection.query("SELECT EXISTS (SELECT FROM public.users WHERE id = \(usage.user))")[0]
+            .decode(0, as: Bool.self)
+        guard hasUser else {
+            throw AppError(
+                .conflict, "The user is deleted, and the sums of this day are saturated: they cannot be made again.")
+        }
+        try QuotaFold.countAll(connection, now: now)
+        _ = try UsageRebuild.mend(usage.range, connection)
+    }
+
+    private static func refusal(ofMissing subject: Subject, _ connection: Connection) throws -> AppError {
+        let (condition, name): (Query, String) =
+            switch subject {
+            case .log(let id): ("w.api_log_id = \(id)::bigint", "log \(id)")
+            case .key(let key): ("w.event_key = \(key.description)::uuid", "event \(key)")
+            }
+        let rows = try connection.query(
+            """
+            SELECT to_char(w.withdrawn_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), w.withdrawn_by
+            FROM metering.withdrawn_events w WHERE \(condition) LIMIT 1
+            """)
+        if let (at, by) = try rows.first?.decode(String.self, String.self) {
+            return AppError(.conflict, "The \(name) was withdrawn at \(at) by \(by).")
+        }
+        if case .log(let id) = subject,
+            try connection.query("SELECT EXISTS (SELECT FROM public.api_logs WHERE id = \(id))")[0].decode(
+                0, as: Bool.self)
+        {
+            return AppError(
+                .conflict,
+                """
+                The log \(id) has no event: Laravel wrote it itself, or retention dropped its month. Only events can \
+                be withdrawn.
+                """)
+        }
+        return AppError(
+            .notFound,
+            "There is no \(name). Events older than METERING_RETENTION_DAYS are dropped and cannot be withdrawn.")
+    }
+
+    private static func refusal(ofSealed found: Found, _ connection: Connection) throws -> AppError {
+        let before = try connection.query(
+            #"SELECT to_char(sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.usage_cursor"#
+        )[0].decode(0, as: String.self)
+        return AppError(
+            .conflict,
+            """
+            The event is of \(found.event.occurredAt.rfc3339). Raw rows before \(before) are gone by retention, and the \
+            sums of that time are sealed: nothing is withdrawn from them.
+            """)
+    }
+}

@@ -1,0 +1,59 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// Self-reported usage is its user's alone, in rollups and in what comes after them.
+@Suite struct SelfReportedTests {
+    @Test(arguments: [true, false]) func noSumOfAllUsersHasIt(isAlone: Bool) async throws {
+        try await Ledger.with { ledger in
+            let (user, other) = (try await ledger.makeUser(), try await ledger.makeUser())
+            // Days ago, yesterday and now: longer runs of days, single days, and quarters.
+            let ages: [Int64] = [86_400 * 20, 86_400, 60]
+            let moments = ages.map { Ledger.noon.advanced(by: .seconds(-$0)) }
+            var events = moments.enumerated().map { index, moment in
+                var event = UsageEvent.sample(UInt64(index + 1), by: .user(user), at: moment)
+                event.flags = [.selfReported]
+                return event
+            }
+            if !isAlone {
+                // The same model, provider, status and plan in the same quarter.
+                events += moments.enumerated().flatMap { index, moment in
+                    [user, other].map { .sample(UInt64(10 * index + 20) + UInt64($0), by: .user($0), at: moment) }
+                }
+            }
+            let all = isAlone ? 0 : 6
+            _ = try await ledger.write(events)
+            for pass in 0..<3 {
+                let found = try await ledger.report { snapshot in
+                    let range = try ReportRange.days("2026-10-01", "2026-12-01", in: "UTC", snapshot.connection)
+                    let users = try UsageBreakdown(.everybody, range, by: .user, snapshot)
+                    let codes = try EventBreakdown.read(.everybody, range, by: .errorCode, snapshot)
+                    return try [
+                        UsageSummary(.everybody, range, snapshot).current.sums.requests, users.total.requests,
+                        users.parts.reduce(0) { $0 + $1.sums.requests }, codes.total.requests,
+                        UsageSeries(.everybody, range, by: .model, snapshot).lines.flatMap(\.sums)
+                            .reduce(0) { $0 + $1.requests },
+                        UsageBreakdown(.user(user), range, by: .model, snapshot).total.requests,
+                        EventBreakdown.read(.user(user), range, by: .tag, snapshot).total.requests,
+                    ].map(Int.init)
+                }
+                let own = 3 + all / 2
+                #expect(found == [all, all, all, all, all, own, own], "after \(pass) passes")
+                try await ledger.fold()
+                #expect(try await ledger.verify().findings.map { "\($0)" } == [])
+                ledger.clock.advance(by: .seconds(3600 * 3))
+            }
+            #expect(
+                try await ledger.number("SELECT count(*) FROM metering.usage_days WHERE user_id = \(user)") == 3 + all
+                    / 2)
+            // Made again from the raw rows, they are the same.
+            let before = try await ledger.usage(of: 0)
+            try await ledger.execute("UPDATE metering.usage_quarters SET requests = requests + 1")
+            _ = try await UsageRebuild(pool: ledger.worker).mend(UsageRange(from: 20_700, to: 20_800)) { _, _ in }
+            #expect(try await ledger.usage(of: 0) == before)
+            #expect(try await ledger.verify().count == 0)
+        }
+    }
+}
