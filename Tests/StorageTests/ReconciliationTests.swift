@@ -50,6 +50,10 @@ import Testing
                 "b", at: "2026-11-23 11:00:02", call: Self.name(10 * 3_600_000 + 3_599_900), ledger)
             try await Self.insert("c", at: "2026-11-23 11:00:02", spend: "NaN", ledger)
             try await Self.insert("d", at: "2026-11-23 11:00:02", status: "failure", ledger)
+            try await ledger.execute(
+                #"""
+                UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0, spend = 0 WHERE request_id = 'd'
+                """#)
             try await Self.insert("e", at: "2026-11-23 11:00:02", key: "litellm_proxy_master_key", ledger)
             try await Self.insert("f", at: "2026-11-24 00:00:00", ledger)
             let sums = try await ledger.pool.withConnection { try SpendLogs.sums(Self.day, $0) }
@@ -59,6 +63,56 @@ import Testing
                     "2026-11-23T09:00:00.000Z 1 150 0.00225", "2026-11-23T10:00:00.000Z 1 150 0.00225",
                     "2026-11-23T11:00:00.000Z 1 150 0",
                 ])
+        }
+    }
+
+    /// Since 1.109: a stream that broke off was paid for.
+    @Test func aFailureThatCostIsCountedFoundAndTaken() async throws {
+        try await Self.with { ledger in
+            let user = try await ledger.makeUser(key: "cf_ada")
+            let call = Self.name(43_200_000)
+            try await Self.insert("f", at: "2026-11-23 12:00:00.25", call: call, status: "failure", ledger)
+            try await Self.insert("free", at: "2026-11-23 12:00:00.25", spend: "0", status: "failure", ledger)
+            try await Self.insert("nan", at: "2026-11-23 12:00:00.25", spend: "NaN", status: "failure", ledger)
+            try await ledger.execute(
+                #"""
+                UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0 WHERE request_id IN ('free', 'nan');
+                """#)
+            try await ledger.execute(
+                #"""
+                UPDATE "LiteLLM_SpendLogs" SET metadata = metadata || '{"error_information": {"error_code": "500",
+                    "error_class": "APIError", "error_message": "cut ''off''", "traceback": "x"}}' WHERE request_id = 'f'
+                """#)
+            let sums = try await ledger.pool.withConnection { try SpendLogs.sums(Self.day, $0) }
+            #expect(sums.values.map { "\($0.calls) \($0.tokens) \($0.cost)" } == ["1 150 0.00225"])
+            let calls = try await ledger.pool.withConnection {
+                try SpendLogs.page(Self.day, keys: [Self.hash.hex], after: nil, $0).calls
+            }
+            #expect(calls.count == 1 && calls[0].failedAt?.rfc3339 == "2026-11-23T12:00:01.750Z")
+            for part in [#""status" : "failure""#, #""error_code" : "500""#, #""error_class" : "APIError""#] {
+                #expect(calls[0].event.contains(part), "\(calls[0].event) lacks \(part)")
+            }
+            // Our event of the attempt has another name: it is known by its key, its tokens and when it began.
+            var event = UsageEvent.sample(7, by: .key("cf_ada"), at: Ledger.noon.advanced(by: .milliseconds(250)))
+            event.status = .error
+            let key = event.key
+            let items = calls.map { call in
+                (item: IngestItem(.success(.sample(1, by: .hash(of: "cf_ada"), at: Ledger.noon))), call: call)
+            }
+            func place() async throws -> [ServedCalls.Place] {
+                try await ledger.service.withConnection { try ServedCalls.find(items, $0) }
+            }
+            #expect(try await place() == [.missing])
+            _ = try await ledger.write([event])
+            #expect(try await place() == [.here])
+            let ours = try await ledger.service.withConnection { try ServedCalls.sums(Self.day, $0) }
+            #expect(ours.values.map(\.calls) == [1])
+            // Withdrawn, it is not taken again.
+            _ = try await ledger.operator.transaction {
+                try EventWithdrawal.withdraw(.key(key), reason: nil, $0, now: Ledger.noon)
+            }
+            #expect(try await place() == [.aside])
+            #expect(user > 0)
         }
     }
 

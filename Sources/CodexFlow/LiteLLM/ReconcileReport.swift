@@ -7,7 +7,7 @@ import Storage
 /// What a reconciliation found, took, and left.
 struct ReconcileReport: Sendable {
     let range: Range<Timestamp>
-    /// Served calls that LiteLLM's database has of the range.
+    /// Calls that a provider worked for and that LiteLLM's database has of the range.
     let calls: Int64
     let differences: [HourOfKey]
     /// How many of the missing calls got which verdict; `nil` where none were to be taken.

@@ -20,7 +20,7 @@ package struct HourOfKey: Sendable, Hashable {
         }
     }
 
-    /// Served calls, their tokens and their cost.
+    /// Calls that a provider worked for, their tokens and their cost.
     package struct Sum: Sendable, Hashable {
         package var calls: Int64 = 0
         package var tokens: Int64 = 0

@@ -1,25 +1,28 @@
 package import Domain
 package import Postgres
 
-/// LiteLLM's own record of served calls, its table `LiteLLM_SpendLogs`, which is only read.
+/// LiteLLM's own record of calls that a provider worked for, its table `LiteLLM_SpendLogs`, which is only read.
 ///
-/// A row tells the start in milliseconds at best, so no key can be made of it alone. Our module has LiteLLM keep its name of
-/// the call there, a UUID of version 7, and sends the event under that name and with the start that the name tells: so the
-/// key is made again exactly. Failures are left out: LiteLLM keeps one row where we get each attempt, and they count as
-/// nothing.
+/// A row tells the start in milliseconds at best, so no key can be made of it alone. Our module has LiteLLM keep its
+/// name of the call there, a UUID of version 7, and sends the event under that name and with the start that the name
+/// tells: so the key is made again exactly. Of failures only those count that have tokens or a cost, which rows have
+/// since LiteLLM 1.109: of the others LiteLLM keeps one row where we get each attempt.
 package enum SpendLogs {
-    /// A served call.
+    /// A call that a provider worked for.
     package struct Call: Sendable, Hashable {
         package var place: HourOfKey.Place
         /// Its event, as our module would have sent it.
         package var event: String
         /// Whether our module named it.
         package var isNamed: Bool
+        /// When it failed; `nil` of a served call.
+        package var failedAt: Timestamp?
 
-        package init(place: HourOfKey.Place, event: String, isNamed: Bool) {
+        package init(place: HourOfKey.Place, event: String, isNamed: Bool, failedAt: Timestamp? = nil) {
             self.place = place
             self.event = event
             self.isNamed = isNamed
+            self.failedAt = failedAt
         }
     }
 
@@ -54,23 +57,26 @@ package enum SpendLogs {
     ) throws -> (calls: [Call], next: String?) {
         let rows = try connection.query(
             """
-            SELECT c.began / 3600000, c.api_key, c.call IS NOT NULL, \(event)::text, c."startTime"::text
+            SELECT c.began / 3600000, c.api_key, c.call IS NOT NULL, \(event)::text, c."startTime"::text,
+                   CASE WHEN c.is_failure THEN (extract(epoch FROM c."endTime") * 1000000)::bigint END
             FROM (\(calls(range, in: schema))) c
             WHERE c.api_key = ANY(\(keys)::text[]) AND c."startTime" > coalesce(\(cursor)::timestamp, '-infinity')
             ORDER BY c."startTime" FETCH FIRST \(unsafeSQL: "\(pageSize)") ROWS WITH TIES
             """)
         let calls = try rows.map { row in
             let (hour, key, isNamed, event) = try row.decode(Int64.self, String.self, Bool.self, String.self)
-            return Call(place: .init(hour: hour, keyHash: key), event: event, isNamed: isNamed)
+            let failedAt = try row.decode(5, as: Int64?.self).map(Timestamp.init(microseconds:))
+            return Call(place: .init(hour: hour, keyHash: key), event: event, isNamed: isNamed, failedAt: failedAt)
         }
         return (calls, rows.count < pageSize ? nil : try rows.last?.decode(4))
     }
 
-    /// The served calls of customers' keys that begin in `range`, with our name (`call`) and the start in milliseconds (`began`).
+    /// The calls of customers' keys that a provider worked for and that begin in `range`, with our name (`call`), the
+    /// start in milliseconds (`began`), and whether they failed.
     private static func calls(_ range: Range<Timestamp>, in schema: String) -> Query {
         let (from, to) = (range.lowerBound, range.upperBound)
         return """
-            SELECT s.*, m.call, b.began
+            SELECT s.*, m.call, b.began, coalesce(s.status, 'success') <> 'success' AS is_failure
             FROM \(unsafeSQL: schema.quotedIdentifier)."LiteLLM_SpendLogs" s
             CROSS JOIN LATERAL (
                 SELECT substring(s.metadata -> 'spend_logs_metadata' ->> 'codexflow_call'
@@ -83,7 +89,9 @@ package enum SpendLogs {
             WHERE s."startTime" >= \(from) AT TIME ZONE 'UTC'
               AND s."startTime" < \(to) AT TIME ZONE 'UTC' + \(slack)::integer * interval '1 hour'
               AND b.began >= \(from.milliseconds)::bigint AND b.began < \(to.milliseconds)::bigint
-              AND coalesce(s.status, 'success') = 'success' AND s.api_key ~ '^[0-9a-f]{64}$'
+              AND s.api_key ~ '^[0-9a-f]{64}$'
+              AND (coalesce(s.status, 'success') = 'success' OR s.prompt_tokens > 0 OR s.completion_tokens > 0
+                   OR s.spend > 0 AND s.spend < 'Infinity')
             """
     }
 
@@ -92,7 +100,12 @@ package enum SpendLogs {
     private static let event: Query = """
         json_build_object(
             'id', CASE WHEN c.call IS NULL THEN c.request_id ELSE regexp_replace(c.request_id, '_cache_hit[0-9.]+$', '') END,
-            'litellm_call_id', c.call, 'call_type', c.call_type, 'status', 'success',
+            'litellm_call_id', c.call, 'call_type', c.call_type,
+            'status', CASE WHEN c.is_failure THEN 'failure' ELSE 'success' END,
+            'error_information', CASE WHEN c.is_failure THEN json_build_object(
+                'error_code', c.metadata -> 'error_information' -> 'error_code',
+                'error_class', c.metadata -> 'error_information' -> 'error_class',
+                'error_message', c.metadata -> 'error_information' -> 'error_message') END,
             'stream', c."completionStartTime" < c."endTime",
             'startTime', \(literal("(c.began / 1000.0)::float8")), 'endTime', \(moment("c.\"endTime\"")),
             'completionStartTime', \(moment("c.\"completionStartTime\"")),
