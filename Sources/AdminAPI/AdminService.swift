@@ -54,7 +54,7 @@ struct AdminService {
             strangers: Strangers(
                 registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
                 passwords: PasswordQueue(), passwordCost: settings.passwordCost),
-            isBehindProxies: !settings.server.trustedProxies.isEmpty)
+            takesReports: settings.takesReports, isBehindProxies: !settings.server.trustedProxies.isEmpty)
         return try server.buildApplication(logger: logger) { router in endpoints.add(routes.all, to: router) }
     }
 }

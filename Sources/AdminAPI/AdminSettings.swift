@@ -20,6 +20,8 @@ struct AdminSettings: ServiceSettings {
     var passwordCost: UInt
     /// How long a token lives after it was made; `nil` for ever.
     var tokenLifetime: Duration?
+    /// Whether users may report usage themselves (`POST /api/usage/log`).
+    var takesReports: Bool
     /// After which a request is answered 504.
     var requestTimeout: Duration
     var logLevel: Logger.Level
@@ -42,6 +44,7 @@ struct AdminSettings: ServiceSettings {
         passwordCost = UInt(settings.int("BCRYPT_ROUNDS", in: 4...15, default: 12))
         let minutes = settings.int("SANCTUM_EXPIRATION", in: 0...52_560_000, default: 0)
         tokenLifetime = minutes == 0 ? nil : .seconds(60 * minutes)
+        takesReports = settings.choice("ADMIN_USAGE_LOG", of: ["off": false, "on": true], default: "off")
         requestTimeout = settings.duration("ADMIN_REQUEST_TIMEOUT", in: times, default: .seconds(20))
         logLevel = settings.logLevel()
     }

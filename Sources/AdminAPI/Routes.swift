@@ -4,11 +4,15 @@ import Storage
 struct Routes: Sendable {
     let all: [Endpoint]
 
-    init(database: Database, queue: GroupCommit, strangers: Strangers, isBehindProxies: Bool) {
+    init(
+        database: Database, queue: GroupCommit, strangers: Strangers, takesReports: Bool = false,
+        isBehindProxies: Bool
+    ) {
         let laravels =
             AuthController(database: database, strangers: strangers).endpoints
             + DashboardController(database: database).endpoints
-            + UsageController(database: database, queue: queue, isBehindProxies: isBehindProxies).endpoints
+            + UsageController(database: database, isBehindProxies: isBehindProxies).endpoints
+            + UsageLogging(database: database, queue: queue, isOn: takesReports).endpoints
             + RateLimitController(database: database).endpoints
             + ModelController(database: database).endpoints
             + SettingsController(database: database, throttle: strangers.throttle).endpoints

@@ -48,7 +48,9 @@ struct AdminBench: Queryable {
         _ environment: [String: String] = [:], _ body: @escaping @Sendable (AdminBench) async throws -> T
     ) async throws -> T {
         try await withTestDatabase { database in
-            let given = ["DATABASE_URL": database.url(as: .admin), "ADMIN_PORT": "0"]
+            let given = [
+                "DATABASE_URL": database.url(as: .admin), "ADMIN_PORT": "0", "ADMIN_USAGE_LOG": "on",
+            ]
             let settings = try SettingsReader(environment: given.merging(environment) { _, own in own })
                 .read(AdminSettings.init(reading:))
             let clock = Clock()

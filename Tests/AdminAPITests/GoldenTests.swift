@@ -23,7 +23,7 @@ import Testing
         "125_settings_update_email_312_chars_no_max_rule_pg_varchar_error": (422, "500 from client input."),
         "295_x_http_method_override": (405, "A method is what it is: proxies and caches see no other."),
         "307_usage_log_user_id_abc_pg_error": (422, "500 from client input."),
-        "308_usage_log_total_cost_overflow": (201, "The exact cost is kept; Laravel's column saturates."),
+        "308_usage_log_total_cost_overflow": (422, "No report costs more than Laravel's column holds."),
         "310_usage_log_model_256": (422, "500 from client input."),
         "322_usage_logs_per_page_1": (422, "A page has 1 to 1000 rows."),
         "323_usage_logs_per_page_abc": (422, "500 from client input."),

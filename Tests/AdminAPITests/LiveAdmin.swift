@@ -30,7 +30,7 @@ struct LiveAdmin: Sendable {
         try payload.write(to: folder.appending(path: LaravelCookie.sessionID))
         let laravel = [
             "APP_KEY": LaravelCookie.key, "SESSION_DRIVER": driver,
-            "SESSION_FILES": folder.path(), "ADMIN_PORT": "0",
+            "SESSION_FILES": folder.path(), "ADMIN_PORT": "0", "ADMIN_USAGE_LOG": "on",
         ]
         try await withTestDatabase { database in
             try await database.execute(

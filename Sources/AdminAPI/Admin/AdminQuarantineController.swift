@@ -168,7 +168,7 @@ extension Schema {
         "shape": string, "status": string, "model": string, "provider": optional(string), "occurred_at": time,
         "input_tokens": integer, "output_tokens": integer, "cost": optional(money), "duration_ms": optional(integer),
         "laravel_user_id": optional(integer), "stated_user_id": optional(integer), "error_code": optional(string),
-        "error_message": optional(string), "end_user": optional(string), "tags": list(string), "flags": list(string),
+        "error_message": optional(string), "end_user": optional(string), "tags": list(string), "flags": flags,
     ])
     fileprivate static let quarantined = object([
         "id": string, "reason": string, "detail": string, "remedy": string, "received_at": time,

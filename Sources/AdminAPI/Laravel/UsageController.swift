@@ -4,10 +4,9 @@ import HTTPTypes
 import Hummingbird
 import Storage
 
-/// `/api/usage`: a user's logs, their analytics and export, and a row of one's own.
+/// `/api/usage`: a user's logs, their analytics and export.
 struct UsageController: Sendable {
     let database: Database
-    let queue: GroupCommit
     /// Whether a proxy's word is taken for how the client reached it.
     let isBehindProxies: Bool
 
@@ -40,7 +39,7 @@ struct UsageController: Sendable {
             Endpoint(
                 .get, "/api/usage/export", .user, "All calls as CSV.", [], answers: [("text/csv", Schema.string)],
                 export),
-        ] + UsageLogging(database: database, queue: queue).endpoints
+        ]
     }
 
     @Sendable private func logs(_ call: Call) async throws -> Answer {

@@ -5,9 +5,14 @@ import Hummingbird
 import Storage
 
 /// `POST /api/usage/log`: a call that a user reports, stored as the webhook stores one: same transaction, counters and keys.
+///
+/// Nobody but the user vouches for it. So it is off unless the operator switches it on (`ADMIN_USAGE_LOG`), bounded by
+/// what is left of the user's plan, flagged, and left out of all users' sums.
 struct UsageLogging: Sendable {
     let database: Database
     let queue: GroupCommit
+    /// Whether the operator takes reports.
+    let isOn: Bool
 
     private static let fields = [
         RuledField("user_id", .required), RuledField("model", .required, .string, .maximum(255)),
@@ -23,7 +28,9 @@ struct UsageLogging: Sendable {
         let (number, count) = (Schema.anything, Schema.integer(0...Int.max))
         return [
             Endpoint(
-                .post, "/api/usage/log", .user, "Report a call; with an Idempotency-Key it counts once.",
+                .post, "/api/usage/log", .user,
+                "Report a call; with an Idempotency-Key it counts once, and at most for what is left of the plan. "
+                    + "403 where ADMIN_USAGE_LOG is off, as it is at first.",
                 body: Schema.body(
                     [
                         "user_id": Schema.integer(1...Int.max), "model": Schema.text(1...255), "input_tokens": count,
@@ -44,6 +51,10 @@ struct UsageLogging: Sendable {
     }
 
     @Sendable private func log(_ call: Call) async throws -> Answer {
+        guard isOn else {
+            throw AppError(
+                .forbidden, "Reporting usage is off here. The operator switches it on with ADMIN_USAGE_LOG=on.")
+        }
         try ValidationError.check(call.body, Self.fields)
         let user = try await reported(call)
         guard let literal = call.body["total_cost"]?.decimal, let cost = Cost(literal) else {
@@ -51,6 +62,7 @@ struct UsageLogging: Sendable {
         }
         let name = call.request.headers[.idempotencyKey].flatMap { $0.isEmpty ? nil : $0 }
         let event = event(call, of: user, cost: cost, named: name)
+        try await requireAllowed(event, of: user, cost: cost, call)
         let verdict = try await queue.submit([IngestItem(.success(event))]).first
         switch verdict {
         case .stored(let id)?: return .json(echo(call, event, cost: cost, id: id), status: .created)
@@ -76,6 +88,31 @@ struct UsageLogging: Sendable {
         return id
     }
 
+    /// Refuses what the user's plan has no room for, naming the fields.
+    private func requireAllowed(_ event: UsageEvent, of user: Int64, cost: Cost, _ call: Call) async throws {
+        let allowance = try await database.read {
+            try ReportAllowance.read(of: user, for: event.key, $0, now: call.now)
+        }
+        guard let allowance else { return }
+        var errors = ValidationError()
+        if allowance.requests < 1 {
+            errors.add("user_id", ["The plan of this user id has no requests left in this day or month."])
+        }
+        let tokens = [("input_tokens", event.inputTokens), ("output_tokens", event.outputTokens)]
+        let (sum, overflow) = event.inputTokens.addingReportingOverflow(event.outputTokens)
+        if overflow || sum > allowance.tokens {
+            let alone = tokens.filter { $0.1 > allowance.tokens }
+            for (name, _) in alone.isEmpty ? tokens : alone {
+                let field = name.replacing("_", with: " ")
+                errors.add(name, ["The \(field) field is more than is left of the plan: \(allowance.tokens) tokens."])
+            }
+        }
+        if cost.picodollars > allowance.cost.picodollars {
+            errors.add("total_cost", ["The total cost field must not be greater than \(allowance.cost) here."])
+        }
+        guard errors.isEmpty else { throw errors }
+    }
+
     private func event(_ call: Call, of user: Int64, cost: Cost, named name: String?) -> UsageEvent {
         var generator = SystemRandomNumberGenerator()
         // The name is the user's own: nobody meets another's event by it.
@@ -88,7 +125,8 @@ struct UsageLogging: Sendable {
             model: call.body["model"]?.text ?? "unknown", inputTokens: call.body["input_tokens"]?.wholeNumber ?? 0,
             outputTokens: call.body["output_tokens"]?.wholeNumber ?? 0, cost: cost, occurredAt: call.now,
             duration: call.body["response_time_ms"]?.wholeNumber,
-            errorMessage: call.body["error_message"]?.text.map { $0.scrubbed().prefix(utf8Count: 8192) })
+            errorMessage: call.body["error_message"]?.text.map { $0.scrubbed().prefix(utf8Count: 8192) },
+            flags: [.selfReported])
     }
 
     /// The row as Laravel answers it: what was sent, as it was sent.

@@ -18,7 +18,7 @@ extension LogEntry {
         ("is_stream", Schema.optional(Schema.boolean)), ("is_cache_hit", Schema.optional(Schema.boolean)),
         ("error_code", Schema.optional(Schema.string)), ("error_message", Schema.optional(Schema.string)),
         ("end_user", Schema.optional(Schema.string)), ("tags", Schema.list(Schema.string)),
-        ("flags", Schema.list(Schema.string)), ("plan", Schema.optional(Schema.string)),
+        ("flags", Schema.flags), ("plan", Schema.optional(Schema.string)),
         ("event_key", Schema.optional(Schema.string)),
     ]
 
@@ -46,5 +46,7 @@ extension Int64?? {
 }
 
 extension Schema {
+    /// What is special about a call, such as `usage_estimated`.
+    static let flags = list(choice(UsageEvent.Flag.allCases.map(\.rawValue)))
     static let log = object(of: LogEntry.columns.map { ($0.name, $0.schema) })
 }

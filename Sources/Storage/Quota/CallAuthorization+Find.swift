@@ -9,7 +9,24 @@ extension CallAuthorization {
     package static func find(
         _ key: KeyHash, _ connection: Connection, now: Timestamp
     ) throws -> CallAuthorization? {
-        let rows = try connection.query(statement(key, now: now))
+        try find(
+            "metering.api_keys k JOIN public.users u ON u.id = k.user_id",
+            where: """
+                k.key_hash = \(key.bytes)::bytea AND k.valid_to IS NULL
+                AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash
+                """, connection, now: now)
+    }
+
+    /// What the user `id` may use at `now`, by the same statement.
+    static func find(user id: Int64, _ connection: Connection, now: Timestamp) throws -> CallAuthorization? {
+        try find("public.users u", where: "u.id = \(id)", connection, now: now)
+    }
+
+    /// Of the user `u` of `source`.
+    private static func find(
+        _ source: Query, where condition: Query, _ connection: Connection, now: Timestamp
+    ) throws -> CallAuthorization? {
+        let rows = try connection.query(statement(source, where: condition, now: now))
         guard let first = rows.first else { return nil }
         let (id, name, plan, status, models, isUnverified) = try first.decode(
             Int64.self, String.self, String.self, String.self, [String]?.self, Bool.self)
@@ -30,15 +47,13 @@ extension CallAuthorization {
             cost: Allowance(limit: budget.flatMap(Money.init), used: Money(cost) ?? .zero))
     }
 
-    private static func statement(_ key: KeyHash, now: Timestamp) -> Query {
+    private static func statement(_ source: Query, where condition: Query, now: Timestamp) -> Query {
         """
         WITH holder AS MATERIALIZED (
             SELECT u.id, u.name, u.plan, u.status, m.models, \(Registration.isUnverified) AS is_unverified
-            FROM metering.api_keys k
-            JOIN public.users u ON u.id = k.user_id
+            FROM \(source)
             LEFT JOIN metering.user_models m ON m.user_id = u.id
-            WHERE k.key_hash = \(key.bytes)::bytea AND k.valid_to IS NULL
-              AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash
+            WHERE \(condition)
         ), pending AS MATERIALIZED (
             SELECT d.day, sum(d.tokens) AS tokens, sum(d.requests) AS requests, sum(d.cost) AS cost
             FROM metering.quota_deltas q,
