@@ -126,7 +126,7 @@ extension Grant {
         Grant(.table, "metering.plan_limits", everybody(.select()).merging([.admin: [.select(), .update()]]) { $1 }),
         Grant(
             .table, "metering.unverified_registrations",
-            [.webhook: [.select()], .admin: [.select(), .insert()]]),
+            [.webhook: [.select()], .admin: [.select(), .insert()], .operator: [.select()]]),
         limits("metering.user_limits"),
         limits("metering.user_models"),
         Grant(
