@@ -54,8 +54,7 @@ struct LiteLLMCommand: AsyncParsableCommand {
         func run() async throws {
             let settings = try await Operation.explainingFailure { DoctorSettings(reading: try SettingsReader.load()) }
             for finding in ConfigurationCheck.masterKey(settings) {
-                FileHandle.standardError.write(
-                    Data("codexflow: \(finding.message). \(finding.remedy ?? "")\n".utf8))
+                Terminal.complain("codexflow: \(finding.message). \(finding.remedy ?? "")")
             }
             let server = settings.webhook.server
             let host = ["0.0.0.0", "::"].contains(server.host) ? "webhook-api" : server.host
