@@ -19,7 +19,8 @@ RETURNS TABLE (log_id bigint, event_key uuid, written_at timestamp, user_id bigi
 LANGUAGE sql STABLE AS $$
     SELECT e.api_log_id, e.event_key, NULL::timestamp, e.user_id, e.occurred_at,
            e.model_group, e.provider, e.status, e.plan,
-           e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens, e.duration_ms, e.first_token_ms, e.cost,
+           e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens, e.duration_ms, e.first_token_ms,
+           e.cost,
            coalesce(e.ledger_cost, least(round(coalesce(e.cost, 0), 6), 9999.999999)),
            coalesce(e.flags @> '{self_reported}', false)
     FROM metering.events e
@@ -37,7 +38,8 @@ LANGUAGE sql STABLE AS $$
            CASE WHEN l.created_at >= '1970-01-01' AND l.created_at < '9999-01-01'
                 THEN l.created_at AT TIME ZONE 'UTC' ELSE 'epoch' END,
            l.model::text, NULL::text, l.status::text, NULL::text,
-           l.input_tokens::bigint, l.output_tokens::bigint, 0::bigint, 0::bigint, l.response_time_ms::bigint, NULL::bigint,
+           l.input_tokens::bigint, l.output_tokens::bigint, 0::bigint, 0::bigint, l.response_time_ms::bigint,
+           NULL::bigint,
            l.total_cost::numeric, l.total_cost::numeric, false
     FROM public.api_logs l
     WHERE l.id > after AND l.id <= through

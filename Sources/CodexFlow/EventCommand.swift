@@ -14,9 +14,9 @@ struct EventCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Takes an event back, as if it had never been stored.",
             discussion: """
-                Deletes its row of api_logs and its facts, and takes it out of rollups and counters, in one transaction. \
-                Who did it and what it was is kept in metering.withdrawn_events and the audit log; sent again, the event \
-                is a duplicate. Refused where retention has dropped the raw rows of its time.
+                Deletes its row of api_logs and its facts, and takes it out of rollups and counters, in one \
+                transaction. Who did it and what it was is kept in metering.withdrawn_events and the audit log; sent \
+                again, the event is a duplicate. Refused where retention has dropped the raw rows of its time.
                 """)
 
         @Option(help: "The id of its row in api_logs.") var logID: Int64?

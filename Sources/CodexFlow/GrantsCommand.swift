@@ -11,8 +11,8 @@ struct GrantsCommand: AsyncParsableCommand {
         discussion: """
             Pipe it to psql as a superuser, after 'codexflow migrate'; running it again does no harm. \
             Give the new roles passwords by psql's \\password, and the programs their roles in DB_USERNAME. \
-            With --apply it runs the SQL itself, as the role of MIGRATE_DATABASE_URL, else of DB_USERNAME, and sets the \
-            passwords that WEBHOOK_DB_PASSWORD, WORKER_DB_PASSWORD, ADMIN_DB_PASSWORD, OPERATOR_DB_PASSWORD and \
+            With --apply it runs the SQL itself, as the role of MIGRATE_DATABASE_URL, else of DB_USERNAME, and sets \
+            the passwords that WEBHOOK_DB_PASSWORD, WORKER_DB_PASSWORD, ADMIN_DB_PASSWORD, OPERATOR_DB_PASSWORD and \
             OWNER_DB_PASSWORD hold. PostgreSQL gets verifiers of them, and logs no password.
             """)
 

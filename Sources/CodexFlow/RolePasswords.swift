@@ -7,7 +7,8 @@ struct RolePasswords: Sendable {
 
     private let secrets: [DatabaseRole: Secret]
 
-    /// Those that are set. One that is short, or serves twice, is a problem of `settings`: each role has a secret of its own.
+    /// Those that are set. One that is short, or serves twice, is a problem of `settings`: each role has a secret of
+    /// its own.
     init(reading settings: SettingsReader) {
         var names: [Secret: String] = [:]
         if let owners = settings.secret("DB_PASSWORD") { names[owners] = "DB_PASSWORD" }

@@ -1,8 +1,8 @@
 import CLibPQ
 
 extension Connection {
-    /// What `ALTER ROLE … PASSWORD` may be given instead of `password`, made on our side: a SCRAM verifier (RFC 5803). So the
-    /// password itself is in no statement, which the server may log. It does not depend on the role.
+    /// What `ALTER ROLE … PASSWORD` may be given instead of `password`, made on our side: a SCRAM verifier (RFC 5803).
+    /// So the password itself is in no statement, which the server may log. It does not depend on the role.
     ///
     /// Throws kind `invalidParameter` where libpq makes none.
     package func verifier(ofPassword password: String) throws -> String {

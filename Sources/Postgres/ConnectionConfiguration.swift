@@ -28,9 +28,9 @@ package struct ConnectionConfiguration: Sendable {
     /// Whose functions, operators, types and tables a statement finds without naming a schema.
     package var searchPath: String
 
-    /// PostgreSQL's own alone. In a path with another schema, in whichever order, what somebody creates there may fit a call
-    /// better than PostgreSQL's own, and runs with our rights; so statements name the schema of each table. The schema of
-    /// temporary tables comes first unless it is named.
+    /// PostgreSQL's own alone. In a path with another schema, in whichever order, what somebody creates there may fit a
+    /// call better than PostgreSQL's own, and runs with our rights; so statements name the schema of each table. The
+    /// schema of temporary tables comes first unless it is named.
     package static let pinnedSearchPath = "pg_catalog, pg_temp"
 
     package init(

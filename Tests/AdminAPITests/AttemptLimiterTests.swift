@@ -38,7 +38,8 @@ import Testing
         }
         #expect(limiter.wait(for: -1) != nil)
         time.advance(by: .seconds(60 * 200))
-        // A thousand keys at once, each with four cells of 65,536: less than one in ten thousand is refused for another's.
+        // A thousand keys at once, each with four cells of 65,536: less than one in ten thousand is refused for
+        // another's.
         let refused = (1_000_000..<1_001_000).count { limiter.wait(for: $0) != nil }
         #expect(refused <= 1)
     }

@@ -53,7 +53,8 @@ import Testing
             for text in hostile {
                 try await bench.execute(
                     """
-                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                          status,
                                           error_message, created_at)
                     VALUES (1, \(text), 1, 1, -0.5, 1, 'error', \(text), '2026-11-23 07:00:00')
                     """)
@@ -61,9 +62,11 @@ import Testing
             try await bench.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
-                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
+                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream,
+                    is_cache_hit,
                     shape, status, plan, model_group, model, provider, end_user, tags, cost)
-                SELECT metering.event_key_floor(l.created_at AT TIME ZONE 'UTC'), l.id, 1, l.created_at AT TIME ZONE 'UTC',
+                SELECT metering.event_key_floor(l.created_at AT TIME ZONE 'UTC'), l.id, 1,
+                       l.created_at AT TIME ZONE 'UTC',
                     1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'error', 'pro', '=cmd()', '=cmd()', '@cmd', ' ＠cmd',
                     ARRAY['x', '=cmd()', ' +cmd'], 0.5
                 FROM api_logs l ORDER BY l.id LIMIT 1

@@ -38,7 +38,8 @@ struct LaravelCookie {
             } ?? ""
         let login = "login_web_59ba36addc2b2f9401580f014c7f58ea4e30989d"
         return """
-            a:\(passwordHash == nil ? 5 : 6):{\(hash)s:6:"_token";s:\(token.utf8.count):"\(token)";s:9:"_previous";a:1:{s:3:"url";s:22:"http://localhost/päge";}\
+            a:\(passwordHash == nil ? 5 : 6):{\(hash)s:6:"_token";s:\(token.utf8.count):"\(token)";\
+            s:9:"_previous";a:1:{s:3:"url";s:22:"http://localhost/päge";}\
             s:6:"_flash";a:2:{s:3:"old";a:0:{}s:3:"new";a:0:{}}s:\(login.utf8.count):"\(login)";i:\(user);\
             s:5:"thing";O:8:"stdClass":2:{s:1:"a";b:1;s:1:"b";d:0.5;}}
             """

@@ -232,10 +232,8 @@ import Testing
                 for email in ["\(local)@example.com", "\\\"\(local)\\\"@example.com", "a@\(local)", local] {
                     let answer = try await post(admin, "/api/auth/register", register(email), from: "192.0.2.1")
                     #expect(answer.status == 422)
-                    #expect(
-                        answer.body
-                            == #"{"message":"The email field must not be greater than 255 characters.","errors":{"email":["The email field must not be greater than 255 characters."]}}"#
-                    )
+                    let message = "The email field must not be greater than 255 characters."
+                    #expect(answer.body == #"{"message":"\#(message)","errors":{"email":["\#(message)"]}}"#)
                 }
             }
             #expect(try peakMemory(admin) - before < 24 << 20)

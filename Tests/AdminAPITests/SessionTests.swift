@@ -100,7 +100,8 @@ import Testing
         }
     }
 
-    /// What Laravel's and Sanctum's `AuthenticateSession` keep in a session: the hash itself before 12.45, then an HMAC of it.
+    /// What Laravel's and Sanctum's `AuthenticateSession` keep in a session: the hash itself before 12.45, then an HMAC
+    /// of it.
     @Test(arguments: ["database", "file"], ["password_hash_web", "password_hash_sanctum"])
     func aChangedPasswordEndsTheSessionsThatRememberTheOldOne(driver: String, key: String) async throws {
         let hash = "$2y$04$abcdefghijklmnopqrstuuKXUk7ZtVtPhpG5nEIXOOpAGv0yMqHmG"

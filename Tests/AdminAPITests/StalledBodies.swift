@@ -1,7 +1,8 @@
 import NIOCore
 import NIOPosix
 
-/// Runs `body` while `count` connections to `port` have announced `length` bytes, sent the first `arriving` of them, and stall.
+/// Runs `body` while `count` connections to `port` have announced `length` bytes, sent the first `arriving` of them,
+/// and stall.
 func withStalledBodies<T: Sendable>(
     _ count: Int, of length: Int, arriving: Int, on port: Int, _ body: () async throws -> T
 ) async throws -> T {

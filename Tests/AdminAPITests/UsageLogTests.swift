@@ -101,8 +101,8 @@ import Testing
                 try await bench.send(
                     .post, "/api/usage/log",
                     """
-                    {"user_id":1,"model":"gpt-4","input_tokens":\(input),"output_tokens":\(output),"total_cost":\(cost),\
-                    "response_time_ms":120,"status":"success"}
+                    {"user_id":1,"model":"gpt-4","input_tokens":\(input),"output_tokens":\(output),\
+                    "total_cost":\(cost),"response_time_ms":120,"status":"success"}
                     """, as: token, headers: [.idempotencyKey: name])
             }
             for (input, output, cost, fields) in [
@@ -120,8 +120,10 @@ import Testing
             #expect(try await send("60000", "40000", "9999.999999", "all").json?["duplicate"] == true)
             #expect(try await send("1", "0", "0", "more").json?["errors"]?["input_tokens"] != nil)
             try await bench.execute(
-                "INSERT INTO metering.user_limits VALUES (1, 'monthly', 1000000, 2, 10000.5), (1, 'daily', 1000000, 9, NULL)"
-            )
+                """
+                INSERT INTO metering.user_limits
+                VALUES (1, 'monthly', 1000000, 2, 10000.5), (1, 'daily', 1000000, 9, NULL)
+                """)
             #expect(try await send("1", "0", "0.500002", "dear").json?["errors"]?["total_cost"] != nil)
             #expect(try await send("1", "0", "0.5", "last").status == 201)
             #expect(try await send("1", "0", "0", "none").json?["errors"]?["user_id"] != nil)

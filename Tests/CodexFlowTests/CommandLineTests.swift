@@ -37,8 +37,10 @@ import Testing
     @Test func withdrawsAnEvent() async throws {
         try await withTestDatabase { database in
             try await database.execute(
-                "INSERT INTO users (id, name, email, password, api_key) VALUES (7, 'Ada', 'ada@example.com', 'x', 'cf_ada')"
-            )
+                """
+                INSERT INTO users (id, name, email, password, api_key)
+                VALUES (7, 'Ada', 'ada@example.com', 'x', 'cf_ada')
+                """)
             let now = Timestamp.now
             let writer = EventWriter(pool: database.pool(as: .webhook), now: { now })
             var event = UsageEvent.sample(1, by: .user(7), at: now.advanced(by: .seconds(-60)), cost: "0.25")

@@ -55,7 +55,9 @@ import Testing
             // A server that would make something weaker of a password that reached it.
             try await database.execute(
                 """
-                DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET password_encryption = md5', current_database()); END $$
+                DO $$ BEGIN
+                    EXECUTE format('ALTER DATABASE %I SET password_encryption = md5', current_database());
+                END $$
                 """)
             for attempt in 1...2 {
                 let migrated = try await codexflow(["migrate", "--roles"], settings)
@@ -65,7 +67,8 @@ import Testing
             }
             let stored = try await database.number(
                 """
-                SELECT count(*) FROM pg_authid WHERE rolname LIKE \(prefix + "_%") AND rolpassword LIKE 'SCRAM-SHA-256$%'
+                SELECT count(*) FROM pg_authid
+                WHERE rolname LIKE \(prefix + "_%") AND rolpassword LIKE 'SCRAM-SHA-256$%'
                 """)
             #expect(stored == Self.services.count)
             for role in Self.services {

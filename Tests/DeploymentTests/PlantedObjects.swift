@@ -1,11 +1,12 @@
 import Postgres
 import TestSupport
 
-/// Functions, operators and types that another writer of the database puts into `public` under the names of `pg_catalog`.
+/// Functions, operators and types that another writer of the database puts into `public` under the names of
+/// `pg_catalog`.
 ///
 /// Each has the arguments of one of PostgreSQL's own, or arguments that fit our columns better: PostgreSQL prefers
-/// `public.lower(varchar)` to `pg_catalog.lower(text)` wherever both schemas are in the search path, in whichever order. One that
-/// runs leaves its number in a sequence, which no rollback takes back, and raises an error.
+/// `public.lower(varchar)` to `pg_catalog.lower(text)` wherever both schemas are in the search path, in whichever
+/// order. One that runs leaves its number in a sequence, which no rollback takes back, and raises an error.
 struct PlantedObjects {
     let database: TestDatabase
 
@@ -43,16 +44,19 @@ struct PlantedObjects {
         -- As the planter, so that the number is left behind by roles without any right.
         CREATE FUNCTION public.planted_alarm(number bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS
             'BEGIN PERFORM pg_catalog.setval(''public.planted_run'', number); END';
-        CREATE FUNCTION pg_temp.plant(kind text, name text, arguments oid[], result oid) RETURNS void LANGUAGE plpgsql AS $$
+        CREATE FUNCTION pg_temp.plant(kind text, name text, arguments oid[], result oid) RETURNS void
+        LANGUAGE plpgsql AS $$
         DECLARE
             number bigint := nextval('pg_temp.planted_numbers');
-            types text[] := ARRAY(SELECT format_type(a.type, NULL) FROM unnest(arguments) WITH ORDINALITY a (type, place)
+            types text[] := ARRAY(SELECT format_type(a.type, NULL) FROM unnest(arguments)
+                                  WITH ORDINALITY a (type, place)
                                   ORDER BY a.place);
             target text := CASE kind WHEN 'f' THEN quote_ident(name) ELSE 'planted_' || number END;
         BEGIN
             EXECUTE format(
                 'CREATE FUNCTION public.%s(%s) RETURNS %s LANGUAGE plpgsql AS %L', target, array_to_string(types, ', '),
-                CASE WHEN (SELECT typtype FROM pg_type WHERE oid = result) = 'p' THEN 'text' ELSE format_type(result, NULL) END,
+                CASE WHEN (SELECT typtype FROM pg_type WHERE oid = result) = 'p' THEN 'text'
+                     ELSE format_type(result, NULL) END,
                 format('BEGIN PERFORM public.planted_alarm(%s); RAISE EXCEPTION ''planted''; END', number));
             IF kind = 'o' THEN
                 EXECUTE format('CREATE OPERATOR public.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = public.%s)',
@@ -63,14 +67,18 @@ struct PlantedObjects {
         END
         $$;
         CREATE SEQUENCE pg_temp.planted_numbers;
-        -- What each type becomes, so that a call fits better: the arguments as they are, all of a type, the first, the rest.
+        -- What each type becomes, so that a call fits better: the arguments as they are, all of a type, the first, the
+        -- rest.
         WITH better (former, latter) AS (
             VALUES ('text', 'varchar'), ('text', 'text[]'), ('int8', 'int4'), ('int4', 'int8'), ('int4', 'int2'),
-                   ('numeric', 'int8'), ('numeric', 'int4'), ('float8', 'numeric'), ('float8', 'int8'), ('float8', 'int4'),
-                   ('timestamptz', 'timestamp'), ('timestamptz', 'date'), ('timestamp', 'date'), ('timestamptz', 'text'),
+                   ('numeric', 'int8'), ('numeric', 'int4'), ('float8', 'numeric'), ('float8', 'int8'),
+                   ('float8', 'int4'),
+                   ('timestamptz', 'timestamp'), ('timestamptz', 'date'), ('timestamp', 'date'),
+                   ('timestamptz', 'text'),
                    ('anyelement', 'text'), ('anyelement', 'varchar'), ('anyelement', 'int8'), ('anyarray', 'int8[]'),
                    ('anyarray', 'text[]'), ('anyarray', 'bytea[]'), ('anynonarray', 'text'), ('anynonarray', 'int8'),
-                   ('anynonarray', 'varchar'), ('"any"', 'text'), ('"any"', 'varchar'), ('"any"', 'int8'), ('"any"', 'date'),
+                   ('anynonarray', 'varchar'), ('"any"', 'text'), ('"any"', 'varchar'), ('"any"', 'int8'),
+                   ('"any"', 'date'),
                    ('anycompatible', 'int8'), ('anycompatible', 'text'), ('anycompatiblearray', 'int8[]'),
                    ('anycompatiblearray', 'bytea[]'), ('bytea', 'text'), ('json', 'jsonb'), ('name', 'text')
         ), ours AS (
@@ -83,7 +91,8 @@ struct PlantedObjects {
             SELECT o.kind, o.name, o.result, o.arguments FROM ours o
             UNION
             SELECT o.kind, o.name, o.result, ARRAY(
-                       SELECT CASE WHEN a.type = b.former::regtype AND (w.which = 'all' OR (w.which = 'first') = (a.place = 1))
+                       SELECT CASE WHEN a.type = b.former::regtype
+                                        AND (w.which = 'all' OR (w.which = 'first') = (a.place = 1))
                                    THEN b.latter::regtype::oid ELSE a.type END
                        FROM unnest(o.arguments) WITH ORDINALITY a (type, place) ORDER BY a.place)
             FROM ours o JOIN better b ON b.former::regtype = ANY(o.arguments)
@@ -96,8 +105,10 @@ struct PlantedObjects {
         DECLARE
             name text;
         BEGIN
-            FOREACH name IN ARRAY ARRAY['text', 'uuid', 'bytea', 'date', 'int8', 'jsonb', 'regclass', 'timestamptz'] LOOP
-                EXECUTE format('CREATE DOMAIN public.%I AS pg_catalog.%I CHECK (public.planted_alarm(0) IS NULL)', name, name);
+            FOREACH name IN ARRAY
+                ARRAY['text', 'uuid', 'bytea', 'date', 'int8', 'jsonb', 'regclass', 'timestamptz'] LOOP
+                EXECUTE format(
+                    'CREATE DOMAIN public.%I AS pg_catalog.%I CHECK (public.planted_alarm(0) IS NULL)', name, name);
             END LOOP;
         END
         $$;

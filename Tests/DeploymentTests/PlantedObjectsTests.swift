@@ -112,7 +112,8 @@ import Testing
                 #expect(!output.contains("cannot be judged"), "\(output)")
             }
             #expect(try await planted.lastRun == nil)
-            // The alarm itself works: with `public` in the path, in whichever order, the planted function is the better match.
+            // The alarm itself works: with `public` in the path, in whichever order, the planted function is the better
+            // match.
             for path in ["public", "pg_catalog, public", "public, pg_catalog"] {
                 try await database.execute("SELECT setval('public.planted_run', 1, false)")
                 await #expect(throws: PostgresError.self) {
@@ -128,7 +129,8 @@ import Testing
         }
     }
 
-    /// A function does not take over the path of its caller either: not in a statement, an index or a trigger of another's.
+    /// A function does not take over the path of its caller either: not in a statement, an index or a trigger of
+    /// another's.
     @Test func noFunctionOfOursResolvesNamesByItsCallersPath() async throws {
         let calls = [
             "bucket_middle": "7", "bucket_of": "7", "create_events_partition": "'2031-01-01'::date", "day_of": "7",

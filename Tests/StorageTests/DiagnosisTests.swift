@@ -86,7 +86,8 @@ import Testing
             "search path",
             """
             DO $$ BEGIN
-                EXECUTE format('ALTER ROLE codexflow_webhook IN DATABASE %I SET search_path = public', current_database());
+                EXECUTE format(
+                    'ALTER ROLE codexflow_webhook IN DATABASE %I SET search_path = public', current_database());
             END $$
             """, .warning, "codexflow_webhook's search_path is not"),
         Breakage(

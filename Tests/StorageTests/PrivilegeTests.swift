@@ -124,7 +124,8 @@ import Testing
             // Of the cluster, which ends with the tests.
             try await database.execute(
                 """
-                DO $$ BEGIN CREATE ROLE laravel_app; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
+                DO $$ BEGIN CREATE ROLE laravel_app;
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
                 """)
             try await database.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
             try await database.execute("ALTER TABLE users OWNER TO laravel_app")

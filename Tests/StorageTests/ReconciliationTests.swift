@@ -52,7 +52,8 @@ import Testing
             try await Self.insert("d", at: "2026-11-23 11:00:02", status: "failure", ledger)
             try await ledger.execute(
                 #"""
-                UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0, spend = 0 WHERE request_id = 'd'
+                UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0, spend = 0
+                WHERE request_id = 'd'
                 """#)
             try await Self.insert("e", at: "2026-11-23 11:00:02", key: "litellm_proxy_master_key", ledger)
             try await Self.insert("f", at: "2026-11-24 00:00:00", ledger)
@@ -76,12 +77,14 @@ import Testing
             try await Self.insert("nan", at: "2026-11-23 12:00:00.25", spend: "NaN", status: "failure", ledger)
             try await ledger.execute(
                 #"""
-                UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0 WHERE request_id IN ('free', 'nan');
+                UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0
+                WHERE request_id IN ('free', 'nan');
                 """#)
             try await ledger.execute(
                 #"""
                 UPDATE "LiteLLM_SpendLogs" SET metadata = metadata || '{"error_information": {"error_code": "500",
-                    "error_class": "APIError", "error_message": "cut ''off''", "traceback": "x"}}' WHERE request_id = 'f'
+                    "error_class": "APIError", "error_message": "cut ''off''", "traceback": "x"}}'
+                WHERE request_id = 'f'
                 """#)
             let sums = try await ledger.pool.withConnection { try SpendLogs.sums(Self.day, $0) }
             #expect(sums.values.map { "\($0.calls) \($0.tokens) \($0.cost)" } == ["1 150 0.00225"])

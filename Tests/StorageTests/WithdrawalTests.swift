@@ -105,7 +105,8 @@ import Testing
             #expect(try await verified(ledger) == [])
             let audit = try await ledger.text(
                 """
-                SELECT concat_ws('|', actor_id, address, action, subject, subject_id, before ->> 'cost', after ->> 'reason')
+                SELECT concat_ws('|', actor_id, address, action, subject, subject_id, before ->> 'cost',
+                                 after ->> 'reason')
                 FROM metering.audit_log
                 """)
             #expect(
@@ -131,8 +132,8 @@ import Testing
                 INSERT INTO metering.quarantine (id, reason, detail, event, key_hashes, received_at, last_received_at,
                                                  deliveries, is_replayable, next_attempt_at)
                 VALUES (\(event.key.description)::uuid, 'laravel_unavailable', '',
-                        \(String(decoding: try JSONEncoder().encode(event), as: UTF8.self))::jsonb, '{}', now(), now(), 1, true,
-                        '2026-11-23')
+                        \(String(decoding: try JSONEncoder().encode(event), as: UTF8.self))::jsonb, '{}',
+                        now(), now(), 1, true, '2026-11-23')
                 """)
             _ = try await ledger.heal()
             #expect(

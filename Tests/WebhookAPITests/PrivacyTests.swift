@@ -24,7 +24,8 @@ import Testing
         return """
             {"id": "i\(id)", "litellm_call_id": "c\(id)", "call_type": "acompletion", "status": "\(status)", \
             "response_cost": 0.0015, "prompt_tokens": 10, "completion_tokens": 20, "startTime": 1795420742.\(id), \
-            "endTime": 1795420743.25, "model": "openai/gpt-4", "model_group": "gpt-4", \(members.joined(separator: ", ")), \
+            "endTime": 1795420743.25, "model": "openai/gpt-4", "model_group": "gpt-4", \
+            \(members.joined(separator: ", ")), \
             "metadata": {"user_api_key_hash": "cf_second", "requester_metadata": {"x": "\(quoted)"}}}
             """
     }
@@ -35,11 +36,10 @@ import Testing
                 try await bench.makePeople()
                 var random = SplitMix64(seed: 11)
                 for round in 0..<300 {
-                    var body = Array(
-                        (round % 3 == 0
-                            ? Self.event(round, spoiling: round)
-                            : "[\(Self.event(round, spoiling: round)),\(Self.event(round + 1000, spoiling: round + 1))]")
-                            .utf8)
+                    let events = [
+                        Self.event(round, spoiling: round), Self.event(round + 1000, spoiling: round + 1),
+                    ]
+                    var body = Array((round % 3 == 0 ? events[0] : "[\(events.joined(separator: ","))]").utf8)
                     // Cut anywhere at either end, spoilt anywhere, or with the mark where it makes the text unreadable.
                     if round % 2 == 0 { body = Array(body.prefix(Int.random(in: 1...body.count, using: &random))) }
                     if round % 5 == 0 { body = Array(body.dropFirst(Int.random(in: 0..<body.count, using: &random))) }
@@ -83,8 +83,9 @@ import Testing
             try await bench.makePeople()
             let error = #""error_code": "400", "error_class": "BadRequestError", "error_message": "Bad value 'x'""#
             let body = """
-                {"id": "i", "litellm_call_id": "c", "call_type": "acompletion", "status": "failure", "startTime": 1795420742.5, \
-                "endTime": 1795420743.25, "metadata": {"user_api_key_hash": "cf_second"}, "error_information": {\(error)}}
+                {"id": "i", "litellm_call_id": "c", "call_type": "acompletion", "status": "failure", \
+                "startTime": 1795420742.5, "endTime": 1795420743.25, \
+                "metadata": {"user_api_key_hash": "cf_second"}, "error_information": {\(error)}}
                 """
             #expect(try await bench.post(body).verdicts == ["stored"])
             #expect(try await bench.text("SELECT error_message FROM api_logs") == kept)

@@ -2,9 +2,10 @@ import Synchronization
 
 /// Bounds how often something is tried: `burst` times at once, in the long run once in each `interval`.
 ///
-/// Any number of keys share a table of fixed size, of which nothing is ever forgotten before its time: whoever fills it with
-/// other keys restores none. Each key has a cell in each of four rows, and the earliest of the four counts. So a key is only
-/// refused for another's attempts where all four of its cells are also those of keys that were tried lately.
+/// Any number of keys share a table of fixed size, of which nothing is ever forgotten before its time: whoever fills it
+/// with other keys restores none. Each key has a cell in each of four rows, and the earliest of the four counts. So a
+/// key is only refused for another's attempts where all four of its cells are also those of keys that were tried
+/// lately.
 final class AttemptLimiter<Key: Hashable & Sendable>: Sendable {
     private let interval: Int64
     private let tolerance: Int64

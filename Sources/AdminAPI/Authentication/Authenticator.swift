@@ -16,8 +16,9 @@ struct Authenticator: Sendable {
     /// Who asks `request`; `nil` for a stranger, where the route lets in anyone.
     ///
     /// A token that is given decides alone: a browser does not send one by itself, so it needs no further proof.
-    /// - Throws: ``AppError`` `.unauthorized` for a stranger, `.forbidden` for a suspended user, for who is no administrator
-    ///   where only they may ask, and for a token without the ability; `HTTPError` 419 for a session without its CSRF token on an unsafe method.
+    /// - Throws: ``AppError`` `.unauthorized` for a stranger, `.forbidden` for a suspended user, for who is no
+    ///   administrator where only they may ask, and for a token without the ability; `HTTPError` 419 for a session
+    ///   without its CSRF token on an unsafe method.
     func caller(of request: Request, for endpoint: Endpoint) async throws -> Caller? {
         let access = endpoint.access
         guard access != .anyone else { return nil }
@@ -47,7 +48,8 @@ struct Authenticator: Sendable {
         return try await database.read { try AccessToken.find(token, $0, now: now, lifetime: lifetime) }
     }
 
-    /// The abilities that Laravel wrote as JSON: a list, or what PHP makes of one with holes. What is neither gives none.
+    /// The abilities that Laravel wrote as JSON: a list, or what PHP makes of one with holes. What is neither gives
+    /// none.
     private static func abilities(_ text: String?) -> Set<String> {
         let json = text.flatMap { JSON(parsing: Array($0.utf8)) }
         return Set((json?.elements ?? json?.members?.map(\.value) ?? []).compactMap(\.text))

@@ -4,8 +4,8 @@ import HTTPSupport
 
 /// Bounds how often strangers may try: to log in, to register, and to learn whether an e-mail has an account.
 ///
-/// Each attempt counts for its address, for the e-mail from this address, and for the e-mail from anywhere. An e-mail alone
-/// has more attempts than from one address, so that one sender cannot lock its owner out.
+/// Each attempt counts for its address, for the e-mail from this address, and for the e-mail from anywhere. An e-mail
+/// alone has more attempts than from one address, so that one sender cannot lock its owner out.
 struct LoginThrottle: Sendable {
     private struct Attempt: Hashable {
         let email: String
@@ -19,7 +19,8 @@ struct LoginThrottle: Sendable {
     private let registrations: AttemptLimiter<IPAddress>
     private let users: AttemptLimiter<Int64>
 
-    /// `rate` attempts a minute from one address, IPv6 /64; eight times as many from a /48, which one customer may have.
+    /// `rate` attempts a minute from one address, IPv6 /64; eight times as many from a /48, which one customer may
+    /// have.
     init(rate: Int, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
         let minute = Duration.seconds(60)
         addresses = AttemptLimiter(burst: rate, interval: minute / rate, now: now)

@@ -71,8 +71,9 @@ struct SessionReader: Sendable {
         }
     }
 
-    /// Whether the password is still the one with which the session was last used. A change of it ends every other session,
-    /// where Laravel's middleware `AuthenticateSession` remembers the hash: itself before 12.45, then an HMAC of it.
+    /// Whether the password is still the one with which the session was last used. A change of it ends every other
+    /// session, where Laravel's middleware `AuthenticateSession` remembers the hash: itself before 12.45, then an HMAC
+    /// of it.
     func isCurrent(_ session: Session, passwordHash: String) -> Bool {
         let keys = [appKey.reveal(), Self.standardKey].map { SymmetricKey(data: Data($0.utf8)) }
         let digests = keys.map {

@@ -54,8 +54,8 @@ struct AuthController: Sendable {
             let password = call.body["password"]?.text
         else { throw ValidationError() }
         try strangers.throttle.admitRegistration(email, from: call.context.clientAddress)
-        // Before it is known whether the e-mail is taken. Laravel's answer says so, but who asks pays as for an account, and
-        // where there was none has made one.
+        // Before it is known whether the e-mail is taken. Laravel's answer says so, but who asks pays as for an
+        // account, and where there was none has made one.
         let hash = try await strangers.hash(password, for: call)
         let account = UserAccounts.NewAccount(
             name: name, email: email, passwordHash: hash, apiKey: APIKey.random(), plan: "starter", isAdmin: false)

@@ -29,7 +29,8 @@ extension JSON {
 extension String {
     /// Whether it is an address by RFC 5322 and RFC 6531, as Laravel's rule `email` reads them.
     var isEmailAddress: Bool {
-        // Laravel's column takes 255 characters, each of 4 bytes at most: what is longer is nobody's, whatever its pattern.
+        // Laravel's column takes 255 characters, each of 4 bytes at most: what is longer is nobody's, whatever its
+        // pattern.
         guard utf8.count <= 1020, let at = lastIndex(of: "@"), !utf8.contains(0) else { return false }
         let (local, domain) = (self[..<at], self[index(after: at)...])
         let isQuoted = local.wholeMatch(of: /"(?:[^"\\\r\n]|\\[ -~])*"/) != nil

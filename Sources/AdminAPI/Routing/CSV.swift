@@ -1,11 +1,11 @@
 /// Fields of comma-separated values (RFC 4180).
 enum CSV {
-    /// Appends a text that others wrote, in UTF-8: quoted where it must be, and harmless to a spreadsheet, which computes a
-    /// cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return (owasp.org, "CSV Injection").
+    /// Appends a text that others wrote, in UTF-8: quoted where it must be, and harmless to a spreadsheet, which
+    /// computes a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return (owasp.org, "CSV Injection").
     ///
     /// A `'` is put before such a beginning, also before a full-width one, after white space and what is not seen, and
-    /// after each place where a spreadsheet of another language begins a cell in the middle of ours: it splits at `;`, and
-    /// does not honour our quotes then. A number alone stays one.
+    /// after each place where a spreadsheet of another language begins a cell in the middle of ours: it splits at `;`,
+    /// and does not honour our quotes then. A number alone stays one.
     static func append(_ text: some Collection<UInt8>, to bytes: inout [UInt8]) {
         switch form(of: text) {
         case .plain: bytes.append(contentsOf: text)

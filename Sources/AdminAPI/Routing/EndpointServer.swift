@@ -56,8 +56,8 @@ struct EndpointServer: Sendable {
         }
     }
 
-    /// The fields that the route takes, of the query and the body. The others, which Laravel ignores too, are let go at once:
-    /// a request may wait for its turn a while.
+    /// The fields that the route takes, of the query and the body. The others, which Laravel ignores too, are let go at
+    /// once: a request may wait for its turn a while.
     private func laravelInput(of bytes: [UInt8], _ request: Request, _ endpoint: Endpoint) -> JSON {
         let isForm = request.headers[.contentType]?.lowercased().hasPrefix("application/x-www-form-urlencoded") == true
         let parsed = isForm ? JSON(form: bytes) : JSON(parsing: bytes)

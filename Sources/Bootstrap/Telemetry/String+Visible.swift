@@ -1,6 +1,7 @@
 extension String {
-    /// With every character spelled out that shows nothing and steers a terminal, a line or a reader: control characters,
-    /// line and paragraph separators, and format characters, of which some turn the direction of what follows.
+    /// With every character spelled out that shows nothing and steers a terminal, a line or a reader: control
+    /// characters, line and paragraph separators, and format characters, of which some turn the direction of what
+    /// follows.
     ///
     /// What comes from data passes it on its way to a log or terminal. The only escapes are `\\n`, `\\r`, `\\t` and
     /// `\\u{…}` with the number in hexadecimal.

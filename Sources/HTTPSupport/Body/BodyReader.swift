@@ -7,11 +7,11 @@ package import Hummingbird
 package struct BodyReader: Sendable {
     /// Who sends the bodies.
     package enum Senders: Sendable {
-        /// Programs that have shown a key before: the length they announce is reserved at once, so that of two large bodies
-        /// one is read to its end.
+        /// Programs that have shown a key before: the length they announce is reserved at once, so that of two large
+        /// bodies one is read to its end.
         case trusted
-        /// Anyone: memory is reserved as bytes arrive, whatever length is announced, and a quarter of it is the most for
-        /// one client.
+        /// Anyone: memory is reserved as bytes arrive, whatever length is announced, and a quarter of it is the most
+        /// for one client.
         case anyone
     }
 
@@ -54,8 +54,8 @@ package struct BodyReader: Sendable {
     /// Hands the whole body of `request` to `body` and gives its memory back when `body` returns.
     ///
     /// The bytes are valid inside `body` only; 64 zeroed bytes follow them, as simdjson needs.
-    /// - Throws: `AppError` `.tooLarge` over the limit, `.unavailable` when no memory came free in time, `.timeout` when the
-    ///   body took longer than ``deadline``, `.invalid` when it ended early; what `body` throws.
+    /// - Throws: `AppError` `.tooLarge` over the limit, `.unavailable` when no memory came free in time, `.timeout`
+    ///   when the body took longer than ``deadline``, `.invalid` when it ended early; what `body` throws.
     package func withBody<T>(
         of request: Request, context: AppRequestContext, _ body: (UnsafeMutableRawBufferPointer) throws -> T
     ) async throws -> T {

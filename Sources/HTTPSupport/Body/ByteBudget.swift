@@ -6,7 +6,8 @@ internal import Synchronization
 /// The bytes of request bodies that may be in memory at once; who comes when they are spent waits in line.
 ///
 /// Strictly first come, first served, so that a large body is never starved by small ones; a body larger than the whole
-/// budget is let in alone. A client who has spent its share waits for its own bytes and holds up nobody else. Gauges `http_body_budget_used_bytes` and `http_body_budget_waiting`.
+/// budget is let in alone. A client who has spent its share waits for its own bytes and holds up nobody else. Gauges
+/// `http_body_budget_used_bytes` and `http_body_budget_waiting`.
 package final class ByteBudget: Sendable {
     private struct Waiter {
         let id: Int
@@ -58,8 +59,8 @@ package final class ByteBudget: Sendable {
     /// Bytes in flight and requests in line.
     package var usage: (used: Int, waiting: Int) { state.withLock { ($0.used, $0.waiters.count) } }
 
-    /// Takes `bytes` for a request of `client` that holds `held` already; a request that holds some goes first, for only it can give
-    /// them back.
+    /// Takes `bytes` for a request of `client` that holds `held` already; a request that holds some goes first, for
+    /// only it can give them back.
     /// - Throws: `AppError` `.unavailable` when the wait was too long; `CancellationError`
     package func acquire(_ bytes: Int, holding held: Int = 0, for client: IPAddress? = nil) async throws {
         let id: Int? = state.withLock { state in
@@ -104,8 +105,8 @@ package final class ByteBudget: Sendable {
         return used <= share - bytes || used == held
     }
 
-    /// The place of the first request in line that waits for all and not for its own client's bytes: those stand in the way
-    /// of the same client only.
+    /// The place of the first request in line that waits for all and not for its own client's bytes: those stand in the
+    /// way of the same client only.
     private func head(of state: State) -> Int? {
         var waiting: Set<IPAddress> = []
         return state.waiters.firstIndex { waiter in
@@ -140,8 +141,8 @@ package final class ByteBudget: Sendable {
         settle { _ in }
     }
 
-    /// Changes the state, then admits from the head of the line as long as the head fits; who waits for its own share is
-    /// passed over.
+    /// Changes the state, then admits from the head of the line as long as the head fits; who waits for its own share
+    /// is passed over.
     private func settle(_ change: (inout State) -> Void) {
         let admitted = state.withLock { state in
             change(&state)

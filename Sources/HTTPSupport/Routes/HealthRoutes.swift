@@ -36,8 +36,8 @@ package struct HealthRoutes: Sendable {
 
 }
 
-/// What the readiness check last found. However many ask, and whoever they are, the check runs four times a second at most,
-/// and never twice at a time.
+/// What the readiness check last found. However many ask, and whoever they are, the check runs four times a second at
+/// most, and never twice at a time.
 private actor Readiness {
     /// The time within which the check must be done.
     private static let limit = Duration.seconds(2)

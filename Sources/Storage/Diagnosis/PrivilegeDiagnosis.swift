@@ -30,7 +30,8 @@ enum PrivilegeDiagnosis {
                    string_agg(DISTINCT a.application_name, ' and ' ORDER BY a.application_name),
                    count(DISTINCT a.application_name) > 1
             FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
-            WHERE a.application_name IN ('webhook-api', 'admin-api', 'aggregation-worker') AND a.datname = current_database()
+            WHERE a.application_name IN ('webhook-api', 'admin-api', 'aggregation-worker')
+              AND a.datname = current_database()
             GROUP BY r.rolname ORDER BY 1
             """)
         return try rows.compactMap { row in

@@ -2,8 +2,8 @@ import Postgres
 
 /// Whether something that another writer of the database made could run with the rights of our roles, or of Laravel's.
 ///
-/// PostgreSQL looks for a name in all schemas of the search path, and takes what fits the arguments best. So who may create
-/// in one of them may offer a better `lower` than PostgreSQL's own, and it runs as the caller.
+/// PostgreSQL looks for a name in all schemas of the search path, and takes what fits the arguments best. So who may
+/// create in one of them may offer a better `lower` than PostgreSQL's own, and it runs as the caller.
 enum SearchPathDiagnosis {
     private static let subject = "search path"
     private static let again = "Run the output of 'codexflow grants' with psql again."
@@ -41,17 +41,20 @@ enum SearchPathDiagnosis {
                 SELECT a.*, row_number() OVER (ORDER BY a.what) AS number
                 FROM (
                     SELECT p.oid::regprocedure || ' of ' || pg_get_userbyid(p.proowner) AS what,
-                           'DROP ' || CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' WHEN 'a' THEN 'AGGREGATE ' ELSE 'FUNCTION ' END
+                           'DROP '
+                           || CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' WHEN 'a' THEN 'AGGREGATE ' ELSE 'FUNCTION ' END
                            || p.oid::regprocedure || ';' AS remedy, p.oid, 'pg_proc'::regclass AS class
                     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(temp|toast)'
-                      AND p.proname IN (SELECT s.proname FROM pg_proc s WHERE s.pronamespace = 'pg_catalog'::regnamespace)
+                      AND p.proname IN (
+                          SELECT s.proname FROM pg_proc s WHERE s.pronamespace = 'pg_catalog'::regnamespace)
                     UNION ALL
                     SELECT 'operator ' || o.oid::regoperator || ' of ' || pg_get_userbyid(o.oprowner),
                            'DROP OPERATOR ' || o.oid::regoperator || ';', o.oid, 'pg_operator'::regclass
                     FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
                     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(temp|toast)'
-                      AND o.oprname IN (SELECT s.oprname FROM pg_operator s WHERE s.oprnamespace = 'pg_catalog'::regnamespace)
+                      AND o.oprname IN (
+                          SELECT s.oprname FROM pg_operator s WHERE s.oprnamespace = 'pg_catalog'::regnamespace)
                 ) a
                 WHERE NOT EXISTS (SELECT FROM pg_depend d
                                   WHERE d.classid = a.class AND d.objid = a.oid AND d.deptype = 'e')
@@ -67,7 +70,8 @@ enum SearchPathDiagnosis {
         ]
     }
 
-    /// Roles of ours whose sessions would look beyond `pg_catalog`, and this session where something took its own path away.
+    /// Roles of ours whose sessions would look beyond `pg_catalog`, and this session where something took its own path
+    /// away.
     private static func paths(_ connection: Connection, _ rolePrefix: String) throws -> [Finding] {
         let names = DatabaseRole.allCases.map { $0.name(prefix: rolePrefix) }
         let path = ConnectionConfiguration.pinnedSearchPath
@@ -95,7 +99,8 @@ enum SearchPathDiagnosis {
         ]
     }
 
-    /// What of ours was made while somebody else's function, operator or type was found first: it is called from there for ever.
+    /// What of ours was made while somebody else's function, operator or type was found first: it is called from there
+    /// for ever.
     private static func foreignParts(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """
@@ -125,7 +130,8 @@ enum SearchPathDiagnosis {
         }
     }
 
-    /// Triggers on Laravel's tables made by who is neither their owner nor a superuser: they run as our roles when we write.
+    /// Triggers on Laravel's tables made by who is neither their owner nor a superuser: they run as our roles when we
+    /// write.
     private static func foreignTriggers(_ connection: Connection) throws -> [Finding] {
         let tables = Grant.table.filter { $0.kind == .table && !$0.isOurs }.map { String($0.name.dropFirst(7)) }
         let rows = try connection.query(

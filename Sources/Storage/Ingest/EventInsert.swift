@@ -24,8 +24,8 @@ struct EventInsert {
     ///
     /// `events` are sorted by key, each key once.
     ///
-    /// - Throws: ``PostgresError``; ``WithdrawnMeanwhile``; ``Installation/Mismatch`` when Laravel's tables are not those we
-    ///   belong to.
+    /// - Throws: ``PostgresError``; ``WithdrawnMeanwhile``; ``Installation/Mismatch`` when Laravel's tables are not
+    ///   those we belong to.
     init(_ events: [AttributedEvent], _ connection: Connection, now: Timestamp) throws {
         guard !events.isEmpty else { return }
         let rows = try connection.query(Self.statement(EventColumns(events), now: now))

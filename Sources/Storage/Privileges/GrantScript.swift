@@ -30,7 +30,8 @@ package struct GrantScript: Sendable {
         """
     }
 
-    /// Does what ``text(database:)`` says, as the connected role, and gives the roles in `passwords` theirs, in one transaction.
+    /// Does what ``text(database:)`` says, as the connected role, and gives the roles in `passwords` theirs, in one
+    /// transaction.
     ///
     /// - Throws: ``Refusal`` where the connected role is one of the services'; ``PostgresError``.
     package func apply(_ connection: Connection, passwords: [DatabaseRole: String]) throws {
@@ -133,8 +134,8 @@ package struct GrantScript: Sendable {
         ]
     }
 
-    /// Up to version 14, and in a database that was upgraded from it, everyone may create in `public`. Laravel's migrations may
-    /// go on, as the owner of its tables.
+    /// Up to version 14, and in a database that was upgraded from it, everyone may create in `public`. Laravel's
+    /// migrations may go on, as the owner of its tables.
     private var closePublic: String {
         """
         DO $$

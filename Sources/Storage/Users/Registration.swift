@@ -3,8 +3,8 @@ package import Postgres
 
 /// Accounts that strangers made for themselves. While their address is not verified their limits are zero.
 ///
-/// Every statement that reads a limit says so with ``isUnverified`` and ``limit(_:else:)``: `authorize`, the API and the
-/// projection into `rate_limits`.
+/// Every statement that reads a limit says so with ``isUnverified`` and ``limit(_:else:)``: `authorize`, the API and
+/// the projection into `rate_limits`.
 package enum Registration {
     /// What `POST /api/auth/register` does; the setting `ADMIN_REGISTRATION`.
     package enum Mode: String, Sendable, CaseIterable {

@@ -80,7 +80,8 @@ package enum EventWithdrawal {
             }
         let rows = try connection.query(
             """
-            SELECT e.event_key::text, e.api_log_id, e.user_id, \(microseconds: "e.occurred_at"), e.model_group, e.status,
+            SELECT e.event_key::text, e.api_log_id, e.user_id, \(microseconds: "e.occurred_at"),
+                   e.model_group, e.status,
                    e.input_tokens, e.output_tokens, trim_scale(e.cost)::text, coalesce(e.flags, '{}'),
                    metering.quarter_of(e.occurred_at)
             FROM metering.events e WHERE \(condition) LIMIT 2
@@ -226,8 +227,8 @@ package enum EventWithdrawal {
         return AppError(
             .conflict,
             """
-            The event is of \(found.event.occurredAt.rfc3339). Raw rows before \(before) are gone by retention, and the \
-            sums of that time are sealed: nothing is withdrawn from them.
+            The event is of \(found.event.occurredAt.rfc3339). Raw rows before \(before) are gone by retention, and \
+            the sums of that time are sealed: nothing is withdrawn from them.
             """)
     }
 }
