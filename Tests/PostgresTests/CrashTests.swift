@@ -10,17 +10,17 @@ import Testing
             try await withPool(connections: 3, cluster.configuration) { pool in
                 try await pool.withConnection { connection in
                     try connection.executeScript(
-                        "CREATE TABLE ours (x bigint); CREATE TABLE others (x bigint); CHECKPOINT")
+                        "CREATE TABLE public.ours (x bigint); CREATE TABLE public.others (x bigint); CHECKPOINT")
                 }
                 let others = Task {
                     while !Task.isCancelled {
-                        _ = try? await pool.transaction { try $0.execute("INSERT INTO others VALUES (1)") }
+                        _ = try? await pool.transaction { try $0.execute("INSERT INTO public.others VALUES (1)") }
                     }
                 }
                 for number in 0..<5 {
                     let outcome = await Result {
                         try await pool.transaction { connection in
-                            try connection.execute("INSERT INTO ours VALUES (\(number))")
+                            try connection.execute("INSERT INTO public.ours VALUES (\(number))")
                             let backend = connection.backendProcessID
                             // The crash comes before COMMIT, which then meets a dead connection.
                             kill(backend, SIGKILL)
@@ -30,7 +30,7 @@ import Testing
                     var rows: Int?
                     while rows == nil {
                         rows = try? await pool.withConnection {
-                            try $0.query("SELECT FROM ours WHERE x = \(number)").count
+                            try $0.query("SELECT FROM public.ours WHERE x = \(number)").count
                         }
                     }
                     if case .success = outcome { #expect(rows == 1) }
