@@ -83,7 +83,9 @@ package final class PasswordQueue: Sendable {
         try await run(for: client) { Password.verify(password, against: hash, cost: cost) }
     }
 
-    private func run<T: Sendable>(for client: String, _ work: @escaping @Sendable () throws -> T) async throws -> T {
+    /// What `work` gives, done for `client` when it is its turn.
+    /// - Throws: ``Busy``, `CancellationError`; what `work` throws.
+    package func run<T: Sendable>(for client: String, _ work: @escaping @Sendable () throws -> T) async throws -> T {
         let id = state.withLock { state in
             state.nextID += 1
             return state.nextID
