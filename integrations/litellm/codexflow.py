@@ -119,7 +119,9 @@ class Settings:
             ),
             serves_unpriced=unpriced == "serve",
             limits=gate.Limits(
-                open_paths=frozenset((environment.get("CODEXFLOW_OPEN_PATHS") or _PROBES).split(",")),
+                open_paths=frozenset(
+                    path.strip() for path in (environment.get("CODEXFLOW_OPEN_PATHS") or _PROBES).split(",")
+                ),
                 unstated_answer=int(_positive(environment, "CODEXFLOW_ANSWER_TOKENS", 4_000)),
                 largest_body=int(_positive(environment, "CODEXFLOW_MAX_BODY_MIB", 32)) << 20,
             ),
@@ -197,7 +199,7 @@ class Backend:
             raise Unreachable(f"webhook-api answered {status} to an authorization")
         try:
             return Answer.parse(body.decode())
-        except (KeyError, TypeError, ValueError, ArithmeticError):
+        except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
             raise Unreachable("webhook-api's answer to an authorization cannot be read") from None
 
 
@@ -463,10 +465,11 @@ class Accounts:
             known = self._store.recall(key_hash)
         except sqlite3.Error:
             raise Unreachable("webhook-api is down, and so is what was kept of its answers") from None
-        if known is None and key_hash not in self._strangers:
+        is_refused = key_hash in self._strangers
+        if known is None and not is_refused:
             # A key that was never seen stays outside: open or closed is a question about customers.
             raise Unreachable("webhook-api is down")
-        if known is None or known.text is None:
+        if known is None or known.text is None or is_refused:
             self._accounts.pop(key_hash, None)
             return None
         if not self._settings.serves_when_down:
@@ -1062,7 +1065,6 @@ class CodexFlow(CustomLogger):
     """The same after a failed attempt: a stream that broke in the middle ends without another outcome."""
     LONGEST_CALL = 7_200
     """Seconds after which a call that was never concluded is reported as unknown; LiteLLM's own limit is 6,000."""
-    STRANGERS_PER_SECOND = 10
     OVERDUE = 10_000
     """Overdue calls that are remembered."""
     REFRESH_SECONDS = 60.0
@@ -1079,7 +1081,9 @@ class CodexFlow(CustomLogger):
         self._accounts = Accounts(self._backend.authorize, settings, self._store)
         self._calls: dict[str, OpenCall] = {}
         self._reservations: dict[str, Reservation] = {}
-        self._strangers: deque[float] = deque()
+        self._checked_key = settings.master_key
+        self._is_unsafe = False
+        """Whether the master key tells the webhook key, or the other way round."""
         self._prices = Prices(_price_of_group, time.monotonic)
         self._overdue: OrderedDict[str, None] = OrderedDict()
         """Calls whose event was written here, as LiteLLM had none: what it says later still would count twice."""
@@ -1140,8 +1144,20 @@ class CodexFlow(CustomLogger):
 
     def is_master(self, key: str) -> bool:
         """Whether a key is the operator's own, LiteLLM's master key."""
-        master_key = self._settings.master_key or _effective_master_key()
-        return master_key is not None and gate.is_same(key, master_key)
+        master_key = self._master_key()
+        return master_key is not None and not self._is_unsafe and gate.is_same(key, master_key)
+
+    def _master_key(self) -> str | None:
+        """The master key in force. LiteLLM may have read it from its configuration after this module was loaded."""
+        master_key = _effective_master_key() or self._settings.master_key
+        if master_key != self._checked_key:
+            self._checked_key, self._is_unsafe = master_key, False
+            try:
+                check_master_key(master_key, self._settings.webhook_key)
+            except ValueError as error:
+                log.critical("no request is served: %s", error)
+                self._is_unsafe = True
+        return master_key
 
     def owns_responses(self) -> bool:
         """Whether LiteLLM encrypts the ids of responses with their users', as it does by default."""
@@ -1154,6 +1170,9 @@ class CodexFlow(CustomLogger):
         """The holder of a key; 401 for a stranger, 503 while nobody knows."""
         # Whatever a configuration says that was read after this module: no call may hide.
         litellm.global_disable_no_log_param, litellm.disable_streaming_logging = True, False
+        if self._is_unsafe:
+            message = "This proxy is not set up safely. Its operator finds the reason in its log."
+            raise Refused(Refusal(503, "service_unavailable", message))
         key_hash = hashlib.sha256(key.encode(errors="replace")).hexdigest()
         try:
             account = await self._accounts.current(key_hash)
@@ -1324,13 +1343,16 @@ class CodexFlow(CustomLogger):
         """Writes the event of an answered call of which LiteLLM has told none in time."""
         if self._calls.get(call.intent.call) is not call:
             return
-        if exchange.letters > 0 and not call.is_counted:
+        is_answered = exchange.status == 200 and (exchange.letters > 0 or not call.has_event)
+        if is_answered and not call.is_counted:
             log.warning("LiteLLM reports nothing of a call that it answered: its tokens are estimated")
             sent, received = call.prompt_tokens, -(-exchange.letters // 4)
             usage = {
                 **{"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received},
                 **{"response_cost": estimates.cost(call.deployment, sent, received), "endTime": self._now()},
             }
+            if call.size.images:
+                usage["response_cost"] = None
             self._settle(call, usage)
             event = call.intent.estimate({**usage, **call.deployment, "end_user": call.end_user})
         elif not call.has_event:
@@ -1371,8 +1393,7 @@ class CodexFlow(CustomLogger):
         kwargs.pop("has_logged_async_failure", None)
         call = self._calls.get(_mark(kwargs)) or _own_call(kwargs)
         if call is None:
-            if self._has_room_for_stranger(payload):
-                self._spool.conclude(trimmed(payload), None, closes=False)
+            self._spool.conclude(trimmed(payload), None, closes=False)
             return
         call.has_event = True
         tokens = int(payload.get("total_tokens") or 0)
@@ -1464,19 +1485,6 @@ class CodexFlow(CustomLogger):
         elif reservation is not None:
             reserved = reservation.amounts
             reservation.amounts = Amounts(1, (reserved.tokens or 0) + tokens, (reserved.cost or 0) + cost)
-
-    def _has_room_for_stranger(self, payload: Mapping[str, Any]) -> bool:
-        """Strangers can make events without end: some of them tell enough."""
-        metadata = payload.get("metadata") or {}
-        if (metadata.get("user_api_key_auth_metadata") or {}).get("laravel_user_id") is not None:
-            return True
-        now = time.monotonic()
-        while self._strangers and now - self._strangers[0] > 1:
-            self._strangers.popleft()
-        if len(self._strangers) >= self.STRANGERS_PER_SECOND:
-            return False
-        self._strangers.append(now)
-        return True
 
 
 def _name(milliseconds: int) -> str:

@@ -40,7 +40,9 @@ def _wrap(holder: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) 
     @functools.wraps(original)
     def wrapped(*arguments: Any, **named: Any) -> Any:
         result = original(*arguments, **named)
-        note(arguments, result)
+        # A flag is worth no call: another version may return another shape.
+        with suppress(Exception):
+            note(arguments, result)
         return result
 
     wrapped.is_codexflow = True  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -129,6 +130,8 @@ class Gate:
     def __init__(self, application: Application, keeper: Keeper, fields: Fields, limits: Limits) -> None:
         self._application, self._keeper, self._fields, self._limits = application, keeper, fields, limits
         self._held = 0
+        self._held_of: Counter[str] = Counter()
+        """The same by key: one customer alone cannot fill it."""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serves one connection's request, or refuses it."""
@@ -192,7 +195,9 @@ class Gate:
                     if size > self._limits.largest_body:
                         limit = self._limits.largest_body >> 20
                         raise Refused(Refusal(413, "invalid_request_error", f"The body is larger than {limit} MiB."))
-                    if self._held > self._limits.held_bytes:
+                    self._held_of[exchange.key_hash] += len(part)
+                    share = self._limits.held_bytes // 8
+                    if self._held > self._limits.held_bytes or self._held_of[exchange.key_hash] > share:
                         message_ = "The proxy holds too many bodies at the moment. Try again shortly."
                         raise Refused(Refusal(503, "service_unavailable", message_))
                     if not message.get("more_body", False):
@@ -202,6 +207,9 @@ class Gate:
             raise Refused(Refusal(408, "timeout", "The body did not arrive in time. Send it faster.")) from None
         finally:
             self._held -= size
+            self._held_of[exchange.key_hash] -= size
+            if self._held_of[exchange.key_hash] <= 0:
+                del self._held_of[exchange.key_hash]
 
     def _clean(self, text: bytes, match: routes.Match, exchange: Exchange) -> bytes:
         body = _parsed(text)
@@ -247,9 +255,10 @@ class Client:
         """The request's body; after it nothing, until the answer is complete."""
         if not self._has_body:
             message = await self._receive()
-            self._has_body = message["type"] == "http.disconnect" or not message.get("more_body", False)
-            if message["type"] == "http.request":
-                return message
+            is_gone = message["type"] == "http.disconnect"
+            self._has_body = is_gone or not message.get("more_body", False)
+            # In the middle of its body, nothing has been called yet.
+            return message
         await self.ended.wait()
         return {"type": "http.disconnect"}
 
@@ -369,17 +378,20 @@ async def _answer(send: Send, refusal: Refusal, is_anthropic: bool) -> None:
 # Unrolled, so that a long text takes little time.
 _TEXT = rb'"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
 _WHOLE = re.compile(rb'"(?:content|text|arguments|thinking|reasoning_content|refusal|partial_json|delta)' + _TEXT)
+# A text of the model's that looks so has a backslash before its quotes.
+_RESPONSES_EVENT = re.compile(rb'"type"\s*:\s*"response\.')
 _DELTA = re.compile(rb'"delta' + _TEXT)
 
 
 def letters(part: bytes) -> int:
     """The letters of a model's answer in a part of a body, whole or a stream's."""
     # Events of OpenAI's responses repeat at their ends what their deltas were.
-    pattern = _DELTA if b'"response.' in part else _WHOLE
+    pattern = _DELTA if _RESPONSES_EVENT.search(part) else _WHOLE
     return sum(len(text) for text in pattern.findall(part))
 
 
 _LONE = re.compile("[\ud800-\udfff]")
+_LARGEST_REPAIRED = 1 << 20
 _MOST_VALUES = 250_000
 """In one body: what is large may be a text or an image, as values take time."""
 
@@ -391,6 +403,9 @@ def _parsed(text: bytes) -> Any:
         raise Refused(Refusal(413, "invalid_request_error", message))
     with suppress(orjson.JSONDecodeError):
         return orjson.loads(text)
+    if len(text) > _LARGEST_REPAIRED:
+        # What follows takes long.
+        raise Refused(Refusal(400, "invalid_request_error", "The body is not JSON in UTF-8 without lone surrogates."))
     try:
         value = json.loads(text.decode(), parse_constant=_no_number, parse_int=_short_integer)
         return orjson.loads(_LONE.sub("", json.dumps(value, ensure_ascii=False)).encode())

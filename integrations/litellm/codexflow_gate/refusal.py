@@ -81,7 +81,7 @@ def tidied(body: bytes) -> bytes:
         error = value["error"]
         error["message"] = first_words(str(error["message"]))
         error.pop("provider_specific_fields", None)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Refusal(500, "api_error", "The call failed.").body(is_anthropic=False)
     return json.dumps(value).encode()
 

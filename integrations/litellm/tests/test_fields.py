@@ -362,6 +362,11 @@ def test_a_name_that_takes_long_is_refused_before_any_pattern() -> None:
     assert steers("_router" * 9 + "\n")
 
 
+def test_a_large_body_with_lone_surrogates_is_refused_at_once() -> None:
+    body = b'{"messages": "' + b"x" * (2 << 20) + b'\\ud83d"}'
+    assert asyncio.run(refusal_of(body)).refusal.status == 400
+
+
 def test_the_last_of_two_members_counts_for_all() -> None:
     body = gate._parsed(b'{"model": "a", "model": "b", "text": "\\ud83d x"}')
     assert body == {"model": "b", "text": " x"} and orjson.dumps(body)
@@ -434,3 +439,49 @@ def test_an_answer_about_tracebacks_arrives_whole() -> None:
     failed = b'data: {"error": {"message": "gone\\nTraceback (most recent call last)", "code": "500"}}\n\n'
     assert b"Traceback" not in asyncio.run(passed_on([streamed[0], failed]))[len(streamed[0]) :]
     assert b"Traceback" not in asyncio.run(passed_on([failed[6:]], status=500))
+
+
+def test_letters_of_a_text_that_looks_like_an_event_count() -> None:
+    text = "a" * 1_000 + ' {"type": "response.created"} "response.'
+    assert gate.letters(orjson.dumps({"choices": [{"message": {"content": text}}]})) > 1_000
+
+
+def test_one_key_fills_a_part_of_the_memory_alone() -> None:
+    async def main() -> None:
+        async def litellm(scope: Any, receive: gate.Receive, send: gate.Send) -> None:
+            raise AssertionError("not reached")
+
+        async def receive() -> gate.Message:
+            return {"type": "http.request", "body": b"x" * 200, "more_body": True}
+
+        got: list[int] = []
+
+        async def send(message: gate.Message) -> None:
+            got.append(message.get("status", 0))
+
+        door = gate.Gate(litellm, Door(), Fields(), gate.Limits(held_bytes=1_600, largest_body=10_000))
+        path = "/v1/chat/completions"
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
+        await door(scope, receive, send)
+        assert got[0] == 503 and door._held == 0 and not door._held_of
+
+    asyncio.run(main())
+
+
+def test_an_operator_who_leaves_in_the_middle_of_a_body_ends_the_request() -> None:
+    async def main() -> None:
+        messages: list[gate.Message] = [
+            {"type": "http.request", "body": b"{", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> gate.Message:
+            return messages.pop(0)
+
+        async def send(message: gate.Message) -> None:
+            return None
+
+        client = gate.Client(gate.Exchange(is_operator=True), receive, send, 60)
+        assert [(await client.receive())["type"] for _ in range(2)] == ["http.request", "http.disconnect"]
+
+    asyncio.run(main())
