@@ -50,8 +50,19 @@ def _wrap(holder: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) 
 
 
 def _note_reported(arguments: tuple[Any, ...], usage: Any) -> None:
-    # A count that no chunk has stated is None.
-    arguments[0].codexflow_is_whole = None not in (usage["prompt_tokens"], usage["completion_tokens"])
+    # A count that no chunk has stated is None. Anthropic states one token of the answer before the first word of it.
+    stated = None not in (usage["prompt_tokens"], usage["completion_tokens"])
+    arguments[0].codexflow_is_whole = stated and any(map(_finishes, arguments[0].chunks))
+
+
+def _finishes(chunk: Any) -> bool:
+    """Whether a part of a stream tells why the answer ends."""
+    read: Any = chunk.get if isinstance(chunk, dict) else functools.partial(getattr, chunk)
+    for choice in read("choices", None) or ():
+        reason = choice.get("finish_reason") if isinstance(choice, dict) else getattr(choice, "finish_reason", None)
+        if reason:
+            return True
+    return False
 
 
 def _note_calculated(arguments: tuple[Any, ...], usage: Any) -> None:

@@ -297,6 +297,9 @@ class Judge:
             return [] if "litellm" in outcome.kills else ["served, not counted"]
         self.figures["counted exactly"] += 1
         [event, *others] = mine
+        # A connection that is reset takes with it what LiteLLM has not read yet: the usage may be among it.
+        if event.is_estimated and event.status != "success" and attempt.fault.resets and attempt.end == "broken":
+            return ["counted twice"] if others else []
         wrong = ["counted twice"] if others else []
         if event.status != "success" and attempt.end == "whole":
             wrong.append("served, counted as a failure")

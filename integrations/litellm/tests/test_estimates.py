@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
-from litellm.types.utils import ModelResponseStream, Usage
+from litellm.types.utils import ModelResponseStream, StreamingChoices, Usage
 
 from codexflow import Intent, OpenCall
 from codexflow_gate import estimates, gate
@@ -40,11 +40,12 @@ def test_the_letters_of_an_answer_and_not_its_form(part: bytes, letters: int) ->
     assert gate.letters(part) == letters
 
 
-def counted(*usages: Usage | None) -> tuple[gate.Exchange, Usage]:
+def counted(*usages: Usage | None, finish: str | None = "stop") -> tuple[gate.Exchange, Usage]:
     """The exchange in whose context LiteLLM counts a stream with these usages, and what it counts."""
     estimates.watch()
     exchange = gate.Exchange()
     chunks = [ModelResponseStream(usage=usage) if usage is not None else ModelResponseStream() for usage in usages]
+    chunks.append(ModelResponseStream(choices=[StreamingChoices(finish_reason=finish)]))
 
     async def count() -> Usage:
         token = gate._current.set(exchange)
@@ -69,6 +70,11 @@ def test_what_a_provider_has_stated_has_no_flag() -> None:
     assert (usage.prompt_tokens, usage.completion_tokens) == (12, 7)
     for status in ("success", "failure"):
         assert estimates.FLAG not in estimates.flagged(payload(usage, status), exchange)
+
+
+def test_what_is_stated_before_the_answer_has_a_flag() -> None:
+    exchange, usage = counted(Usage(prompt_tokens=12, completion_tokens=1, total_tokens=13), None, finish=None)
+    assert estimates.flagged(payload(usage, "failure"), exchange)[estimates.FLAG] is True
 
 
 def test_what_litellm_has_counted_has_a_flag() -> None:
