@@ -240,6 +240,8 @@ class Answer:
     status: str | None
     models: frozenset[str] | None
     windows: tuple[Window, ...]
+    is_unverified: bool
+    """Whether nobody has proved yet that the address of the account is theirs: its limits are zero until then."""
     text: str
     """The answer as it came, to be kept in the spool for a start while ``webhook-api`` is down."""
 
@@ -261,6 +263,7 @@ class Answer:
                 )
                 for window in value.get("windows", ())
             ),
+            is_unverified=value.get("reason") == "unverified",
             text=text,
         )
 
@@ -305,6 +308,9 @@ class Account:
             return Refusal(401, "invalid_api_key", "This API key is not known. Check the key.")
         if self.answer.status != "active":
             return Refusal(403, "account_suspended", "This account is suspended. Contact your provider.")
+        if self.answer.is_unverified:
+            message = "The e-mail address of this account is not verified. Verify it, then try again."
+            return Refusal(403, "address_not_verified", message)
         if self.answer.models is not None:
             for model in models:
                 if model not in self.answer.models:

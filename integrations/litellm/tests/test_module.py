@@ -95,6 +95,11 @@ class TestLimits:
         assert account.refusal(["gpt"], NOON) is not None
         assert account.refusal(["gpt"], NOON, own="flying") is None
 
+    def test_an_unverified_address_is_named(self) -> None:
+        unverified = json.dumps({**json.loads(answer(requests=0).text), "allowed": False, "reason": "unverified"})
+        refusal = Account(Answer.parse(unverified), asked_at=0).refusal(["gpt"], NOON)
+        assert refusal is not None and (refusal.status, refusal.kind) == (403, "address_not_verified")
+
     def test_models_and_fallbacks_of_the_list_only(self) -> None:
         account = Account(answer(models=["gpt"]), asked_at=0)
         assert account.refusal(["gpt"], NOON) is None
