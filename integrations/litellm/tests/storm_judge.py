@@ -331,8 +331,10 @@ class Judge:
         """Events that name no call: unknown outcomes stand for calls that died with LiteLLM, failures for nothing."""
         lost: Counter[str] = Counter()
         for number, outcome in self._storm.outcomes.items():
-            if "litellm" in outcome.kills:
+            if {"litellm", "a stop"} & set(outcome.kills):
+                # A stop ends LiteLLM too; what was served must be counted all the same.
                 lost[self._stage.key_hash(self._storm.users[outcome.call.user])] += 1
+            if "litellm" in outcome.kills:
                 silent = [a for a in self._attempts[number] if a.has_usage and not _exact(a, self._of_call[number])]
                 self.figures["died with LiteLLM"] += bool(silent)
         for event in homeless:
