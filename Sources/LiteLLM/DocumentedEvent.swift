@@ -45,6 +45,7 @@ struct DocumentedEvent {
             inputTokens: tokens.input, outputTokens: tokens.output, cachedTokens: tokens.cached,
             reasoningTokens: tokens.reasoning, cost: cost, occurredAt: arrival.at,
             duration: EventTime.milliseconds(seconds: fields.first(.responseTime, .responseSeconds).number),
+            errorCode: status == .success ? nil : errorCode,
             errorMessage: status == .success || arrival.errorText == .code ? nil : errorMessage)
         event.note(tokens, cost)
         return event
@@ -67,13 +68,36 @@ struct DocumentedEvent {
             cached: fields.first(.nestedCachedTokens, .nestedCacheRead), reasoning: fields[.nestedReasoningTokens])
     }
 
+    /// A refusal for the rate of calls is one whatever else is stated; of the rest, an error is an error whatever the status
+    /// says.
     private var status: UsageStatus {
+        let stated = fields[.status].trimmedText
+        if stated == "rate_limited" || isTooManyRequests { return .rateLimited }
         if isError(fields[.error]) || isError(fields[.responseError]) { return .error }
-        switch fields[.status].trimmedText {
-        case "rate_limited": return .rateLimited
-        case "error", "failure", "failed": return .error
-        default: return .success
+        return ["error", "failure", "failed"].contains(stated) ? .error : .success
+    }
+
+    /// Where senders write the code of an error.
+    private static let errorCodes: [Field] = [
+        .errorOwnCode, .errorItsCode, .errorStatusCode, .errorStatus, .responseErrorOwnCode, .responseErrorItsCode,
+        .responseErrorStatusCode, .responseErrorStatus, .errorCode, .rootErrorCode, .rootStatusCode, .rootCode,
+        .responseErrorCode, .responseStatusCode, .responseCode,
+    ]
+    private static let errorTexts: [Field] = [.errorMessage, .error, .responseErrorMessage, .responseError]
+
+    /// Whether an error code is HTTP's 429: a number or its digits, or, as Python prints exceptions, before their text.
+    private var isTooManyRequests: Bool {
+        let codes = Self.errorCodes + [.status, .error, .responseError]
+        if codes.contains(where: { fields[$0].number?.whole == 429 }) { return true }
+        return Self.errorTexts.contains { field in
+            guard fields[field].isString, let text = fields[field].trimmedText else { return false }
+            return text.hasPrefix("429:") || text.prefixMatch(of: /(?i)error code: 429\b/) != nil
         }
+    }
+
+    private var errorCode: String? {
+        if isTooManyRequests { return "429" }
+        return Self.errorCodes.lazy.compactMap { fields[$0].word(limit: 64, scrubbing: secrets) }.first
     }
 
     private func isError(_ value: JSONValue) -> Bool {
@@ -81,7 +105,6 @@ struct DocumentedEvent {
     }
 
     private var errorMessage: String? {
-        [Field.errorMessage, .error, .responseErrorMessage, .responseError].lazy
-            .compactMap { fields[$0].message(scrubbing: secrets) }.first
+        Self.errorTexts.lazy.compactMap { fields[$0].message(scrubbing: secrets) }.first
     }
 }

@@ -18,6 +18,9 @@ enum Field: Int, CaseIterable {
     case usage, usagePrompt, usageCompletion, usageInput, usageOutput
     case usageInputDetails, usageCachedTokens, usageCacheRead, usageOutputDetails, usageReasoningTokens
     case response, responseModel, responseCostUSD, responseSeconds, responseError, responseErrorMessage
+    case rootErrorCode, rootStatusCode, rootCode, errorOwnCode, errorItsCode, errorStatusCode, errorStatus
+    case responseErrorCode, responseStatusCode, responseCode
+    case responseErrorOwnCode, responseErrorItsCode, responseErrorStatusCode, responseErrorStatus
     case nested, nestedPrompt, nestedCompletion, nestedInput, nestedOutput
     case nestedInputDetails, nestedCachedTokens, nestedCacheRead, nestedOutputDetails, nestedReasoningTokens
 
@@ -82,6 +85,20 @@ enum Field: Int, CaseIterable {
         case .responseSeconds: (.response, "response_time")
         case .responseError: (.response, "error")
         case .responseErrorMessage: (.responseError, "message")
+        case .rootErrorCode: (nil, "error_code")
+        case .rootStatusCode: (nil, "status_code")
+        case .rootCode: (nil, "code")
+        case .errorOwnCode: (.error, "code")
+        case .errorItsCode: (.error, "error_code")
+        case .errorStatusCode: (.error, "status_code")
+        case .errorStatus: (.error, "status")
+        case .responseErrorCode: (.response, "error_code")
+        case .responseStatusCode: (.response, "status_code")
+        case .responseCode: (.response, "code")
+        case .responseErrorOwnCode: (.responseError, "code")
+        case .responseErrorItsCode: (.responseError, "error_code")
+        case .responseErrorStatusCode: (.responseError, "status_code")
+        case .responseErrorStatus: (.responseError, "status")
         case .nested: (.response, "usage")
         case .nestedPrompt: (.nested, "prompt_tokens")
         case .nestedCompletion: (.nested, "completion_tokens")

@@ -56,6 +56,7 @@ import Testing
             (#""response": {"error": "in"}"#, .error, "in"),
             (#""status": "error""#, .error, nil), (#""status": "failed""#, .error, nil),
             (#""status": "rate_limited""#, .rateLimited, nil), (#""status": 5"#, .success, nil),
+            (#""status": "rate_limited", "error": "slow""#, .rateLimited, "slow"),
             (#""error": "key cf_key1""#, .error, "key ***"),
         ] as [(String, UsageStatus, String?)])
     func `an error is an error, whatever the status says`(
@@ -64,6 +65,46 @@ import Testing
         let event = try event(members)
         #expect(event.status == status)
         #expect(event.errorMessage == message)
+    }
+
+    @Test(arguments: [
+        #""status": "rate_limited", "error": "slow down""#,
+        #""status": "rate_limited", "error": {"message": "slow down", "code": 500}"#,
+        #""status": "rate_limited", "response": {"error": "slow down"}"#,
+        #""error": {"code": 429}"#, #""error": {"code": "429", "message": "slow down"}"#, #""error": {"status": 429}"#,
+        #""error": {"status_code": "429"}"#, #""error": {"error_code": 429.0}"#, #""error": 429"#, #""error": "429""#,
+        #""error": "429: {'error': 'Monthly limit reached'}""#, #""error": "Error code: 429 - {}""#,
+        #""error": {"message": "Error code: 429 - {}", "type": "x"}"#,
+        #""response": {"error": {"code": 429}}"#, #""response": {"error": {"status": " 429 "}}"#,
+        #""response": {"error": "x", "status_code": 429}"#, #""response": {"error": {"error_code": "429"}}"#,
+        #""status": "error", "error_code": 429"#, #""status": "error", "status_code": "429""#,
+        #""status": "failed", "error": "x", "code": 429"#, #""status": 429"#,
+        #""status": "failure", "error": "x", "error_information": {"error_code": "429"}"#,
+        #""error": {"code": "rate_limit_exceeded", "status": 429}"#,
+    ])
+    func `a refusal for the rate of calls is none of the errors, and counts nothing`(members: String) throws {
+        let event = try event(members)
+        #expect(event.status == .rateLimited)
+        let quota = QuotaContribution(of: event)
+        #expect(quota.requests == 0 && quota.tokens == 0)
+        #expect(!event.isUnpricedUnlessFree)
+        let isStated = members.contains(#""status": "rate_limited""#)
+        #expect(isStated ? ["429", "500", nil].contains(event.errorCode) : event.errorCode == "429")
+    }
+
+    @Test(
+        arguments: [
+            (#""error": {"code": 4290}"#, "4290"), (#""error": {"code": 42.9}"#, "42.9"),
+            (#""error": {"code": -429}"#, "-429"), (#""error": {"code": [429], "type": 429}"#, nil),
+            (#""error": "429 tokens are too many""#, nil), (#""error": "Error code: 4290""#, nil),
+            (#""error": {"code": "insufficient_quota"}"#, "insufficient_quota"),
+            (#""error": "x", "messages": [{"code": 429}], "usage": {"code": 429}"#, nil),
+            (#""error": {"code": "cf_key1"}"#, nil), (#""status": "error", "status_code": 500"#, "500"),
+        ] as [(String, String?)])
+    func `another code is an error's`(members: String, code: String?) throws {
+        let event = try event(members)
+        #expect(event.status == .error)
+        #expect(event.errorCode == code)
     }
 
     @Test(

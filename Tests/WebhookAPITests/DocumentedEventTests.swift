@@ -86,6 +86,24 @@ import Testing
         }
     }
 
+    @Test func aStatedRefusalCountsNothing() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            for fields in [
+                #""status": "rate_limited", "error": "slow down""#, #""error": {"code": 429, "message": "slow down"}"#,
+                #""response": {"error": {"code": "429"}}"#,
+            ] {
+                #expect(
+                    try await bench.post(
+                        #"{"user_id": "\#(Self.key)", "usage": {"prompt_tokens": 5}, \#(fields)}"#
+                    ).status == 201)
+            }
+            let rows = "SELECT concat_ws(' ', count(*), min(status), max(status)) FROM api_logs"
+            #expect(try await bench.text(.init(unsafeSQL: rows)) == "3 rate_limited rate_limited")
+            #expect(try await bench.number("SELECT count(*) FROM metering.quota_deltas") == 0)
+        }
+    }
+
     @Test func whatCannotBeARowIsAcceptedWithItsReason() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
