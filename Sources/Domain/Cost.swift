@@ -23,7 +23,8 @@ package struct Cost: Sendable, Hashable {
         isSaturated = exact > Int128(Self.maximumMicrodollars)
     }
 
-    package var isZero: Bool { picodollars == 0 }
+    /// Whether the sender wrote zero, in any form; a cost too small for our tables is none.
+    package var isZero: Bool { literal.isZero }
 
     /// The exact amount with 12 decimals, as SQL and JSON take it.
     package var usd: String { Self.decimal(picodollars, scale: 12) }

@@ -100,18 +100,18 @@ package enum UsageStatus: String, Sendable, Codable, CaseIterable {
 }
 
 extension UsageEvent {
-    /// Whether a cost of zero, or none, means that nobody knows the price: a call with tokens that no cache answered,
-    /// served or broken off (`design.md` §4). Free models are exempt, which only the database knows.
+    /// Whether a cost of zero, or none, means that nobody knows the price: a call that a provider served and no cache
+    /// answered (`design.md` §4). Free models are exempt, which only the database knows.
     package var isUnpricedUnlessFree: Bool {
-        (cost?.isZero ?? true) && isServed && !isCacheHit && (inputTokens > 0 || outputTokens > 0)
+        (cost?.isZero ?? true) && isServed && !isCacheHit
     }
 
-    /// Whether a provider may have worked: not where the caller was refused, nor of documented errors, whose cost is
-    /// stated.
+    /// Whether a provider worked: for every success, whatever its tokens, as an image or a sound has none; for an error
+    /// that has tokens, such as a stream that broke off; never where the caller was refused.
     private var isServed: Bool {
         switch status {
         case .success: true
-        case .error: shape == .litellm
+        case .error: inputTokens > 0 || outputTokens > 0
         case .rateLimited: false
         }
     }

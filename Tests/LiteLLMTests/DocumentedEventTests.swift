@@ -109,6 +109,23 @@ import Testing
 
     @Test(
         arguments: [
+            ("", "0.0015", false), (#""cost": 0"#, "0", true), (#""cost": "0""#, "0", true),
+            (#""cost": 0e0"#, "0e0", true), (#""cost": -0.0"#, "-0.0", true), (#""cost": null"#, nil, true),
+            (#""cost": "free""#, nil, true), (#""cost": 0.0, "usage": null"#, "0.0", true),
+            (#""cost": null, "usage": {"images": 1}"#, nil, true), (#""cost": 1e-30, "usage": null"#, "1e-30", false),
+            (#""cost": 0, "status": "error", "usage": null"#, "0", false),
+            (#""cost": null, "status": "error""#, nil, true), (#""cost": 0, "status": "rate_limited""#, "0", false),
+        ] as [(String, String?, Bool)])
+    func `what was served without a price is unpriced, whatever its tokens`(
+        members: String, literal: String?, isUnpriced: Bool
+    ) throws {
+        let event = try event(members)
+        #expect(event.cost?.literal.text == literal)
+        #expect(event.isUnpricedUnlessFree == isUnpriced)
+    }
+
+    @Test(
+        arguments: [
             ("1.005", 1005), ("0.0009", 1), ("0.0005", 1), ("0.00049", 0), ("2.3", 2300), ("\"1.5\"", 1500), ("-1", 0),
             ("null", nil), ("\"abc\"", nil), ("[1]", nil), ("1e300", 2_147_483_647), ("2147483.648", 2_147_483_647),
         ] as [(String, Int64?)])

@@ -84,6 +84,23 @@ import Testing
         #expect(try event(#""response_cost": \#(value)"#).cost?.literal.text == literal)
     }
 
+    /// Images, speech and moderation have no tokens.
+    @Test(
+        arguments: [
+            (#""response_cost": 0"#, true), (#""response_cost": "0""#, true), (#""response_cost": 0.0"#, true),
+            (#""response_cost": 0e0"#, true), (#""response_cost": -0"#, true), (#""response_cost": null"#, true),
+            (#""response_cost": {}"#, true), (#""response_cost": 0.04"#, false), (#""response_cost": 1e-13"#, false),
+            (#""response_cost": 0, "cache_hit": true"#, false), (#""response_cost": null, "cache_hit": true"#, false),
+            (#""response_cost": 0, "cache_hit": null"#, true), (#""response_cost": 0, "cache_hit": "no""#, true),
+            (#""response_cost": 0, "status": "failure""#, false),
+            (#""response_cost": 0, "status": "failure", "completion_tokens": 1"#, true),
+            (#""response_cost": 0, "status": "failure", "error_information": {"error_code": "429"}"#, false),
+        ] as [(String, Bool)])
+    func `what was served without a price is unpriced, whatever its tokens`(members: String, isUnpriced: Bool) throws {
+        let event = try event(#""prompt_tokens": 0, "completion_tokens": 0, \#(members)"#)
+        #expect(event.isUnpricedUnlessFree == isUnpriced)
+    }
+
     @Test(arguments: [
         "-1", "-1e-12", "NaN", "Infinity", "-Infinity", "\"INF\"", "\"nan\"", "\"-infinity\"", "1e300", "100000000",
     ])

@@ -82,14 +82,20 @@ import Testing
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()
             try await ledger.execute("INSERT INTO metering.free_models VALUES ('llama')")
-            var events = (0..<4).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon, cost: "0.0") }
+            var events = (0..<8).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon, cost: "0.0") }
             events[1].model = "llama"
             events[2].isCacheHit = true
             events[3].cost = nil
+            // An image: without tokens.
+            for index in 4..<8 { (events[index].inputTokens, events[index].outputTokens) = (0, 0) }
+            events[5].model = "llama"
+            events[6].shape = .documented
+            (events[7].cost, events[7].isCacheHit) = (nil, true)
             _ = try await ledger.write(events)
             let costs = try await ledger.text(
                 "SELECT string_agg(coalesce(cost::text, 'unpriced'), ' ' ORDER BY event_key) FROM metering.events")
-            #expect(costs == "unpriced 0.000000000000 0.000000000000 unpriced")
+            let zero = "0.000000000000"
+            #expect(costs == "unpriced \(zero) \(zero) unpriced unpriced \(zero) unpriced \(zero)")
             #expect(try await ledger.text("SELECT sum(total_cost) FROM public.api_logs") == "0.000000")
         }
     }
