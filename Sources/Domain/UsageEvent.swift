@@ -20,6 +20,8 @@ package struct UsageEvent: Sendable, Hashable, Codable {
         case usageEstimated = "usage_estimated"
         /// A user or an administrator reported the event, and no proxy did (`POST /api/usage/log`).
         case selfReported = "self_reported"
+        /// Nobody has the documented event's `user_id`; its `laravel_user_id` alone said whose it is.
+        case attributedByID = "attributed_by_id"
     }
 
     package var key: EventKey

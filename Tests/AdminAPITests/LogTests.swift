@@ -62,7 +62,8 @@ import Testing
             "created_at DESC, id DESC"
         ),
         ("from=2026-11-01&timezone=Asia/Kolkata", "created_at >= '2026-10-31 18:30'", "created_at DESC, id DESC"),
-        ("provider=openai", "false", "id"),
+        ("provider=openai", "false", "id"), ("flag=attributed_by_id", "false", "id"),
+        ("flag=self_reported&flag=attributed_by_id", "model = '=cmd()'", "created_at DESC, id DESC"),
     ])
     func pagesHaveEveryRowOnceInOrder(query: String, condition: String, order: String) async throws {
         try await withLogs { bench, token in

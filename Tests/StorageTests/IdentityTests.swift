@@ -35,6 +35,89 @@ import Testing
         }
     }
 
+    /// The product brief's "User Mapping Hatası".
+    @Test func aDocumentedUnknownUserIDFallsBackToLaravelsID() async throws {
+        try await Ledger.with { ledger in
+            let ada = try await ledger.makeUser(key: "cf_ada")
+            let unknown = ada + 1_000
+            let claims: [IdentityClaim] = [
+                .key("cf_eve"), .key("1.5"), .key("-1"), IdentityClaim(keyHashes: [KeyHash(of: "true")]),
+                .number(unknown), .number(unknown, written: "00\(unknown)"), .number(.max),
+            ]
+            var events = claims.enumerated().map { UsageEvent.sample(UInt64($0), by: $1, at: Ledger.noon) }
+            for index in events.indices {
+                events[index].shape = .documented
+                events[index].identity.laravelUserID = ada
+            }
+            for verdict in try await ledger.write(events) {
+                guard case .stored = verdict else {
+                    Issue.record("\(String(describing: verdict))")
+                    continue
+                }
+            }
+            let flags = try await ledger.text(
+                "SELECT string_agg(DISTINCT concat(user_id, flags, key_hash), ' ') FROM metering.events")
+            #expect(flags == "\(ada){attributed_by_id}")
+            #expect(try await ledger.number("SELECT count(*) FROM api_logs WHERE user_id = \(ada)") == claims.count)
+            // A user who is found by what the event states needs no flag.
+            var known = UsageEvent.sample(50, by: .key("cf_ada"), at: Ledger.noon)
+            (known.shape, known.identity.laravelUserID) = (.documented, ada)
+            var numbered = UsageEvent.sample(51, by: .number(ada), at: Ledger.noon)
+            (numbered.shape, numbered.identity.laravelUserID) = (.documented, ada)
+            _ = try await ledger.write([known, numbered])
+            #expect(try await ledger.number("SELECT count(*) FROM metering.events WHERE flags IS NULL") == 2)
+        }
+    }
+
+    @Test func whatIsAnothersNeverFallsBack() async throws {
+        try await Ledger.with { ledger in
+            let ada = try await ledger.makeUser(key: "cf_ada")
+            let bob = try await ledger.makeUser(key: "cf_old")
+            _ = try await ledger.write([.sample(100, by: .key("cf_old"), at: Ledger.noon)])
+            ledger.clock.advance(by: .seconds(60))
+            try await ledger.execute("UPDATE public.users SET api_key = 'cf_new' WHERE id = \(bob)")
+            let later = Ledger.noon.advanced(by: .seconds(120))
+            func verdict(_ claim: IdentityClaim, _ laravelUserID: Int64?, _ id: UInt64) async throws -> Verdict? {
+                var event = UsageEvent.sample(id, by: claim, at: later)
+                (event.shape, event.identity.laravelUserID) = (.documented, laravelUserID)
+                return try await ledger.write([event])[0]
+            }
+            for (index, claim) in [IdentityClaim.key("cf_new"), .key("cf_old"), .number(bob)].enumerated() {
+                #expect(try await verdict(claim, ada, UInt64(index)) == .quarantined(.identityConflict))
+            }
+            #expect(try await verdict(.key("cf_eve"), ada + 1_000, 3) == .quarantined(.unknownUser))
+            #expect(try await verdict(.key("cf_eve"), nil, 4) == .quarantined(.unknownKey))
+            // His own former key is his.
+            guard case .stored = try await verdict(.key("cf_old"), bob, 5) else {
+                Issue.record("not stored")
+                return
+            }
+            // LiteLLM's never falls back.
+            var event = UsageEvent.sample(6, by: .key("cf_eve"), at: later)
+            event.identity.laravelUserID = ada
+            #expect(try await ledger.write([event]) == [.quarantined(.unknownKey)])
+        }
+    }
+
+    @Test func whatWaitedForItsUserFallsBackWhenTheyAppear() async throws {
+        try await Ledger.with { ledger in
+            let ada = try await ledger.makeUser()
+            let next = ada + 1
+            var event = UsageEvent.sample(1, by: .key("cf_eve"), at: Ledger.noon)
+            (event.shape, event.identity.laravelUserID) = (.documented, next)
+            var numbered = UsageEvent.sample(2, by: .number(next + 1_000), at: Ledger.noon)
+            (numbered.shape, numbered.identity.laravelUserID) = (.documented, next)
+            #expect(
+                try await ledger.write([event, numbered])
+                    == [.quarantined(.unknownUser), .quarantined(.unknownUser)])
+            #expect(try await ledger.makeUser() == next)
+            #expect(try await ledger.heal() == 2)
+            let flags = try await ledger.text(
+                "SELECT string_agg(concat(user_id, flags), ' ') FROM metering.events")
+            #expect(flags == "\(next){attributed_by_id} \(next){attributed_by_id}")
+        }
+    }
+
     @Test func identitiesThatDisagreeAreAConflict() async throws {
         try await Ledger.with { ledger in
             let ada = try await ledger.makeUser(key: "cf_ada")
@@ -177,6 +260,14 @@ import Testing
             #expect(try await ledger.scansOfUsers() - before <= 4)
             #expect(try await ledger.number("SELECT count(*) FROM metering.api_keys") == 1)
         }
+    }
+}
+
+extension IdentityClaim {
+    /// The claim of a documented event whose `user_id` is a number: a key or an id.
+    fileprivate static func number(_ id: Int64, written: String? = nil) -> IdentityClaim {
+        let text = written ?? "\(id)"
+        return IdentityClaim(keyHashes: [KeyHash(of: text)], isKeyOptional: true, userID: id, presentedKey: text)
     }
 }
 

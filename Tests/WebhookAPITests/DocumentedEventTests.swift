@@ -86,6 +86,37 @@ import Testing
         }
     }
 
+    /// The product brief's "User Mapping Hatası".
+    @Test func anUnknownUserIDMapsToLaravelUserID() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            for (index, userID) in [#""cf_nobody""#, "4711", #""4711""#, "1.5", "-3", "true", #"["x"]"#].enumerated() {
+                for laravelUserID in ["2", #""2""#] {
+                    let answer = try await bench.post(
+                        #"{"user_id": \#(userID), "model": "m\#(index)", "metadata": {"laravel_user_id": \#(laravelUserID)}}"#
+                    )
+                    #expect(answer.status == 201, "\(userID) \(answer)")
+                }
+            }
+            let rows = "SELECT concat_ws(' ', count(*), min(user_id), max(user_id)) FROM api_logs"
+            #expect(try await bench.text(.init(unsafeSQL: rows)) == "14 2 2")
+            let flagged = "SELECT count(*) FROM metering.events WHERE flags = '{attributed_by_id}'"
+            #expect(try await bench.number(.init(unsafeSQL: flagged)) == 14)
+            for laravelUserID in ["4711", "0", "-2", "2.5", "null", "true", "[2]", #""x""#] {
+                let answer = try await bench.post(
+                    #"{"user_id": "cf_nobody", "metadata": {"laravel_user_id": \#(laravelUserID)}}"#)
+                #expect(answer.description == #"404 {"error":"User not found"}"#, "\(laravelUserID)")
+            }
+            for userID in [#""\#(Self.key)""#, "1"] {
+                let answer = try await bench.post(#"{"user_id": \#(userID), "metadata": {"laravel_user_id": 2}}"#)
+                #expect(
+                    answer.description == #"202 {"success":true,"quarantined":true,"reason":"identity_conflict"}"#)
+            }
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 14)
+            #expect(try await bench.number("SELECT count(*) FROM metering.quarantine") == 10)
+        }
+    }
+
     @Test func aStatedRefusalCountsNothing() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()

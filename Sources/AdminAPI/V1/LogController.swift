@@ -14,6 +14,7 @@ struct LogController: Sendable {
             .repeated("model", .text(255), "Of one of these models."),
             .repeated("provider", .text(255), "Of one of these providers."),
             .repeated("status", .choice(UsageStatus.allCases.map(\.rawValue)), "Ended in one of these ways."),
+            .repeated("flag", .choice(UsageEvent.Flag.allCases.map(\.rawValue)), "With one of these flags."),
             .query("min_cost", .amount, "Cost at least so much, USD."),
             .query("min_duration", .integer(0...Int(Int32.max)), "Took at least so long, milliseconds."),
             .query("search", .text(255), "With these words in the error message."),
@@ -113,6 +114,7 @@ extension Call {
         filter.models = texts("model")
         filter.providers = texts("provider")
         filter.statuses = texts("status")
+        filter.flags = texts("flag")
         filter.minimumCost = amount("min_cost")
         filter.minimumDuration = integer("min_duration").map(Int64.init)
         filter.errorText = text("search")

@@ -29,6 +29,14 @@ package enum KeyHistory {
         return holders
     }
 
+    /// Those of the numbers that `claims` leave open which are users' ids; without one, no statement.
+    static func knownIDs(of claims: [IdentityClaim], _ connection: Connection) throws -> Set<Int64> {
+        let ids = KeyHolders.contestedIDs(of: claims).sorted()
+        guard !ids.isEmpty else { return [] }
+        let rows = try connection.query("SELECT id FROM public.users WHERE id = ANY(\(ids)::bigint[])")
+        return Set(try rows.map { try $0.decode(0, as: Int64.self) })
+    }
+
     /// How many of the newest users ``lookAtNewest(_:now:)`` looks at.
     private static let newest = 500
 

@@ -54,15 +54,17 @@ struct EventAttribution: Sendable {
                 try look.refresh(connection, now: now)
                 holders = try KeyHistory.holders(of: hashes, connection)
             }
+            holders.knownIDs = try KeyHistory.knownIDs(of: claims, connection)
             return holders
         }
         return items.map { Self.outcome(of: $0, holders) }
     }
 
-    /// The outcome of each item as far as the keys are known that users hold; nobody looks at `users`.
+    /// The outcome of each item as far as the keys are known that users hold; nobody looks for keys in `users`.
     static func attribute(_ items: [IngestItem], _ connection: Connection) throws -> [Outcome] {
-        let hashes = Set(items.compactMap { try? $0.result.get().identity }.flatMap(\.keyHashes))
-        let holders = try KeyHistory.holders(of: Array(hashes), connection)
+        let claims = items.compactMap { try? $0.result.get().identity }
+        var holders = try KeyHistory.holders(of: Array(Set(claims.flatMap(\.keyHashes))), connection)
+        holders.knownIDs = try KeyHistory.knownIDs(of: claims, connection)
         return items.map { outcome(of: $0, holders) }
     }
 
@@ -74,9 +76,13 @@ struct EventAttribution: Sendable {
     }
 
     private static func outcome(of event: UsageEvent, _ holders: KeyHolders) -> Outcome {
-        switch IdentityResolution(event.identity, occurredAt: event.occurredAt, holders: holders) {
-        case .user(let id, let keyHash): .event(AttributedEvent(event: event, userID: id, keyHash: keyHash))
-        case .rejected(let reason): .rejected(Rejection(reason, of: event))
+        switch IdentityResolution(event, holders: holders) {
+        case .user(let id, let keyHash):
+            .event(AttributedEvent(event: event, userID: id, keyHash: keyHash))
+        case .userByIDAlone(let id):
+            .event(AttributedEvent(event: event, userID: id, keyHash: nil, isByIDAlone: true))
+        case .rejected(let reason):
+            .rejected(Rejection(reason, of: event))
         }
     }
 }

@@ -47,7 +47,7 @@ struct EventColumns {
         }
     }
     var flags: [String?] {
-        column { $0.flags.isEmpty ? nil : $0.flags.map(\.rawValue).joined(separator: ",") }
+        events.map { $0.flags.isEmpty ? nil : $0.flags.map(\.rawValue).joined(separator: ",") }
     }
     var keyHashes: [[UInt8]?] { events.map { $0.keyHash?.bytes } }
 }

@@ -9,6 +9,8 @@ package struct LogFilter: Sendable, Hashable {
     package var models: [String]?
     package var providers: [String]?
     package var statuses: [String]?
+    /// Flags of ``UsageEvent``.
+    package var flags: [String]?
     /// When the call was made: `[from, to)`. Rows without a time are outside of every range.
     package var from: Timestamp?
     package var to: Timestamp?
@@ -31,6 +33,7 @@ package struct LogFilter: Sendable, Hashable {
             models.map { "l.model = ANY(\($0)::text[])" },
             providers.map { "EXISTS (SELECT FROM \(facts) AND e.provider = ANY(\($0)::text[]))" },
             statuses.map { "l.status = ANY(\($0)::text[])" },
+            flags.map { "EXISTS (SELECT FROM \(facts) AND e.flags && \($0)::text[])" },
             from.map { "l.created_at >= (\($0) AT TIME ZONE 'UTC')" },
             to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
             minimumCost.map { "l.total_cost >= \($0.text)::numeric" },
