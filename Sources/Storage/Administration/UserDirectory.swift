@@ -25,7 +25,7 @@ package enum UserDirectory {
             [
                 search.map { text in
                     """
-                    (position(lower(\(text)) IN lower(u.name)) > 0 OR position(lower(\(text)) IN lower(u.email)) > 0
+                    (\(TextSearch.condition("u.name", has: text)) OR \(TextSearch.condition("u.email", has: text))
                      OR starts_with(left(u.api_key, \(shownOfKey)::integer), \(text)))
                     """
                 },

@@ -38,7 +38,7 @@ package struct LogFilter: Sendable, Hashable {
             to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
             minimumCost.map { "l.total_cost >= \($0.text)::numeric" },
             minimumDuration.map { "l.response_time_ms >= \($0)" },
-            errorText.map { "position(lower(\($0)) IN lower(l.error_message)) > 0" },
+            errorText.map { TextSearch.condition("l.error_message", has: $0) },
         ]
         return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
     }
