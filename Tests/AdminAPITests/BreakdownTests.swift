@@ -68,6 +68,33 @@ import Testing
         }
     }
 
+    /// A tag that an event has twice, and one that is cut to another's text, is one tag of it.
+    @Test func aTagListedTwiceCountsItsCallOnce() async throws {
+        try await withCalls { bench, token in
+            try await bench.execute(
+                """
+                UPDATE metering.events SET tags = ARRAY['all', tags[1], 'all', tags[1], 'all', NULL, NULL]
+                WHERE user_id = 1 AND cardinality(tags) > 0
+                """)
+            let answer = try await bench.get("\(Self.path)?group_by=tag&limit=100", as: token).json
+            let found = Dictionary(
+                uniqueKeysWithValues: (answer?["data"]?.elements ?? []).map {
+                    ($0["key"]?.text ?? "-", $0["requests"]?.wholeNumber ?? 0)
+                })
+            #expect(found["all"] == 32 && answer?["total"]?["requests"] == 40)
+            let single = try await bench.pool.withConnection { connection in
+                try connection.query(
+                    """
+                    SELECT t, count(*) FROM (
+                        SELECT DISTINCT event_key, unnest(tags) AS t FROM metering.events WHERE user_id = 1) u
+                    WHERE t IS NOT NULL GROUP BY t
+                    """
+                ).map { (try $0.decode(0, as: String.self), try $0.decode(1, as: Int64.self)) }
+            }
+            for (tag, calls) in single { #expect(found[tag] == calls, "\(tag)") }
+        }
+    }
+
     @Test func whatOnlyCallsKnowIsOnesOwn() async throws {
         try await withCalls { bench, token in
             let codes = try await bench.get("\(Self.path)?group_by=error_code", as: token).json

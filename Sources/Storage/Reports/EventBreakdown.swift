@@ -38,7 +38,13 @@ package enum EventBreakdown {
 
     /// CTE `cell` of single calls, each of one bucket.
     private static func source(_ scope: UsageScope, _ range: ReportRange, _ group: EventGroup?) -> Query {
-        let tags: Query = group == .tag ? "LEFT JOIN LATERAL unnest(e.tags) AS t (tag) ON true" : ""
+        // A tag that an event has twice is one tag of it.
+        let tags: Query =
+            group == .tag
+            ? """
+            LEFT JOIN LATERAL unnest(e.tags) WITH ORDINALITY AS t (tag, place)
+            ON array_position(e.tags, t.tag) = t.place
+            """ : ""
         return """
             cell AS (
                 SELECT c.* FROM (
