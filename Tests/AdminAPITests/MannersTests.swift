@@ -28,6 +28,18 @@ import Testing
             #expect(laravels.json?.members?.map(\.key) == ["message", "errors"])
             #expect(try await bench.get("/api/v1/nothing").json?["code"] == "not_found")
             #expect(try await bench.get("/api/nothing").json?.members?.map(\.key) == ["message"])
+            for path in ["/api", "/api/"] {
+                let root = try await bench.get(path)
+                #expect(root.description == #"404 {"message":"The route api could not be found."}"#)
+                #expect(root.headers[.contentType] == "application/json")
+                #expect(root.headers[.cacheControl] == "no-cache, private")
+                #expect(try await bench.send(.post, path, "{}").description == root.description)
+            }
+            let missing = try await bench.get("/api/nothing/at%20all/?x=1")
+            #expect(missing.description == #"404 {"message":"The route api/nothing/at%20all could not be found."}"#)
+            for path in ["/api/v1", "/api/v1/", "/apis", "/"] {
+                #expect(try await bench.get(path).json?["code"] == "not_found", "\(path)")
+            }
         }
     }
 
@@ -37,6 +49,10 @@ import Testing
             #expect(wrong.status == 405)
             #expect(wrong.headers[.allow] == "GET, HEAD")
             #expect(try await bench.send(.query, "/api/v1/logs", as: token).status == 405)
+            let laravels = try await bench.send(.delete, "/api/usage/logs/", as: token)
+            let sentence =
+                "The DELETE method is not supported for route api/usage/logs. Supported methods: GET, HEAD."
+            #expect(laravels.description == #"405 {"message":"\#(sentence)"}"#)
             #expect(try await bench.send(.options, "/api/usage/export").headers[.allow] == "GET, HEAD, POST")
             let head = try await bench.send(.head, "/api/v1/me", as: token)
             #expect(head.status == 200 && head.body.isEmpty)

@@ -35,11 +35,12 @@ package struct ErrorShape: Sendable {
         return failure.fields.map { problem.merging(["errors": $0]) } ?? problem
     }
 
-    /// Problems below `/api/v1` and for what is no API, Laravel's elsewhere below `/api`.
+    /// Laravel's for `/api` and below it, but problems for `/api/v1` and below it, and for what is no API.
     package static let byPath = ErrorShape(
         contentType: { shape(of: $0).contentType($0) }, body: { shape(of: $0).body($0) })
 
     private static func shape(of failure: Failure) -> ErrorShape {
-        failure.path.hasPrefix("/api/") && !failure.path.hasPrefix("/api/v1/") ? .laravel : .problem
+        let parts = failure.path.split(separator: "/", maxSplits: 2)
+        return parts.first == "api" && parts.dropFirst().first != "v1" ? .laravel : .problem
     }
 }

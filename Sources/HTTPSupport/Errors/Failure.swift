@@ -58,9 +58,17 @@ struct Failure {
 
     private static func text(for status: HTTPResponse.Status, path: String) -> String {
         switch status {
-        case .notFound: "The route \(path.drop { $0 == "/" }) could not be found."
+        case .notFound: "The route \(path.routeName) could not be found."
         case .contentTooLarge: "The body is too large."
         default: status.reasonPhrase
         }
+    }
+}
+
+extension String {
+    /// A path as Laravel names it: without slashes around it, and `/` where nothing is left.
+    var routeName: String {
+        let inner = String(drop { $0 == "/" }.reversed().drop { $0 == "/" }.reversed())
+        return inner.isEmpty ? "/" : inner
     }
 }

@@ -18,7 +18,7 @@ package struct HeadersMiddleware: RouterMiddleware {
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
     ) async throws -> Response {
-        let isAPI = request.uri.path.hasPrefix("/api/")
+        let isAPI = request.uri.path == "/api" || request.uri.path.hasPrefix("/api/")
         var response =
             if isAPI, let preflight = preflight(request) { preflight } else { try await next(request, context) }
         response.headers[.xContentTypeOptions] = "nosniff"

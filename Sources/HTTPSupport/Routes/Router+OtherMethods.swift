@@ -24,9 +24,10 @@ extension Router<AppRequestContext> {
     private static func answer(_ method: HTTPRequest.Method, path: String, allow: String) throws -> Response {
         let headers: HTTPFields = [.allow: allow]
         if method == .options { return Response(status: .ok, headers: headers) }
-        let route = path.drop { $0 == "/" }
         throw HTTPError(
             .methodNotAllowed, headers: headers,
-            message: "The \(method.rawValue) method is not supported for route \(route). Supported methods: \(allow).")
+            message:
+                "The \(method.rawValue) method is not supported for route \(path.routeName). Supported methods: \(allow)."
+        )
     }
 }
