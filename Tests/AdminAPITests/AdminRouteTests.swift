@@ -137,7 +137,8 @@ import Testing
             #expect(free["free_models"] == ["local/x"])
 
             let user = try await bench.token(of: 2)
-            _ = try await bench.send(.post, "/api/rate-limits/request-increase", #"{"period":"daily"}"#, as: user)
+            _ = try await bench.send(
+                .post, "/api/rate-limits/request-increase", #"{"period":"daily","reason":"more"}"#, as: user)
             let open = try json(try await bench.get("\(admin)/limit-requests?open=true", as: token))
             let wish = try #require(open["data"]?.elements?.first?["id"]?.wholeNumber)
             let answer = "\(admin)/limit-requests/\(wish)/answer"

@@ -75,6 +75,56 @@ import Testing
         }
     }
 
+    /// As Laravel's `exists:users,id` does, in the order of the fields.
+    @Test func anInvalidUserIsReportedBesideTheOtherErrors() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            try await bench.makeUser(2, isAdmin: true)
+            let (user, admin) = (try await bench.token(of: 1), try await bench.token(of: 2))
+            let body = { (id: String, cost: String) in
+                #"{"user_id":\#(id),"model":"m","input_tokens":-1,"output_tokens":0,"total_cost":\#(cost),"#
+                    + #""response_time_ms":1,"status":"success"}"#
+            }
+            for (token, id) in [(admin, "99"), (admin, #""abc""#), (user, #""abc""#), (user, "[1]")] {
+                let answer = try await bench.send(.post, "/api/usage/log", body(id, "1e9"), as: token)
+                #expect(answer.status == 422)
+                #expect(answer.json?["message"] == "The selected user id is invalid. (and 2 more errors)", "\(answer)")
+                #expect(answer.json?["errors"]?.members?.map(\.key) == ["user_id", "input_tokens", "total_cost"])
+                #expect(answer.json?["errors"]?["user_id"] == ["The selected user id is invalid."])
+            }
+            let missing = try await bench.send(.post, "/api/usage/log", #"{"model":7}"#, as: user)
+            #expect(missing.json?["message"] == "The user id field is required. (and 6 more errors)", "\(missing)")
+            // Which ids are users is an administrator's to know.
+            let others = try await bench.send(.post, "/api/usage/log", body("99", "1"), as: user)
+            let known = try await bench.send(.post, "/api/usage/log", body("2", "1"), as: user)
+            #expect(others.description == known.description && known.status == 422, "\(known)")
+            #expect(known.json?["errors"]?.members?.map(\.key) == ["input_tokens"])
+        }
+    }
+
+    @Test func aWishWithoutItsReasonIsLaravels422() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let token = try await bench.token(of: 1)
+            let path = "/api/rate-limits/request-increase"
+            let required = #""reason":["The reason field is required."]"#
+            for body in ["{}", #"{"reason":"  "}"#, #"{"period":null,"reason":null}"#, "not json"] {
+                let answer = try await bench.send(.post, path, body, as: token)
+                #expect(
+                    answer.description
+                        == #"422 {"message":"The period field is required. (and 1 more error)","#
+                        + #""errors":{"period":["The period field is required."],\#(required)}}"#)
+            }
+            let alone = try await bench.send(.post, path, #"{"period":"daily"}"#, as: token)
+            #expect(
+                alone.description
+                    == #"422 {"message":"The reason field is required.","errors":{\#(required)}}"#)
+            let list = try await bench.send(.post, path, #"{"period":"daily","reason":["x"]}"#, as: token)
+            #expect(list.json?["errors"]?["reason"] == ["The reason field must be a string."], "\(list)")
+            #expect(try await bench.number("SELECT count(*) FROM metering.limit_requests") == 0)
+        }
+    }
+
     @Test func itIsOffUnlessTheOperatorSwitchesItOn() async throws {
         try await AdminBench.with(["ADMIN_USAGE_LOG": ""]) { bench in
             try await bench.makeUser(1)

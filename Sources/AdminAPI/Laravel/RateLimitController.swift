@@ -18,9 +18,9 @@ struct RateLimitController: Sendable {
             Endpoint(
                 .post, "/api/rate-limits/request-increase", .user, "Ask an administrator for higher limits.",
                 body: Schema.body(
-                    ["period": Schema.choice(QuotaPeriod.allCases.map(\.rawValue))],
-                    optional: ["reason": Schema.optional(Schema.text(0...500))]
-                ),
+                    [
+                        "period": Schema.choice(QuotaPeriod.allCases.map(\.rawValue)), "reason": Schema.text(1...500),
+                    ]),
                 answers: Schema.message, requestIncrease),
         ]
     }
@@ -30,7 +30,7 @@ struct RateLimitController: Sendable {
             call.body,
             [
                 RuledField("period", .required, .choice(QuotaPeriod.allCases.map(\.rawValue))),
-                RuledField("reason", .nullable, .string, .maximum(500)),
+                RuledField("reason", .required, .string, .maximum(500)),
             ])
         let user = try call.user.id
         let period = call.body["period"]?.text.flatMap(QuotaPeriod.init(rawValue:)) ?? .monthly

@@ -31,15 +31,19 @@ struct RuledField: Sendable {
 }
 
 extension ValidationError {
-    /// What is wrong with the fields of `input`; nothing where all keep their rules.
-    init(_ input: JSON, _ fields: [RuledField]) {
+    /// What is wrong with the fields of `input`; nothing where all keep their rules. `further` says what else is wrong with
+    /// a field that keeps its rules.
+    init(_ input: JSON, _ fields: [RuledField], further: [String: String] = [:]) {
         self.init()
-        for field in fields { add(field.name, field.problems(in: input)) }
+        for field in fields {
+            let problems = field.problems(in: input)
+            add(field.name, problems.isEmpty ? [further[field.name]].compactMap(\.self) : problems)
+        }
     }
 
     /// Throws the problems, if there are any.
-    static func check(_ input: JSON, _ fields: [RuledField]) throws {
-        let error = ValidationError(input, fields)
+    static func check(_ input: JSON, _ fields: [RuledField], further: [String: String] = [:]) throws {
+        let error = ValidationError(input, fields, further: further)
         guard error.isEmpty else { throw error }
     }
 }

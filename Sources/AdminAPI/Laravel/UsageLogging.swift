@@ -55,10 +55,15 @@ struct UsageLogging: Sendable {
             throw AppError(
                 .forbidden, "Reporting usage is off here. The operator switches it on with ADMIN_USAGE_LOG=on.")
         }
-        try ValidationError.check(call.body, Self.fields)
+        let cost = call.body["total_cost"]?.decimal.flatMap { Cost($0) }
+        var further: [String: String] = [:]
+        if cost == nil { further["total_cost"] = "The total cost field must be a number below 100000000." }
         let user = try await reported(call)
-        guard let literal = call.body["total_cost"]?.decimal, let cost = Cost(literal) else {
-            throw ValidationError("total_cost", "The total cost field must be a number below 100000000.")
+        if user == nil { further["user_id"] = "The selected user id is invalid." }
+        try ValidationError.check(call.body, Self.fields, further: further)
+        guard let user, let cost else { throw ValidationError() }
+        guard try call.user.id == user || call.user.isAdmin else {
+            throw AppError(.forbidden, "You may only log your own usage.")
         }
         let name = call.request.headers[.idempotencyKey].flatMap { $0.isEmpty ? nil : $0 }
         let event = event(call, of: user, cost: cost, named: name)
@@ -77,15 +82,12 @@ struct UsageLogging: Sendable {
         }
     }
 
-    /// Whose call it is: one's own, or for administrators anybody's.
-    private func reported(_ call: Call) async throws -> Int64 {
-        let invalid = ValidationError("user_id", "The selected user id is invalid.")
-        guard let id = call.body["user_id"]?.wholeNumber else { throw invalid }
+    /// Whose call it is; `nil` where that is no user. Only administrators learn which ids are users.
+    private func reported(_ call: Call) async throws -> Int64? {
+        guard let id = call.body["user_id"]?.wholeNumber else { return nil }
         let caller = try call.user
-        if id == caller.id { return id }
-        guard caller.isAdmin else { throw AppError(.forbidden, "You may only log your own usage.") }
-        guard try await database.read({ try UserProfile.find(id, $0) }) != nil else { throw invalid }
-        return id
+        guard caller.isAdmin, id != caller.id else { return id }
+        return try await database.read { try UserProfile.find(id, $0) } == nil ? nil : id
     }
 
     /// Refuses what the user's plan has no room for, naming the fields.
