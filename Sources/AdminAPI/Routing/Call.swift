@@ -60,25 +60,28 @@ extension Endpoint {
     /// A parameter that nobody declared is refused below `/api/v1`: a mistyped filter must not look like an answer. Laravel
     /// ignores them, and so do its routes.
     fileprivate func values(of request: Request, context: AppRequestContext) throws -> [String: [String]] {
-        var given: [String: [String]] = [:]
-        for (name, value) in request.uri.queryParameters { given[String(name), default: []].append(String(value)) }
+        var given: [String: [String?]] = [:]
+        var lists: Set<String> = []
+        for field in request.queryFields {
+            let (name, isList) = isLaravels ? field.nameOfPHP : (field.name, false)
+            if isList { lists.insert(name) } else { given[name, default: []].append(field.value) }
+        }
         var values: [String: [String]] = [:]
         var errors = ValidationError()
         for parameter in parameters {
-            let texts: [String]?
+            let found: [String?]?
             switch parameter.place {
-            case .path: texts = context.parameters.get(parameter.name).map { [$0] }
-            case .query:
-                let name = parameter.name
-                if isLaravels, given["\(name)[]"] != nil {
-                    errors.add(name, ["The \(name.replacing("_", with: " ")) field must be a string."])
-                }
-                texts = given.removeValue(forKey: name)
+            case .path: found = context.parameters.get(parameter.name).map { [$0] }
+            case .query: found = given.removeValue(forKey: parameter.name)
             }
-            guard let texts else { continue }
-            if texts.count > 1, !parameter.isRepeated, !isLaravels {
-                errors.add(parameter.name, ["The \(parameter.name.replacing("_", with: " ")) field stands once."])
+            let label = parameter.name.replacing("_", with: " ")
+            if lists.contains(parameter.name) { errors.add(parameter.name, ["The \(label) field must be a string."]) }
+            guard let raw = found else { continue }
+            if raw.count > 1, !parameter.isRepeated, !isLaravels {
+                errors.add(parameter.name, ["The \(label) field stands once."])
             }
+            let texts = raw.compactMap(\.self).map(parameter.kind.restoringPluses)
+            if texts.count < raw.count { errors.add(parameter.name, ["The \(label) field must be a text in UTF-8."]) }
             // Laravel takes an empty value for none.
             let present = isLaravels ? texts.filter { !$0.isEmpty } : texts
             errors.add(parameter.name, Array(present.compactMap(parameter.problem(with:)).prefix(1)))

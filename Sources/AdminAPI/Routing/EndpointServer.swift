@@ -60,8 +60,8 @@ struct EndpointServer: Sendable {
     /// once: a request may wait for its turn a while.
     private func laravelInput(of bytes: [UInt8], _ request: Request, _ endpoint: Endpoint) -> JSON {
         let isForm = request.headers[.contentType]?.lowercased().hasPrefix("application/x-www-form-urlencoded") == true
-        let parsed = isForm ? JSON(form: bytes) : JSON(parsing: bytes)
-        let query = JSON.object(request.uri.queryParameters.map { .init(String($0.key), .string(String($0.value))) })
+        let parsed = isForm ? JSON(FormField.parse(bytes)) : JSON(parsing: bytes)
+        let query = JSON(request.queryFields)
         let names = Set((endpoint.body?["properties"]?.members ?? []).map(\.key))
         let known = (query.merging(parsed ?? [:]).members ?? []).filter { names.contains($0.key) }
         return JSON.object(known).asLaravelInput

@@ -2,16 +2,19 @@ import Foundation
 import HTTPSupport
 
 extension JSON {
-    /// The fields of a form as a browser sends it (url.spec.whatwg.org, "application/x-www-form-urlencoded").
-    init?(form bytes: [UInt8]) {
-        let pairs = String(decoding: bytes, as: UTF8.self).split(separator: "&")
+    /// The object that PHP makes of the fields of a query or form: `a[]=1` and `a[b]=1` make a list of `a`, and dots and
+    /// spaces in a name become `_`. Text that is not UTF-8 has replacement characters.
+    init(_ fields: [FormField]) {
         self = .object(
-            pairs.compactMap { pair in
-                let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map { part in
-                    part.replacing("+", with: " ").removingPercentEncoding
+            fields.reduce(into: []) { members, field in
+                let (name, isList) = field.nameOfPHP
+                let value = JSON.string(field.value ?? "\u{FFFD}")
+                if isList {
+                    let former = JSON.object(members)[name]?.elements ?? []
+                    members.append(Member(name, .array(former + [value])))
+                } else {
+                    members.append(Member(name, value))
                 }
-                guard let name = parts[0] else { return nil }
-                return Member(name, .string(parts.count == 2 ? parts[1] ?? "" : ""))
             })
     }
 
@@ -29,5 +32,16 @@ extension JSON {
         case .array(let elements): return .array(elements.map(\.trimmed))
         default: return self
         }
+    }
+}
+
+extension FormField {
+    /// The name under which PHP has it, and whether it is a list there (php.net, "Variables from external sources").
+    var nameOfPHP: (name: String, isList: Bool) {
+        let trimmed = name.drop { $0 == " " }
+        let base = trimmed.prefix { $0 != "[" }
+        let isList = !base.isEmpty && base.endIndex != trimmed.endIndex && trimmed.contains("]")
+        let plain = isList ? base : trimmed
+        return (String(plain.map { " .[".contains($0) ? "_" : $0 }), isList)
     }
 }

@@ -15,10 +15,24 @@ struct Parameter: Sendable {
         case flag
         /// A day, `2026-11-23`.
         case date
-        /// RFC 3339, or a day.
+        /// RFC 3339, the same without an offset, or a day.
         case moment
+        /// An IANA name.
+        case zone
         /// A decimal number that is not negative.
         case amount
+
+        /// `text` with the pluses that were written unescaped, as in `2026-11-26T00:00:00+03:00` or `Etc/GMT+3`, and arrived
+        /// as spaces: where a space cannot stand, a plus was meant.
+        func restoringPluses(_ text: String) -> String {
+            switch self {
+            case .moment:
+                guard let match = text.wholeMatch(of: /(.*:\d{2}(?:\.\d+)?) (\d{2}:\d{2})/) else { return text }
+                return "\(match.1)+\(match.2)"
+            case .zone: return text.replacing(" ", with: "+")
+            default: return text
+            }
+        }
     }
 
     let name: String
@@ -58,6 +72,9 @@ struct Parameter: Sendable {
             guard let number = Int(parameter: text) else { return "The \(field) field must be an integer." }
             return range.contains(number)
                 ? nil : "The \(field) field must be between \(range.lowerBound) and \(range.upperBound)."
+        case .zone:
+            return text.utf8.contains(0) || text.utf8.count > 64
+                ? "The \(field) field must be an IANA name as in Europe/Istanbul." : nil
         case .text(let maximum):
             guard !text.utf8.contains(0) else { return "The \(field) field must be a string." }
             return text.unicodeScalars.count <= maximum
@@ -68,7 +85,7 @@ struct Parameter: Sendable {
         case .flag: return ["true", "false"].contains(text) ? nil : "The \(field) field must be true or false."
         case .date: return CalendarDate(text) == nil ? "The \(field) field must be a date as in 2026-11-23." : nil
         case .moment:
-            return CalendarDate(text) == nil && Timestamp(rfc3339: text) == nil
+            return CalendarDate(text) == nil && Timestamp(rfc3339: text) == nil && text.localTime == nil
                 ? "The \(field) field must be a time as in 2026-11-23T12:00:00Z, or a date." : nil
         case .amount:
             return DecimalLiteral(text).flatMap { Cost($0) } == nil
@@ -82,12 +99,21 @@ struct Parameter: Sendable {
         case .integer(let range): Schema.integer(range)
         case .text(let maximum): Schema.text(0...maximum)
         case .choice(let words): ["type": "string", "enum": .array(words.map(JSON.string))]
+        case .zone: Schema.text(0...64)
         case .flag: ["type": "boolean"]
         case .date: ["type": "string", "format": "date"]
         case .moment:
             ["type": "string", "anyOf": [["format": "date-time"], ["format": "date"]]]
         case .amount: Schema.amountText(below: 8)
         }
+    }
+}
+
+extension String {
+    /// A date and time without an offset, `2026-11-23 10:00` or with seconds, in the form that PostgreSQL reads; `nil` for
+    /// other texts.
+    var localTime: String? {
+        [self, "\(self):00"].first { Timestamp(rfc3339: "\($0)Z") != nil }
     }
 }
 

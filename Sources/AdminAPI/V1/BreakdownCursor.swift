@@ -1,4 +1,5 @@
 import Domain
+import HTTPSupport
 import Hummingbird
 import Storage
 
@@ -62,7 +63,9 @@ struct BreakdownCursor {
 extension Call {
     /// The header by which an answer without room for a cursor names the page behind it (RFC 8288).
     func link(toPage cursor: String) -> String {
-        let others = (request.uri.query ?? "").split(separator: "&").filter { !$0.hasPrefix("cursor=") }
+        let others = (request.uri.query ?? "").split(separator: "&").filter { pair in
+            FormField.parse(pair.utf8).first?.name != "cursor"
+        }
         return "<\(request.uri.path)?\((others + ["cursor=\(cursor)"]).joined(separator: "&"))>; rel=\"next\""
     }
 }
