@@ -47,13 +47,14 @@ struct AdminService {
             patience: settings.server.idleTimeout)
         let endpoints = EndpointServer(
             authenticator: Authenticator(
-                database: database, sessions: settings.sessions, tokenLifetime: settings.tokenLifetime, now: now),
+                database: database, sessions: settings.sessions, tokenLifetime: settings.tokenLifetime,
+                tokenForm: settings.tokenForm, now: now),
             bodies: settings.bodies, deadline: settings.requestTimeout, now: now)
         let routes = Routes(
             database: database, queue: queue,
             strangers: Strangers(
                 registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
-                passwords: PasswordQueue(), passwordCost: settings.passwordCost),
+                passwords: PasswordQueue(), passwordCost: settings.passwordCost, tokenForm: settings.tokenForm),
             takesReports: settings.takesReports, isBehindProxies: !settings.server.trustedProxies.isEmpty)
         return try server.buildApplication(logger: logger) { router in endpoints.add(routes.all, to: router) }
     }

@@ -20,6 +20,8 @@ struct AdminSettings: ServiceSettings {
     var passwordCost: UInt
     /// How long a token lives after it was made; `nil` for ever.
     var tokenLifetime: Duration?
+    /// How Sanctum writes its tokens.
+    var tokenForm: AccessToken.Form
     /// Whether users may report usage themselves (`POST /api/usage/log`).
     var takesReports: Bool
     /// After which a request is answered 504.
@@ -44,8 +46,21 @@ struct AdminSettings: ServiceSettings {
         passwordCost = UInt(settings.int("BCRYPT_ROUNDS", in: 4...15, default: 12))
         let minutes = settings.int("SANCTUM_EXPIRATION", in: 0...52_560_000, default: 0)
         tokenLifetime = minutes == 0 ? nil : .seconds(60 * minutes)
+        tokenForm = Self.tokenForm(settings)
         takesReports = settings.choice("ADMIN_USAGE_LOG", of: ["off": false, "on": true], default: "off")
         requestTimeout = settings.duration("ADMIN_REQUEST_TIMEOUT", in: times, default: .seconds(20))
         logLevel = settings.logLevel()
+    }
+
+    /// `SANCTUM_TOKENABLE_TYPE`, the aliases of users in Laravel's morph map; `AUTH_MODEL`, their class, which Laravel reads
+    /// in its tokens beside an alias too; and `SANCTUM_TOKEN_PREFIX`.
+    private static func tokenForm(_ settings: SettingsReader) -> AccessToken.Form {
+        let model = settings.string("AUTH_MODEL", default: #"App\Models\User"#)
+        let aliases = settings.string("SANCTUM_TOKENABLE_TYPE").map { $0.split(separator: ",") } ?? []
+        let owners = (aliases + [model[...]]).map(\.trimmingSpaces).map { String($0.trimmingPrefix(#"\"#)) }
+        if owners.contains(where: { $0.isEmpty || $0.utf8.count > 255 }) {
+            settings.reject("SANCTUM_TOKENABLE_TYPE", "is not a list of classes or aliases, such as user")
+        }
+        return AccessToken.Form(owners: owners, prefix: settings.string("SANCTUM_TOKEN_PREFIX", default: ""))
     }
 }

@@ -53,6 +53,47 @@ import Testing
         }
     }
 
+    /// A morph map's alias, or another class of users, in `tokenable_type`; Sanctum reads the class itself beside an alias.
+    @Test(arguments: [
+        (["SANCTUM_TOKENABLE_TYPE": "user, member"], ["user", "member", #"App\Models\User"#], "user"),
+        (["AUTH_MODEL": #"\Domain\People\Person"#], [#"Domain\People\Person"#], #"Domain\People\Person"#),
+        (
+            ["SANCTUM_TOKENABLE_TYPE": "user", "AUTH_MODEL": #"Domain\Person"#], ["user", #"Domain\Person"#], "user"
+        ),
+        ([:], [#"App\Models\User"#], #"App\Models\User"#),
+    ]) func theOwnersOfTokensAreCalledAsLaravelCallsThem(
+        environment: [String: String], known: [String], new: String
+    ) async throws {
+        let settings = ["ADMIN_REGISTRATION": "open", "SANCTUM_TOKEN_PREFIX": "cf|_"].merging(environment) { $1 }
+        try await AdminBench.with(settings) { bench in
+            try await bench.makeUser(1)
+            let owners = ["user", "member", "User", "team", #"App\Models\User"#, #"App\Models\Team"#] + known
+            for (place, owner) in owners.enumerated() {
+                try await bench.insertToken(1000 + place, secret: "cf|_secret\(place)", owner: owner)
+                for token in ["\(1000 + place)|cf|_secret\(place)", "\(1000 + place)|secret\(place)"] {
+                    let isKnown = known.contains(owner) && token.contains("cf")
+                    #expect(
+                        try await bench.get("/api/auth/me", as: token).status == (isKnown ? 200 : 401), "\(owner)")
+                }
+            }
+            let login = try await bench.send(
+                .post, "/api/auth/login", #"{"email":"user1@example.com","password":"password1"}"#)
+            let registration = try await bench.send(
+                .post, "/api/auth/register",
+                #"{"name":"B","email":"b@example.com","password":"password1","password_confirmation":"password1"}"#)
+            for answer in [login, registration] {
+                let token = try #require(answer.json?["token"]?.text, "\(answer)")
+                #expect(token.wholeMatch(of: /\d+\|cf\|_[A-Za-z0-9]{40}[0-9a-f]{8}/) != nil)
+                #expect(String(token.suffix(8)) == Self.crc32(String(token.suffix(48).prefix(40))))
+                #expect(try await bench.get("/api/auth/me", as: token).status == 200)
+                let id = Int(token.prefix { $0 != "|" }) ?? 0
+                let owner = try await bench.text(
+                    "SELECT tokenable_type FROM personal_access_tokens WHERE id = \(id)::bigint")
+                #expect(owner == new)
+            }
+        }
+    }
+
     @Test func everyOtherTokenIsRefused() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)

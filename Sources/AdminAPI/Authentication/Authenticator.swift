@@ -11,6 +11,7 @@ struct Authenticator: Sendable {
     let sessions: SessionReader?
     /// Sanctum's `expiration`: how long a token lives; `nil` for ever.
     let tokenLifetime: Duration?
+    let tokenForm: AccessToken.Form
     let now: @Sendable () -> Timestamp
 
     /// Who asks `request`; `nil` for a stranger, where the route lets in anyone.
@@ -44,8 +45,8 @@ struct Authenticator: Sendable {
     private func accessToken(_ token: String) async throws -> AccessToken? {
         // PostgreSQL keeps no NUL, so nobody's token has one.
         guard !token.utf8.contains(0), token.utf8.count <= 512 else { return nil }
-        let (now, lifetime) = (now(), tokenLifetime)
-        return try await database.read { try AccessToken.find(token, $0, now: now, lifetime: lifetime) }
+        let (now, lifetime, form) = (now(), tokenLifetime, tokenForm)
+        return try await database.read { try AccessToken.find(token, $0, now: now, lifetime: lifetime, form: form) }
     }
 
     /// The abilities that Laravel wrote as JSON: a list, or what PHP makes of one with holes. What is neither gives

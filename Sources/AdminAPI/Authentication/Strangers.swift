@@ -11,6 +11,8 @@ struct Strangers: Sendable {
     let passwords: PasswordQueue
     /// The binary logarithm of the rounds.
     let passwordCost: UInt
+    /// Of the tokens that they get.
+    var tokenForm = AccessToken.Form.standard
 
     /// The hash of `password`, in the turn of who sends it.
     ///

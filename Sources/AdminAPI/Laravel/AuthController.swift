@@ -61,10 +61,12 @@ struct AuthController: Sendable {
             name: name, email: email, passwordHash: hash, apiKey: APIKey.random(), plan: "starter", isAdmin: false)
         do {
             let isVerified = strangers.registration == .open
+            let form = strangers.tokenForm
             let (user, token) = try await database.read { connection in
                 let id = try Registration.create(account, isVerified: isVerified, connection, now: call.now)
                 return (
-                    try UserProfile.require(id, connection), try AccessToken.create(for: id, connection, now: call.now)
+                    try UserProfile.require(id, connection),
+                    try AccessToken.create(for: id, connection, now: call.now, form: form)
                 )
             }
             return .json(
@@ -94,7 +96,8 @@ struct AuthController: Sendable {
             throw ValidationError("email", "The provided credentials are incorrect.")
         }
         guard user.isActive else { throw ValidationError("email", "Your account has been suspended.") }
-        let token = try await database.read { try AccessToken.create(for: user.id, $0, now: call.now) }
+        let form = strangers.tokenForm
+        let token = try await database.read { try AccessToken.create(for: user.id, $0, now: call.now, form: form) }
         return .json(["user": user.laravelJSON, "token": .string(token)])
     }
 

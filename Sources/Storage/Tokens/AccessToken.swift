@@ -9,8 +9,22 @@ package struct AccessToken: Sendable, Hashable {
     /// What it may do, as Laravel wrote it: JSON.
     package let abilities: String?
 
-    /// The class of the users; Laravel may give tokens to others, which are none of ours.
-    private static let owner = #"App\Models\User"#
+    /// How Laravel's settings shape its tokens.
+    package struct Form: Sendable, Hashable {
+        /// What stands for users in `tokenable_type`: new tokens have the first, all are read. Laravel may give tokens to
+        /// other things, which are none of ours.
+        package let owners: [String]
+        /// What new tokens begin with.
+        package let prefix: String
+
+        package static let standard = Form(owners: [#"App\Models\User"#])
+
+        package init(owners: [String], prefix: String = "") {
+            self.owners = owners
+            self.prefix = prefix
+        }
+    }
+
     /// How old `last_used_at` may be before it is written again, in seconds.
     private static let touchInterval = 60
 
@@ -19,7 +33,7 @@ package struct AccessToken: Sendable, Hashable {
     /// With a `lifetime` it expires that long after it was made, whatever its row says of its end.
     /// Notes its use, at most once a minute: reading must not become writing.
     package static func find(
-        _ plain: String, _ connection: Connection, now: Timestamp, lifetime: Duration? = nil
+        _ plain: String, _ connection: Connection, now: Timestamp, lifetime: Duration? = nil, form: Form = .standard
     ) throws -> AccessToken? {
         let parts = plain.split(separator: "|", maxSplits: 1, omittingEmptySubsequences: false)
         let secret = String(parts[parts.count - 1])
@@ -40,7 +54,8 @@ package struct AccessToken: Sendable, Hashable {
             FROM public.personal_access_tokens t
             JOIN public.users u ON u.id = t.tokenable_id
             CROSS JOIN (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
-            WHERE \(condition) AND t.tokenable_type = \(owner) AND (t.expires_at IS NULL OR t.expires_at > n.utc)
+            WHERE \(condition) AND t.tokenable_type = ANY(\(form.owners)::text[])
+              AND (t.expires_at IS NULL OR t.expires_at > n.utc)
               AND (\(lifetime?.components.seconds as Int64?)::bigint IS NULL
                    OR t.created_at > n.utc - \(lifetime?.components.seconds as Int64?)::bigint * interval '1 second')
             """)
@@ -63,13 +78,15 @@ package struct AccessToken: Sendable, Hashable {
     }
 
     /// A new token of the user `id`, in clear: it is never seen again.
-    package static func create(for user: Int64, _ connection: Connection, now: Timestamp) throws -> String {
-        let secret = randomSecret()
+    package static func create(
+        for user: Int64, _ connection: Connection, now: Timestamp, form: Form = .standard
+    ) throws -> String {
+        let secret = form.prefix + randomSecret()
         let rows = try connection.query(
             """
             INSERT INTO public.personal_access_tokens (
                 tokenable_type, tokenable_id, name, token, abilities, created_at, updated_at)
-            VALUES (\(owner), \(user), 'auth-token', \(SHA256.hash(of: secret).lowercaseHex), '["*"]',
+            VALUES (\(form.owners.first), \(user), 'auth-token', \(SHA256.hash(of: secret).lowercaseHex), '["*"]',
                     date_trunc('second', \(now) AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC'))
             RETURNING id
             """)
