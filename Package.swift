@@ -84,8 +84,8 @@ let package = Package(
         target(
             "HTTPSupport",
             [
-                "Bootstrap", "CZlib", "Domain", "Postgres", argumentParser, httpTypes, hummingbird, hummingbirdCore,
-                hummingbirdTLS, logging, metrics, nioCore, nioHTTP1, nioPosix, nioSSL,
+                "Bootstrap", "CZlib", "Domain", "Postgres", argumentParser, crypto, cryptoExtras, httpTypes,
+                hummingbird, hummingbirdCore, hummingbirdTLS, logging, metrics, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),
 
         executable(
@@ -99,7 +99,7 @@ let package = Package(
             "AdminAPI",
             [
                 "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser, crypto,
-                cryptoExtras, httpTypes, hummingbird, lifecycle, logging, nioCore,
+                httpTypes, hummingbird, lifecycle, logging, nioCore,
             ]),
         executable(
             "AggregationWorker",
@@ -127,8 +127,8 @@ let package = Package(
         tests(
             of: "HTTPSupport",
             [
-                "Bootstrap", "CZlib", "Domain", httpTypes, hummingbird, hummingbirdTesting, inMemoryLogging, logging,
-                metrics,
+                "Bootstrap", "CZlib", "Domain", crypto, httpTypes, hummingbird, hummingbirdTesting, inMemoryLogging,
+                logging, metrics,
                 nioCore, nioPosix, nioSSL,
             ]),
         tests(

@@ -2,6 +2,7 @@ import ArgumentParser
 import Bootstrap
 import Domain
 import Foundation
+import HTTPSupport
 import Storage
 
 /// `codexflow doctor`
@@ -14,11 +15,22 @@ struct DoctorCommand: AsyncParsableCommand {
 
     @Flag(help: "Print JSON.") var json = false
     @Flag(help: "Exit code 1 for warnings too.") var strict = false
+    @Option(help: "A browser's cookie, name=value, that is followed to its user; others on this machine may see it.")
+    var cookie: String?
+    @Flag(help: "Read that cookie from standard input.") var cookieStdin = false
+
+    func validate() throws {
+        if cookie != nil, cookieStdin { throw ValidationError("Give --cookie or --cookie-stdin.") }
+    }
 
     func run() async throws {
         let (reader, unreadable) = Self.reader()
         let settings = DoctorSettings(reading: reader)
-        let findings = await Doctor(settings: settings, now: { .now }).examine()
+        var doctor = Doctor(settings: settings, now: { .now })
+        if let text = cookieStdin ? readLine() ?? "" : cookie {
+            doctor.cookie = (Secret(text), LaravelSessions(reading: reader))
+        }
+        let findings = await doctor.examine()
         let report = Report(unreadable + ConfigurationCheck.findings(reader) + findings)
         if json {
             Terminal.print(json: try report.json())

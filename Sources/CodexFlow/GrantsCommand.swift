@@ -38,21 +38,23 @@ struct GrantsCommand: AsyncParsableCommand {
                 try SettingsReader.load().read { RolePasswords(reading: $0) }
             }
             let outcome: String = try await Operation.run(privileged: true) { operation, connection in
-                let script = GrantScript(prefix: rolePrefix ?? operation.rolePrefix)
+                let script = GrantScript(
+                    prefix: rolePrefix ?? operation.rolePrefix, sessions: operation.sessions)
                 return try RoleSetup(script: script, passwords: passwords).run(connection)
             }
             return print(outcome)
         }
-        let (configured, prefix) = try await Operation.explainingFailure {
+        let (configured, operation) = try await Operation.explainingFailure {
             try SettingsReader.load().read { settings in
                 (
                     DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL")
                         .connection.database,
-                    Operation(reading: settings).rolePrefix
+                    Operation(reading: settings)
                 )
             }
         }
         Terminal.print(
-            own: GrantScript(prefix: rolePrefix ?? prefix).text(database: database ?? configured), terminator: "")
+            own: GrantScript(prefix: rolePrefix ?? operation.rolePrefix, sessions: operation.sessions)
+                .text(database: database ?? configured), terminator: "")
     }
 }

@@ -24,7 +24,7 @@ struct MigrateCommand: AsyncParsableCommand {
         let (applied, setup) = try await Operation.run(privileged: true) { operation, connection in
             let applied = try Migrator(migrations: Migration.load(from: operation.migrationsPath))
                 .migrate(connection, now: operation.now)
-            let script = GrantScript(prefix: operation.rolePrefix)
+            let script = GrantScript(prefix: operation.rolePrefix, sessions: operation.sessions)
             try script.refresh(connection)
             return (applied, try passwords.map { try RoleSetup(script: script, passwords: $0).run(connection) })
         }

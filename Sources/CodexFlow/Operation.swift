@@ -11,6 +11,8 @@ struct Operation: Sendable {
     let migrationsPath: String
     /// What the names of this installation's database roles begin with.
     let rolePrefix: String
+    /// Where Laravel keeps its sessions, for the rights of admin-api.
+    let sessions: SessionTable
 
     /// Does `body` with a connection of the ordinary role, or of the stronger one (`MIGRATE_DATABASE_URL`).
     ///
@@ -57,13 +59,16 @@ struct Operation: Sendable {
         }
     }
 
-    /// `MIGRATIONS_PATH` and `DB_ROLE_PREFIX`, at the present time.
+    /// `MIGRATIONS_PATH`, `DB_ROLE_PREFIX` and `SESSION_TABLE`, at the present time.
     init(reading settings: SettingsReader) {
         now = .now
         migrationsPath = MigrationsPath.resolve(configured: settings.string("MIGRATIONS_PATH"))
         rolePrefix = settings.parsed(
             "DB_ROLE_PREFIX", as: "a lowercase word of at most 40 letters, digits and _", default: "codexflow"
         ) { GrantScript.isUsable(prefix: $0) ? $0 : nil }
+        let table = settings.string("SESSION_TABLE", default: "sessions")
+        sessions = SessionTable(table) ?? .standard
+        if SessionTable(table) == nil { settings.reject("SESSION_TABLE", SessionTable.rule) }
     }
 
     private static func explanation(of error: any Error) -> String {

@@ -5,6 +5,7 @@ import Foundation
 import HTTPSupport
 import HTTPTypes
 import Postgres
+import Storage
 import TestSupport
 import Testing
 
@@ -132,6 +133,62 @@ import Testing
         }
     }
 
+    /// The cookie of each version's default, and none of another name.
+    @Test(arguments: [
+        ("Ada's & Bob.com", ["adas-bobcom-session", "adas_bobcom_session", "ada's&_bob.com_session"]),
+        (
+            "Fıstık Şirketi @ İzmir",
+            ["fistik-sirketi-at-izmir-session", "fistik_sirketi_at_izmir_session", "fıstıkşirketi@i̇zmir_session"]
+        ),
+        ("", ["laravel-session", "laravel_session", "-session", "_session"]),
+        ("日本", ["-session", "_session", "日本_session"]),
+    ]) func theCookieIsNamedAsLaravelNamesIt(appName: String, names: [String]) async throws {
+        try await withSession("database", ["APP_NAME": appName]) { bench, cookie in
+            for name in names {
+                let value = try cookie.value(name)
+                let stale = "\(name)=\(try cookie.value(name, String(LaravelCookie.sessionID.reversed())))"
+                let me = try await bench.send(.get, "/api/auth/me", headers: headers(value, name: name))
+                #expect(me.json?["id"] == 1, "\(name): \(me)")
+                // What belongs to another name, also where it stands first.
+                let foreign = try cookie.value("\(name)x")
+                #expect(
+                    try await bench.send(.get, "/api/auth/me", headers: headers(foreign, name: name)).status == 401)
+                let both: HTTPFields = [.cookie: "\(name)=\(foreign); \(name)=\(value); \(stale)"]
+                #expect(try await bench.send(.get, "/api/auth/me", headers: both).status == 200, "\(name)")
+            }
+            let other = try cookie.value("bob_session")
+            #expect(
+                try await bench.send(.get, "/api/auth/me", headers: headers(other, name: "bob_session")).status == 401)
+        }
+        try await withSession("database", ["APP_NAME": appName, "SESSION_COOKIE": "Own.Name"]) { bench, cookie in
+            let value = try cookie.value("Own.Name")
+            #expect(try await bench.send(.get, "/api/auth/me", headers: headers(value, name: "Own.Name")).status == 200)
+            let standard = try cookie.value(names[0])
+            #expect(
+                try await bench.send(.get, "/api/auth/me", headers: headers(standard, name: names[0])).status == 401)
+        }
+    }
+
+    /// `SESSION_TABLE`, with the rights that `codexflow grants` gives for it.
+    @Test(arguments: ["web_sessions", "app.Sessions"]) func sessionsMayBeInAnotherTable(name: String) async throws {
+        let table = try #require(SessionTable(name))
+        try await withSession("database", ["SESSION_TABLE": name]) { bench, cookie in
+            let parts = name.split(separator: ".").map { "\"\($0)\"" }
+            try await bench.pool.withConnection { connection in
+                try connection.executeScript("CREATE SCHEMA app")
+                let place = (parts.count == 1 ? ["public"] : []) + parts
+                try connection.executeScript("ALTER TABLE sessions RENAME TO former")
+                try connection.executeScript("CREATE TABLE \(place.joined(separator: ".")) AS SELECT * FROM former")
+                let script = GrantScript(prefix: TestRoles.prefix, sessions: table)
+                try connection.executeScript("ALTER TABLE former RENAME TO sessions")
+                try connection.executeScript(script.text(database: bench.database.name))
+                try connection.executeScript("DELETE FROM sessions")
+            }
+            let answer = try await bench.send(.get, "/api/auth/me", headers: headers(try cookie.value(Self.name)))
+            #expect(answer.json?["id"] == 1, "\(answer)")
+        }
+    }
+
     @Test func suspendedUsersAreRefused() async throws {
         try await withSession("database") { bench, cookie in
             try await bench.execute("UPDATE users SET status = 'suspended'")
@@ -145,6 +202,14 @@ import Testing
         (["SESSION_DRIVER": "file", "SESSION_FILES": "/nowhere"], "SESSION_FILES: is not the folder"),
         (["SESSION_DRIVER": "file"], "SESSION_FILES: is not the folder"),
         (["APP_KEY": "base64:AAAA"], "APP_KEY: is not a key of 32 bytes"),
+        (["APP_KEY": "short"], "APP_KEY: is not a key of 32 bytes"),
+        (["SESSION_TABLE": "a b"], "SESSION_TABLE: is not the name of a table"),
+        (["SESSION_TABLE": "x\"; DROP TABLE users"], "SESSION_TABLE: is not the name of a table"),
+        (["SESSION_CONNECTION": "sessions"], "SESSION_CONNECTION: is another connection"),
+        (
+            ["SANCTUM_TOKENABLE_TYPE": "user," + String(repeating: "x", count: 256)],
+            "SANCTUM_TOKENABLE_TYPE: is not a list"
+        ),
     ])
     func whatCannotWorkIsRefusedAtStart(environment: [String: String], problem: String) async throws {
         let given = ["APP_KEY": LaravelCookie.key].merging(environment) { $1 }

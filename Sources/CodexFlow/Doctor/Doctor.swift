@@ -18,6 +18,8 @@ struct Doctor: Sendable {
 
     let settings: DoctorSettings
     let now: @Sendable () -> Timestamp
+    /// A browser's cookie that is followed too.
+    var cookie: (text: Secret, sessions: LaravelSessions?)?
 
     /// What all checks find, in a fixed order.
     func examine() async -> [Finding] {
@@ -31,7 +33,18 @@ struct Doctor: Sendable {
             Check(name: "proxy") { try await http.proxy(settings.proxy) },
             Check(name: "webhook-api") { try await http.webhook(settings.webhook.server) },
         ])
-        let findings = await database + others
+        let findings = await database + others + followCookie()
+        await pool.close()
+        return findings
+    }
+
+    private func followCookie() async -> [Finding] {
+        guard let cookie else { return [] }
+        let pool = ConnectionPool(
+            settings.adminDatabase, limits: PoolLimits(maxConnections: 1),
+            logger: Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() }))
+        let check = CookieCheck(text: cookie.text, sessions: cookie.sessions, database: pool, now: now())
+        let findings = await Self.run([Check(name: "cookie") { try await check.findings() }])
         await pool.close()
         return findings
     }

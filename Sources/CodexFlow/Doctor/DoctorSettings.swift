@@ -14,6 +14,8 @@ struct DoctorSettings {
     let silence: Duration
     /// As the operator connects.
     let database: ConnectionConfiguration
+    /// As admin-api connects.
+    let adminDatabase: ConnectionConfiguration
     let webhookKey: Secret?
     let previousKey: Secret?
     /// `LITELLM_MASTER_KEY`, where it is known here.
@@ -30,6 +32,12 @@ struct DoctorSettings {
         database.statementTimeout = .seconds(5)
         database.lockTimeout = .seconds(2)
         self.database = database
+        var admin = DatabaseSettings(
+            reading: settings, applicationName: "codexflow", ownURL: "ADMIN_DATABASE_URL"
+        ).connection
+        admin.statementTimeout = .seconds(5)
+        admin.lockTimeout = .seconds(2)
+        adminDatabase = admin
         webhookKey = settings.secret("LITELLM_WEBHOOK_KEY")
         previousKey = settings.secret("LITELLM_WEBHOOK_KEY_PREVIOUS")
         masterKey = settings.secret("LITELLM_MASTER_KEY")

@@ -1,11 +1,9 @@
-import HTTPSupport
-
 extension JSON {
     /// The value that PHP's `serialize` wrote as `bytes`; `nil` where they are none, or hold more than 64 levels.
     ///
     /// Arrays become objects whose keys are texts; objects, which nobody revives here, become the members they had; references
     /// become null.
-    init?(phpSerialized bytes: [UInt8]) {
+    package init?(phpSerialized bytes: [UInt8]) {
         var reader = PHPReader(bytes: bytes)
         guard let value = reader.value(depth: 0), reader.isAtEnd else { return nil }
         self = value

@@ -1,14 +1,46 @@
-import Bootstrap
-import Crypto
-import Foundation
+package import Bootstrap
+internal import Crypto
+internal import Domain
+package import Foundation
+package import HTTPTypes
 
-extension SessionReader {
-    /// `APP_KEY`, `APP_PREVIOUS_KEYS`, `APP_NAME`, `SESSION_DRIVER`, `SESSION_COOKIE`, `SESSION_LIFETIME` (minutes) and
-    /// `SESSION_ENCRYPT` as Laravel reads them, and `SESSION_FILES`, the folder of the driver `file`.
+/// How Laravel keeps the sessions of its browsers (`laravel.md` §5), as its own settings say.
+package struct LaravelSessions: Sendable {
+    /// Where the sessions are.
+    package enum Driver: Sendable, Hashable {
+        /// The table `SESSION_TABLE` of our database.
+        case database(table: String)
+        /// The folder `storage/framework/sessions`.
+        case files(String)
+    }
+
+    package let driver: Driver
+    package let encrypter: LaravelEncrypter
+    /// `APP_KEY` as it is written, by which Laravel digests what it remembers of passwords.
+    package let appKey: Secret
+    /// The names the cookie may have.
+    package let cookieNames: [String]
+    /// How long after its last use a session lives.
+    package let lifetime: Duration
+    /// Whether the payload is encrypted too.
+    package let isEncrypted: Bool
+
+    /// The key of the user's id in a session's data: Laravel's guard `web`, whatever the class of its users is.
+    private static let loginKey =
+        "login_web_" + Insecure.SHA1.hash(data: Data(#"Illuminate\Auth\SessionGuard"#.utf8)).lowercaseHex
+
+    /// Where `AuthenticateSession`, Laravel's or Sanctum's, keeps it for the guards of our users.
+    private static let passwordKeys = ["password_hash_web", "password_hash_sanctum", "password_hash"]
+    /// Laravel's key where there is no `APP_KEY`.
+    private static let standardKey = "base-key-for-password-hash-mac"
+
+    /// `APP_KEY`, `APP_PREVIOUS_KEYS`, `APP_NAME`, `SESSION_DRIVER`, `SESSION_COOKIE`, `SESSION_LIFETIME` (minutes),
+    /// `SESSION_ENCRYPT`, `SESSION_TABLE` and `SESSION_CONNECTION` as Laravel reads them, and `SESSION_FILES`, the folder of
+    /// the driver `file`.
     ///
-    /// `nil` without `APP_KEY`. A driver that is neither `database` nor `file`, and a folder that cannot be read, are problems of
-    /// `settings`.
-    init?(reading settings: SettingsReader) {
+    /// `nil` without `APP_KEY`. A driver that is neither `database` nor `file`, a folder that cannot be read, and sessions in
+    /// another database are problems of `settings`.
+    package init?(reading settings: SettingsReader) {
         guard let current = settings.secret("APP_KEY") else { return nil }
         let previous = settings.secret("APP_PREVIOUS_KEYS")?.reveal().split(separator: ",").map(String.init) ?? []
         let keys = ([("APP_KEY", current.reveal())] + previous.map { ("APP_PREVIOUS_KEYS", $0) }).compactMap {
@@ -17,37 +49,118 @@ extension SessionReader {
             if key == nil { settings.reject(name, "is not a key of 32 bytes, as 'php artisan key:generate' makes it") }
             return key
         }
-        let name = settings.string("APP_NAME", default: "Laravel")
-        let cookie = settings.string("SESSION_COOKIE")
         let isFile = settings.choice("SESSION_DRIVER", of: ["database": false, "file": true], default: "database")
-        let folder = isFile ? settings.string("SESSION_FILES") : nil
-        if isFile {
-            var isFolder: ObjCBool = false
-            let isThere = folder.map { FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) } ?? false
-            if !isThere || !isFolder.boolValue {
-                settings.reject(
-                    "SESSION_FILES",
-                    "is not the folder storage/framework/sessions of Laravel, which SESSION_DRIVER=file needs")
-            }
-        }
-        driver = folder.map { .files($0) } ?? .database
+        driver = isFile ? .files(Self.folder(settings)) : .database(table: Self.table(settings))
         encrypter = LaravelEncrypter(keys: keys)
         appKey = current
-        // Laravel 12's default, and the one before.
-        cookieNames = cookie.map { [$0] } ?? ["\(name.slug("-"))-session", "\(name.slug("_"))_session"]
+        cookieNames =
+            settings.string("SESSION_COOKIE").map { [$0] } ?? Self.cookieNames(appName: settings.string("APP_NAME"))
         lifetime = .seconds(60 * settings.int("SESSION_LIFETIME", in: 1...525_600, default: 120))
         isEncrypted = settings.bool("SESSION_ENCRYPT", default: false)
+    }
+
+    /// The names that versions of Laravel give the cookie of an application called `appName`: that of version 12, the one
+    /// before, and that of 13 and of some 12. Where no name is set Laravel takes `laravel`, or nothing where the name is
+    /// empty.
+    package static func cookieNames(appName: String?) -> [String] {
+        let names = (appName.map { [$0] } ?? ["laravel", ""]).flatMap { name in
+            ["\(name.slug("-"))-session", "\(name.slug("_"))_session", "\(name.snake)_session"]
+        }
+        return names.indices.filter { names.firstIndex(of: names[$0]) == $0 }.map { names[$0] }
+    }
+
+    private static func folder(_ settings: SettingsReader) -> String {
+        var isFolder: ObjCBool = false
+        let folder = settings.string("SESSION_FILES")
+        let isThere = folder.map { FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) } ?? false
+        if !isThere || !isFolder.boolValue {
+            settings.reject(
+                "SESSION_FILES",
+                "is not the folder storage/framework/sessions of Laravel, which SESSION_DRIVER=file needs")
+        }
+        return folder ?? ""
+    }
+
+    private static func table(_ settings: SettingsReader) -> String {
+        let standard = settings.string("DB_CONNECTION", default: "pgsql")
+        if let other = settings.string("SESSION_CONNECTION"), other != standard {
+            settings.reject(
+                "SESSION_CONNECTION",
+                "is another connection than DB_CONNECTION; sessions are read from our database. Unset it here where both "
+                    + "lead to one database")
+        }
+        return settings.string("SESSION_TABLE", default: "sessions")
     }
 
     private static func key(_ text: String) -> SymmetricKey? {
         let data = text.hasPrefix("base64:") ? Data(base64Encoded: String(text.dropFirst(7))) : Data(text.utf8)
         return data.flatMap { $0.count == 32 ? SymmetricKey(data: $0) : nil }
     }
+
+    /// The id of the session that one of a request's cookies names; `nil` where none is Laravel's.
+    package func sessionID(in headers: HTTPFields) -> String? {
+        let cookies = headers[values: .cookie].flatMap { $0.split(separator: ";") }.map { Self.cookie(String($0)) }
+        return cookies.lazy.compactMap { name, value in
+            cookieNames.contains(name) ? encrypter.cookie(name, value).flatMap { Self.isID($0) ? $0 : nil } : nil
+        }.first
+    }
+
+    /// A cookie's name and value as PHP reads them of `name=value`.
+    package static func cookie(_ text: String) -> (name: String, value: String) {
+        let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        let value = parts.count == 2 ? String(parts[1]).trimmingCharacters(in: .whitespacesAndNewlines) : ""
+        return (
+            parts[0].trimmingCharacters(in: .whitespacesAndNewlines), value.removingPercentEncoding ?? value
+        )
+    }
+
+    /// Whether `text` may be the id of a session: what else it was would become the name of a file.
+    package static func isID(_ text: String) -> Bool { text.wholeMatch(of: /[A-Za-z0-9]{40}/) != nil }
+
+    /// What a session remembers: PHP's serialisation or JSON, itself wrapped once more where it is encrypted.
+    package func contents(_ bytes: [UInt8]) -> JSON? {
+        guard isEncrypted else { return JSON(phpSerialized: bytes) ?? JSON(parsing: bytes) }
+        guard let (plain, _) = try? encrypter.open(String(decoding: bytes, as: UTF8.self)),
+            let inner = JSON(phpSerialized: plain)?.text.map({ Array($0.utf8) })
+        else { return nil }
+        return JSON(phpSerialized: inner) ?? JSON(parsing: inner)
+    }
+
+    /// The user who is logged in by the session of these contents.
+    package static func userID(in contents: JSON) -> Int64? {
+        guard case .number(let user)? = contents[loginKey] else { return nil }
+        return Int64(user)
+    }
+
+    /// Whether the password is still the one with which the session of these contents was last used. A change of it ends
+    /// every other session, where Laravel's middleware `AuthenticateSession` remembers the hash: itself before 12.45, then
+    /// an HMAC of it.
+    package func isCurrent(_ contents: JSON?, passwordHash: String) -> Bool {
+        let keys = [appKey.reveal(), Self.standardKey].map { SymmetricKey(data: Data($0.utf8)) }
+        let digests = keys.map {
+            HMAC<SHA256>.authenticationCode(for: Data(passwordHash.utf8), using: $0).lowercaseHex
+        }
+        return Self.passwordKeys.compactMap { contents?[$0]?.text }.allSatisfy { known in
+            ([passwordHash] + digests).reduce(false) { $0 || known.isSameSecret(as: $1) }
+        }
+    }
+
+    /// The file of the session `id` and when it was last used, read on a thread that may wait for a disk.
+    package static func file(_ id: String, in folder: String) async -> (bytes: [UInt8], usedAt: Date)? {
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async {
+                let path = "\(folder)/\(id)"
+                let changed = try? FileManager.default.attributesOfItem(atPath: path)[.modificationDate] as? Date
+                let data = changed.flatMap { _ in try? Data(contentsOf: URL(filePath: path)) }
+                continuation.resume(returning: changed.flatMap { date in data.map { (Array($0), date) } })
+            }
+        }
+    }
 }
 
 extension String {
-    /// Laravel's `Str::slug` of a name in Latin letters: lower case, everything else `separator`.
-    fileprivate func slug(_ separator: String) -> String {
-        lowercased().split { !($0.isASCII && ($0.isLetter || $0.isNumber)) }.joined(separator: separator)
+    /// Whether two secrets of one length are equal, in a time that does not depend on where they differ.
+    package func isSameSecret(as other: String) -> Bool {
+        utf8.count == other.utf8.count && zip(utf8, other.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
     }
 }

@@ -4,10 +4,13 @@ package import Postgres
 package struct GrantScript: Sendable {
     /// What the names of the roles begin with.
     package let prefix: String
+    /// Laravel's, where it is not the usual one.
+    private let sessions: SessionTable
 
     /// - Parameter prefix: Lowercase letters, digits and `_`, as ``isUsable(prefix:)`` wants it.
-    package init(prefix: String) {
+    package init(prefix: String, sessions: SessionTable = .standard) {
         self.prefix = prefix
+        self.sessions = sessions
     }
 
     /// Whether `prefix` makes names that need no quotes and are not cut.
@@ -69,7 +72,7 @@ package struct GrantScript: Sendable {
     }
 
     private func everything(_ database: String) -> [String] {
-        makeRoles + grantDatabase(database) + [closePublic, takeOwnership] + statements(Grant.table)
+        makeRoles + grantDatabase(database) + [closePublic, takeOwnership] + statements(Grant.table + sessions.grants)
     }
 
     /// After a migration: the rights on our own schema for the roles that exist. Who is not the schema's owner changes nothing.
