@@ -9,11 +9,14 @@ extension Query.StringInterpolation {
         appendLiteral("::bigint * interval '1 microsecond')")
     }
 
-    /// SQL that turns a `timestamptz` into microseconds since 1970; NULL for NULL and for infinity.
+    /// SQL that turns a `timestamptz` into microseconds since 1970; NULL for NULL, for infinity and for what is outside of the
+    /// years 1 to 9999, which no text of ours can say.
     mutating func appendInterpolation(microseconds expression: String) {
         appendInterpolation(
-            unsafeSQL:
-                "CASE WHEN isfinite(\(expression)) THEN (extract(epoch FROM \(expression)) * 1000000)::bigint END")
+            unsafeSQL: """
+                CASE WHEN \(expression) >= '0001-01-01Z' AND \(expression) <= '9999-12-31 23:59:59.999999Z'
+                     THEN (extract(epoch FROM \(expression)) * 1000000)::bigint END
+                """)
     }
 }
 

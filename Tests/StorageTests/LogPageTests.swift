@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Laravel's numbered pages, read from sums and one day's rows.
+/// Laravel's numbered pages.
 @Suite struct LogPageTests {
     /// Rows of two users over 40 days, some in one second, some without a time.
     private func fill(_ ledger: Ledger, rows: Int, withoutTime: Int) async throws -> Int64 {

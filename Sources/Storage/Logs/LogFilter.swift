@@ -3,7 +3,7 @@ import Postgres
 
 /// Which rows of `api_logs` are meant; each condition narrows.
 package struct LogFilter: Sendable, Hashable {
-    /// Whose; everybody's where it is `nil`.
+    /// Whose; all users' where it is `nil`.
     package var userID: Int64?
     /// One of these; an empty list means none.
     package var models: [String]?
@@ -30,16 +30,25 @@ package struct LogFilter: Sendable, Hashable {
         let facts: Query = "metering.events e WHERE e.api_log_id = l.id AND e.user_id = l.user_id"
         let conditions: [Query?] = [
             userID.map { "l.user_id = \($0)" },
-            models.map { "l.model = ANY(\($0)::text[])" },
+            models.map { Self.isOne(of: $0, "l.model") },
             providers.map { "EXISTS (SELECT FROM \(facts) AND e.provider = ANY(\($0)::text[]))" },
-            statuses.map { "l.status = ANY(\($0)::text[])" },
+            statuses.map { Self.isOne(of: $0, "l.status") },
             flags.map { "EXISTS (SELECT FROM \(facts) AND e.flags && \($0)::text[])" },
             from.map { "l.created_at >= (\($0) AT TIME ZONE 'UTC')" },
             to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
-            minimumCost.map { "l.total_cost >= \($0.text)::numeric" },
+            minimumCost.map { "l.total_cost >= \($0.text)::numeric AND \(Self.isPriced)" },
             minimumDuration.map { "l.response_time_ms >= \($0)" },
             errorText.map { TextSearch.condition("l.error_message", has: $0) },
         ]
         return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
     }
+
+    /// An index keeps its order under an equation, not under a list.
+    private static func isOne(of values: [String], _ column: Query) -> Query {
+        values.count == 1 ? "\(column) = \(values[0])" : "\(column) = ANY(\(values)::text[])"
+    }
+
+    /// Whether a row's cost is a number. To PostgreSQL a NaN is more than all of them.
+    static let isPriced: Query =
+        "l.total_cost::numeric > '-Infinity'::numeric AND l.total_cost::numeric < 'Infinity'::numeric"
 }

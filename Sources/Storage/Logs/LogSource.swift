@@ -1,0 +1,95 @@
+import Postgres
+
+/// How logs are found by their time.
+///
+/// One user's are in Laravel's index on `(user_id, created_at)`. Of all users' it serves each user in turn, some microseconds for
+/// each; where an operator made an index on `(created_at, id)`, that one serves all at once.
+struct LogSource: Sendable {
+    /// Where a read finds its rows.
+    enum Way: Sendable {
+        /// In the table as it is: of one user, or by an index on the time.
+        case table
+        /// For each row of `users`. Laravel's foreign key says that there are no other holders.
+        case users
+        /// For each id that a log names, where the foreign key is gone.
+        case holders
+    }
+
+    let way: Way
+
+    static func find(_ filter: LogFilter, _ connection: Connection) throws -> LogSource {
+        guard filter.userID == nil else { return LogSource(way: .table) }
+        let row = try connection.query(
+            """
+            SELECT EXISTS (SELECT \(index("created_at"))), EXISTS (SELECT \(index("user_id"))),
+                   EXISTS (SELECT FROM pg_constraint k
+                           JOIN pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+                           WHERE k.conrelid = 'public.api_logs'::regclass AND k.confrelid = 'public.users'::regclass
+                             AND k.contype = 'f' AND k.convalidated AND a.attname = 'user_id')
+            """)[0]
+        let (isByTime, isByUser, hasForeignKey) = try row.decode(Bool.self, Bool.self, Bool.self)
+        return LogSource(way: isByTime || !isByUser ? .table : hasForeignKey ? .users : .holders)
+    }
+
+    /// Makes statements of the transaction read indexes, also where one user has most of the table. Each is planned for its own
+    /// user and range: a plan for any would not count many rows with several workers.
+    static func prepare(_ connection: Connection) throws {
+        try connection.executeScript(
+            """
+            SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off;
+            SET LOCAL work_mem = '32MB'
+            """)
+    }
+
+    /// A usable index of all logs whose first column is this one.
+    private static func index(_ column: String) -> Query {
+        """
+        FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am m ON m.oid = c.relam
+        JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+        WHERE x.indrelid = 'public.api_logs'::regclass AND x.indisvalid AND x.indpred IS NULL AND m.amname = 'btree'
+          AND a.attname = \(column)
+        """
+    }
+
+    /// `FROM` and `WHERE` that give the rows `l` of which `condition` is true.
+    func rows(where condition: Query) -> Query {
+        switch way {
+        case .table: "FROM public.api_logs l WHERE \(condition)"
+        case .users: "FROM public.users h \(Self.each(condition))"
+        case .holders: "FROM (\(Self.holders)) h \(Self.each(condition))"
+        }
+    }
+
+    /// OFFSET keeps the planner from joining the other way around, for which it would scan the table.
+    private static func each(_ condition: Query) -> Query {
+        """
+        CROSS JOIN LATERAL (
+            SELECT l.id, l.user_id, l.model, l.input_tokens, l.output_tokens, l.total_cost, l.response_time_ms, l.status,
+                   l.error_message, l.created_at, l.updated_at
+            FROM public.api_logs l WHERE l.user_id = h.id AND \(condition) OFFSET 0) l
+        """
+    }
+
+    /// Each user id of the index, one look into it for each.
+    private static let holders: Query = """
+        WITH RECURSIVE holder AS (
+            (SELECT l.user_id AS id FROM public.api_logs l ORDER BY l.user_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT l.user_id FROM public.api_logs l WHERE l.user_id > r.id ORDER BY l.user_id LIMIT 1)
+            FROM holder r WHERE r.id IS NOT NULL
+        )
+        SELECT id FROM holder WHERE id IS NOT NULL
+        """
+
+    /// The earliest finite time of all logs, as a cut; `nil` where there is none.
+    func earliest(_ connection: Connection) throws -> LogCut? {
+        let holders: Query = way == .holders ? Self.holders : "SELECT id FROM public.users"
+        let rows = try connection.query(
+            """
+            SELECT \(LogCut.seconds(of: "min(f.time)")) FROM (\(holders)) h CROSS JOIN LATERAL (
+                SELECT l.created_at AS time FROM public.api_logs l
+                WHERE l.user_id = h.id AND l.created_at > '-infinity' ORDER BY l.created_at LIMIT 1) f
+            """)
+        return try rows[0].decode(0, as: Int64?.self).map(LogCut.init)
+    }
+}
