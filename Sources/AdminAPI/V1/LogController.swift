@@ -24,11 +24,13 @@ struct LogController: Sendable {
         [
             Endpoint(
                 .get, "/api/v1/logs", .user,
-                "Calls, newest first. As text/csv or application/x-ndjson all of them at once, ending in a line with their "
-                    + "number, total cost and SHA-256.",
+                "Calls, newest first, those without a time before all others. As text/csv or application/x-ndjson all of "
+                    + "them at once, ending in a line with their number, total cost and SHA-256.",
                 Self.filters + [
                     .query(
-                        "sort", .choice(LogList.Order.allCases.map(\.rawValue)), "The largest first; time unless said."),
+                        "sort", .choice(LogList.Order.allCases.map(\.rawValue)),
+                        "The largest first; time unless said. All users' calls by cost or duration need a range of at most "
+                            + "366 days; what has no price is last."),
                     .query("limit", .integer(1...1000), "Calls on a page, 100 unless said."),
                     .query("cursor", .text(1024), "Where the page before ended."),
                 ],
@@ -44,20 +46,30 @@ struct LogController: Sendable {
         if call.format != .json { return try await export(call) }
         let order = call.text("sort").flatMap(LogList.Order.init(rawValue:)) ?? .time
         let limit = call.integer("limit") ?? 100
-        guard try order == .time || call.subject != nil else {
-            throw AppError(
-                .invalid, "Everybody's calls come in the order of time. Name a user_id to sort by \(order.rawValue).")
-        }
         let cursor = try call.text("cursor").map { try Self.cursor($0, order) }
         let (entries, next) = try await database.snapshot { connection in
-            let page = try LogList.read(
-                try call.logFilter(connection), by: order, after: cursor, limit: limit, connection)
+            let filter = try call.logFilter(connection)
+            if order != .time, filter.userID == nil { try Self.requireBounds(of: filter, order, now: call.now) }
+            let page = try LogList.read(filter, by: order, after: cursor, limit: limit, connection)
             return (try LogEntry.of(page.rows, connection), page.next)
         }
         return .json([
             "data": .array(entries.map(\.json)),
             "next_cursor": next.map { Cursor.encode([order.rawValue, $0.value, "\($0.id)"]) }.json,
         ])
+    }
+
+    /// All users' calls of a range are read to be sorted.
+    ///
+    /// - Throws: ``AppError`` `.invalid` for a range that is open or too long.
+    private static func requireBounds(of filter: LogFilter, _ order: LogList.Order, now: Timestamp) throws {
+        let limit = Duration.seconds(366 * 86_400)
+        guard let from = filter.from, filter.to ?? now <= from.advanced(by: limit) else {
+            throw AppError(
+                .invalid,
+                "All users' calls are sorted by \(order.rawValue) in a range of at most 366 days: "
+                    + "state from and to, or a user_id.")
+        }
     }
 
     private static func cursor(_ text: String, _ order: LogList.Order) throws -> LogList.Cursor {
@@ -95,7 +107,7 @@ struct LogController: Sendable {
 }
 
 extension Call {
-    /// Whose calls or usage is meant: one's own; for administrators anybody's, and everybody's where nobody is named.
+    /// Whose calls or usage is meant: one's own; for administrators anybody's, and all users' where nobody is named.
     ///
     /// - Throws: ``AppError`` `.forbidden` for somebody else's.
     var subject: Int64? {
@@ -121,10 +133,6 @@ extension Call {
         let zone = try Period.zone(of: self, connection)
         filter.from = try Period.moment("from", of: self, zone, connection)
         filter.to = try Period.moment("to", of: self, zone, connection)
-        if filter.userID == nil, filter.from != nil || filter.to != nil {
-            throw AppError(
-                .invalid, "Everybody's calls are not in the order of time. Name a user_id, or leave out from and to.")
-        }
         return filter
     }
 }

@@ -6,23 +6,6 @@ package enum LogList {
     /// By what the rows are ordered, the largest first; the id decides between equals.
     package enum Order: String, Sendable, CaseIterable {
         case time, cost, duration
-
-        /// The ordered expression of a row `l`, never NULL: a row without a time is the newest, as on Laravel's pages.
-        fileprivate var expression: Query {
-            switch self {
-            case .time: "coalesce(l.created_at, 'infinity')"
-            case .cost: "l.total_cost"
-            case .duration: "l.response_time_ms"
-            }
-        }
-
-        fileprivate var type: Query {
-            switch self {
-            case .time: "timestamp"
-            case .cost: "numeric"
-            case .duration: "integer"
-            }
-        }
     }
 
     /// The place of a row in its order.
@@ -36,44 +19,99 @@ package enum LogList {
         }
     }
 
-    /// The rows that `filter` means behind `cursor`, at most `limit`, and where the next page begins; `nil` on the last.
+    /// The value of a row without a time, in the order of time.
+    private static let timeless = "none"
+    /// Logs that a stretch of all users' should give at least.
+    package static let stretch = 500
+
+    /// The rows that `filter` means after `cursor`, at most `limit`, and where the next page begins; `nil` on the last.
     ///
-    /// One user's rows in the order of time come from the index, however many there are. Of everybody, the order of time is the
-    /// order of storing. Ordered by cost or duration, all rows that the filter means are read.
+    /// One user's rows in the order of time come from the index, however many there are; so do all users' from an index on the
+    /// time, or else from a walk. Ordered by cost or duration, all rows of the range are read. In a snapshot.
     ///
     /// - Throws: ``AppError`` `.invalid` for a cursor that is none.
     package static func read(
-        _ filter: LogFilter, by order: Order, after cursor: Cursor? = nil, limit: Int, _ connection: Connection
+        _ filter: LogFilter, by order: Order, after cursor: Cursor? = nil, limit: Int, stretch: Int = stretch,
+        _ connection: Connection
     ) throws -> (rows: [LogRow], next: Cursor?) {
-        let isByID = order == .time && filter.userID == nil
-        let place: Query = isByID ? "l.id::text" : "(\(order.expression))::text"
-        var condition = filter.condition
-        if let cursor {
-            condition = "\(condition) AND \(isByID ? "l.id < \(cursor.id)" : behind(cursor, order))"
-        }
-        let sorting: Query =
-            isByID ? "l.id DESC" : order == .time ? LogRow.order : "\(order.expression) DESC, l.id DESC"
         do {
-            let rows = try connection.query(
-                """
-                SELECT \(LogRow.columns), \(place) FROM public.api_logs l WHERE \(condition)
-                ORDER BY \(sorting) LIMIT \(limit + 1)
-                """)
-            let page = try rows.prefix(limit).map(LogRow.init)
+            let rows = try rows(filter, order, cursor, limit + 1, stretch, connection)
             let last = rows.count > limit ? rows[limit - 1] : nil
-            return (page, try last.map { Cursor(value: try $0.decode(11), id: try $0.decode(0)) })
+            return (
+                try rows.prefix(limit).map(LogRow.init),
+                try last.map { Cursor(value: try $0.decode(11), id: try $0.decode(0)) }
+            )
         } catch let error as PostgresError where error.sqlState?.hasPrefix("22") == true {
             throw AppError(.invalid, "The cursor is not one that an answer gave.")
         }
     }
 
-    /// Rows behind the cursor; of the order of time in the form that the index understands.
-    private static func behind(_ cursor: Cursor, _ order: Order) -> Query {
-        guard order == .time else {
-            return "(\(order.expression), l.id) < (\(cursor.value)::\(order.type), \(cursor.id))"
+    private static func rows(
+        _ filter: LogFilter, _ order: Order, _ cursor: Cursor?, _ count: Int, _ stretch: Int, _ connection: Connection
+    ) throws -> [Row] {
+        var condition = filter.condition
+        if let cursor { condition = "\(condition) AND \(after(cursor, order))" }
+        let sorted: Query = "ORDER BY \(order.sorting) LIMIT"
+        let columns: Query = "SELECT \(LogRow.columns), \(order.place)"
+        guard filter.userID == nil else {
+            return try connection.query("\(columns) FROM public.api_logs l WHERE \(condition) \(sorted) \(count)")
         }
-        return cursor.value == "infinity"
-            ? "(l.created_at IS NOT NULL OR l.id < \(cursor.id))"
-            : "(l.created_at, l.id) < (\(cursor.value)::timestamp, \(cursor.id))"
+        try LogSource.prepare(connection)
+        guard order == .time else {
+            let source = try LogSource.find(filter, connection)
+            return try connection.query("\(columns) \(source.rows(where: condition)) \(sorted) \(count)")
+        }
+        var walk = try LogWalk(
+            filter, from: try start(cursor, connection), target: max(count, stretch), connection)
+        var rows: [Row] = []
+        while rows.count < count, let stretch = try walk.stretch() {
+            let found = try connection.query(
+                """
+                \(columns) \(walk.source.rows(where: "\(condition) AND \(stretch)"))
+                \(sorted) \(count - rows.count)
+                """)
+            rows += found
+            try walk.note(found.count)
+        }
+        return rows
     }
+
+    /// Where a walk goes on after `cursor`.
+    private static func start(_ cursor: Cursor?, _ connection: Connection) throws -> LogWalk.Start {
+        guard let cursor, cursor.value != timeless else { return .beginning }
+        let row = try connection.query(
+            """
+            SELECT t.time = 'infinity', CASE WHEN isfinite(t.time) THEN \(LogCut.seconds(of: "t.time")) END
+            FROM (SELECT \(cursor.value)::timestamp AS time) t
+            """)[0]
+        let (isLatest, seconds) = try row.decode(Bool.self, Int64?.self)
+        return isLatest ? .latest : seconds.map { .before(LogCut(seconds: $0).next) } ?? .last
+    }
+
+    /// Rows after the cursor; of the order of time in the form that an index understands.
+    private static func after(_ cursor: Cursor, _ order: Order) -> Query {
+        switch order {
+        case .time where cursor.value == timeless: "(l.created_at IS NOT NULL OR l.id < \(cursor.id))"
+        case .time: "(l.created_at, l.id) < (\(cursor.value)::timestamp, \(cursor.id))"
+        case .cost: "(\(order.expression), l.id) < (\(cursor.value)::numeric, \(cursor.id))"
+        case .duration: "(\(order.expression), l.id) < (\(cursor.value)::integer, \(cursor.id))"
+        }
+    }
+}
+
+extension LogList.Order {
+    /// The ordered expression of a row `l`.
+    fileprivate var expression: Query {
+        switch self {
+        case .time: "l.created_at"
+        // Without a price is last.
+        case .cost: "CASE WHEN \(LogFilter.isPriced) THEN l.total_cost::numeric ELSE '-Infinity'::numeric END"
+        case .duration: "l.response_time_ms"
+        }
+    }
+
+    fileprivate var sorting: Query { self == .time ? LogRow.order : "\(expression) DESC, l.id DESC" }
+
+    /// The value of a cursor at `l`.
+    fileprivate var place: Query { self == .time ? "coalesce(l.created_at::text, 'none')" : "(\(expression))::text" }
 }

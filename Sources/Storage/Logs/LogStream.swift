@@ -4,9 +4,10 @@ package import Postgres
 package enum LogStream {
     /// Rows that are read at one time.
     private static let batch = 2_000
+    /// Logs of a stretch of all users' at most, of which PostgreSQL sorts a few columns at a time.
+    private static let longest = 64_000
 
-    /// Gives the rows that `filter` means to `body`, newest first, a batch at a time; everybody's in the order of storing. To be
-    /// called in a snapshot.
+    /// Gives the rows that `filter` means to `body`, newest first, a batch at a time. To be called in a snapshot.
     ///
     /// The statements may take as long as the reader does, at most an hour.
     ///
@@ -35,16 +36,32 @@ package enum LogStream {
             SET LOCAL statement_timeout = '1h'; SET LOCAL idle_in_transaction_session_timeout = '1h';
             SET LOCAL datestyle = 'ISO'
             """)
-        let order = filter.userID == nil ? "l.id DESC" : LogRow.order
-        try connection.execute(
-            """
-            DECLARE logs NO SCROLL CURSOR FOR
-            SELECT \(columns) FROM public.api_logs l WHERE \(filter.condition) ORDER BY \(order)
-            """)
+        guard filter.userID == nil else {
+            try fetch("SELECT \(columns) FROM public.api_logs l WHERE \(filter.condition)", connection, body)
+            return
+        }
+        try LogSource.prepare(connection)
+        // The first rows should come at once.
+        var walk = try LogWalk(filter, from: .beginning, target: batch, connection)
+        while let stretch = try walk.stretch() {
+            let rows = walk.source.rows(where: "\(filter.condition) AND \(stretch)")
+            try walk.note(try fetch("SELECT \(columns) \(rows)", connection, body))
+            walk.target = min(walk.target * 2, longest)
+        }
+    }
+
+    /// Gives the rows of `query` to `body`, newest first; how many there were.
+    @discardableResult
+    private static func fetch(_ query: Query, _ connection: Connection, _ body: ([Row]) throws -> Void) throws -> Int {
+        try connection.execute("DECLARE logs NO SCROLL CURSOR FOR \(query) ORDER BY \(LogRow.order)")
+        var count = 0
         while true {
             let rows = try connection.query("FETCH \(unsafeSQL: String(batch)) FROM logs")
-            try body(rows)
-            if rows.count < batch { return }
+            if !rows.isEmpty { try body(rows) }
+            count += rows.count
+            if rows.count < batch { break }
         }
+        try connection.executeScript("CLOSE logs")
+        return count
     }
 }

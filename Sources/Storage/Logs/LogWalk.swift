@@ -1,0 +1,126 @@
+import Domain
+import Postgres
+
+/// A walk through all users' logs from the latest to the first, stretch by stretch of time.
+///
+/// A stretch is read whole and sorted, so it should hold about as many logs as are asked for. The rollups say how long that is.
+/// Where they are wrong, a stretch holds more or fewer, and the next one is shorter or longer. No log is left out for it.
+struct LogWalk {
+    /// Where a walk begins.
+    enum Start {
+        /// At the logs without a time, where no range leaves them out.
+        case beginning
+        /// At the latest time.
+        case latest
+        /// With what is before a cut.
+        case before(LogCut)
+        /// With what is before all finite times.
+        case last
+    }
+
+    private enum Step {
+        case timeless
+        /// What is before a cut, `nil` for all with a time.
+        case before(LogCut?)
+        case end
+    }
+
+    let source: LogSource
+    private let filter: LogFilter
+    private let connection: Connection
+    /// Logs that a stretch should give.
+    var target: Int
+    /// How many times as many are looked through, as the filter leaves some out.
+    private var scale = 1
+    private var next: Step
+    /// No finite time is before it; `nil` where that is not known yet.
+    private var floor: LogCut?
+
+    init(_ filter: LogFilter, from start: Start, target: Int, _ connection: Connection) throws {
+        source = try LogSource.find(filter, connection)
+        (self.filter, self.target, self.connection) = (filter, target, connection)
+        floor = filter.from.map { LogCut(at: $0) }
+        let end = filter.to.map { LogCut(at: $0).next }
+        switch start {
+        case .beginning: next = filter.from == nil && filter.to == nil ? .timeless : .before(end)
+        case .latest: next = .before(end)
+        case .before(let cut): next = .before(end.map { min($0, cut) } ?? cut)
+        case .last: (next, floor) = (.before(nil), .distant)
+        }
+    }
+
+    /// The condition on the logs `l` of the next stretch; `nil` where the walk has ended.
+    mutating func stretch() throws -> Query? {
+        switch next {
+        case .end: return nil
+        case .timeless:
+            next = .before(nil)
+            return "l.created_at IS NULL"
+        case .before(let end):
+            let begin = source.way == .table ? nil : try begin(before: end)
+            next = begin.map { .before($0) } ?? .end
+            switch (begin, end) {
+            case (let begin?, let end?): return "\(begin.condition.from) AND \(end.condition.before)"
+            case (let begin?, nil): return begin.condition.from
+            case (nil, let end?): return end.condition.before
+            case (nil, nil): return "l.created_at IS NOT NULL"
+            }
+        }
+    }
+
+    /// Learns from the number of logs that the last stretch gave.
+    mutating func note(_ rows: Int) throws {
+        guard case .before(_?) = next else { return }
+        if rows <= target / 4 {
+            scale = min(scale * (rows == 0 ? 16 : 4), 1 << 36)
+            floor = try floor ?? source.earliest(connection) ?? .distant
+        } else if rows / 4 > target {
+            scale = max(1, scale / 4)
+        }
+    }
+
+    /// Where the stretch before `end` begins; `nil` for the last one.
+    private func begin(before end: LogCut?) throws -> LogCut? {
+        if let floor, let end, end <= floor { return nil }
+        let hint = try hint(before: end)
+        let begin =
+            if let hint, end.map({ hint < $0 }) ?? true {
+                hint
+            } else {
+                LogCut(seconds: try (end?.seconds ?? now()) - 3600 * Int64(scale))
+            }
+        return floor.map { begin <= $0 } ?? false ? nil : begin
+    }
+
+    /// Where the last `target` logs before `end` begin, by the rollups; `nil` where these have none.
+    private func hint(before end: LogCut?) throws -> LogCut? {
+        let goal = target.multipliedReportingOverflow(by: scale)
+        let rows = goal.overflow ? Int.max : goal.partialValue
+        let second = end.map { $0.seconds - 1 + LogCut.epoch } ?? .max
+        guard second >= 0 else { return nil }
+        let quarters = try connection.query(
+            """
+            SELECT max(s.quarter) FILTER (WHERE s.total >= \(rows)), min(s.quarter)
+            FROM (SELECT u.quarter, sum(sum(u.requests)) OVER (ORDER BY u.quarter DESC) AS total
+                  FROM metering.usage_quarters u
+                  WHERE u.user_id = 0 AND u.quarter <= \(Int64(min(second / 900, Int64(Int32.max))))::integer
+                  GROUP BY u.quarter ORDER BY u.quarter DESC LIMIT 200) s
+            """)[0]
+        let (quarter, last) = try quarters.decode(Int64?.self, Int64?.self)
+        guard let last else { return nil }
+        if let quarter { return LogCut(seconds: quarter * 900 - LogCut.epoch) }
+        let day = try connection.query(
+            """
+            SELECT coalesce(max(s.day) FILTER (WHERE s.total >= \(rows)), min(s.day)) - '1970-01-01'::date
+            FROM (SELECT u.day, sum(sum(u.requests)) OVER (ORDER BY u.day DESC) AS total
+                  FROM metering.usage_days u
+                  WHERE u.user_id = 0 AND u.day < metering.day_of(\(last)::integer)
+                  GROUP BY u.day ORDER BY u.day DESC LIMIT 400) s
+            """)[0].decode(0, as: Int64?.self)
+        return LogCut(seconds: (day.map { $0 * 86_400 } ?? last * 900) - LogCut.epoch)
+    }
+
+    private func now() throws -> Int64 {
+        try connection.query("SELECT \(LogCut.seconds(of: "(now() AT TIME ZONE 'UTC')"))")[0].decode(0)
+    }
+}
