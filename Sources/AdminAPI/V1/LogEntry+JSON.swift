@@ -25,7 +25,8 @@ extension LogEntry {
     /// USD, exact; `nil` where nobody knows the price.
     var cost: String? { facts.map(\.cost) ?? row.cost }
 
-    private var values: [JSON] {
+    /// The values of ``columns``.
+    var values: [JSON] {
         [
             .integer(row.id), .integer(row.userID), (facts?.occurredAt ?? row.createdAt).json, .string(row.model),
             (facts?.provider).json, (facts?.deployment).json, (facts?.callType).json, .string(row.status),

@@ -6,6 +6,8 @@ import Storage
 /// Calls as lines, with a last line by which finance can check them: their number, what they cost, and the SHA-256 of every byte
 /// before it.
 struct LogExport {
+    private static let names = Format.names(of: LogEntry.columns.map(\.name))
+
     private let format: Format
     private var digest = SHA256()
     private var rows = 0
@@ -27,7 +29,7 @@ struct LogExport {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(entries.count * 300)
         for entry in entries {
-            format.appendLine(entry.json, to: &bytes)
+            format.appendLine(entry.values, names: Self.names, to: &bytes)
             if let exact = entry.cost.flatMap({ Money($0) }) { cost = cost + exact }
             if let rounded = Money(entry.row.cost) { ledgerCost = ledgerCost + rounded }
         }
