@@ -1,7 +1,8 @@
 /// How to reach a PostgreSQL database, and how its sessions behave.
 ///
 /// Behind a transaction-mode pooler switch `preparesStatements` off and have the pooler ignore the start-up parameter
-/// `options`, in which the timeouts and the search path travel; set those on the role instead.
+/// `options`, in which the timeouts, the search path and ``SessionSetting`` travel; set those on the role instead, as
+/// `codexflow grants` does.
 package struct ConnectionConfiguration: Sendable {
     /// A host name, an address, or the directory of a Unix-domain socket (begins with `/`).
     package var host: String
@@ -72,17 +73,12 @@ package struct ConnectionConfiguration: Sendable {
 
     /// The session's settings as command-line options, in which a backslash escapes (PostgreSQL, "options").
     private var options: String {
-        var settings = [
-            ("statement_timeout", String(statementTimeout.milliseconds)),
-            ("idle_in_transaction_session_timeout", String(idleInTransactionTimeout.milliseconds)),
-            ("timezone", "UTC"), ("synchronous_commit", "on"), ("search_path", searchPath), ("bytea_output", "hex"),
-            ("datestyle", "ISO"), ("intervalstyle", "postgres"),
-            // Statements that end within a second gain nothing: compiling the fold of 50,000 rows takes as long as the fold.
-            ("jit", "off"),
-        ]
-        if let lockTimeout {
-            settings.append(("lock_timeout", String(lockTimeout.milliseconds)))
-        }
+        let settings =
+            SessionSetting.pinned.map { ($0.name, $0.value) } + [
+                ("search_path", searchPath), ("statement_timeout", String(statementTimeout.milliseconds)),
+                ("lock_timeout", String(lockTimeout?.milliseconds ?? 0)),
+                ("idle_in_transaction_session_timeout", String(idleInTransactionTimeout.milliseconds)),
+            ]
         return settings.map { name, value in "-c \(name)=\(value.escapedOption)" }.joined(separator: " ")
     }
 }

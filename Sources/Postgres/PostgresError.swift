@@ -37,6 +37,9 @@ package struct PostgresError: Error, Sendable {
     package var constraint: String?
     package var table: String?
     package var column: String?
+    /// Whether row-level security would have hidden rows from the statement, which was refused therefore. Like any refusal
+    /// of a right its SQLSTATE is 42501; but the rows are there, and come back by an operator's hand alone.
+    package var isRowSecurity = false
     /// The server's primary message when it has one, else ours. The server's may quote values: never for logs or clients.
     package var message: String
     /// The SQL text with its placeholders, without values.
@@ -51,11 +54,11 @@ package struct PostgresError: Error, Sendable {
         isSafeToRetry = kind == .connectFailed
     }
 
-    /// Whether the same work may succeed later without anybody changing anything.
+    /// Whether the same work may succeed later as it is; after an operator's correction where row-level security refused it.
     package var isTransient: Bool {
         switch kind {
         case .connectFailed, .connectionLost, .leaseTimeout, .commitOutcomeUnknown, .poolClosed: true
-        case .server: sqlState.map(Self.isTransient(sqlState:)) ?? false
+        case .server: isRowSecurity || (sqlState.map(Self.isTransient(sqlState:)) ?? false)
         case .commitBecameRollback, .invalidParameter, .decoding, .cancelled, .invalidConfiguration, .misuse: false
         }
     }
@@ -89,7 +92,8 @@ extension PostgresError: CustomStringConvertible, CustomDebugStringConvertible, 
 
     package var debugDescription: String {
         let fields: [(String, String?)] = [
-            ("message", kind.hasOwnMessage ? message : nil), ("sqlState", sqlState), ("constraint", constraint),
+            ("message", kind.hasOwnMessage ? message : nil), ("sqlState", sqlState),
+            ("cause", isRowSecurity ? "row-level security" : nil), ("constraint", constraint),
             ("table", table), ("column", column), ("query", query),
         ]
         let details = fields.compactMap { name, value in value.map { "\(name): \($0)" } }

@@ -57,6 +57,8 @@ struct QueryResult: ~Copyable {
         error.constraint = diagnostic("n")
         error.table = diagnostic("t")
         error.column = diagnostic("c")
+        // The message is in the server's language; the function that raises it is not.
+        error.isRowSecurity = error.sqlState == "42501" && diagnostic("R") == "check_enable_rls"
         return error
     }
 }

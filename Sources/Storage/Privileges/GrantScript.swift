@@ -101,28 +101,37 @@ package struct GrantScript: Sendable {
             DO $$ BEGIN CREATE ROLE \(name(role)) LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
             """
         } + [
-            pinSearchPath,
+            pinSettings,
             // Other sessions' transactions: the doctor tells of them, and the worker says what it waits for.
             "GRANT pg_read_all_stats TO \(name(.operator)), \(name(.worker));",
         ]
     }
 
-    /// Each connection sets it too, but not through a pooler that ignores `options`.
-    private var pinSearchPath: String {
-        let path = ConnectionConfiguration.pinnedSearchPath
+    /// Each connection sets them too, but not through a pooler that ignores `options`.
+    private var pinSettings: String {
+        let settings =
+            SessionSetting.pinned.map { ($0.name, $0.value) }
+            + [("search_path", ConnectionConfiguration.pinnedSearchPath)]
+        // A list such as a search path is written without quotes around the whole.
+        let values = settings.map { name, value in
+            "('\(name)', '\(value)', '\(name == "search_path" ? value : "''\(value)''")')"
+        }
         return """
             DO $$
             DECLARE
                 item record;
             BEGIN
                 FOR item IN
-                    SELECT r.oid::regrole::text AS name FROM pg_roles r
+                    SELECT r.oid::regrole::text AS name, v.setting, v.literal
+                    FROM pg_roles r,
+                         (VALUES \(values.joined(separator: ",\n                 "))) AS v (setting, value, literal)
                     WHERE r.rolname IN (\(DatabaseRole.allCases.map { "'\(name($0))'" }.joined(separator: ", ")))
                       AND NOT EXISTS (
-                          SELECT FROM pg_db_role_setting s
-                          WHERE s.setrole = r.oid AND s.setdatabase = 0 AND 'search_path=\(path)' = ANY(s.setconfig))
+                          SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS c (setting)
+                          WHERE s.setrole = r.oid AND s.setdatabase = 0
+                            AND lower(c.setting) = lower(v.setting || '=' || v.value))
                 LOOP
-                    EXECUTE format('ALTER ROLE %s SET search_path = \(path)', item.name);
+                    EXECUTE format('ALTER ROLE %s SET %s = %s', item.name, item.setting, item.literal);
                 END LOOP;
             END
             $$;
