@@ -52,10 +52,11 @@ struct UserCommand: AsyncParsableCommand {
                 guard let newest = accounts.last else { return }
                 last = newest.id
                 for account in accounts {
+                    let status = account.isDeleted ? "deleted" : account.status
                     let role = account.isAdmin ? "admin" : "user"
                     let key = account.keyPrefix.map { "\($0)…" } ?? "no key"
                     // A tab in a name would begin another column.
-                    let cells = ["\(account.id)", account.email, account.plan, account.status, role, key]
+                    let cells = ["\(account.id)", account.email, account.plan, status, role, key]
                     Terminal.print(own: cells.map(\.visible).joined(separator: "\t"))
                 }
             }

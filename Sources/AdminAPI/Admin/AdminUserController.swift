@@ -21,6 +21,7 @@ struct AdminUserController: Sendable {
                     .query("plan", .choice(Self.plans), "Of this plan."),
                     .query("status", .choice(Self.statuses), "In this status."),
                     .query("is_admin", .flag, "Administrators, or the others."),
+                    .query("is_deleted", .flag, "Soft-deleted by Laravel, or the others."),
                     .query("sort", .choice(UserDirectory.Sort.allCases.map(\.rawValue)), "id unless said."),
                     .query("order", .choice(["asc", "desc"]), "asc unless said."),
                 ] + Parameter.page,
@@ -69,7 +70,8 @@ struct AdminUserController: Sendable {
     @Sendable private func list(_ call: Call) async throws -> Answer {
         let filter = UserDirectory.Filter(
             search: call.text("search"), plan: call.text("plan"), status: call.text("status"),
-            isAdmin: call.text("is_admin").map { _ in call.flag("is_admin") })
+            isAdmin: call.text("is_admin").map { _ in call.flag("is_admin") },
+            isDeleted: call.text("is_deleted").map { _ in call.flag("is_deleted") })
         let sort = call.text("sort").flatMap(UserDirectory.Sort.init(rawValue:)) ?? .id
         let cursor = try call.cursor(count: 2).map { parts in
             guard let id = Int64(parts[1]) else { throw Cursor.invalid }
@@ -170,8 +172,8 @@ extension UserAccounts.Account {
     fileprivate var json: JSON {
         [
             "id": .integer(id), "name": .string(name), "email": .string(email), "plan": .string(plan),
-            "status": .string(status), "is_admin": .bool(isAdmin), "key_prefix": keyPrefix.json,
-            "created_at": createdAt.json, "updated_at": updatedAt.json,
+            "status": .string(status), "is_admin": .bool(isAdmin), "is_deleted": .bool(isDeleted),
+            "key_prefix": keyPrefix.json, "created_at": createdAt.json, "updated_at": updatedAt.json,
         ]
     }
 }
@@ -179,7 +181,8 @@ extension UserAccounts.Account {
 extension Schema {
     private static let accountMembers: [(String, JSON)] = [
         ("id", integer), ("name", string), ("email", string), ("plan", string), ("status", string),
-        ("is_admin", boolean), ("key_prefix", optional(string)), ("created_at", optional(time)),
+        ("is_admin", boolean), ("is_deleted", boolean), ("key_prefix", optional(string)),
+        ("created_at", optional(time)),
         ("updated_at", optional(time)),
     ]
     fileprivate static let account = object(of: accountMembers)

@@ -51,7 +51,7 @@ package struct LimitAdministration: Sendable {
     package func set(_ change: UserChange, user: Int64, _ connection: Connection) throws {
         try explainingRefusal {
             try AuditLog.changing(.userLimits(user), "user.limits", by: actor, at: now, connection) { connection in
-                _ = try UserAccounts.require(user, connection)
+                try UserAccounts.requirePresent(user, connection)
                 for (period, window) in change.windows { try UserLimits.set(window, period, user: user, connection) }
                 switch change.models {
                 case .keep: break

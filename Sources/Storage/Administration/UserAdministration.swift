@@ -32,6 +32,7 @@ package struct UserAdministration: Sendable {
         _ id: Int64, _ change: UserProfile.Change, action: String = "user.update", _ connection: Connection
     ) throws -> UserAccounts.Account {
         try AuditLog.changing(.user(id, admins: change.weakens), action, by: actor, at: now, connection) { connection in
+            try UserAccounts.requirePresent(id, connection)
             let wasAdministrator = try Self.isAdministrator(id, connection)
             _ = try UserProfile.update(id, change, connection, now: now)
             if wasAdministrator { try Self.requireAdministrator(connection) }
@@ -55,6 +56,7 @@ package struct UserAdministration: Sendable {
     /// - Throws: ``AppError`` `.notFound`.
     package func verify(_ id: Int64, _ connection: Connection) throws -> Bool {
         try AuditLog.changing(.user(id), "user.verify", by: actor, at: now, connection) { connection in
+            try UserAccounts.requirePresent(id, connection)
             let verified = try connection.execute(
                 """
                 UPDATE public.users
@@ -62,7 +64,6 @@ package struct UserAdministration: Sendable {
                     updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
                 WHERE id = \(id) AND email_verified_at IS NULL
                 """)
-            _ = try UserAccounts.require(id, connection)
             return verified == 1
         }
     }
@@ -76,13 +77,16 @@ package struct UserAdministration: Sendable {
         }
     }
 
+    /// Whether a user `u` can administer.
+    private static let isAdministrator: Query = "u.is_admin AND u.status = 'active' AND \(SoftDeletes.isPresent)"
+
     private static func isAdministrator(_ id: Int64, _ connection: Connection) throws -> Bool {
-        try !connection.query("SELECT FROM public.users WHERE id = \(id) AND is_admin AND status = 'active'").isEmpty
+        try !connection.query("SELECT FROM public.users u WHERE u.id = \(id) AND \(isAdministrator)").isEmpty
     }
 
     private static func requireAdministrator(_ connection: Connection) throws {
         let isOneLeft = try connection.query(
-            "SELECT EXISTS (SELECT FROM public.users WHERE is_admin AND status = 'active')"
+            "SELECT EXISTS (SELECT FROM public.users u WHERE \(isAdministrator))"
         )[0].decode(0, as: Bool.self)
         guard isOneLeft else {
             throw AppError(

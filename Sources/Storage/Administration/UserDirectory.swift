@@ -13,12 +13,17 @@ package enum UserDirectory {
         package var plan: String?
         package var status: String?
         package var isAdmin: Bool?
+        package var isDeleted: Bool?
 
-        package init(search: String? = nil, plan: String? = nil, status: String? = nil, isAdmin: Bool? = nil) {
+        package init(
+            search: String? = nil, plan: String? = nil, status: String? = nil, isAdmin: Bool? = nil,
+            isDeleted: Bool? = nil
+        ) {
             self.search = search
             self.plan = plan
             self.status = status
             self.isAdmin = isAdmin
+            self.isDeleted = isDeleted
         }
 
         fileprivate var conditions: [Query] {
@@ -30,6 +35,8 @@ package enum UserDirectory {
                     """
                 },
                 plan.map { "u.plan = \($0)" }, status.map { "u.status = \($0)" }, isAdmin.map { "u.is_admin = \($0)" },
+                // All of them at once, not a function call for each user that is looked at.
+                isDeleted.map { "(u.id IN (SELECT metering.deleted_users())) = \($0)" },
             ].compactMap(\.self)
         }
     }

@@ -11,7 +11,8 @@ extension Grant {
         Grant(
             .table, "public.users",
             [
-                .owner: [.select("id", "api_key")],
+                // Also columns that Laravel will add: `metering.is_deleted` reads `deleted_at` as the owner.
+                .owner: [.select()],
                 .webhook: [
                     .select("id", "name", "email_verified_at", "api_key", "plan", "status"), .update("updated_at"),
                 ],
@@ -33,7 +34,7 @@ extension Grant {
                     .update("email_verified_at", "api_key", "updated_at"),
                 ],
             ]),
-        // The last id, by which a database is recognised.
+        // The last id, by which a database is recognised, and a sequence that lies before its table.
         Grant(
             .sequence, "public.users_id_seq",
             [
@@ -50,11 +51,11 @@ extension Grant {
             ]),
         Grant(
             .sequence, "public.api_logs_id_seq",
-            [.owner: [.select()], .webhook: [.usage], .worker: [.select()]]),
+            [.owner: [.select()], .webhook: [.usage, .select()], .worker: [.select()]]),
         Grant(
             .table, "public.rate_limits",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
-        Grant(.sequence, "public.rate_limits_id_seq", [.webhook: [.usage]]),
+        Grant(.sequence, "public.rate_limits_id_seq", [.webhook: [.usage, .select()]]),
         // Sanctum's tokens; of one, only when it was used is ever changed.
         Grant(
             .table, "public.personal_access_tokens",
@@ -65,10 +66,10 @@ extension Grant {
                     .update("last_used_at", "updated_at"),
                 ]
             ]),
-        Grant(.sequence, "public.personal_access_tokens_id_seq", [.admin: [.usage]]),
+        Grant(.sequence, "public.personal_access_tokens_id_seq", [.admin: [.usage, .select()]]),
         Grant(.table, "public.sessions", [.admin: [.select("id", "user_id", "payload", "last_activity")]]),
         Grant(.table, "public.models", [.admin: [.select(), .insert(), .update()]]),
-        Grant(.sequence, "public.models_id_seq", [.admin: [.usage]]),
+        Grant(.sequence, "public.models_id_seq", [.admin: [.usage, .select()]]),
     ]
 
     /// What users and operators do over the JSON API.
@@ -171,6 +172,12 @@ extension Grant {
         Grant(
             .table, "metering.key_arrivals",
             [.webhook: [.select(), .insert(), .update(), .delete], .admin: [.insert()]]),
+        Grant(
+            .function, "metering.is_deleted(bigint)", actsAsOwner: true,
+            [.webhook: [.execute], .admin: [.execute], .operator: [.execute]]),
+        Grant(
+            .function, "metering.deleted_users()", actsAsOwner: true,
+            [.admin: [.execute], .operator: [.execute]]),
         Grant(.function, "metering.key_holder(bytea[], timestamp with time zone)", [.webhook: [.execute]]),
         Grant(.function, "metering.create_events_partition(date)", actsAsOwner: true, [.worker: [.execute]]),
         Grant(

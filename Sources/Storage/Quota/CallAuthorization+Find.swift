@@ -2,7 +2,8 @@ package import Domain
 package import Postgres
 
 extension CallAuthorization {
-    /// What the present holder of a key may use at `now`; `nil` where nobody holds it, as far as we have seen.
+    /// What the present holder of a key may use at `now`; `nil` where nobody holds it, as far as we have seen, or a
+    /// soft-deleted user does.
     ///
     /// One statement: what is used is exact up to the last commit, as the deltas that wait for the fold are added.
     /// Everything is found by a primary key but the deltas, of which there is at most a second's worth.
@@ -53,7 +54,7 @@ extension CallAuthorization {
             SELECT u.id, u.name, u.plan, u.status, m.models, \(Registration.isUnverified) AS is_unverified
             FROM \(source)
             LEFT JOIN metering.user_models m ON m.user_id = u.id
-            WHERE \(condition)
+            WHERE \(condition) AND \(SoftDeletes.isPresent)
         ), pending AS MATERIALIZED (
             SELECT d.day, sum(d.tokens) AS tokens, sum(d.requests) AS requests, sum(d.cost) AS cost
             FROM metering.quota_deltas q,

@@ -3,7 +3,7 @@ import Postgres
 
 /// The operator's first look: who is there, and what everybody used today and in this month, UTC.
 package struct UsageOverview: Sendable, Hashable {
-    /// Users of one plan and status.
+    /// Users of one plan and status, which is `deleted` for those whom Laravel has soft-deleted.
     package struct Users: Sendable, Hashable {
         package let plan: String
         package let status: String
@@ -29,7 +29,10 @@ package struct UsageOverview: Sendable, Hashable {
         today = cells.first { $0.bucket == boundaries.count - 1 }?.sums ?? UsageSums()
         month = cells.reduce(UsageSums()) { $0 + $1.sums }
         users = try snapshot.connection.query(
-            "SELECT plan, status, count(*) FROM public.users GROUP BY 1, 2 ORDER BY 1, 2"
+            """
+            SELECT u.plan, CASE WHEN u.id IN (SELECT metering.deleted_users()) THEN 'deleted' ELSE u.status END, count(*)
+            FROM public.users u GROUP BY 1, 2 ORDER BY 1, 2
+            """
         ).map { row in
             let (plan, status, count) = try row.decode(String.self, String.self, Int.self)
             return Users(plan: plan, status: status, count: count)

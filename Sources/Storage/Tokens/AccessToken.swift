@@ -55,7 +55,7 @@ package struct AccessToken: Sendable, Hashable {
             JOIN public.users u ON u.id = t.tokenable_id
             CROSS JOIN (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
             WHERE \(condition) AND t.tokenable_type = ANY(\(form.owners)::text[])
-              AND (t.expires_at IS NULL OR t.expires_at > n.utc)
+              AND \(SoftDeletes.isPresent) AND (t.expires_at IS NULL OR t.expires_at > n.utc)
               AND (\(lifetime?.components.seconds as Int64?)::bigint IS NULL
                    OR t.created_at > n.utc - \(lifetime?.components.seconds as Int64?)::bigint * interval '1 second')
             """)

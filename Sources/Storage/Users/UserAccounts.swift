@@ -11,6 +11,8 @@ package enum UserAccounts {
         package let plan: String
         package let status: String
         package let isAdmin: Bool
+        /// Whether Laravel has soft-deleted the user.
+        package let isDeleted: Bool
         /// The first 7 characters of the key, of a short one fewer; `nil` without one.
         package let keyPrefix: String?
         /// `nil` where Laravel wrote none.
@@ -19,17 +21,17 @@ package enum UserAccounts {
 
         /// What ``init(_:)`` reads of `public.users u`.
         static let columns: Query = """
-            u.id, u.name, u.email, u.plan, u.status, u.is_admin, \(UserAccounts.keyPrefix),
+            u.id, u.name, u.email, u.plan, u.status, u.is_admin, \(SoftDeletes.isDeleted), \(UserAccounts.keyPrefix),
             \(microseconds: "u.created_at"), \(microseconds: "u.updated_at")
             """
-        static let columnCount = 9
+        static let columnCount = 10
 
         init(_ row: Row) throws {
             let created: Int64?
             let updated: Int64?
-            (id, name, email, plan, status, isAdmin, keyPrefix, created, updated) = try row.decode(
-                Int64.self, String.self, String.self, String.self, String.self, Bool.self, String?.self, Int64?.self,
-                Int64?.self)
+            (id, name, email, plan, status, isAdmin, isDeleted, keyPrefix, created, updated) = try row.decode(
+                Int64.self, String.self, String.self, String.self, String.self, Bool.self, Bool.self, String?.self,
+                Int64?.self, Int64?.self)
             createdAt = created.map(Timestamp.init(microseconds:))
             updatedAt = updated.map(Timestamp.init(microseconds:))
         }
@@ -98,7 +100,7 @@ package enum UserAccounts {
         "22001": AppError(.invalid, "A name, an e-mail and a key have at most 255 characters."),
     ]
 
-    /// One user.
+    /// One user, also a soft-deleted one: their usage is still somebody's.
     ///
     /// - Throws: ``AppError`` `.notFound`.
     package static func require(_ id: Int64, _ connection: Connection) throws -> Account {
@@ -107,11 +109,20 @@ package enum UserAccounts {
         return try Account(row)
     }
 
-    /// The id of the user with an e-mail, written exactly so.
+    /// Refuses a user who is not there or soft-deleted, before something of theirs is changed.
+    ///
+    /// - Throws: ``AppError`` `.notFound`.
+    static func requirePresent(_ id: Int64, _ connection: Connection) throws {
+        let rows = try connection.query("SELECT FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
+        if rows.isEmpty { throw AppError(.notFound, "There is no user with this id.") }
+    }
+
+    /// The id of the user with an e-mail, written exactly so; not of a soft-deleted one.
     ///
     /// - Throws: ``AppError`` `.notFound`.
     package static func requireID(email: String, _ connection: Connection) throws -> Int64 {
-        let rows = try connection.query("SELECT id FROM public.users WHERE email = \(email)")
+        let rows = try connection.query(
+            "SELECT u.id FROM public.users u WHERE u.email = \(email) AND \(SoftDeletes.isPresent)")
         guard let row = rows.first else { throw AppError(.notFound, "No user has this e-mail.") }
         return try row.decode(0)
     }
@@ -144,6 +155,7 @@ package enum UserAccounts {
     ) throws -> Account {
         let account = try explainingRefusal {
             try transaction(connection) { connection in
+                try requirePresent(id, connection)
                 // The old key is in our history before it leaves Laravel's table, also when two give a key at once.
                 let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id) FOR NO KEY UPDATE")
                 try KeyHistory.lookInTransaction(

@@ -37,11 +37,12 @@ extension UserProfile {
         updatedAt = try row.decode(first + 8, as: Int64?.self).map(Timestamp.init(microseconds:))
     }
 
-    /// The user `id`, or `nil`.
+    /// The user `id`, or `nil`; a soft-deleted one as little as in the following.
     package static func find(_ id: Int64, _ connection: Connection) throws -> UserProfile? {
-        try connection.query("SELECT \(columns) FROM public.users u WHERE u.id = \(id)").first.map {
-            try UserProfile($0)
-        }
+        try connection.query("SELECT \(columns) FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
+            .first.map {
+                try UserProfile($0)
+            }
     }
 
     /// The user `id`.
@@ -57,7 +58,7 @@ extension UserProfile {
         email: String, _ connection: Connection
     ) throws -> (user: UserProfile, passwordHash: String)? {
         let rows = try connection.query(
-            "SELECT u.password, \(columns) FROM public.users u WHERE u.email = \(email)")
+            "SELECT u.password, \(columns) FROM public.users u WHERE u.email = \(email) AND \(SoftDeletes.isPresent)")
         return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
     }
 
@@ -65,12 +66,15 @@ extension UserProfile {
     package static func findForSession(
         _ id: Int64, _ connection: Connection
     ) throws -> (user: UserProfile, passwordHash: String)? {
-        let rows = try connection.query("SELECT u.password, \(columns) FROM public.users u WHERE u.id = \(id)")
+        let rows = try connection.query(
+            "SELECT u.password, \(columns) FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
         return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
     }
 
     /// The key of the user `id`, in clear; `nil` where there is none.
     package static func key(of id: Int64, _ connection: Connection) throws -> String? {
-        try connection.query("SELECT api_key FROM public.users WHERE id = \(id)").first?.decode(0)
+        let rows = try connection.query(
+            "SELECT u.api_key FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
+        return try rows.first?.decode(0)
     }
 }
