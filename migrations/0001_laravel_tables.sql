@@ -1,5 +1,5 @@
--- The tables of the Laravel application, exactly as its own eight migrations make them (laravel.md §2), for a database on
--- which Laravel has never run. Where a users table exists the application owns the schema, and this file changes nothing.
+-- The tables of the Laravel application, exactly as its own eight migrations make them (laravel.md section 2), for a database
+-- on which Laravel has never run. Where a users table exists the application owns the schema, and this file changes nothing.
 -- Laravel's migration names are recorded, so that a later `php artisan migrate` finds nothing to do.
 DO $laravel$
 BEGIN

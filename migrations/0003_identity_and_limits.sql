@@ -1,5 +1,5 @@
 -- Every key that we have seen a user hold, and when. A replaced key still finds its user for the calls made before.
--- No foreign key into Laravel's tables: it would put triggers on them (design.md §1.5).
+-- No foreign key into Laravel's tables: it would put triggers on them (design.md section 1.5).
 CREATE TABLE metering.api_keys (
     key_hash bytea NOT NULL CHECK (octet_length(key_hash) = 32),
     user_id bigint NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE metering.api_keys (
 CREATE UNIQUE INDEX api_keys_current_key ON metering.api_keys (key_hash) WHERE valid_to IS NULL;
 CREATE UNIQUE INDEX api_keys_current_user ON metering.api_keys (user_id) WHERE valid_to IS NULL;
 
--- What each plan allows in a window; seeded with the application's figures (laravel.md §3).
+-- What each plan allows in a window; seeded with the application's figures (laravel.md section 3).
 CREATE TABLE metering.plan_limits (
     plan text NOT NULL,
     period text NOT NULL CHECK (period IN ('daily', 'monthly')),

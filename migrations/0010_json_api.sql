@@ -1,4 +1,4 @@
--- What Laravel's routes took and never kept (`laravel.md` §6).
+-- What Laravel's routes took and never kept (`laravel.md` section 6).
 
 CREATE TABLE metering.favorite_models (
     user_id bigint NOT NULL,
@@ -34,7 +34,7 @@ CREATE TABLE metering.audit_log (
     -- Where the request came from, as the service saw it.
     address text NOT NULL,
     action text NOT NULL,
-    -- What was changed: user, user_limits, plan_limits, model, free_model, …, and which.
+    -- What was changed: user, user_limits, plan_limits, model, free_model, ..., and which.
     subject text NOT NULL,
     subject_id text NOT NULL,
     -- How it was and how it is; NULL where it was not there, or is not any more.

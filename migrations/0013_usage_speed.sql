@@ -1,4 +1,4 @@
--- A row's quarter for 0.1 µs instead of 1.3. The fold and the tail of every report ask for it row by row; PostgreSQL writes an
+-- A row's quarter for 0.1 us instead of 1.3. The fold and the tail of every report ask for it row by row; PostgreSQL writes an
 -- IMMUTABLE function out in the statement only where all in it is immutable, and date_part of a timestamptz is not (of an
 -- interval it is). What it says is as it was.
 CREATE OR REPLACE FUNCTION metering.quarter_of(moment timestamptz) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$

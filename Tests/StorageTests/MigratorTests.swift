@@ -11,6 +11,33 @@ import Testing
         #expect(migrations.last?.version == Migrator.requiredVersion)
     }
 
+    /// A comment with another character stopped a database in another encoding half-way.
+    @Test func migrationsAreASCII() throws {
+        for migration in try Migration.load(from: Checkout.migrations) {
+            #expect(migration.sql.utf8.allSatisfy { $0 < 128 }, "\(migration.name)")
+        }
+    }
+
+    /// Databases that were made when comments had other characters go on.
+    @Test(arguments: [
+        (1, "580d186e013b86335292d0296b4d67b63d2438fce455c39f1c073a89a37ce1c7"),
+        (14, "d1f8117b2e5eefbf84cfb4ec2e4708382dd0a6974fb6a1dca82b42710581a363"),
+    ])
+    func aFormerWordingIsNoChange(version: Int, checksum: String) async throws {
+        try await withTestDatabase { database in
+            let migrator = Migrator(migrations: try Migration.load(from: Checkout.migrations))
+            let pending = { () async throws -> Int in
+                try await database.pool.withConnection { try migrator.pendingMigrations($0).count }
+            }
+            try await database.execute(
+                "UPDATE metering.schema_migrations SET checksum = \(checksum) WHERE version = \(version)")
+            #expect(try await pending() == 0)
+            // Of this file, and not of another.
+            try await database.execute("UPDATE metering.schema_migrations SET checksum = \(checksum) WHERE version = 2")
+            await #expect(throws: MigrationError.self) { try await pending() }
+        }
+    }
+
     @Test func anEmptyDatabaseBecomesLaravelsSchemaExactly() async throws {
         let laravel = try await catalog(afterScript: Fixtures.laravelSchema())
         let ours = try await withTestDatabase { try await $0.pool.withConnection(Self.catalog) }

@@ -32,6 +32,21 @@ package struct Migration: Sendable, Hashable {
         return migrations
     }
 
+    /// Whether the file says what it said when it was applied with `checksum`.
+    package func isUnchanged(since checksum: String) -> Bool {
+        self.checksum == checksum || Self.reworded[version] == checksum
+    }
+
+    /// Former checksums of files of which only comments have changed since, to be ASCII: a comment with other characters
+    /// stopped a database in another encoding half-way.
+    private static let reworded = [
+        1: "580d186e013b86335292d0296b4d67b63d2438fce455c39f1c073a89a37ce1c7",
+        3: "1bb3b7a7ef70e8c51b2b866670a8395322a7c7ce46cf4fad28e5134d7e3a88e5",
+        10: "5d79303d3ff9fe90fa12c7de7672cd3490765c794623aff42f830814c7536630",
+        13: "1d8015904cda81baf71af1e60eebe4c129b5b5c646bfdfe800f8ca423fa863f2",
+        14: "d1f8117b2e5eefbf84cfb4ec2e4708382dd0a6974fb6a1dca82b42710581a363",
+    ]
+
     private init(file: String, in directory: String) throws {
         let name = String(file.dropLast(4))
         guard let version = Int(name.prefix(4)), name.dropFirst(4).hasPrefix("_"),
