@@ -40,7 +40,7 @@ struct AdminService {
     ) throws -> Application<RouterResponder<AppRequestContext>> {
         var server = HTTPServer(
             name: "admin-api", settings: settings.server, errorShape: .byPath, metrics: metrics,
-            readiness: { try await StartCheck.requireReady(pool) })
+            readiness: { try await StartCheck.requireReady(.admin, pool) })
         server.origins = settings.origins
         let database = Database(
             pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,

@@ -46,6 +46,8 @@ struct Operation: Sendable {
     private static func explanation(of error: any Error) -> String {
         switch error {
         case let error as AppError: error.message
+        case let error as PostgresError where error.isRowSecurity:
+            "Row-level security hides rows from the database role: 'codexflow doctor' says which and what to do."
         // An operator may see what a client may not; the values stay hidden all the same.
         case let error as PostgresError: String(reflecting: error)
         default: String(describing: error)

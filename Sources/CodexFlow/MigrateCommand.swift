@@ -21,15 +21,22 @@ struct MigrateCommand: AsyncParsableCommand {
         let passwords = try await Operation.explainingFailure {
             try SettingsReader.load().read { makesRoles ? RolePasswords(reading: $0) : nil }
         }
-        let (applied, setup) = try await Operation.run(privileged: true) { operation, connection in
+        let (applied, setup, findings) = try await Operation.run(privileged: true) { operation, connection in
             let applied = try Migrator(migrations: Migration.load(from: operation.migrationsPath))
                 .migrate(connection, now: operation.now)
             let script = GrantScript(prefix: operation.rolePrefix, sessions: operation.sessions)
             try script.refresh(connection)
-            return (applied, try passwords.map { try RoleSetup(script: script, passwords: $0).run(connection) })
+            let setup = try passwords.map { try RoleSetup(script: script, passwords: $0).run(connection) }
+            let findings = try LaravelDiagnosis.findings(
+                connection, rolePrefix: operation.rolePrefix, connectedAs: .owner)
+            return (applied, setup, findings)
         }
         for migration in applied { print("applied \(migration.name)") }
         print("schema is at \(Migrator.requiredVersion)")
         if let setup { print(setup) }
+        for finding in findings {
+            let mark = finding.effect == .handled ? "note" : "warning"
+            print("\(mark): \(finding.text)\(finding.effect == .handled ? "" : " \(finding.remedy)")")
+        }
     }
 }

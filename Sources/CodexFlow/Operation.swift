@@ -74,6 +74,8 @@ struct Operation: Sendable {
     private static func explanation(of error: any Error) -> String {
         switch error {
         case let error as AppError: error.message
+        case let error as PostgresError where error.isRowSecurity:
+            "Row-level security hides rows from the database role: 'codexflow doctor' says which and what to do."
         case let error as PostgresError where error.sqlState == "42501":
             "The database role lacks a right: 'codexflow doctor' says which, 'codexflow grants' prints what gives it."
         // An operator may see what a client may not; the values stay hidden all the same.

@@ -55,11 +55,16 @@ struct QuarantineCommand: AsyncParsableCommand {
 
         func run() async throws {
             let id = id
-            let item = try await Operation.onQuarantine { try Quarantine.require(id, $0) }
+            let (item, findings) = try await Operation.run { operation, connection in
+                try Migrator.requireCurrent(connection)
+                let findings = try LaravelDiagnosis.findings(
+                    connection, rolePrefix: operation.rolePrefix, connectedAs: .operator)
+                return (try Quarantine.require(id, connection), findings)
+            }
             if json {
                 Terminal.print(json: QuarantineText.json(QuarantineJSON(item)))
             } else {
-                Terminal.print(lines: QuarantineText.description(of: item))
+                Terminal.print(lines: QuarantineText.description(of: item, amid: findings))
             }
         }
     }

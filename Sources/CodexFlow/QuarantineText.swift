@@ -28,12 +28,13 @@ enum QuarantineText {
             })
     }
 
-    /// Everything of one entry, a fact a line.
-    static func description(of item: QuarantinedItem) -> [String] {
+    /// Everything of one entry, a fact a line; `findings` are those about Laravel's database.
+    static func description(of item: QuarantinedItem, amid findings: [LaravelFinding]) -> [String] {
         let event = item.event
         let facts: [(String, String?)] = [
             ("id", item.id.description), ("reason", item.reason.rawValue), ("meaning", item.detail),
-            ("what to do", item.resolution == nil ? item.reason.remedy : nil), ("state", state(of: item)),
+            ("what to do", item.resolution == nil ? item.reason.remedy(amid: findings) : nil),
+            ("state", state(of: item)),
             ("received", "\(item.receivedAt.text), last \(item.lastReceivedAt.text), \(item.deliveries)×"),
             ("occurred", event?.occurredAt.text), ("user", item.userID.map(String.init)),
             ("key hashes", item.keyHashes.isEmpty ? nil : item.keyHashes.map(\.hex).joined(separator: " ")),

@@ -41,7 +41,7 @@ struct WebhookService {
     ) throws -> Application<RouterResponder<AppRequestContext>> {
         let server = HTTPServer(
             name: "webhook-api", settings: settings.server, errorShape: .webhook, metrics: metrics,
-            readiness: { try await StartCheck.requireReady(pool) })
+            readiness: { try await StartCheck.requireReady(.webhook, pool) })
         let controller = WebhookController(
             reader: settings.bodyReader, queue: queue, pool: pool, retention: settings.retention,
             errorText: settings.errorText, now: now)

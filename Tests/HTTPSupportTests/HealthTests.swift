@@ -27,9 +27,12 @@ import Testing
     }
 
     @Test func `A service that can work is ready`() async throws {
-        let response = try await ready {}
+        let response = try await ready { [] }
         #expect(response.status == .ok)
         #expect(response.text == #"{"status":"ok"}"#)
+        let known = try await ready { ["users has soft deletes."] }
+        #expect(known.status == .ok)
+        #expect(known.text == #"{"findings":["users has soft deletes."],"status":"ok"}"#)
     }
 
     @Test func `A service that cannot work says why in our words only`() async throws {
@@ -44,7 +47,10 @@ import Testing
     @Test func `A check that hangs, deaf to cancellation, is not waited for`() async throws {
         let (hanging, release) = AsyncStream.makeStream(of: Void.self)
         let hang = Task { for await _ in hanging {} }
-        let routes = HealthRoutes(check: { await hang.value }, sleep: { #expect($0 == .seconds(2)) })
+        let routes = HealthRoutes(
+            check: {
+                await hang.value; return []
+            }, sleep: { #expect($0 == .seconds(2)) })
         let router = Router(context: AppRequestContext.self)
         routes.add(to: router)
         let response = try await Application(router: router).test(.router) { client in
@@ -64,6 +70,7 @@ import Testing
         server.readiness = {
             checks.withLock { $0 += 1 }
             if isDown.withLock(\.self) { throw AppError(.unavailable, "away") }
+            return []
         }
         try await server.test(.live) { client in
             func ask() async throws -> Set<HTTPResponse.Status> {

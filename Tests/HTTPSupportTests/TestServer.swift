@@ -12,7 +12,7 @@ struct TestServer {
     let logs = InMemoryLogHandler()
     var settings = HTTPServerSettings(port: 0)
     var errorShape = ErrorShape.laravel
-    var readiness: HealthRoutes.ReadinessCheck = {}
+    var readiness: HealthRoutes.ReadinessCheck = { [] }
     var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
     /// Runs `body` against the server; without sockets unless `setup` says so.

@@ -121,7 +121,14 @@ import Testing
             .failure,
             "is missing"),
         Breakage("schema", "UPDATE metering.schema_migrations SET checksum = 'x'", .failure, "do not fit"),
-        Breakage("schema", "ALTER TABLE api_logs DROP COLUMN error_message", .failure, "error_message is missing"),
+        Breakage("laravel", "ALTER TABLE api_logs DROP COLUMN error_message", .failure, "error_message is missing"),
+        Breakage(
+            "settings",
+            """
+            DO $$ BEGIN
+                EXECUTE format('ALTER ROLE codexflow_admin IN DATABASE %I SET array_nulls = off', current_database());
+            END $$
+            """, .warning, "codexflow_admin has other defaults than our sessions: array_nulls"),
         Breakage("installation", "UPDATE metering.installation SET users_table = 1", .failure, "not those we know"),
         Breakage("partitions", "DROP TABLE metering.events_2026_11", .failure, "2026-11 is missing"),
         Breakage("partitions", "DROP TABLE metering.events_2026_12", .warning, "2026-12 is missing"),

@@ -99,6 +99,10 @@ struct Doctor: Sendable {
                 check.name, "cannot be reached: \(reason)",
                 "Start PostgreSQL, or correct DB_HOST, DB_PORT and the credentials; the checks that need it were left out."
             )
+        case _ where error.isRowSecurity:
+            return .failure(
+                check.name, "cannot be judged: row-level security hides rows from the role",
+                "See the laravel findings, and discard no event for what they name.")
         case (_, "42501"):
             return .failure(
                 check.name, "cannot be judged: the role lacks a right",

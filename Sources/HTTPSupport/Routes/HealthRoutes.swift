@@ -5,8 +5,9 @@ internal import Logging
 
 /// What an orchestrator asks: is the process alive, and can it do its work now.
 package struct HealthRoutes: Sendable {
-    /// Asks everything the service needs; throws an `AppError` whose message may be shown, or any other error.
-    package typealias ReadinessCheck = @Sendable () async throws -> Void
+    /// Asks everything the service needs, and returns what is to be known although it works; throws an `AppError` whose
+    /// message may be shown, or any other error.
+    package typealias ReadinessCheck = @Sendable () async throws -> [String]
 
     private static let fine: JSON = ["status": "ok"]
 
@@ -20,17 +21,21 @@ package struct HealthRoutes: Sendable {
         readiness = Readiness(check: check, sleep: sleep, now: now)
     }
 
-    /// `GET /health/live`: always 200. `GET /health/ready`: 200, or 503 with the reasons.
+    /// `GET /health/live`: always 200. `GET /health/ready`: 200 with findings where there are any, or 503 with the reasons.
     package func add(to router: Router<AppRequestContext>) {
         router.get("/health/live") { _, _ in
             Response(status: .ok, json: Self.fine.buffer)
         }
         router.get("/health/ready") { _, context in
-            guard let reason = await readiness.reason(context.logger) else {
-                return Response(status: .ok, json: Self.fine.buffer)
+            switch await readiness.state(context.logger) {
+            case .ready([]): return Response(status: .ok, json: Self.fine.buffer)
+            case .ready(let findings):
+                let answer: JSON = ["findings": .array(findings.map(JSON.string)), "status": "ok"]
+                return Response(status: .ok, json: answer.buffer)
+            case .unavailable(let reason):
+                let answer: JSON = ["reasons": [.string(reason)], "status": "unavailable"]
+                return Response(status: .serviceUnavailable, json: answer.buffer)
             }
-            let answer: JSON = ["reasons": [.string(reason)], "status": "unavailable"]
-            return Response(status: .serviceUnavailable, json: answer.buffer)
         }
     }
 
@@ -39,6 +44,12 @@ package struct HealthRoutes: Sendable {
 /// What the readiness check last found. However many ask, and whoever they are, the check runs four times a second at
 /// most, and never twice at a time.
 private actor Readiness {
+    /// Whether the service can work now, in words for a stranger.
+    enum State: Sendable {
+        case ready([String])
+        case unavailable(String)
+    }
+
     /// The time within which the check must be done.
     private static let limit = Duration.seconds(2)
     /// How long what it found is believed.
@@ -47,8 +58,8 @@ private actor Readiness {
     private let check: HealthRoutes.ReadinessCheck
     private let sleep: @Sendable (Duration) async throws -> Void
     private let now: @Sendable () -> ContinuousClock.Instant
-    private var running: Task<String?, Never>?
-    private var last: (reason: String?, end: ContinuousClock.Instant)?
+    private var running: Task<State, Never>?
+    private var last: (state: State, end: ContinuousClock.Instant)?
 
     init(
         check: @escaping HealthRoutes.ReadinessCheck, sleep: @escaping @Sendable (Duration) async throws -> Void,
@@ -59,30 +70,29 @@ private actor Readiness {
         self.now = now
     }
 
-    /// Why the service cannot work now, in words for a stranger; `nil` when it can.
-    func reason(_ logger: Logger) async -> String? {
+    func state(_ logger: Logger) async -> State {
         if let running { return await running.value }
-        if let last, now() < last.end { return last.reason }
-        let task = Task { [check, sleep] in await Self.reason(check, sleep, logger) }
+        if let last, now() < last.end { return last.state }
+        let task = Task { [check, sleep] in await Self.state(check, sleep, logger) }
         running = task
-        let reason = await task.value
-        last = (reason, now() + Self.lifetime)
+        let state = await task.value
+        last = (state, now() + Self.lifetime)
         running = nil
-        return reason
+        return state
     }
 
-    private static func reason(
+    private static func state(
         _ check: @escaping HealthRoutes.ReadinessCheck, _ sleep: @escaping @Sendable (Duration) async throws -> Void,
         _ logger: Logger
-    ) async -> String? {
+    ) async -> State {
         do {
-            guard try await withDeadline(limit, sleep: sleep, check) != nil else {
-                return "The readiness check took longer than 2 seconds."
+            guard let findings = try await withDeadline(limit, sleep: sleep, check) else {
+                return .unavailable("The readiness check took longer than 2 seconds.")
             }
-            return nil
+            return .ready(findings)
         } catch {
             logger.warning("not ready", metadata: ["error": "\(String(reflecting: error))"])
-            return (error as? AppError)?.message ?? "The readiness check failed."
+            return .unavailable((error as? AppError)?.message ?? "The readiness check failed.")
         }
     }
 }

@@ -42,13 +42,19 @@ package struct DatabaseCheck: Sendable {
         DatabaseCheck("privileges") { try PrivilegeDiagnosis.findings($0, rolePrefix: $1.rolePrefix) },
         DatabaseCheck("search path") { try SearchPathDiagnosis.findings($0, rolePrefix: $1.rolePrefix) },
         DatabaseCheck("schema") { try SchemaDiagnosis.schema($0, migrationsPath: $1.migrationsPath) },
+        DatabaseCheck("laravel") { connection, context in
+            try LaravelDiagnosis.findings(connection, rolePrefix: context.rolePrefix, connectedAs: .operator)
+                .map { $0.finding("laravel") }
+                .orOK("laravel", "nothing hides, changes or swallows rows of Laravel's tables")
+        },
+        DatabaseCheck("settings") { try SettingsDiagnosis.findings($0, rolePrefix: $1.rolePrefix) },
         DatabaseCheck("installation") { connection, _ in try SchemaDiagnosis.installation(connection) },
         DatabaseCheck("partitions") { try SchemaDiagnosis.partitions($0, now: $1.now()) },
         DatabaseCheck("maintenance") { connection, _ in try MaintenanceDiagnosis.findings(connection) },
         DatabaseCheck("transactions") { try MaintenanceDiagnosis.transactions($0, longerThan: $1.longTransaction) },
         DatabaseCheck("counters") { connection, _ in try WorkDiagnosis.counters(connection) },
         DatabaseCheck("sums") { try WorkDiagnosis.sums($0, now: $1.now()) },
-        DatabaseCheck("quarantine") { try WorkDiagnosis.quarantine($0, now: $1.now()) },
+        DatabaseCheck("quarantine") { try WorkDiagnosis.quarantine($0, rolePrefix: $1.rolePrefix, now: $1.now()) },
         DatabaseCheck("spools") { try WorkDiagnosis.spools($0, now: $1.now()) },
         DatabaseCheck("last event") { try WorkDiagnosis.lastEvent($0, now: $1.now(), silence: $1.silence) },
     ]

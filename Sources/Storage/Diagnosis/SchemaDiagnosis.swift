@@ -4,19 +4,14 @@ import Postgres
 /// Whether our schema and Laravel's tables are those this version works with.
 enum SchemaDiagnosis {
     static func schema(_ connection: Connection, migrationsPath: String) throws -> [Finding] {
-        let laravels = try SchemaCheck.findings(connection).map {
-            Finding.failure(
-                "schema", "laravel: \($0)",
-                "Change the column, or ask for a version that knows it; events wait meanwhile.")
-        }
         do {
             let migrator = try Migrator(migrations: Migration.load(from: migrationsPath))
             let pending = try migrator.pendingMigrations(connection).map {
                 Finding.failure("schema", "migration \($0.name) is missing", "Run 'codexflow migrate'.")
             }
-            return (pending + laravels).orOK("schema", "at \(Migrator.requiredVersion), and Laravel's tables fit")
+            return pending.orOK("schema", "at \(Migrator.requiredVersion)")
         } catch let error as MigrationError {
-            return [.failure("schema", "the migrations do not fit", error.description)] + laravels
+            return [.failure("schema", "the migrations do not fit", error.description)]
         }
     }
 

@@ -37,7 +37,8 @@ enum WorkDiagnosis {
     /// What an operator should hear of at once, with the cause to look for. Everything else that is open is a warning; a
     /// stranger's denied calls are everyday life.
     private static let remedies: [QuarantineReason: String] = [
-        .laravelUnavailable: "See the schema and privileges findings; the events become rows by themselves afterwards.",
+        .laravelUnavailable:
+            "See the laravel and privileges findings; the events become rows by themselves afterwards.",
         .userLocked: "See the transactions finding; the events become rows when the lock is gone.",
         .unknownKey: "Keys that nobody holds: give the user the key back, or discard the events.",
         .unknownUser: "Users who do not exist: restore them, or discard the events.",
@@ -45,7 +46,9 @@ enum WorkDiagnosis {
         .conflict: "Two events of one identity differ: check the sender's Idempotency-Key.",
     ]
 
-    static func quarantine(_ connection: Connection, now: Timestamp) throws -> [Finding] {
+    static func quarantine(_ connection: Connection, rolePrefix: String, now: Timestamp) throws -> [Finding] {
+        let laravel = try LaravelDiagnosis.findings(connection, rolePrefix: rolePrefix, connectedAs: .operator)
+        let isDoubtful = laravel.contains(where: \.makesVerdictsDoubtful)
         let rows = try connection.query(
             """
             SELECT q.reason, count(*), extract(epoch FROM \(now) - min(q.received_at))::bigint
@@ -55,7 +58,8 @@ enum WorkDiagnosis {
             let (reason, count, age) = try row.decode(String.self, Int.self, Int64.self)
             let message = "\(count) \(reason), the oldest \(age.asAge) old"
             let known = QuarantineReason(rawValue: reason)
-            let remedy = known.flatMap { remedies[$0] } ?? "See what they are, then replay or discard them."
+            let usual = known.flatMap { remedies[$0] } ?? "See what they are, then replay or discard them."
+            let remedy = isDoubtful ? QuarantineReason.firstTheDatabase : usual
             switch known {
             case .denied: return Finding.ok("quarantine", message)
             case .laravelUnavailable: return .failure("quarantine", message, remedy)

@@ -19,6 +19,18 @@ extension QuarantineReason {
         }
     }
 
+    /// What the operator can do, where `findings` are those about Laravel's database.
+    ///
+    /// While rows are hidden or refused a verdict on an event may be wrong: nothing is discarded for it then.
+    package func remedy(amid findings: [LaravelFinding]) -> String {
+        canBecomeRow && findings.contains(where: \.makesVerdictsDoubtful) ? Self.firstTheDatabase : remedy
+    }
+
+    /// What comes before every advice to discard.
+    static let firstTheDatabase =
+        "Laravel's database hides or refuses rows: see the laravel findings of 'codexflow doctor' and correct that first. Discard "
+        + "nothing before; what can become a row then does so by itself."
+
     /// What the operator can do.
     package var remedy: String {
         switch self {

@@ -14,13 +14,24 @@ extension Installation {
 
     /// Refused: history may belong to other people, and may only go when the operator says so.
     package struct HistoryAtRisk: Error, Hashable, CustomStringConvertible {
+        /// As of ``Mismatch``.
+        let behind: [String]
+
+        package init(behind: [String] = []) {
+            self.behind = behind
+        }
+
         package var description: String {
+            behind.isEmpty
+                ? Self.otherRows : Mismatch.explanation(of: behind) + " Then run 'codexflow adopt' again."
+        }
+
+        private static let otherRows =
             """
             The rows of users and api_logs are not those already seen: ids started again, or the same ids and keys are \
             other people's. This installation's events, counters and keys do not belong to them. Run \
             'codexflow adopt --discard-history' to drop them, or restore the right database.
             """
-        }
     }
 
     /// Refused: the tables are those we know, so that their history is not in anybody's way.
@@ -72,7 +83,10 @@ extension Installation {
                 try UsageCursor.reset(connection)
                 try LaravelUsage.seed(upTo: logID, connection, now: now)
             } else {
-                guard try hasSameRows(connection) else { throw HistoryAtRisk() }
+                guard try hasSameRows(connection) else {
+                    throw HistoryAtRisk(
+                        behind: try SequenceDiagnosis.behind(connection, among: ["users", "api_logs"]))
+                }
             }
             try connection.execute(
                 """

@@ -5,14 +5,32 @@ package import Postgres
 package enum Installation {
     /// Why the services stop: ids may start again, and old history would meet new people.
     package struct Mismatch: Error, Hashable, CustomStringConvertible {
+        /// The tables whose sequence lies before their largest id, as after a restore of rows alone: ids do not start again
+        /// then, but would be given out twice.
+        let behind: [String]
+
         package var description: String {
+            behind.isEmpty ? Self.otherTables : Self.explanation(of: behind)
+        }
+
+        /// What puts the sequences of `tables` right.
+        static func explanation(of tables: [String]) -> String {
+            let statements = tables.map(SequenceDiagnosis.setval).joined(separator: " ")
+            return """
+                The sequence of the ids of \(tables.joined(separator: " and ")) lies before the largest id there, as after a restore \
+                that left the sequences out: the next ids are taken. Run: \(statements)
+                """
+        }
+
+        private static let otherTables =
             """
             Laravel's tables users and api_logs are not those this installation belongs to (dropped and made again, or a \
             restored database). If this is intended, run 'codexflow adopt'.
             """
-        }
 
-        package init() {}
+        package init(behind: [String] = []) {
+            self.behind = behind
+        }
     }
 
     /// The last ids drawn as `user_id` and `log_id`: 0 where none was, or where the sequence is missing.
@@ -55,7 +73,9 @@ package enum Installation {
             SELECT s.is_intact AND seen.are_there AND i.highest_user_id <= seen.user_id AND i.highest_log_id <= seen.log_id
             FROM metering.installation_state s, metering.installation i, (\(seenIDs)) seen
             """)
-        guard try rows.first?.decode(0, as: Bool?.self) == true else { throw Mismatch() }
+        guard try rows.first?.decode(0, as: Bool?.self) == true else {
+            throw Mismatch(behind: try SequenceDiagnosis.behind(connection, among: ["users", "api_logs"]))
+        }
     }
 
     /// Remembers the highest ids seen, so that ids which start again are noticed even under the same OIDs.

@@ -1,0 +1,78 @@
+package import Postgres
+
+/// The encoding of the database.
+package enum Encoding {
+    /// Refused: texts of events and our own do not fit.
+    package struct Refusal: Error, Hashable, CustomStringConvertible {
+        let found: String
+
+        package var description: String {
+            "The database's encoding is \(found); it must be UTF8. Nothing was changed. Make a database WITH ENCODING 'UTF8' "
+                + "TEMPLATE template0, dump Laravel's into it (pg_dump, psql), and use that one."
+        }
+    }
+
+    /// - Throws: ``Refusal`` where it is not UTF8.
+    package static func require(_ connection: Connection) throws {
+        let found = try current(connection)
+        if found != "UTF8" { throw Refusal(found: found) }
+    }
+
+    static func findings(_ connection: Connection) throws -> [LaravelFinding] {
+        let found = try current(connection)
+        guard found != "UTF8" else { return [] }
+        return [
+            LaravelFinding(
+                .failing, "The database's encoding is \(found) and not UTF8",
+                meaning: "Texts with characters that it does not have are refused.",
+                remedy: Refusal(found: found).description)
+        ]
+    }
+
+    private static func current(_ connection: Connection) throws -> String {
+        try connection.query("SELECT current_setting('server_encoding')")[0].decode(0)
+    }
+}
+
+/// Whether this session has the settings that our statements rest on.
+enum SessionDiagnosis {
+    static func findings(_ connection: Connection) throws -> [LaravelFinding] {
+        let pinned = SessionSetting.pinned
+        let rows = try connection.query(
+            """
+            SELECT p.name, current_setting(p.name)
+            FROM unnest(\(pinned.map(\.name))::text[], \(pinned.map(\.value))::text[]) WITH ORDINALITY AS p (name, value, number)
+            WHERE lower(current_setting(p.name)) <> lower(p.value) ORDER BY p.number
+            """)
+        let lost = try rows.map { row in
+            let (name, value) = try row.decode(String.self, String.self)
+            return "\(name) is \(value)"
+        }
+        let session = try connection.query(
+            "SELECT current_setting('session_replication_role'), current_user::text, session_user::text")[0]
+        let (replication, user, _) = try session.decode(String.self, String.self, String.self)
+        var findings: [LaravelFinding] = []
+        if !lost.isEmpty {
+            findings.append(
+                LaravelFinding(
+                    .risky, "The settings of our database sessions are not in force",
+                    details: lost.joined(separator: ", "),
+                    meaning: "Something between us and PostgreSQL takes them away, and values may be read otherwise.",
+                    remedy:
+                        "Run the output of 'codexflow grants' with psql again, which sets them for the roles, or have the "
+                        + "pooler keep the start-up parameter 'options'."))
+        }
+        if replication != "origin" {
+            findings.append(
+                LaravelFinding(
+                    .risky,
+                    "Our sessions write as a replica does: foreign keys are not checked and triggers do not run",
+                    details: "session_replication_role is \(replication) for \(user)",
+                    meaning: "Rows of deleted users may stay, and what Laravel's triggers do is not done for our rows.",
+                    remedy:
+                        "As a superuser: ALTER ROLE \(user.quotedIdentifier) RESET session_replication_role; and see "
+                        + "ALTER DATABASE and postgresql.conf."))
+        }
+        return findings
+    }
+}

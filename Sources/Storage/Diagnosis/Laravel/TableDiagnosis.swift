@@ -1,0 +1,143 @@
+import Postgres
+
+/// What kind of tables Laravel's are, and which of the keys that its migrations make are there.
+enum TableDiagnosis {
+    static func findings(_ connection: Connection) throws -> [LaravelFinding] {
+        try kinds(connection) + keys(connection) + foreignKeys(connection) + indexes(connection)
+    }
+
+    private static func kinds(_ connection: Connection) throws -> [LaravelFinding] {
+        let rows = try connection.query(
+            """
+            SELECT c.relname::text, c.relkind::text, c.relpersistence = 'u',
+                   (SELECT string_agg(i.inhrelid::regclass::text, ', ' ORDER BY i.inhrelid::regclass::text)
+                    FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r')
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'public' AND c.relname = ANY(\(LaravelDiagnosis.tables)::text[])
+              AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+            ORDER BY c.relname
+            """)
+        return try rows.flatMap { row -> [LaravelFinding] in
+            let (table, kind, isUnlogged, children) = try row.decode(String.self, String.self, Bool.self, String?.self)
+            var findings: [LaravelFinding] = []
+            if kind == "p" {
+                findings.append(
+                    LaravelFinding(
+                        .handled, "\(table) is partitioned", meaning: "Its rows are read and written through it.",
+                        remedy: "Nothing."))
+            } else if kind != "r" {
+                let name = ["v": "a view", "m": "a materialized view"][kind] ?? "a foreign table"
+                findings.append(
+                    LaravelFinding(
+                        .failing, "\(table) is \(name) and not a table",
+                        meaning: "Its rows cannot be locked and its keys are not enforced, so events wait.",
+                        remedy: "Make it a table again, then run 'codexflow adopt'."))
+            }
+            if let children {
+                findings.append(
+                    LaravelFinding(
+                        .risky, "\(table) has tables that inherit from it", details: children,
+                        meaning: "Their rows are read as its own, and their ids may be in use twice.",
+                        remedy: "Take them out: ALTER TABLE … NO INHERIT public.\(table);"))
+            }
+            if isUnlogged {
+                findings.append(
+                    LaravelFinding(
+                        .failing, "\(table) is unlogged",
+                        meaning: "A crash of PostgreSQL empties it, with what was acknowledged.",
+                        remedy: "ALTER TABLE public.\(table) SET LOGGED;"))
+            }
+            return findings
+        }
+    }
+
+    /// Unique by Laravel's migrations, and what follows where it is not.
+    private static let unique: [(table: String, columns: [String], meaning: String)] = [
+        ("users", ["id"], "Two rows may have one id, and a user's usage is then that of both."),
+        (
+            "users", ["api_key"],
+            "Two users may hold one key, and its calls go to either; each look-up reads the whole table."
+        ),
+        ("users", ["email"], "Two users may have one address, and a login finds either."),
+        ("api_logs", ["id"], "Ids may be used twice, and details may belong to another row."),
+        (
+            "rate_limits", ["user_id", "period"],
+            "A user may have several rows for a window, and Laravel reads any of them."
+        ),
+        ("personal_access_tokens", ["id"], "A token may be found twice; each look-up reads the whole table."),
+        ("sessions", ["id"], "A session may be found twice; each look-up reads the whole table."),
+        ("models", ["id"], "A model may be listed twice."),
+    ]
+
+    private static func keys(_ connection: Connection) throws -> [LaravelFinding] {
+        let rows = try connection.query(
+            """
+            SELECT k.number
+            FROM unnest(\(unique.map(\.table))::text[], \(unique.map { $0.columns.sorted().joined(separator: ",") })::text[])
+                 WITH ORDINALITY AS k (table_name, columns, number)
+            JOIN pg_namespace n ON n.nspname = 'public'
+            JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = k.table_name AND c.relkind IN ('r', 'p')
+            WHERE NOT EXISTS (
+                SELECT FROM pg_index x
+                WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
+                  AND (SELECT string_agg(a.attname, ',' ORDER BY a.attname COLLATE "C")
+                       FROM unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) AS i (number)
+                       JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = i.number) = k.columns)
+            ORDER BY k.number
+            """)
+        return try rows.map { row in
+            let key = unique[try row.decode(0, as: Int.self) - 1]
+            let columns = key.columns.joined(separator: ", ")
+            let constraint =
+                key.columns == ["id"]
+                ? "PRIMARY KEY (id)"
+                : "CONSTRAINT \(key.table)_\(key.columns.joined(separator: "_"))_unique UNIQUE (\(columns))"
+            return LaravelFinding(
+                .risky, "\(key.table) (\(columns)) is no longer unique", meaning: key.meaning,
+                remedy: "Remove what is there twice, then: ALTER TABLE public.\(key.table) ADD \(constraint);")
+        }
+    }
+
+    private static func foreignKeys(_ connection: Connection) throws -> [LaravelFinding] {
+        let rows = try connection.query(
+            """
+            SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'public' AND c.relname IN ('api_logs', 'rate_limits') AND c.relkind IN ('r', 'p')
+              AND NOT EXISTS (
+                  SELECT FROM pg_constraint k JOIN pg_class u ON u.oid = k.confrelid
+                  WHERE k.conrelid = c.oid AND k.contype = 'f' AND u.relname = 'users' AND u.relnamespace = n.oid)
+            ORDER BY 1
+            """)
+        return try rows.map { row in
+            let table: String = try row.decode(0)
+            return LaravelFinding(
+                .risky, "\(table) has no foreign key to users any more",
+                meaning: "Rows of users who are deleted stay, and are still counted.",
+                remedy:
+                    "Delete the rows without a user, then: ALTER TABLE public.\(table) ADD CONSTRAINT \(table)_user_id_foreign "
+                    + "FOREIGN KEY (user_id) REFERENCES public.users (id) ON DELETE CASCADE;")
+        }
+    }
+
+    private static func indexes(_ connection: Connection) throws -> [LaravelFinding] {
+        let rows = try connection.query(
+            """
+            SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'public' AND c.relname = 'api_logs' AND c.relkind IN ('r', 'p')
+              AND NOT EXISTS (
+                  SELECT FROM pg_index x
+                  JOIN pg_attribute u ON u.attrelid = c.oid AND u.attnum = (x.indkey::int2[])[0] AND u.attname = 'user_id'
+                  JOIN pg_attribute t ON t.attrelid = c.oid AND t.attnum = (x.indkey::int2[])[1] AND t.attname = 'created_at'
+                  WHERE x.indrelid = c.oid AND x.indisvalid AND x.indpred IS NULL)
+            """)
+        guard !rows.isEmpty else { return [] }
+        return [
+            LaravelFinding(
+                .risky, "api_logs has no index on (user_id, created_at) any more",
+                meaning: "Lists of a user's logs are slow.",
+                remedy:
+                    "CREATE INDEX CONCURRENTLY api_logs_user_id_created_at_index ON public.api_logs (user_id, created_at);"
+            )
+        ]
+    }
+}
