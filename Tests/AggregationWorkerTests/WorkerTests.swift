@@ -63,6 +63,24 @@ import Testing
         }
     }
 
+    @Test func rowsThatAreHiddenAreNotTakenForMissing() async throws {
+        try await withTestDatabase { database in
+            try await write(100, on: database)
+            try await database.setBadly(.worker)
+            #expect(try await worker(["once"], on: database).output.contains("100 rows folded"))
+            try await write(10, on: database)
+            try await database.execute("ALTER TABLE api_logs ENABLE ROW LEVEL SECURITY")
+            for command in [["once"], ["verify"], ["rebuild", "--from", "2026-11-01", "--to", "2026-11-02"]] {
+                let answer = try await worker(command, on: database)
+                #expect(answer.exitCode != 0 && answer.output.contains("Row-level security hides rows"), "\(answer)")
+            }
+            try await database.execute("ALTER TABLE api_logs DISABLE ROW LEVEL SECURITY")
+            #expect(try await database.number(folded) == 100)
+            #expect(try await worker(["once"], on: database).output.contains("10 rows folded"))
+            #expect(try await worker(["verify"], on: database).exitCode == 0)
+        }
+    }
+
     @Test func runsUntilItIsToldToStop() async throws {
         try await withTestDatabase { database in
             try await write(10, on: database)

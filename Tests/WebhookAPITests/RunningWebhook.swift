@@ -51,8 +51,8 @@ struct RunningWebhook: Sendable {
         let retryAfter: String?
     }
 
-    func post(_ body: String) async throws -> Answer {
-        try await send(.init(string: body), path: "/api/webhook/litellm")
+    func post(_ body: String, to path: String = "/api/webhook/litellm") async throws -> Answer {
+        try await send(.init(string: body), path: path)
     }
 
     /// Whether `/health/ready` comes to answer `status` within seconds: it remembers its last look for a moment.
