@@ -7,7 +7,7 @@ package struct GrantScript: Sendable {
     /// Laravel's, where it is not the usual one.
     private let sessions: SessionTable
 
-    /// - Parameter prefix: Lowercase letters, digits and `_`, as ``isUsable(prefix:)`` wants it.
+    /// The script for roles whose names begin with `prefix`, which ``isUsable(prefix:)`` must take.
     package init(prefix: String, sessions: SessionTable = .standard) {
         self.prefix = prefix
         self.sessions = sessions
