@@ -61,6 +61,25 @@ import Testing
         }
     }
 
+    @Test func aCallWhoseRowATriggerRemovesIsKeptAside() async throws {
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            let token = try await bench.token(of: 1)
+            try await bench.database.pool.withConnection {
+                try $0.executeScript(
+                    """
+                    CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+                    CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+                    """)
+            }
+            let answer = try await bench.send(.post, "/api/usage/log", call(1), as: token)
+            #expect(answer.status == 202, "\(answer)")
+            #expect(answer.json?["reason"] == "laravel_unavailable")
+            #expect(try await bench.get("/api/rate-limits", as: token).json?["daily"]?["used_requests"] == 0)
+            #expect(try await bench.number("SELECT count(*) FROM metering.events") == 0)
+        }
+    }
+
     @Test func onlyAdministratorsWriteForOthers() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)

@@ -92,7 +92,7 @@ import Testing
 
     @Test func aForeignDatabaseIsNotFolded() async throws {
         try await Ledger.with { ledger in
-            try await ledger.execute("UPDATE metering.installation SET highest_log_id = 1000000")
+            try await ledger.execute("UPDATE metering.installation SET highest_user_id = 1000000")
             await #expect(throws: Installation.Mismatch.self) { try await ledger.fold() }
         }
     }

@@ -49,6 +49,7 @@ package struct DatabaseCheck: Sendable {
         },
         DatabaseCheck("settings") { try SettingsDiagnosis.findings($0, rolePrefix: $1.rolePrefix) },
         DatabaseCheck("installation") { connection, _ in try SchemaDiagnosis.installation(connection) },
+        DatabaseCheck("ids") { [try IDLine.finding($0, now: $1.now())] },
         DatabaseCheck("partitions") { try SchemaDiagnosis.partitions($0, now: $1.now()) },
         DatabaseCheck("maintenance") { connection, _ in try MaintenanceDiagnosis.findings(connection) },
         DatabaseCheck("transactions") { try MaintenanceDiagnosis.transactions($0, longerThan: $1.longTransaction) },

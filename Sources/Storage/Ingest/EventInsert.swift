@@ -14,6 +14,12 @@ struct EventInsert {
     /// again.
     struct WithdrawnMeanwhile: Error {}
 
+    /// Events whose row is not in `api_logs` under the id that we keep, or is another user's: a trigger or rule of the
+    /// table removed or changed it. Nothing of the statement may stay.
+    struct Unproven: Error {
+        let keys: Set<EventKey>
+    }
+
     /// Stores events as facts, as rows of `api_logs` and as one delta of the counters: one statement, so they commit or
     /// fail together (`design.md` §1.3).
     ///
@@ -21,24 +27,50 @@ struct EventInsert {
     /// - Ids come from the sequence inside this statement, which holds the table's ROW EXCLUSIVE lock since it was
     ///   parsed; the worker's cursor rests on that (`design.md` §6).
     /// - `ON CONFLICT` waits for another process that stores the same key. Both go in key order, so none waits in a ring.
+    /// - An event is stored only when its row is there afterwards, which triggers and rules of `api_logs` can prevent
+    ///   (`design.md` §1.9). Deferred ones run before the proof.
     ///
     /// `events` are sorted by key, each key once.
     ///
-    /// - Throws: ``PostgresError``; ``WithdrawnMeanwhile``; ``Installation/Mismatch`` when Laravel's tables are not
-    ///   those we belong to.
+    /// - Throws: ``PostgresError``; ``Unproven``; ``WithdrawnMeanwhile``; ``IDLine/BeganAgain``;
+    ///   ``Installation/Mismatch`` when Laravel's tables are not those we belong to.
     init(_ events: [AttributedEvent], _ connection: Connection, now: Timestamp) throws {
         guard !events.isEmpty else { return }
         let rows = try connection.query(Self.statement(EventColumns(events), now: now))
+        var (unproven, hasTriggers) = (Set<EventKey>(), false)
         for row in rows {
             let (outcome, key, number) = try row.decode(String.self, String?.self, Int64?.self)
             switch (outcome, key.flatMap { EventKey($0) }, number) {
             case ("stored", let key?, let logID?): logIDs[key] = logID
             case ("locked", _, let user?): lockedUsers.insert(user)
             case ("missing", _, let user?): missingUsers.insert(user)
+            case ("unproven", let key?, _): unproven.insert(key)
+            case ("triggers", _, _): hasTriggers = true
+            case ("restarted", _, _): throw IDLine.BeganAgain()
             case ("withdrawn", _, _): throw WithdrawnMeanwhile()
             default: throw Installation.Mismatch()
             }
         }
+        if hasTriggers || !unproven.isEmpty {
+            unproven = try Self.missing(logIDs, of: events, connection)
+        }
+        guard unproven.isEmpty else { throw Unproven(keys: unproven) }
+    }
+
+    /// The events without their row, after all triggers have run, those too that wait for COMMIT.
+    private static func missing(
+        _ logIDs: [EventKey: Int64], of events: [AttributedEvent], _ connection: Connection
+    ) throws -> Set<EventKey> {
+        let stored = events.compactMap { event in logIDs[event.event.key].map { (event, $0) } }
+        try connection.executeScript("SET CONSTRAINTS ALL IMMEDIATE")
+        let rows = try connection.query(
+            """
+            SELECT w.event_key::text
+            FROM unnest(\(stored.map(\.0.event.key.description))::uuid[], \(stored.map(\.1))::bigint[],
+                        \(stored.map(\.0.userID))::bigint[]) AS w (event_key, id, user_id)
+            WHERE NOT EXISTS (SELECT FROM public.api_logs l WHERE l.id = w.id AND l.user_id = w.user_id)
+            """)
+        return Set(try rows.compactMap { EventKey(try $0.decode(0, as: String.self)) })
     }
 
     mutating func formUnion(_ other: EventInsert) {
@@ -69,11 +101,14 @@ struct EventInsert {
                 cost, ledger_cost, zero_is_unpriced, shape, status, provider, model, deployment, call_type,
                 error_code, error_message, end_user, tags, flags, key_hash
             )
+        ), line AS MATERIALIZED (
+            SELECT metering.enter_id_line() AS shift
         ), person AS MATERIALIZED (
             SELECT u.id, u.plan
             FROM public.users u
             WHERE u.id = ANY(\(column.distinctUserIDs)::bigint[])
               AND (SELECT is_intact FROM metering.installation_state)
+              AND (SELECT shift FROM line) IS NOT NULL
             ORDER BY u.id
             FOR KEY SHARE OF u SKIP LOCKED
         ), fact AS (
@@ -82,8 +117,9 @@ struct EventInsert {
                 reasoning_tokens, duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests,
                 is_stream, is_cache_hit, cost, ledger_cost, shape, status, plan, provider, model_group, model, call_type,
                 error_code, end_user, tags, flags, key_hash)
-            SELECT e.event_key, nextval('public.api_logs_id_seq'), e.user_id, e.occurred_at, e.input_tokens,
-                   e.output_tokens, e.cached_tokens, e.reasoning_tokens, e.duration_ms, e.first_token_ms,
+            SELECT e.event_key, (SELECT shift FROM line) + nextval('public.api_logs_id_seq'), e.user_id,
+                   e.occurred_at, e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens,
+                   e.duration_ms, e.first_token_ms,
                    e.billable_digest, e.quota_tokens, e.quota_requests, e.is_stream, e.is_cache_hit,
                    CASE WHEN e.zero_is_unpriced AND e.model NOT IN (SELECT f.model FROM metering.free_models f)
                         THEN NULL ELSE coalesce(e.cost, 0) END,
@@ -94,16 +130,17 @@ struct EventInsert {
             WHERE NOT EXISTS (SELECT FROM metering.withdrawn_events w WHERE w.event_key = e.event_key)
             ORDER BY e.event_key
             ON CONFLICT (event_key) DO NOTHING
-            RETURNING event_key, api_log_id
+            RETURNING event_key, user_id, api_log_id, api_log_id - (SELECT shift FROM line) AS id
         ), log AS (
             INSERT INTO public.api_logs (
                 id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, error_message,
                 created_at, updated_at)
-            SELECT f.api_log_id, e.user_id, e.model, least(e.input_tokens, 2147483647),
+            SELECT f.id, f.user_id, e.model, least(e.input_tokens, 2147483647),
                    least(e.output_tokens, 2147483647), coalesce(e.ledger_cost, 0),
                    least(coalesce(e.duration_ms, 0), 2147483647), e.status, e.error_message,
                    date_trunc('second', e.occurred_at AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC')
             FROM fact f JOIN event e USING (event_key)
+            RETURNING id, user_id
         ), delta AS (
             INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
             SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
@@ -118,11 +155,18 @@ struct EventInsert {
             HAVING count(*) > 0
         ), healed AS (
             UPDATE metering.quarantine q
-            SET resolved_at = \(now), resolution = 'stored', api_log_id = f.api_log_id
+            SET resolved_at = \(now), resolution = 'stored', api_log_id = f.id
             FROM fact f
             WHERE q.id = f.event_key AND (q.resolved_at IS NULL OR q.resolution = 'discarded')
         )
-        SELECT 'stored', f.event_key::text, f.api_log_id FROM fact f
+        SELECT 'stored', f.event_key::text, f.id FROM fact f
+        UNION ALL
+        SELECT 'unproven', f.event_key::text, NULL FROM fact f
+        WHERE NOT EXISTS (SELECT FROM log l WHERE l.id = f.id AND l.user_id = f.user_id)
+        UNION ALL
+        SELECT 'triggers', NULL, NULL
+        WHERE EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = 'public.api_logs'::regclass AND NOT t.tgisinternal)
+           OR (SELECT c.relhasrules FROM pg_class c WHERE c.oid = 'public.api_logs'::regclass)
         UNION ALL
         SELECT CASE WHEN EXISTS (SELECT FROM public.users u WHERE u.id = w.id) THEN 'locked' ELSE 'missing' END,
                NULL, w.id
@@ -131,6 +175,14 @@ struct EventInsert {
         UNION ALL
         SELECT 'withdrawn', w.event_key::text, NULL
         FROM metering.withdrawn(ARRAY(SELECT f.event_key FROM fact f)) AS w (event_key)
+        UNION ALL
+        -- The ids were drawn, and only then the sequence is looked at. The cursor is read in the snapshot from before.
+        SELECT 'restarted', NULL, NULL
+        FROM (SELECT min(f.api_log_id) AS first FROM fact f) d, metering.usage_cursor c, metering.id_epochs k
+        WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
+          AND (k.shift <> (SELECT shift FROM line)
+               OR k.sequence_file IS DISTINCT FROM pg_relation_filenode('public.api_logs_id_seq'::regclass)
+               OR d.first <= greatest(c.settled_log_id, c.marked_log_id))
         UNION ALL
         SELECT 'foreign', NULL, NULL
         WHERE (SELECT is_intact FROM metering.installation_state) IS NOT TRUE

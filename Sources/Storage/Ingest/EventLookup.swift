@@ -16,11 +16,11 @@ struct EventLookup {
         guard !keys.isEmpty else { return }
         let rows = try connection.query(
             """
-            SELECT e.event_key::text, e.api_log_id, e.user_id, e.billable_digest
+            SELECT e.event_key::text, \(IDLine.id(of: "e.api_log_id")), e.user_id, e.billable_digest
             FROM unnest(\(keys.map(\.description))::uuid[]) AS k (event_key)
             JOIN metering.events e USING (event_key)
             UNION ALL
-            SELECT w.event_key::text, w.api_log_id, w.user_id, w.billable_digest
+            SELECT w.event_key::text, \(IDLine.id(of: "w.api_log_id")), w.user_id, w.billable_digest
             FROM metering.withdrawn_events w WHERE w.event_key = ANY(\(keys.map(\.description))::uuid[])
             """)
         for row in rows {

@@ -26,7 +26,8 @@ package struct EventWriter: Sendable {
 
     /// The verdicts of `items`, in their order, all of them durable; `nil` for an event to try again.
     ///
-    /// - Throws: ``PostgresError`` when nothing could be committed; ``Installation/Mismatch``.
+    /// - Throws: ``PostgresError`` when nothing could be committed; ``Installation/Mismatch``; ``AppError``
+    ///   `.unavailable` when the ids of `api_logs` began again each time.
     package func write(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
         let batch = IngestBatch(items, attributions: try await attributions(of: items))
         return try await commit { connection, isolatesFailures, now in
@@ -55,6 +56,8 @@ package struct EventWriter: Sendable {
             return try await transaction { try body($0, false, now) }
         } catch let error as PostgresError where error.isRefusal {
             return try await transaction { try body($0, true, now) }
+        } catch is EventInsert.Unproven {
+            return try await transaction { try body($0, true, now) }
         }
     }
 
@@ -68,6 +71,10 @@ package struct EventWriter: Sendable {
                 attempt += 1
             } catch is EventInsert.WithdrawnMeanwhile where attempt < Self.attempts {
                 attempt += 1
+            } catch let error as IDLine.BeganAgain {
+                guard attempt < Self.attempts else { throw AppError(.unavailable, error.description, retryAfter: 1) }
+                attempt += 1
+                _ = try await pool.withConnection { try IDLine.look($0) }
             }
         }
     }

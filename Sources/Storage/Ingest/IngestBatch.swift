@@ -78,21 +78,41 @@ struct IngestBatch: Sendable {
     }
 
     /// Halves the events until what is refused stands alone; each part in a savepoint.
+    ///
+    /// Events whose row vanished are left out first (`leavesOut`): mostly the others have theirs then.
     private func insertIsolating(
-        _ events: [AttributedEvent], _ connection: Connection, now: Timestamp, refused: inout [EventKey: Rejection]
+        _ events: [AttributedEvent], _ connection: Connection, now: Timestamp, leavesOut: Bool = true,
+        refused: inout [EventKey: Rejection]
     ) throws -> EventInsert {
         do {
             return try connection.savepoint { try EventInsert(events, $0, now: now) }
+        } catch let error as EventInsert.Unproven {
+            let isAll = error.keys.count == events.count
+            guard events.count == 1 || (isAll ? !members.allSatisfy(\.item.isReplay) : leavesOut) else {
+                return try insertHalves(events, connection, now: now, refused: &refused)
+            }
+            for event in events where error.keys.contains(event.event.key) {
+                refused[event.event.key] = .withoutRow(event.event)
+            }
+            let others = events.filter { !error.keys.contains($0.event.key) }
+            return try insertIsolating(others, connection, now: now, leavesOut: false, refused: &refused)
         } catch let error as PostgresError where error.isRefusal {
             if events.count == 1 || (error.refusesEveryRow && !members.allSatisfy(\.item.isReplay)) {
                 for event in events { refused[event.event.key] = Rejection(error, of: event.event) }
                 return try EventInsert([], connection, now: now)
             }
-            let middle = events.count / 2
-            var outcome = try insertIsolating(Array(events[..<middle]), connection, now: now, refused: &refused)
-            outcome.formUnion(
-                try insertIsolating(Array(events[middle...]), connection, now: now, refused: &refused))
-            return outcome
+            return try insertHalves(events, connection, now: now, refused: &refused)
         }
+    }
+
+    private func insertHalves(
+        _ events: [AttributedEvent], _ connection: Connection, now: Timestamp, refused: inout [EventKey: Rejection]
+    ) throws -> EventInsert {
+        let middle = events.count / 2
+        var outcome = try insertIsolating(
+            Array(events[..<middle]), connection, now: now, leavesOut: false, refused: &refused)
+        outcome.formUnion(
+            try insertIsolating(Array(events[middle...]), connection, now: now, leavesOut: false, refused: &refused))
+        return outcome
     }
 }

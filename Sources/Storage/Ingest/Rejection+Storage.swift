@@ -18,6 +18,15 @@ extension Rejection {
             key: event.key, event: event)
     }
 
+    /// A trigger or rule of `api_logs` removed the row of an event, or gave it another id or user.
+    static func withoutRow(_ event: UsageEvent) -> Rejection {
+        let reason = QuarantineReason.laravelUnavailable
+        return Rejection(
+            reason: reason,
+            detail: "\(reason.explanation) A trigger or rule of api_logs removes the row or changes its id or user.",
+            key: event.key, event: event)
+    }
+
     /// An event whose key is taken by one with other billable facts: kept under a key of its own, for the operator.
     static func conflicting(_ event: UsageEvent) -> Rejection {
         let key = EventKey(high: event.key.high, low: event.key.low ^ UInt64(bitPattern: event.billableDigest))
@@ -38,10 +47,10 @@ extension EventInsert {
 
 extension PostgresError {
     /// Whether every row is probably refused alike, so that bisecting finds nothing: the table is gone, renamed, has a new
-    /// mandatory column, or our role may not write it (SQLSTATE class 42, 23502; PostgreSQL manual, appendix A). A row that is
-    /// put aside with the others for nothing is stored by the first replay, which does bisect.
+    /// mandatory column or a rule, or our role may not write it (SQLSTATE class 42, 23502, 0A000; PostgreSQL manual,
+    /// appendix A). A row that is put aside with the others for nothing is stored by the first replay, which does bisect.
     var refusesEveryRow: Bool {
         guard let sqlState else { return false }
-        return sqlState.hasPrefix("42") || sqlState == "23502"
+        return sqlState.hasPrefix("42") || sqlState == "23502" || sqlState == "0A000"
     }
 }

@@ -42,13 +42,20 @@ extension LogEntry {
         guard !rows.isEmpty else { return [] }
         let facts = try connection.query(
             """
-            SELECT e.api_log_id, e.event_key::text, e.provider, e.model, e.call_type, e.input_tokens, e.output_tokens,
+            SELECT l.id, e.event_key::text, e.provider, e.model, e.call_type, e.input_tokens, e.output_tokens,
                    e.cached_tokens, e.reasoning_tokens, e.cost::text, e.duration_ms, e.first_token_ms, e.is_stream,
                    e.is_cache_hit, e.error_code, e.end_user, coalesce(e.tags, '{}'), coalesce(e.flags, '{}'), e.plan,
                    \(microseconds: "e.occurred_at")
             FROM metering.events e
-            JOIN unnest(\(rows.map(\.id))::bigint[], \(rows.map(\.userID))::bigint[]) AS w (id, user_id)
-                ON e.api_log_id = w.id AND e.user_id = w.user_id
+            JOIN (
+                SELECT w.id, w.user_id, 'epoch'::timestamp + w.created_us * interval '1 microsecond' AS created_at,
+                       w.model, w.input_tokens, w.output_tokens, w.status
+                FROM unnest(\(rows.map(\.id))::bigint[], \(rows.map(\.userID))::bigint[],
+                            \(rows.map(\.createdAt?.microseconds))::bigint[], \(rows.map(\.model))::text[],
+                            \(rows.map(\.inputTokens))::bigint[], \(rows.map(\.outputTokens))::bigint[],
+                            \(rows.map(\.status))::text[]
+                ) AS w (id, user_id, created_us, model, input_tokens, output_tokens, status)
+            ) l ON \(IDLine.isRowOfEvent)
             WHERE \(keys(of: rows))
             """)
         let found = Dictionary(

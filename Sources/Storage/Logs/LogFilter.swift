@@ -27,7 +27,7 @@ package struct LogFilter: Sendable, Hashable {
 
     /// The condition on a row `l`, only what is asked for.
     var condition: Query {
-        let facts: Query = "metering.events e WHERE e.api_log_id = l.id AND e.user_id = l.user_id"
+        let facts: Query = "metering.events e WHERE \(IDLine.isRowOfEvent)"
         let conditions: [Query?] = [
             userID.map { "l.user_id = \($0)" },
             models.map { Self.isOne(of: $0, "l.model") },

@@ -42,12 +42,12 @@ extension Grant {
                 .operator: [.usage],
             ]),
         // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are deleted
-        // by 'retain', and only when it is asked to.
+        // by 'retain', and only when it is asked to. Ingest looks whether its rows are there.
         Grant(
             .table, "public.api_logs",
             [
-                .owner: [.select(), .update(), .delete], .webhook: [.insert()], .worker: [.select()],
-                .admin: [.select()], .operator: [.select(), .delete],
+                .owner: [.select(), .update(), .delete], .webhook: [.select("id", "user_id"), .insert()],
+                .worker: [.select()], .admin: [.select()], .operator: [.select(), .delete],
             ]),
         Grant(
             .sequence, "public.api_logs_id_seq",
@@ -89,8 +89,8 @@ extension Grant {
             Grant(
                 .table, "metering.usage_cursor",
                 [
-                    .worker: [.select(), .update()], .admin: [.select()],
-                    .operator: [.select(), .update("spans_through")],
+                    .webhook: [.select("settled_log_id", "marked_log_id")], .worker: [.select(), .update()],
+                    .admin: [.select()], .operator: [.select(), .update("spans_through")],
                 ]),
         ]
         + ["usage_quarters", "usage_days", "usage_spans"].map {
@@ -156,6 +156,24 @@ extension Grant {
         Grant(
             .table, "metering.withdrawn_events", [.webhook: [.select()], .operator: [.insert()]]),
         Grant(.function, "metering.withdrawn(uuid[])", [.webhook: [.execute]]),
+        Grant(.table, "metering.id_epochs", everybody(.select())),
+        Grant(.table, "metering.id_segments", everybody(.select())),
+        Grant(.function, "metering.enter_id_line()", [.webhook: [.execute]]),
+        Grant(.function, "metering.ids_began_again()", actsAsOwner: true, everybody(.execute)),
+        Grant(.function, "metering.begin_id_epoch()", actsAsOwner: true, everybody(.execute)),
+        Grant(.function, "metering.last_position()", [:]),
+        Grant(
+            .function,
+            """
+            metering.is_row_of_event(bigint, timestamp without time zone, text, bigint, bigint, text, bigint, \
+            timestamp with time zone, text, bigint, bigint, text)
+            """, [.admin: [.execute]]),
+        Grant(
+            .function, "metering.id_ranges(bigint, bigint)",
+            [.worker: [.execute], .admin: [.execute], .operator: [.execute]]),
+        Grant(
+            .function, "metering.log_position(bigint)",
+            [.owner: [.execute], .worker: [.execute], .admin: [.execute], .operator: [.execute]]),
         // The doctor counts what fell in here.
         Grant(.table, "metering.events_default", [.operator: [.select()]]),
         Grant(.table, "metering.events_named", [:]),

@@ -87,10 +87,10 @@ struct ReplayTransaction: Sendable {
             UPDATE metering.quarantine q
             SET resolved_at = \(now), resolution = 'duplicate', api_log_id = e.api_log_id
             FROM (
-                SELECT e.event_key, e.api_log_id FROM metering.events e
+                SELECT e.event_key, \(IDLine.id(of: "e.api_log_id")) AS api_log_id FROM metering.events e
                 WHERE e.event_key = ANY(\(keys.map(\.description))::uuid[])
                 UNION ALL
-                SELECT w.event_key, w.api_log_id FROM metering.withdrawn_events w
+                SELECT w.event_key, \(IDLine.id(of: "w.api_log_id")) FROM metering.withdrawn_events w
                 WHERE w.event_key = ANY(\(keys.map(\.description))::uuid[])
             ) e
             WHERE q.id = e.event_key AND q.id IN (

@@ -13,8 +13,14 @@ package struct UsageSnapshot {
 
     /// Gives `body` the present state.
     ///
+    /// Where the ids of `api_logs` began again and no worker has noticed, that is noted first (``IDLine``).
+    ///
     /// - Throws: `PostgresError`, and what `body` throws.
     package static func take<T>(_ connection: Connection, _ body: (UsageSnapshot) throws -> T) throws -> T {
+        try IDLine.retrying(connection) { try takeOnce($0, body) }
+    }
+
+    private static func takeOnce<T>(_ connection: Connection, _ body: (UsageSnapshot) throws -> T) throws -> T {
         try connection.transaction(.snapshot) { connection in
             // Planning a statement over every month of events takes longer than running it: plan once.
             try connection.executeScript("SET LOCAL plan_cache_mode = force_generic_plan")
@@ -23,10 +29,14 @@ package struct UsageSnapshot {
             let rows = try connection.query(
                 """
                 SELECT \(UsageCursor.columns), \(microseconds: "now()"),
-                       coalesce((SELECT max(id) FROM public.api_logs) > other_log_id, false)
+                       EXISTS (SELECT FROM metering.id_ranges(other_log_id, \(Int64.max)) r
+                               WHERE (SELECT max(l.id) FROM public.api_logs l WHERE l.id <= r.upper) > r.lower),
+                       metering.ids_began_again() AND NOT pg_is_in_recovery()
                 FROM metering.usage_cursor
                 """)
             guard let row = rows.first else { throw UsageCursor.Missing() }
+            // A standby shows what its primary knows.
+            guard try !row.decode(UsageCursor.columnCount + 2, as: Bool.self) else { throw IDLine.BeganAgain() }
             let now = try row.decode(UsageCursor.columnCount, as: Int64.self)
             return try body(
                 UsageSnapshot(

@@ -26,22 +26,39 @@ package struct LogRetention: Sendable {
             return cursor.folded
         }
         var rows = 0
-        var id = try await firstID()
-        while let first = id, first <= last {
-            let through = min(first + Self.batch - 1, last)
-            rows += try await pool.withConnection { connection in
-                try connection.execute(
-                    "DELETE FROM public.api_logs WHERE id >= \(first) AND id <= \(through) AND created_at < \(end)")
+        for stretch in try await stretches(through: last) {
+            var id = try await firstID(after: stretch.lowerBound, through: stretch.upperBound)
+            while let first = id {
+                let through = min(first + Self.batch - 1, stretch.upperBound)
+                rows += try await pool.withConnection { connection in
+                    try connection.execute(
+                        """
+                        DELETE FROM public.api_logs l
+                        WHERE l.id >= \(first) AND l.id <= \(through) AND l.created_at < \(end)
+                          AND metering.log_position(l.id) <= \(last)
+                        """)
+                }
+                progress(rows, Int(stretch.upperBound - through))
+                id = try await firstID(after: through, through: stretch.upperBound)
             }
-            progress(rows, Int(last - through))
-            id = try await firstID(from: through + 1)
         }
         return rows
     }
 
-    private func firstID(from id: Int64 = 0) async throws -> Int64? {
+    /// The ids whose rows stand on the line up to `position`; not the first of each.
+    private func stretches(through position: Int64) async throws -> [ClosedRange<Int64>] {
         try await pool.withConnection { connection in
-            try connection.query("SELECT min(id) FROM public.api_logs WHERE id >= \(id)")[0].decode(0, as: Int64?.self)
+            try connection.query("SELECT lower, upper FROM metering.id_ranges(0, \(position))").map { row in
+                let (lower, upper) = try row.decode(Int64.self, Int64.self)
+                return lower...upper
+            }
+        }
+    }
+
+    private func firstID(after id: Int64, through last: Int64) async throws -> Int64? {
+        try await pool.withConnection { connection in
+            try connection.query("SELECT min(id) FROM public.api_logs WHERE id > \(id) AND id <= \(last)")[0].decode(
+                0, as: Int64?.self)
         }
     }
 }

@@ -81,12 +81,14 @@ extension Installation {
                         metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.usage_dimensions
                     """)
                 try UsageCursor.reset(connection)
+                try IDLine.reset(connection)
                 try LaravelUsage.seed(upTo: logID, connection, now: now)
             } else {
                 guard try hasSameRows(connection) else {
                     throw HistoryAtRisk(
                         behind: try SequenceDiagnosis.behind(connection, among: ["users", "api_logs"]))
                 }
+                try IDLine.adoptRows(connection)
             }
             try connection.execute(
                 """
@@ -119,7 +121,9 @@ extension Installation {
                 SELECT l.id IS NOT NULL AS is_there,
                        (l.user_id, l.created_at)
                        IS NOT DISTINCT FROM (s.user_id, date_trunc('second', s.occurred_at AT TIME ZONE 'UTC')) AS is_same
-                FROM sample s LEFT JOIN public.api_logs l ON l.id = s.api_log_id
+                FROM sample s
+                LEFT JOIN public.api_logs l
+                    ON l.id = \(IDLine.id(of: "s.api_log_id")) AND metering.log_position(l.id) = s.api_log_id
             )
             SELECT i.highest_user_id <= seen.user_id AND i.highest_log_id <= seen.log_id
                    AND (SELECT coalesce(bool_and(c.is_same) FILTER (WHERE c.is_there), true)

@@ -57,6 +57,7 @@ package enum Upkeep {
             RecurringWork("installation", .pause(.seconds(1)), logger: logger) {
                 try await pool.withConnection { connection in
                     try Installation.require(connection)
+                    try IDLine.look(connection)
                     try Installation.recordHighestIDs(connection)
                 }
             },

@@ -69,11 +69,23 @@ enum UsageCounters {
                        least(coalesce(a.tokens, 0), 9223372036854775807) AS tokens, coalesce(a.requests, 0) AS requests,
                        coalesce(a.cost, 0) AS cost
                 FROM (expected e FULL JOIN actual a USING (user_id, period, window_start)) CROSS JOIN budgeted b
-                WHERE \(touches(range, sealedBefore: cursor.sealedBefore))
+                WHERE \(touches(range, sealedBefore: cursor.sealedBefore)) AND \(isProvable(cursor))
             ), difference AS (
                 SELECT * FROM compared
                 WHERE (expected_tokens, expected_requests, expected_cost) <> (tokens, requests, cost)
             )
+            """
+    }
+
+    /// Whether no row of the window was removed when the ids began again: of the user's rows without an event, that is.
+    private static func isProvable(_ cursor: UsageCursor) -> Query {
+        guard cursor.logsSealedBefore > UsageRange.allQuarters.lowerBound else { return "true" }
+        return """
+            NOT EXISTS (
+                SELECT FROM metering.usage_quarters s
+                WHERE s.user_id = coalesce(e.user_id, a.user_id) AND s.quarter < \(cursor.logsSealedBefore)
+                  AND s.quarter >= metering.quarter_of(window_start::timestamp AT TIME ZONE 'UTC')
+                  AND NOT \(UsageDimensions.areOfEvents("s.dimension")))
             """
     }
 

@@ -1,6 +1,7 @@
 package import Postgres
 
-/// How far the line of ids is folded, and how far it is final: the row of `metering.usage_cursor`.
+/// How far the line of ids is folded, and how far it is final: the row of `metering.usage_cursor`. Its ids are positions
+/// on the line (``IDLine``).
 package struct UsageCursor: Sendable, Hashable {
     /// Events up to this id are in the sums.
     package var events: Int64
@@ -12,6 +13,8 @@ package struct UsageCursor: Sendable, Hashable {
     package var daysBefore: Int
     /// Raw rows of quarters before this one are gone by retention.
     package var sealedBefore: Int
+    /// Rows of `api_logs` without an event, of quarters before this one, were removed when the ids began again.
+    package var logsSealedBefore: Int
     /// Whether `usage_spans` was kept up to here.
     package var hasSpans: Bool
 
@@ -65,7 +68,8 @@ package struct UsageCursor: Sendable, Hashable {
             """
             UPDATE metering.usage_cursor
             SET event_log_id = 0, other_log_id = 0, settled_log_id = 0, marked_log_id = NULL, marked_transactions = NULL,
-                days_before = -2147483648, sealed_before = '-infinity', passed_at = NULL, passed_rows = NULL, pass_ms = NULL
+                days_before = -2147483648, sealed_before = '-infinity', logs_sealed_before = '-infinity',
+                passed_at = NULL, passed_rows = NULL, pass_ms = NULL
             """)
     }
 
@@ -85,14 +89,15 @@ package struct UsageCursor: Sendable, Hashable {
     static let columns: Query = """
         event_log_id, other_log_id, settled_log_id, days_before,
         CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END,
+        CASE WHEN isfinite(logs_sealed_before) THEN metering.quarter_of(logs_sealed_before) ELSE -2147483648 END,
         spans_through IS NOT DISTINCT FROM \(place)
         """
     /// How many these are.
-    static let columnCount = 6
+    static let columnCount = 7
 
     /// Reads the first columns of `row`.
     init(_ row: Row) throws {
-        (events, others, settled, daysBefore, sealedBefore, hasSpans) = try row.decode(
-            Int64.self, Int64.self, Int64.self, Int.self, Int.self, Bool.self)
+        (events, others, settled, daysBefore, sealedBefore, logsSealedBefore, hasSpans) = try row.decode(
+            Int64.self, Int64.self, Int64.self, Int.self, Int.self, Int.self, Bool.self)
     }
 }

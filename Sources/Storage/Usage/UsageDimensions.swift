@@ -20,6 +20,14 @@ enum UsageDimensions {
         """
     }
 
+    /// Whether the column `dimension` is of events: rows of `api_logs` without an event have no plan.
+    static func areOfEvents(_ dimension: Query) -> Query {
+        """
+        \(dimension) <> ALL(ARRAY(
+            SELECT s.dimension FROM metering.usage_dimensions s WHERE s.plan IS NULL))
+        """
+    }
+
     /// Gives a number to what is new in `facts`.
     static func insertMissing(in facts: Query, _ connection: Connection) throws {
         try connection.execute(

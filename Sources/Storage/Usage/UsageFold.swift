@@ -13,7 +13,7 @@ enum UsageFold {
 
     /// Folds at most `limit` rows of `kind` from the cursor on; `nil` where another worker is at work.
     ///
-    /// - Throws: ``PostgresError``.
+    /// - Throws: ``IDLine/BeganAgain``, after which nothing of the transaction may stay; ``PostgresError``.
     static func foldWindow(_ kind: UsageKind, limit: Int, _ connection: Connection) throws -> Window? {
         guard let cursor = try UsageCursor.take(connection) else { return nil }
         let after = cursor[kind]
@@ -23,17 +23,22 @@ enum UsageFold {
         try connection.executeScript("SET LOCAL work_mem = '64MB'")
         let rows = try fold(kind, after: after, through: through, daysBefore: cursor.daysBefore, connection)
         try UsageCursor.move(kind.cursor, to: through, connection)
+        // After the rows were read: none of them was inserted under an id that was given out again.
+        try IDLine.require(connection)
         return Window(rows: rows, through: through, isLast: through == cursor.settled)
     }
 
-    /// The id of the window's last row, or where the line is final: gaps, however wide, cost no window.
+    /// The position of the window's last row, or where the line is final or an epoch ends: gaps, however wide, cost no
+    /// window.
     private static func end(
         of kind: UsageKind, after: Int64, _ settled: Int64, limit: Int, _ connection: Connection
     ) throws -> Int64 {
         // So few ids are no more rows: the worker of a second ago needs not count them.
         guard settled - after > limit else { return settled }
-        let rows = try connection.query("\(kind.ids(after: after, through: settled)) OFFSET \(limit - 1) LIMIT 1")
-        return try rows.first?.decode(0, as: Int64.self) ?? settled
+        let stretch = try kind.firstStretch(after: after, through: settled, connection)
+        let rows = try connection.query(
+            "\(kind.positions(after: after, in: stretch)) OFFSET \(limit - 1) LIMIT 1")
+        return try rows.first?.decode(0, as: Int64.self) ?? stretch.end
     }
 
     private static func fold(

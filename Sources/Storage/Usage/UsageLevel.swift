@@ -28,7 +28,7 @@ package enum UsageLevel: String, Sendable, CaseIterable {
             ), actual AS (
                 SELECT t.user_id, t.\(bucket) AS bucket, t.dimension, \(UsageMeasures.columns)
                 FROM \(table) t
-                WHERE \(actual(range))
+                WHERE \(actual(range, cursor))
             )
             """
     }
@@ -80,12 +80,13 @@ package enum UsageLevel: String, Sendable, CaseIterable {
         }
     }
 
-    private func actual(_ range: UsageRange) -> Query {
+    private func actual(_ range: UsageRange, _ cursor: UsageCursor) -> Query {
         switch self {
         case .quarters:
             """
             \(range.contains(quarter: "t.quarter")) AND \(range.contains(user: "t.user_id"))
             AND t.user_id IN (SELECT id FROM public.users)
+            AND (t.quarter >= \(cursor.logsSealedBefore) OR \(UsageDimensions.areOfEvents("t.dimension")))
             """
         case .everybody: "t.user_id = 0 AND \(range.contains(quarter: "t.quarter"))"
         case .days:

@@ -51,7 +51,8 @@ package struct UsagePass: Sendable {
     ///
     /// `progress` is told after each window and answers whether to go on.
     ///
-    /// - Throws: ``Installation/Mismatch``, ``UsageSettlement/CachedSequence``, `PostgresError`.
+    /// - Throws: ``Installation/Mismatch``, ``UsageSettlement/CachedSequence``, ``IDLine/BeganAgain``,
+    ///   `PostgresError`.
     package func run(
         _ scope: Scope = .everything, progress: @Sendable (Outcome) -> Bool = { _ in true }
     ) async throws -> Outcome {
@@ -80,14 +81,17 @@ package struct UsagePass: Sendable {
         let deadline = ContinuousClock.now + patience
         var (pause, isMarked) = (Duration.milliseconds(10), false)
         while true {
-            let waitingFor: [UsageSettlement.Writer]
-            (waitingFor, isMarked) = try await pool.transaction { [isMarked] connection in
-                try Installation.require(connection)
-                var isMarked = isMarked
-                let waitingFor = try UsageSettlement.advance(connection, isMarked: &isMarked)
-                return (waitingFor, isMarked)
+            let step: UsageSettlement.Step
+            (step, isMarked) = try await IDLine.retrying(pool) {
+                try await pool.transaction { [isMarked] connection in
+                    try Installation.require(connection)
+                    var isMarked = isMarked
+                    let step = try UsageSettlement.advance(connection, isMarked: &isMarked)
+                    return (step, isMarked)
+                }
             }
-            guard !waitingFor.isEmpty, ContinuousClock.now < deadline else { return waitingFor }
+            if step.hasNewMark { continue }
+            guard !step.writers.isEmpty, ContinuousClock.now < deadline else { return step.writers }
             try await Task.sleep(for: pause)
             pause = min(pause * 2, .milliseconds(200))
         }
@@ -97,10 +101,12 @@ package struct UsagePass: Sendable {
     {
         while !outcome.isBusy, !outcome.isStopped {
             let start = ContinuousClock.now
-            let (step, remaining) = try await pool.transaction { connection in
-                let step = try UsageFold.foldWindow(kind, limit: window, connection)
-                let cursor = try UsageCursor.read(connection)
-                return (step, cursor.settled - cursor.folded)
+            let (step, remaining) = try await IDLine.retrying(pool) {
+                try await pool.transaction { connection in
+                    let step = try UsageFold.foldWindow(kind, limit: window, connection)
+                    let cursor = try UsageCursor.read(connection)
+                    return (step, cursor.settled - cursor.folded)
+                }
             }
             outcome.remaining = remaining
             guard let step else {

@@ -30,6 +30,12 @@ package struct UsageRange: Sendable, Hashable {
         return UsageRange(quarters: low..<quarters.upperBound, user: user)
     }
 
+    /// The part of which rows of `api_logs` without an event are still there.
+    func withLogs(_ cursor: UsageCursor) -> UsageRange {
+        let low = min(max(quarters.lowerBound, cursor.logsSealedBefore), quarters.upperBound)
+        return UsageRange(quarters: low..<quarters.upperBound, user: user)
+    }
+
     /// The range in parts of at most `days` days.
     func parts(days: Int) -> [UsageRange] {
         stride(from: quarters.lowerBound, to: quarters.upperBound, by: days * Self.quartersOfDay).map { low in

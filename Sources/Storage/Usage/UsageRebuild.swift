@@ -36,6 +36,7 @@ package struct UsageRebuild: Sendable {
     ///
     /// - Throws: ``Sealed``, ``PostgresError``.
     package func mend(_ range: UsageRange, progress: (Outcome, _ remainingDays: Int) -> Void) async throws -> Outcome {
+        _ = try await pool.withConnection { try IDLine.look($0) }
         try await pool.transaction { connection in
             try Self.requireUnsealed(range, connection)
             // A raw row that somebody changed may have a dimension that no folded row had.
@@ -47,7 +48,7 @@ package struct UsageRebuild: Sendable {
         var outcome = Outcome()
         let parts = range.parts(days: Self.days)
         for (index, part) in parts.enumerated() {
-            let mended = try await pool.transaction { try Self.mend(part, $0) }
+            let mended = try await IDLine.retrying(pool) { try await pool.transaction { try Self.mend(part, $0) } }
             outcome.cells += mended.cells
             outcome.counters += mended.counters
             progress(outcome, (parts.count - index - 1) * Self.days)
@@ -82,6 +83,8 @@ package struct UsageRebuild: Sendable {
         }
         outcome.cells += try UsageSpans.mend(range, cursor, connection)
         outcome.counters = try mendCounters(range, cursor, connection)
+        // After the rows were read: none of them was inserted under an id that was given out again.
+        try IDLine.require(connection)
         return outcome
     }
 

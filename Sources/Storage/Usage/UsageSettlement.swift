@@ -3,9 +3,12 @@ import Postgres
 /// Finds up to which id every row of `api_logs` is committed or never will be, and holds up nobody for it
 /// (`design.md` §6).
 ///
-/// The sequence's value is read first, then who holds the table's ROW EXCLUSIVE lock, which a writer takes before it draws
-/// an id: when these transactions are gone, every id up to that value is final. The value and the transactions are kept in
-/// the cursor's row, so that the next pass, or the next process, looks whether they are gone.
+/// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer takes before
+/// it draws an id: when these transactions are gone, every id up to that value is final. The value and the transactions are
+/// kept in the cursor's row, so that the next pass, or the next process, looks whether they are gone.
+///
+/// The value is committed before writers are listed so that ingest which is not listed sees it, and notices when the ids
+/// began again and it drew a lower one (``IDLine``).
 package enum UsageSettlement {
     /// A transaction that may yet commit rows with ids already drawn.
     package struct Writer: Sendable, Hashable, CustomStringConvertible {
@@ -32,37 +35,47 @@ package enum UsageSettlement {
         }
     }
 
+    /// What a step of the settlement found.
+    struct Step: Sendable {
+        /// Who is waited for.
+        var writers: [Writer] = []
+        /// Whether a mark is committed whose writers are to be listed by the next step, at once.
+        var hasNewMark = false
+    }
+
     /// Advances what is final as far as it can be told now, and returns who is waited for; nobody where all that was drawn
     /// before the pass is final.
     ///
     /// `isMarked` says whether the pass has set a mark of its own, which it does once: under ingest there is always
     /// somebody to wait for behind the next.
     ///
-    /// - Throws: ``CachedSequence``, ``PostgresError``.
-    static func advance(_ connection: Connection, isMarked: inout Bool) throws -> [Writer] {
-        guard try UsageCursor.take(connection) != nil else { return [] }
-        var waitingFor = try writersOfMark(connection)
-        guard waitingFor.isEmpty else { return waitingFor }
+    /// - Throws: ``CachedSequence``, ``IDLine/BeganAgain``, ``PostgresError``.
+    static func advance(_ connection: Connection, isMarked: inout Bool) throws -> Step {
+        guard try UsageCursor.take(connection) != nil else { return Step() }
+        try listWritersOfMark(connection)
+        let waitingFor = try writersOfMark(connection)
+        guard waitingFor.isEmpty else { return Step(writers: waitingFor) }
         try settleMark(connection)
-        guard !isMarked else { return [] }
-        try mark(connection)
+        let hasNewMark = try !isMarked && mark(connection)
         isMarked = true
-        waitingFor = try writersOfMark(connection)
-        if waitingFor.isEmpty { try settleMark(connection) }
-        return waitingFor
+        // After all of it: what was read before is of ids that go on.
+        try IDLine.require(connection)
+        return Step(hasNewMark: hasNewMark)
     }
 
+    /// The snapshot shows every row that is in the sums; by it one is told from a row whose id was given out again. It is
+    /// taken also where nothing is marked, as rows may have been updated.
     private static func settleMark(_ connection: Connection) throws {
         try connection.execute(
             """
             UPDATE metering.usage_cursor
-            SET settled_log_id = greatest(settled_log_id, marked_log_id), marked_log_id = NULL, marked_transactions = NULL
-            WHERE marked_log_id IS NOT NULL
+            SET settled_log_id = greatest(settled_log_id, marked_log_id), marked_log_id = NULL, marked_transactions = NULL,
+                settled_snapshot = pg_current_snapshot()
             """)
     }
 
-    /// Two statements, in this order: who draws an id after the first is of no concern to the second.
-    private static func mark(_ connection: Connection) throws {
+    /// Sets a mark where there is something new to be final, and returns whether it did.
+    private static func mark(_ connection: Connection) throws -> Bool {
         let rows = try connection.query(
             """
             SELECT coalesce(pg_sequence_last_value(s.seqrelid), 0), s.seqcache
@@ -70,11 +83,23 @@ package enum UsageSettlement {
             """)
         guard let (value, cache) = try rows.first?.decode(Int64.self, Int64.self) else { throw Installation.Mismatch() }
         guard cache == 1 else { throw CachedSequence() }
+        let marked = try connection.execute(
+            """
+            UPDATE metering.usage_cursor c
+            SET marked_log_id = \(value)::bigint + k.shift, marked_transactions = NULL
+            FROM metering.id_epochs k
+            WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
+              AND c.settled_log_id < \(value)::bigint + k.shift
+            """)
+        return marked > 0
+    }
+
+    private static func listWritersOfMark(_ connection: Connection) throws {
         try connection.execute(
             """
             UPDATE metering.usage_cursor
-            SET marked_log_id = \(value),
-                marked_transactions = ARRAY(SELECT DISTINCT l.virtualtransaction FROM (\(writers)) l)
+            SET marked_transactions = ARRAY(SELECT DISTINCT l.virtualtransaction FROM (\(writers)) l)
+            WHERE marked_log_id IS NOT NULL AND marked_transactions IS NULL
             """)
     }
 

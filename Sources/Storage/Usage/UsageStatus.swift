@@ -6,8 +6,8 @@ package struct UsageStatus: Sendable {
     /// Names and values, a line each.
     package var lines: [(name: String, value: String)] {
         [
-            ("folded up to id", "\(cursor.events) (events), \(cursor.others) (rows without an event)"),
-            ("final up to id", "\(cursor.settled)"),
+            ("folded up to position", "\(cursor.events) (events), \(cursor.others) (rows without an event)"),
+            ("final up to position", "\(cursor.settled)"),
             ("rows behind", "\(rowsBehind)"),
             ("seconds behind", "\(secondsBehind ?? 0)"),
             ("days written up to", daysBefore ?? "none"),
@@ -36,8 +36,12 @@ package struct UsageStatus: Sendable {
             """
             SELECT (SELECT count(*) FROM \(UsageKind.events.facts(after: cursor.events, through: end)))
                    + (SELECT count(*) FROM \(UsageKind.others.facts(after: cursor.others, through: end))),
-                   (SELECT extract(epoch FROM \(now) - l.updated_at AT TIME ZONE 'UTC')::bigint FROM public.api_logs l
-                    WHERE l.id > \(cursor.folded) ORDER BY l.id LIMIT 1),
+                   (SELECT extract(epoch FROM \(now) - l.updated_at AT TIME ZONE 'UTC')::bigint
+                    FROM metering.id_ranges(\(cursor.folded), \(end)) r
+                    CROSS JOIN LATERAL (
+                        SELECT o.updated_at FROM public.api_logs o
+                        WHERE o.id > r.lower AND o.id <= r.upper ORDER BY o.id LIMIT 1) l
+                    ORDER BY r.lower + r.shift LIMIT 1),
                    CASE WHEN days_before > 0 THEN to_char(metering.quarter_start(days_before), \(format)) END,
                    CASE WHEN isfinite(sealed_before) THEN to_char(sealed_before, \(format)) END,
                    to_char(passed_at, \(format)) || ', ' || passed_rows || ' rows in ' || pass_ms || ' ms'

@@ -26,6 +26,8 @@ package enum UsageVerification {
 
     /// Compares what lies before the cursors; each level is one statement, so it holds whatever goes on meanwhile.
     ///
+    /// Ids that began again are noted first (``IDLine``): by then rows are read that belong to other sums.
+    ///
     /// - Throws: ``PostgresError``.
     package static func verify(
         _ range: UsageRange, _ connection: Connection, progress: (String) -> Void = { _ in }
@@ -44,7 +46,7 @@ package enum UsageVerification {
 
     /// The cells of a level that are not what they must be.
     static func cells(of level: UsageLevel, _ range: UsageRange, _ connection: Connection) throws -> Report {
-        try connection.transaction(.snapshot) { connection in
+        try snapshot(connection) { connection in
             let cursor = try UsageCursor.read(connection)
             let differences = differences(of: UsageMeasures.names, found: "a.", expected: "e.")
             return try Report(
@@ -67,7 +69,7 @@ package enum UsageVerification {
 
     /// The runs of days that are not what they must be; none of those that the next pass makes again.
     static func spans(_ range: UsageRange, _ connection: Connection) throws -> Report {
-        try connection.transaction(.snapshot) { connection in
+        try snapshot(connection) { connection in
             let cursor = try UsageCursor.read(connection)
             let differences = differences(of: UsageSpans.measures, found: "", expected: "expected_")
             var report = Report()
@@ -87,6 +89,17 @@ package enum UsageVerification {
         }
     }
 
+    /// Does `body` in a snapshot in which no id was given out again.
+    private static func snapshot<T>(_ connection: Connection, _ body: (Connection) throws -> T) throws -> T {
+        try IDLine.retrying(connection) { connection in
+            try connection.transaction(.snapshot) { connection in
+                let result = try body(connection)
+                try IDLine.require(connection)
+                return result
+            }
+        }
+    }
+
     /// The texts of the measures that differ, of columns with these prefixes.
     private static func differences(of measures: [String], found: String, expected: String) -> Query {
         Query(
@@ -100,7 +113,7 @@ package enum UsageVerification {
 
     /// The counters that are not what they must be.
     static func counters(_ range: UsageRange, _ connection: Connection) throws -> Report {
-        try connection.transaction(.snapshot) { connection in
+        try snapshot(connection) { connection in
             let cursor = try UsageCursor.read(connection)
             return try Report(
                 connection.query(

@@ -6,7 +6,8 @@ enum UsageWithdrawal {
     struct Event {
         /// Of `metering.events`, where its row still is.
         var key: String
-        var logID: Int64
+        /// On the line of ids.
+        var position: Int64
         var user: Int64
         var quarter: Int
         var isSelfReported: Bool
@@ -62,7 +63,7 @@ enum UsageWithdrawal {
         fact AS MATERIALIZED (
             SELECT f.user_id, metering.quarter_of(f.occurred_at) AS quarter, d.dimension, f.is_self_reported,
                    \(UsageMeasures.ofFacts)
-            FROM \(UsageKind.events.facts(after: event.logID - 1, through: event.logID)) f \(UsageDimensions.join)
+            FROM \(UsageKind.events.facts(after: event.position - 1, through: event.position)) f \(UsageDimensions.join)
             WHERE f.event_key = \(event.key)::uuid
             GROUP BY 1, 2, 3, 4
         ), cell AS MATERIALIZED (

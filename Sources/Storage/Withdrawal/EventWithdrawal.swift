@@ -36,21 +36,27 @@ package enum EventWithdrawal {
     /// has added is subtracted once, what it has not is never added. The fold of counters waits too.
     ///
     /// - Throws: ``AppError`` `.notFound` where there is no such event, `.conflict` where it cannot be withdrawn,
-    ///   `.unavailable` where a worker was at work all the time; ``Installation/Mismatch``; ``PostgresError``.
+    ///   `.unavailable` where a worker was at work all the time, or where ids began again and that is not noted yet;
+    ///   ``Installation/Mismatch``; ``PostgresError``.
     package static func withdraw(
         _ subject: Subject, reason: String?, _ connection: Connection, now: Timestamp
     ) throws -> Withdrawn {
         try Installation.require(connection)
         let cursor = try hold(connection)
+        do {
+            try IDLine.require(connection)
+        } catch let error as IDLine.BeganAgain {
+            throw AppError(.unavailable, error.description)
+        }
         try QuotaFold.keepOut(connection)
         let found = try find(subject, connection)
         guard found.usage.quarter >= cursor.sealedBefore else { throw try refusal(ofSealed: found, connection) }
         var event = found.event
-        event.wasRolledUp = event.logID <= cursor.events
+        event.wasRolledUp = found.usage.position <= cursor.events
         let isExact = try !event.wasRolledUp || UsageWithdrawal.subtract(found.usage, cursor, connection)
         let isCounted = try isExact && subtractFromCounters(event, connection)
         try record(event, reason: reason, connection, now: now)
-        event.hadLog = try delete(event, connection)
+        event.hadLog = try delete(found, connection)
         if !isCounted { try makeAgain(found.usage, connection, now: now) }
         return event
     }
@@ -75,15 +81,15 @@ package enum EventWithdrawal {
     private static func find(_ subject: Subject, _ connection: Connection) throws -> Found {
         let condition: Query =
             switch subject {
-            case .log(let id): "e.api_log_id = \(id)::bigint"
+            case .log(let id): stands(atPositionOf: id)
             case .key(let key): "e.event_key = \(key.description)::uuid"
             }
         let rows = try connection.query(
             """
-            SELECT e.event_key::text, e.api_log_id, e.user_id, \(microseconds: "e.occurred_at"),
+            SELECT e.event_key::text, \(IDLine.id(of: "e.api_log_id")), e.user_id, \(microseconds: "e.occurred_at"),
                    e.model_group, e.status,
                    e.input_tokens, e.output_tokens, trim_scale(e.cost)::text, coalesce(e.flags, '{}'),
-                   metering.quarter_of(e.occurred_at)
+                   metering.quarter_of(e.occurred_at), e.api_log_id
             FROM metering.events e WHERE \(condition) LIMIT 2
             """)
         guard rows.count < 2 else {
@@ -98,9 +104,24 @@ package enum EventWithdrawal {
             inputTokens: try row.decode(6), outputTokens: try row.decode(7), cost: try row.decode(8),
             flags: try row.decode(9))
         let usage = UsageWithdrawal.Event(
-            key: key.description, logID: event.logID, user: event.userID, quarter: try row.decode(10),
+            key: key.description, position: try row.decode(11), user: event.userID, quarter: try row.decode(10),
             isSelfReported: event.flags.contains(UsageEvent.Flag.selfReported.rawValue))
         return Found(event: event, usage: usage)
+    }
+
+    /// Whether event `e` has its row under the id; where no row has it, whether it ever had one, in any epoch.
+    private static func stands(atPositionOf id: Int64) -> Query {
+        """
+        e.api_log_id IN (
+            SELECT p.position
+            FROM metering.id_epochs k
+            LEFT JOIN metering.id_epochs n ON n.epoch = k.epoch + 1
+            CROSS JOIN LATERAL (
+                SELECT least(\(id)::bigint, 9223372036854775807 - k.shift) + k.shift AS position) p
+            WHERE p.position >= k.first_position AND p.position < coalesce(n.first_position, 9223372036854775807)
+              AND (p.position = metering.log_position(\(id)::bigint)
+                   OR NOT EXISTS (SELECT FROM public.api_logs l WHERE l.id = \(id)::bigint)))
+        """
     }
 
     /// Adds what takes the event out of its windows; `false`, and nothing is changed, where a window is saturated.
@@ -164,16 +185,26 @@ package enum EventWithdrawal {
             """)
     }
 
-    /// Deletes facts and log, and returns whether there was a log. One that another event has too is that event's.
-    private static func delete(_ event: Withdrawn, _ connection: Connection) throws -> Bool {
+    /// Deletes facts and log, and returns whether there was a log. One that another event has too is that event's, and so
+    /// is none that was inserted under the id later: it differs in more than Laravel corrects.
+    private static func delete(_ found: Found, _ connection: Connection) throws -> Bool {
+        let (event, position) = (found.event, found.usage.position)
+        let logs = try connection.query(
+            """
+            SELECT l.id FROM public.api_logs l JOIN metering.events e ON e.event_key = \(event.key.description)::uuid
+            WHERE l.id = \(event.logID) AND metering.log_position(l.id) = \(position) AND l.user_id = e.user_id
+              AND (l.created_at = date_trunc('second', e.occurred_at AT TIME ZONE 'UTC')
+                   OR (l.model, l.input_tokens, l.output_tokens)
+                      = (e.model_group, least(e.input_tokens, 2147483647), least(e.output_tokens, 2147483647)))
+            """)
         try connection.execute("DELETE FROM metering.events WHERE event_key = \(event.key.description)::uuid")
-        let logs = try connection.execute(
+        guard !logs.isEmpty else { return false }
+        return try connection.execute(
             """
             DELETE FROM public.api_logs l WHERE l.id = \(event.logID) AND l.user_id = \(event.userID)
               AND NOT EXISTS (
-                  SELECT FROM metering.events e WHERE e.api_log_id = \(event.logID) AND e.user_id = \(event.userID))
-            """)
-        return logs > 0
+                  SELECT FROM metering.events e WHERE e.api_log_id = \(position) AND e.user_id = \(event.userID))
+            """) > 0
     }
 
     /// Makes the user's day again from what is left: subtraction from a saturated sum is not exact.
@@ -193,7 +224,7 @@ package enum EventWithdrawal {
     private static func refusal(ofMissing subject: Subject, _ connection: Connection) throws -> AppError {
         let (condition, name): (Query, String) =
             switch subject {
-            case .log(let id): ("w.api_log_id = \(id)::bigint", "log \(id)")
+            case .log(let id): ("\(IDLine.id(of: "w.api_log_id")) = \(id)::bigint", "log \(id)")
             case .key(let key): ("w.event_key = \(key.description)::uuid", "event \(key)")
             }
         let rows = try connection.query(

@@ -1,0 +1,148 @@
+package import Domain
+package import Postgres
+
+/// The line on which the ids of `api_logs` stand, also when Laravel begins them again (`migrations/0018_id_line.sql`).
+///
+/// A position is an id and the shift of its epoch. `metering.events.api_log_id` and the cursors are positions.
+package enum IDLine {
+    /// The ids began again since the last epoch began: what was done with them is to be undone and done again after
+    /// ``look(_:)``.
+    package struct BeganAgain: Error, CustomStringConvertible {
+        package var description: String {
+            """
+            The ids of api_logs began again (TRUNCATE … RESTART IDENTITY, ALTER SEQUENCE or setval) and could not be told \
+            apart from the former ones. Try again.
+            """
+        }
+
+        package init() {}
+    }
+
+    /// How often a transaction is done again because the ids began again meanwhile.
+    static let attempts = 3
+
+    /// Begins a new epoch if the ids began again, and returns whether it did; in a transaction of its own.
+    ///
+    /// - Throws: ``PostgresError``.
+    @discardableResult
+    package static func look(_ connection: Connection) throws -> Bool {
+        guard try beganAgain(connection) else { return false }
+        return try connection.transaction { connection in
+            // It reads all rows of `api_logs` that are left, once.
+            try connection.executeScript("SET LOCAL statement_timeout = 0")
+            return try connection.query("SELECT metering.begin_id_epoch()")[0].decode(0)
+        }
+    }
+
+    /// Does `body`, which throws ``BeganAgain`` where it met ids that began again, until it meets none.
+    ///
+    /// - Throws: What `body` throws; ``PostgresError``.
+    package static func retrying<T>(_ connection: Connection, _ body: (Connection) throws -> T) throws -> T {
+        for _ in 1..<attempts {
+            do { return try body(connection) } catch is BeganAgain { try look(connection) }
+        }
+        return try body(connection)
+    }
+
+    /// The same, with a connection of `pool` for each attempt.
+    ///
+    /// - Throws: What `body` throws; ``PostgresError``.
+    static func retrying<T: Sendable>(_ pool: ConnectionPool, _ body: () async throws -> T) async throws -> T {
+        for _ in 1..<attempts {
+            do { return try await body() } catch is BeganAgain {
+                _ = try await pool.withConnection { try look($0) }
+            }
+        }
+        return try await body()
+    }
+
+    /// To be asked after a step that relies on the line, in its transaction.
+    ///
+    /// - Throws: ``BeganAgain``, ``PostgresError``.
+    static func require(_ connection: Connection) throws {
+        if try beganAgain(connection) { throw BeganAgain() }
+    }
+
+    private static func beganAgain(_ connection: Connection) throws -> Bool {
+        try connection.query("SELECT metering.ids_began_again()")[0].decode(0)
+    }
+
+    /// The id under which the row of the position was inserted.
+    static func id(of position: Query) -> Query {
+        """
+        (\(position) - (SELECT k.shift FROM metering.id_epochs k WHERE k.first_position <= \(position)
+                        ORDER BY k.first_position DESC LIMIT 1))
+        """
+    }
+
+    /// Whether the facts of event `e` are those of the row `l` of `api_logs`, or of the same columns of it: the row stands
+    /// where the event does, and is of the same user, second, model, tokens and status.
+    ///
+    /// A row that was imported under the id of another, was given to another user or got another time has no facts. Its
+    /// cost may have been corrected.
+    static let isRowOfEvent: Query = """
+        e.api_log_id = metering.log_position(l.id) AND metering.is_row_of_event(
+            l.user_id, l.created_at, l.model, l.input_tokens::bigint, l.output_tokens::bigint, l.status,
+            e.user_id, e.occurred_at, e.model_group, e.input_tokens, e.output_tokens, e.status)
+        """
+
+    /// Begins again at the first epoch, for other tables' rows.
+    static func reset(_ connection: Connection) throws {
+        try connection.executeScript(
+            """
+            DELETE FROM metering.id_epochs;
+            DELETE FROM metering.id_segments;
+            INSERT INTO metering.id_epochs (epoch, first_position, shift, began_at) VALUES (0, 0, 0, now());
+            INSERT INTO metering.id_segments (after_id, through_id, shift) VALUES (0, 9223372036854775807, 0)
+            """)
+        try adoptRows(connection)
+    }
+
+    /// Takes all rows that are there for those known, in a table that was made again.
+    static func adoptRows(_ connection: Connection) throws {
+        try connection.executeScript(
+            """
+            UPDATE metering.id_epochs
+            SET sequence_file = pg_relation_filenode('public.api_logs_id_seq')
+            WHERE epoch = (SELECT max(k.epoch) FROM metering.id_epochs k);
+            UPDATE metering.usage_cursor SET settled_snapshot = pg_current_snapshot()
+            """)
+    }
+}
+
+extension IDLine {
+    /// How long the doctor warns of ids that began again.
+    private static let warnsFor: Duration = .seconds(7 * 86_400)
+
+    /// What the doctor says of it, and the readiness of a service: ids that began again are handled, and worth knowing.
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func finding(_ connection: Connection, now: Timestamp) throws -> Finding {
+        let row = try connection.query(
+            """
+            SELECT metering.ids_began_again(), max(k.epoch)::bigint, \(microseconds: "max(k.began_at)"),
+                   (SELECT CASE WHEN isfinite(c.logs_sealed_before)
+                                THEN to_char(c.logs_sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END
+                    FROM metering.usage_cursor c)
+            FROM metering.id_epochs k
+            """)[0]
+        let (isNew, count, began, sealed) = try row.decode(Bool.self, Int64.self, Int64.self, String?.self)
+        if isNew {
+            return .warning(
+                "ids", "the ids of api_logs began again (TRUNCATE … RESTART IDENTITY, ALTER SEQUENCE or setval)",
+                "Run 'aggregation-worker once', or start a service: it goes on after the ids that are known.")
+        }
+        guard count > 0 else { return .ok("ids", "the ids of api_logs never began again") }
+        let last = Timestamp(microseconds: began)
+        let times = count == 1 ? "once" : "\(count) times, the last time"
+        let message = "the ids of api_logs began again \(times) at \(last.rfc3339); new rows are told apart from former ones"
+        guard last.advanced(by: warnsFor) > now else { return .ok("ids", message) }
+        let kept = sealed.map { " Sums of Laravel's own rows before \($0) stay, and 'verify' does not prove them." } ?? ""
+        return .warning(
+            "ids", message,
+            """
+            Nothing, if it was intended: usage and events from before are kept.\(kept) Otherwise find out who empties \
+            api_logs, and see that the sequence is not below the table's ids. This is reported for 7 days.
+            """)
+    }
+}

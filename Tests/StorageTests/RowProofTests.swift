@@ -1,0 +1,167 @@
+import Domain
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+/// An event is stored only when its row is there, under the id and user that we keep, whatever triggers and rules
+/// `api_logs` has.
+@Suite struct RowProofTests {
+    /// What an operator or an extension put on the table; each applies to rows of the model `bad`.
+    enum Obstacle: String, CaseIterable {
+        case removedBefore = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RETURN CASE WHEN NEW.model <> 'bad' THEN NEW END; END $$;
+            CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        case otherID = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW.model = 'bad' THEN NEW.id := NEW.id + 1000000; END IF; RETURN NEW; END $$;
+            CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        case otherUser = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW.model = 'bad' THEN NEW.user_id := 2; END IF; RETURN NEW; END $$;
+            CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        case removedAfter = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN DELETE FROM public.api_logs WHERE model = 'bad'; RETURN NULL; END $$;
+            CREATE TRIGGER t AFTER INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        case movedAfter = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN UPDATE public.api_logs SET id = -id WHERE model = 'bad'; RETURN NULL; END $$;
+            CREATE TRIGGER t AFTER INSERT ON public.api_logs FOR EACH STATEMENT EXECUTE FUNCTION public.f()
+            """
+        case removedAtCommit = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN DELETE FROM public.api_logs WHERE model = 'bad'; RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.api_logs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        case refusedAtCommit = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW.model = 'bad' THEN RAISE EXCEPTION 'not today'; END IF; RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.api_logs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+
+        static let removal = "DROP FUNCTION public.f CASCADE"
+    }
+
+    static let rules = [
+        "CREATE RULE r AS ON INSERT TO public.api_logs DO INSTEAD NOTHING",
+        "CREATE RULE r AS ON INSERT TO public.api_logs DO ALSO DELETE FROM public.api_logs WHERE model = 'bad'",
+    ]
+
+    private static func event(_ id: UInt64, _ model: String = "bad") -> UsageEvent {
+        var event = UsageEvent.sample(id, by: .user(1), at: Ledger.noon)
+        event.model = model
+        return event
+    }
+
+    private func with(_ script: String, _ body: (Ledger) async throws -> Void) async throws {
+        try await Ledger.with { ledger in
+            for _ in 0..<2 { try await ledger.makeUser() }
+            try await ledger.pool.withConnection { try $0.executeScript(script) }
+            try await body(ledger)
+        }
+    }
+
+    /// `count` events are rows, facts, counted and in the sums.
+    private func expect(_ count: Int, _ ledger: Ledger, _ comment: Comment) async throws {
+        try await ledger.fold()
+        try await ledger.settleCounters()
+        let numbers = try await ledger.text(
+            """
+            SELECT concat_ws(' ', (SELECT count(*) FROM public.api_logs), (SELECT count(*) FROM metering.events),
+                (SELECT coalesce(sum(requests), 0) FROM metering.quota_usage WHERE period = 'daily'),
+                (SELECT coalesce(sum(requests), 0) FROM metering.usage_quarters WHERE user_id = 0))
+            """)
+        #expect(numbers == "\(count) \(count) \(count) \(count)", comment)
+        #expect(try await ledger.verify().findings == [], comment)
+    }
+
+    private func heal(_ ledger: Ledger, without script: String) async throws -> Int {
+        try await ledger.pool.withConnection { try $0.executeScript(script) }
+        ledger.clock.advance(by: .seconds(7200))
+        return try await ledger.heal()
+    }
+
+    @Test(arguments: Obstacle.allCases) func anEventWithoutItsRowWaits(obstacle: Obstacle) async throws {
+        try await with(obstacle.rawValue) { ledger in
+            let comment: Comment = "\(obstacle)"
+            #expect(try await ledger.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
+            try await expect(0, ledger, comment)
+            // A replay proves its rows as a delivery does.
+            ledger.clock.advance(by: .seconds(3600))
+            #expect(try await ledger.heal() == 0, comment)
+            try await expect(0, ledger, comment)
+            // Sent again it waits still, and is the same one.
+            #expect(try await ledger.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
+            #expect(try await heal(ledger, without: Obstacle.removal) == 1, comment)
+            try await expect(1, ledger, comment)
+            let verdicts = try await ledger.write([Self.event(1)])
+            #expect(verdicts == [.duplicate(logID: Int64(try await ledger.number("SELECT id FROM api_logs")))], comment)
+        }
+    }
+
+    @Test(arguments: Obstacle.allCases) func theOthersOfItsBatchAreStored(obstacle: Obstacle) async throws {
+        try await with(obstacle.rawValue) { ledger in
+            let comment: Comment = "\(obstacle)"
+            let verdicts = try await ledger.write((0..<500).map { Self.event($0, $0 == 217 ? "bad" : "m") })
+            #expect(verdicts.compactMap(\.?.logID).count == 499, comment)
+            #expect(verdicts[217] == .quarantined(.laravelUnavailable), comment)
+            try await expect(499, ledger, comment)
+            // All of them at once.
+            let bad = try await ledger.write((500..<520).map { Self.event($0) })
+            #expect(bad == Array(repeating: .quarantined(.laravelUnavailable), count: 20), comment)
+            // A replay finds among many the one that could be stored.
+            #expect(try await heal(ledger, without: Obstacle.removal) == 21, comment)
+            try await expect(520, ledger, comment)
+        }
+    }
+
+    @Test(arguments: rules) func aRuleIsNoRow(rule: String) async throws {
+        try await with(rule) { ledger in
+            let verdicts = try await ledger.write((0..<50).map { Self.event($0, $0 == 3 ? "bad" : "m") })
+            #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 50))
+            try await expect(0, ledger, "\(rule)")
+            #expect(try await heal(ledger, without: "DROP RULE r ON public.api_logs") == 50)
+            try await expect(50, ledger, "\(rule)")
+        }
+    }
+
+    /// A trigger that gives each row the id of the next would make rows of the batch stand for one another.
+    @Test func rowsDoNotStandForOneAnother() async throws {
+        let script = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN NEW.id := NEW.id + 1; RETURN NEW; END $$;
+            CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        try await with(script) { ledger in
+            let verdicts = try await ledger.write((0..<9).map { Self.event($0) })
+            #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 9))
+            try await expect(0, ledger, "next id")
+            #expect(try await heal(ledger, without: Obstacle.removal) == 9)
+            try await expect(9, ledger, "next id")
+        }
+    }
+
+    /// Triggers that leave the row where it is are Laravel's business.
+    @Test func aTriggerThatLeavesTheRowIsNoObstacle() async throws {
+        let script = """
+            CREATE TABLE public.seen (id bigint);
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN INSERT INTO public.seen VALUES (NEW.id); RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.api_logs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        try await with(script) { ledger in
+            #expect(try await ledger.write((0..<9).map { Self.event($0) }).compactMap(\.?.logID).count == 9)
+            #expect(try await ledger.number("SELECT count(*) FROM public.seen") == 9)
+            try await expect(9, ledger, "a log of logs")
+        }
+    }
+}
