@@ -4,7 +4,8 @@
 -- no service needs a right on it.
 
 -- Whether a user is soft-deleted. Everything that decides what a user may do asks this.
-CREATE FUNCTION metering.is_deleted(bigint) RETURNS boolean LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE AS $$
+CREATE FUNCTION metering.is_deleted(bigint) RETURNS boolean LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN EXISTS (
         SELECT FROM (VALUES (NULL::timestamp)) AS absent (deleted_at)
@@ -14,7 +15,8 @@ END
 $$;
 
 -- All who are, for counts.
-CREATE FUNCTION metering.deleted_users() RETURNS SETOF bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+CREATE FUNCTION metering.deleted_users() RETURNS SETOF bigint LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY
         SELECT d.id FROM (VALUES (NULL::timestamp)) AS absent (deleted_at)

@@ -134,8 +134,8 @@ import Testing
     @Test func noFunctionOfOursResolvesNamesByItsCallersPath() async throws {
         let calls = [
             "begin_id_epoch": "", "bucket_middle": "7", "bucket_of": "7", "create_events_partition": "'2031-01-01'::date", "day_of": "7",
-            "enter_id_line": "", "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "joined": "'{1}'::bigint[]",
-            "id_ranges": "0, 9", "ids_began_again": "",
+            "deleted_users": "", "enter_id_line": "", "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "joined": "'{1}'::bigint[]",
+            "id_ranges": "0, 9", "ids_began_again": "", "is_deleted": "1",
             "is_row_of_event": "1, pg_catalog.now()::timestamp, 'm', 1, 1, 'success', 1, pg_catalog.now(), 'm', 1, 1, 'success'",
             "key_holder": "ARRAY['\\x00'::pg_catalog.bytea], pg_catalog.now()", "last_position": "", "log_facts": "0, 9",
             "log_position": "1",

@@ -146,7 +146,9 @@ import Testing
     private func findings(_ database: TestDatabase, as role: DatabaseRole = .operator) async throws -> [LaravelFinding]
     {
         // A new session, with the settings that the role has by now.
-        try await withPool(database.configuration.role(role)) { pool in
+        var configuration = database.configuration.role(role)
+        configuration.lockTimeout = .seconds(2)
+        return try await withPool(configuration) { pool in
             try await pool.withConnection {
                 try LaravelDiagnosis.findings($0, rolePrefix: TestRoles.prefix, connectedAs: role)
             }
@@ -219,6 +221,21 @@ import Testing
             }
             try await database.execute("SELECT setval('users_id_seq', 7, false)")
             #expect(try await findings(database, as: .webhook).map(\.effect) == [.failing])
+        }
+    }
+
+    /// A probe must be answered while Laravel changes a table.
+    @Test func nobodyWaitsForAMigrationOfLaravels() async throws {
+        try await withTestDatabase { database in
+            let migration = try await OpenTransaction(database.pool) { connection in
+                try connection.executeScript(
+                    "LOCK TABLE users, api_logs, rate_limits, models, personal_access_tokens IN ACCESS EXCLUSIVE MODE")
+            }
+            for role in DatabaseRole.allCases {
+                let found = try await findings(database, as: role)
+                #expect(found.isEmpty, "\(role): \(found.map(\.text))")
+            }
+            try await migration.end()
         }
     }
 

@@ -226,6 +226,26 @@ import Testing
         }
     }
 
+    /// Freezing a database is an operator's right: we do not write against it, and say so.
+    @Test func aReadOnlyDatabaseIsNotReadyAndLosesNothing() async throws {
+        try await withTestDatabase { database in
+            try await makeUsers(database)
+            try await database.execute(
+                """
+                DO $$ BEGIN EXECUTE format('ALTER ROLE codexflow_webhook IN DATABASE %I SET default_transaction_read_only = on',
+                                           current_database()); END $$
+                """)
+            try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
+                let isUnready = try await webhook.becomesReady(503)
+                #expect(isUnready)
+                let ready = try await webhook.get("/health/ready")
+                #expect(ready.body.contains("a standby or read-only"), "\(ready)")
+                let answer = try await webhook.post("[\(litellmEvent(1, key: "cf_ada"))]")
+                #expect(answer.status == 503 && answer.retryAfter != nil, "\(answer)")
+            }
+        }
+    }
+
     /// A restore of the rows alone leaves the sequences at their beginning.
     @Test func aRestoreWithoutSequencesStopsWithTheStatementThatHelps() async throws {
         try await withTestDatabase { database in

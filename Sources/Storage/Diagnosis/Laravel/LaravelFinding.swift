@@ -70,7 +70,8 @@ package enum LaravelDiagnosis {
     /// What is found for a program that is connected as the role of `connection`.
     package static func findings(_ connection: Connection, for role: DatabaseRole) throws -> [LaravelFinding] {
         let user = try connection.query("SELECT current_user::text")[0].decode(0, as: String.self)
-        return try findings(connection, for: [Actor(user: user, role: role)])
+        return try RowSecurity.findings(connection, for: [Actor(user: user, role: role)])
+            + SessionDiagnosis.readOnly(connection, for: role) + findings(connection)
     }
 
     /// What is found for the roles of `codexflow grants` that exist, and for the role of `connection`.
@@ -87,15 +88,18 @@ package enum LaravelDiagnosis {
             let user = try row.decode(0, as: String.self)
             return known.first { $0.user == user } ?? Actor(user: user, role: role)
         }
-        return try findings(connection, for: actors)
+        return try RowSecurity.findings(connection, for: actors) + findings(connection)
     }
 
-    private static func findings(_ connection: Connection, for actors: [Actor]) throws -> [LaravelFinding] {
-        // The rows themselves are read last, and only where nothing hides them.
-        let hidden = try RowSecurity.findings(connection, for: actors)
-        return try Encoding.findings(connection) + hidden + SessionDiagnosis.findings(connection)
-            + schema(connection) + TableDiagnosis.findings(connection) + SoftDeleteDiagnosis.findings(connection)
-            + TriggerDiagnosis.findings(connection) + SequenceDiagnosis.findings(connection)
+    /// What is the same for all roles, in the order in which it is reported. Each asks the catalogs, and the last a few rows.
+    private static let checks: [@Sendable (Connection) throws -> [LaravelFinding]] = [
+        { try Encoding.findings($0) }, { try SessionDiagnosis.findings($0) }, { try schema($0) },
+        { try TableDiagnosis.findings($0) }, { try SoftDeleteDiagnosis.findings($0) },
+        { try TriggerDiagnosis.findings($0) }, { try SequenceDiagnosis.findings($0) },
+    ]
+
+    private static func findings(_ connection: Connection) throws -> [LaravelFinding] {
+        try checks.flatMap { try $0(connection) }
     }
 
     private static func schema(_ connection: Connection) throws -> [LaravelFinding] {

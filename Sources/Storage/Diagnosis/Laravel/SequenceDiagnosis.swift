@@ -48,7 +48,12 @@ enum SequenceDiagnosis {
                        WHERE f.adrelid = c.oid AND f.adnum = a.attnum AND d.refobjid = s.seqrelid),
                    has_column_privilege(c.oid, a.attnum, 'SELECT') AND NOT row_security_active(c.oid)
                    AND EXISTS (SELECT FROM pg_index x
-                               WHERE x.indrelid = c.oid AND x.indisvalid AND (x.indkey::int2[])[0] = a.attnum),
+                               WHERE x.indrelid = c.oid AND x.indisvalid AND (x.indkey::int2[])[0] = a.attnum)
+                   -- Nobody waits here for a migration of Laravel's.
+                   AND NOT EXISTS (
+                       SELECT FROM pg_locks k
+                       WHERE k.relation = c.oid AND k.mode = 'AccessExclusiveLock'
+                         AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
                    coalesce(has_sequence_privilege(s.seqrelid, 'SELECT'), false),
                    coalesce(has_sequence_privilege(s.seqrelid, 'USAGE'), false)
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

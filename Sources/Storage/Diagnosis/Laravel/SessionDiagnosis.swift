@@ -36,6 +36,20 @@ package enum Encoding {
 
 /// Whether this session has the settings that our statements rest on.
 enum SessionDiagnosis {
+    /// A standby, or a role or database that is read-only: reads go on.
+    static func readOnly(_ connection: Connection, for role: DatabaseRole) throws -> [LaravelFinding] {
+        let rows = try connection.query(
+            "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean")
+        guard try rows[0].decode(0, as: Bool.self), role == .webhook || role == .admin else { return [] }
+        return [
+            LaravelFinding(
+                role == .webhook ? .blinding : .failing, "The database is a standby or read-only for this service",
+                meaning: "Nothing can be stored; what is sent is answered 503 and may be sent again.",
+                remedy:
+                    "Point DB_HOST at the primary, or set default_transaction_read_only = off for role and database.")
+        ]
+    }
+
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {
         let pinned = SessionSetting.pinned
         let rows = try connection.query(
