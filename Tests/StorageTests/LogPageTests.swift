@@ -132,7 +132,7 @@ import Testing
 
 extension Ledger {
     /// How many rows of `api_logs` `body` read, by index or scan.
-    fileprivate func rowsRead(_ body: () async throws -> Void) async throws -> Int {
+    func rowsRead(_ body: () async throws -> Void) async throws -> Int {
         let count: () async throws -> Int = {
             for pool in [pool, admin] {
                 _ = try await pool.withConnection { try $0.execute("SELECT pg_stat_force_next_flush()") }

@@ -72,6 +72,13 @@ import Testing
                 #expect(try await exported(Self.filters[0], ledger) == 86_400)
             }
             #expect(scans == [:])
+            // Nothing is rolled up, and the last log is weeks old.
+            let read = try await ledger.rowsRead {
+                _ = try await ledger.admin.transaction(.snapshot) {
+                    try LogList.read(LogFilter(), by: .time, limit: 100, $0)
+                }
+            }
+            #expect(read < 10_000)
             #expect(try await ledger.number(spilled) == before)
         }
     }

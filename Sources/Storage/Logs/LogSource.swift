@@ -81,15 +81,28 @@ struct LogSource: Sendable {
         SELECT id FROM holder WHERE id IS NOT NULL
         """
 
-    /// The earliest finite time of all logs, as a cut; `nil` where there is none.
+    /// The earliest finite time of all logs; `nil` where there is none.
     func earliest(_ connection: Connection) throws -> LogCut? {
+        try first("l.created_at", "min", where: "l.created_at > '-infinity'", connection)
+    }
+
+    /// The latest finite time before `end`; `nil` where there is none.
+    func latest(before end: LogCut, _ connection: Connection) throws -> LogCut? {
+        let range: Query = "l.created_at > '-infinity' AND \(end.condition.before)"
+        return try first("l.created_at DESC", "max", where: range, connection)
+    }
+
+    /// The first time of all users' first ones.
+    private func first(
+        _ order: Query, _ function: Query, where range: Query, _ connection: Connection
+    ) throws -> LogCut? {
         let holders: Query = way == .holders ? Self.holders : "SELECT id FROM public.users"
         let rows = try connection.query(
             """
-            SELECT \(LogCut.seconds(of: "min(f.time)")) FROM (\(holders)) h CROSS JOIN LATERAL (
+            SELECT \(LogCut.seconds(of: "\(function)(f.time)")) FROM (\(holders)) h CROSS JOIN LATERAL (
                 SELECT l.created_at AS time FROM public.api_logs l
-                WHERE l.user_id = h.id AND l.created_at > '-infinity' ORDER BY l.created_at LIMIT 1) f
+                WHERE l.user_id = h.id AND \(range) ORDER BY \(order) LIMIT 1) f
             """)
-        return try rows[0].decode(0, as: Int64?.self).map(LogCut.init)
+        return try rows[0].decode(0, as: Int64?.self).map { LogCut(seconds: $0) }
     }
 }

@@ -70,9 +70,20 @@ struct LogWalk {
 
     /// Learns from the number of logs that the last stretch gave.
     mutating func note(_ rows: Int) throws {
-        guard case .before(_?) = next else { return }
+        guard case .before(let end?) = next else { return }
+        if rows == 0 {
+            // A longer stretch after a gap would hold far too many.
+            guard let latest = try source.latest(before: end, connection)?.next else {
+                (next, floor) = (.before(end), .distant)
+                return
+            }
+            if latest < end {
+                next = .before(latest)
+                return
+            }
+        }
         if rows <= target / 4 {
-            scale = min(scale * (rows == 0 ? 16 : 4), 1 << 36)
+            scale = min(scale * 4, 1 << 36)
             floor = try floor ?? source.earliest(connection) ?? .distant
         } else if rows / 4 > target {
             scale = max(1, scale / 4)
