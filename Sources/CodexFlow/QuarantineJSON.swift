@@ -56,7 +56,8 @@ extension QuarantineJSON.Facts {
         self.init(
             shape: event.shape.rawValue, status: event.status.rawValue, model: event.model, provider: event.provider,
             occurredAt: event.occurredAt.text, inputTokens: event.inputTokens, outputTokens: event.outputTokens,
-            cost: event.cost?.usd, durationMs: event.duration, laravelUserId: event.identity.laravelUserID,
+            cost: event.cost?.money.description, durationMs: event.duration,
+            laravelUserId: event.identity.laravelUserID,
             statedUserId: event.identity.userID, errorCode: event.errorCode, errorMessage: event.errorMessage,
             endUser: event.endUser, tags: event.tags, flags: event.flags.map(\.rawValue))
     }

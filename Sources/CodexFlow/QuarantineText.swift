@@ -41,7 +41,7 @@ enum QuarantineText {
             ("stated ids", statedIDs(event?.identity)), ("shape", event?.shape.rawValue),
             ("status", event?.status.rawValue), ("model", event?.model), ("provider", event?.provider),
             ("tokens", event.map { "\($0.inputTokens) in, \($0.outputTokens) out" }),
-            ("cost", event.map { $0.cost.map { "\($0.usd) USD" } ?? "none stated" }),
+            ("cost", event.map { $0.cost.map { "\($0.money) USD" } ?? "none stated" }),
             ("duration", event?.duration.map { "\($0) ms" }), ("end user", event?.endUser),
             ("error", [event?.errorCode, event?.errorMessage].compactMap(\.self).joined(separator: " ")),
             ("flags", event?.flags.map(\.rawValue).joined(separator: ", ")), ("excerpt", item.excerpt),

@@ -19,22 +19,27 @@ package struct CallAuthorization: Sendable, Hashable {
         package let tokens: Allowance<Int64>
         /// USD.
         package let cost: Allowance<Money>
+        /// Whether the budget and what is used of it are numbers; else nobody can say what is left.
+        package let isComputable: Bool
 
         package init(
             period: QuotaPeriod, resetsAt: Timestamp, requests: Allowance<Int64>, tokens: Allowance<Int64>,
-            cost: Allowance<Money>
+            cost: Allowance<Money>, isComputable: Bool = true
         ) {
             self.period = period
             self.resetsAt = resetsAt
             self.requests = requests
             self.tokens = tokens
             self.cost = cost
+            self.isComputable = isComputable
         }
     }
 
     /// Why no call may be made.
     package enum Refusal: String, Sendable {
         case suspended, unverified, requests, tokens, budget
+        /// A limit cannot be computed: the budget, or what is used of it, is no number.
+        case limitUnknown = "limit_unknown"
     }
 
     package let userID: Int64
@@ -65,6 +70,7 @@ package struct CallAuthorization: Sendable, Hashable {
     package var refusal: Refusal? {
         guard status == "active" else { return .suspended }
         if isUnverified { return .unverified }
+        guard windows.allSatisfy(\.isComputable) else { return .limitUnknown }
         for window in windows {
             if window.requests.isSpent { return .requests }
             if window.tokens.isSpent { return .tokens }

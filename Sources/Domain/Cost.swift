@@ -26,7 +26,9 @@ package struct Cost: Sendable, Hashable {
     /// Whether the sender wrote zero, in any form; a cost too small for our tables is none.
     package var isZero: Bool { literal.isZero }
 
-    /// The exact amount with 12 decimals, as SQL and JSON take it.
+    package var money: Money { Money(picodollars: picodollars) }
+
+    /// The exact amount with 12 decimals, as SQL takes it.
     package var usd: String { Self.decimal(picodollars, scale: 12) }
 
     /// The amount of Laravel's ledger with 6 decimals.

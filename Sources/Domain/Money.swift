@@ -30,7 +30,8 @@ extension Money: CustomStringConvertible {
     /// In picodollars.
     private static let dollar: UInt128 = 1_000_000_000_000
 
-    /// The amount with as many decimals as it has: `0`, `12.5`; both a decimal string and a JSON number.
+    /// The amount with as many decimals as it has: `0`, `12.5`; both a decimal string and a JSON number. The one form of
+    /// money in `/api/v1`, in exports and of the command line.
     package var description: String {
         let (whole, rest) = picodollars.magnitude.quotientAndRemainder(dividingBy: Self.dollar)
         // Smaller numbers are much quicker to write, and sums are small.
@@ -43,5 +44,14 @@ extension Money: CustomStringConvertible {
         while digits.last == UInt8(ascii: "0") { digits.removeLast() }
         let amount = digits.isEmpty ? dollars : "\(dollars).\(String(decoding: digits, as: UTF8.self))"
         return picodollars < 0 ? "-\(amount)" : amount
+    }
+
+    /// The amount with 6 decimals, as Laravel writes its columns `decimal(10, 6)`; rounded half away from zero.
+    package var laravelText: String {
+        let micros = (picodollars.magnitude + 500_000) / 1_000_000
+        let (whole, rest) = micros.quotientAndRemainder(dividingBy: 1_000_000)
+        let digits = String(UInt64(rest))
+        let amount = "\(whole).\(String(repeating: "0", count: 6 - digits.count))\(digits)"
+        return picodollars < 0 && micros > 0 ? "-\(amount)" : amount
     }
 }

@@ -22,6 +22,10 @@ package struct UsageEvent: Sendable, Hashable, Codable {
         case selfReported = "self_reported"
         /// Nobody has the documented event's `user_id`; its `laravel_user_id` alone said whose it is.
         case attributedByID = "attributed_by_id"
+        /// `api_logs.total_cost` is no cost of a call, such as NaN: another writer wrote it. The call is unpriced.
+        case implausibleCost = "implausible_cost"
+        /// `api_logs.created_at` is missing or no time of a call: another writer wrote it. The call counts in 1970.
+        case implausibleTime = "implausible_time"
     }
 
     package var key: EventKey

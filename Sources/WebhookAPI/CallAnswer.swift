@@ -25,7 +25,8 @@ extension CallAuthorization.Window {
         [
             "period": .string(period.rawValue), "resets_at": .string(resetsAt.rfc3339),
             "requests": requests.json { .integer($0) }, "tokens": tokens.json { .integer($0) },
-            "cost": cost.json { .string($0.description) },
+            "cost": isComputable
+                ? cost.json { .string($0.description) } : ["limit": nil, "used": nil, "remaining": "0"],
         ]
     }
 }

@@ -22,4 +22,12 @@ import Testing
         #expect((0..<10).reduce(.zero) { sum, _ in sum + tenth } == Money("1"))
         #expect(Money("-1") ?? .zero < .zero)
     }
+
+    @Test(arguments: [
+        ("0", "0.000000"), ("12.5", "12.500000"), ("-3", "-3.000000"), ("0.0000005", "0.000001"),
+        ("-0.0000004", "0.000000"),
+        ("9999.999999", "9999.999999"), ("0.9999996", "1.000000"),
+    ]) func laravelsFormHasSixDecimals(text: String, expected: String) {
+        #expect(Money(text)?.laravelText == expected)
+    }
 }

@@ -50,7 +50,7 @@ import Testing
         #expect(chart.models.map(\.name) == usage.modelDistribution?.models.sorted())
         #expect(chart.models.map(\.calls) == usage.modelDistribution?.counts)
         #expect(calls.map(\.id) == usage.recentLogs?.map(\.id))
-        #expect(calls.map(\.cost) == usage.recentLogs?.map(\.totalCost))
+        #expect(calls.map { $0.cost?.laravelText } == usage.recentLogs?.map(\.totalCost))
         #expect(calls.map(\.status) == usage.recentLogs?.map(\.status))
         #expect(calls.map(\.errorMessage) == usage.recentLogs?.map(\.errorMessage))
 

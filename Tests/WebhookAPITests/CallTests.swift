@@ -54,6 +54,36 @@ import Testing
         }
     }
 
+    /// A budget, or what is used of it, can be NaN: by an older version, or by hand.
+    @Test func aLimitThatCannotBeComputedRefuses() async throws {
+        try await WebhookBench.with { bench in
+            try await bench.makePeople()
+            _ = try await bench.post("[\(call(1))]")
+            try await bench.execute(
+                """
+                INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests, cost)
+                VALUES (2, 'monthly', '2026-11-01', 9223372036854775807, 9223372036854775807, 'NaN')
+                """)
+            // Saturated counters are spent, and a cost that no budget limits decides nothing.
+            #expect(try await ask(bench, Self.secondsKey).json["reason"] as? String == "requests")
+            try await bench.execute("UPDATE metering.quota_usage SET tokens = 1, requests = 1")
+            #expect(try await ask(bench, Self.secondsKey).json["allowed"] as? Bool == true)
+            try await bench.execute(
+                "INSERT INTO metering.user_limits (user_id, period, budget) VALUES (2, 'monthly', 5)")
+            for change in [
+                "UPDATE metering.quota_usage SET cost = 'NaN'", "UPDATE metering.quota_usage SET cost = 'Infinity'",
+                "UPDATE metering.quota_usage SET cost = 1", "UPDATE metering.user_limits SET budget = 'NaN'",
+            ] {
+                try await bench.execute("\(unsafeSQL: change)")
+                let answer = try await ask(bench, Self.secondsKey)
+                let isComputable = change.hasSuffix("= 1")
+                #expect(answer.status == 200 && answer.json["allowed"] as? Bool == isComputable, "\(change)")
+                #expect(answer.json["reason"] as? String == (isComputable ? nil : "limit_unknown"), "\(change)")
+                #expect(!answer.body.contains("NaN"))
+            }
+        }
+    }
+
     @Test func anAccountOfAStrangerSpendsNothingUntilItsAddressIsVerified() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()

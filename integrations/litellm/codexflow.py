@@ -242,6 +242,8 @@ class Answer:
     windows: tuple[Window, ...]
     is_unverified: bool
     """Whether nobody has proved yet that the address of the account is theirs: its limits are zero until then."""
+    is_unknown: bool
+    """Whether what is left of a budget cannot be computed."""
     text: str
     """The answer as it came, to be kept in the spool for a start while ``webhook-api`` is down."""
 
@@ -264,6 +266,7 @@ class Answer:
                 for window in value.get("windows", ())
             ),
             is_unverified=value.get("reason") == "unverified",
+            is_unknown=value.get("reason") == "limit_unknown",
             text=text,
         )
 
@@ -311,6 +314,9 @@ class Account:
         if self.answer.is_unverified:
             message = "The e-mail address of this account is not verified. Verify it, then try again."
             return Refusal(403, "address_not_verified", message)
+        if self.answer.is_unknown:
+            message = "What is left of this account's budget cannot be computed. Contact your provider."
+            return Refusal(503, "limit_unknown", message)
         if self.answer.models is not None:
             for model in models:
                 if model not in self.answer.models:

@@ -17,7 +17,8 @@ extension LogRow {
     var laravelJSON: JSON {
         [
             "id": .integer(id), "user_id": .integer(userID), "model": .string(model),
-            "input_tokens": .integer(inputTokens), "output_tokens": .integer(outputTokens), "total_cost": .string(cost),
+            "input_tokens": .integer(inputTokens), "output_tokens": .integer(outputTokens),
+            "total_cost": .string((cost ?? .zero).laravelText),
             "response_time_ms": .integer(duration), "status": .string(status), "error_message": errorMessage.json,
             "created_at": createdAt.laravelJSON, "updated_at": updatedAt.laravelJSON,
         ]

@@ -1,5 +1,6 @@
 import Domain
 import HTTPSupport
+import Storage
 
 /// One value that a route takes from its path or query, and the rule it must keep.
 struct Parameter: Sendable {
@@ -85,7 +86,7 @@ struct Parameter: Sendable {
         case .flag: return ["true", "false"].contains(text) ? nil : "The \(field) field must be true or false."
         case .date: return CalendarDate(text) == nil ? "The \(field) field must be a date as in 2026-11-23." : nil
         case .moment:
-            return CalendarDate(text) == nil && Timestamp(rfc3339: text) == nil && text.localTime == nil
+            return !TimeZoneName.isLocalTime(text) && Timestamp(rfc3339: text) == nil
                 ? "The \(field) field must be a time as in 2026-11-23T12:00:00Z, or a date." : nil
         case .amount:
             return DecimalLiteral(text).flatMap { Cost($0) } == nil
@@ -103,17 +104,12 @@ struct Parameter: Sendable {
         case .flag: ["type": "boolean"]
         case .date: ["type": "string", "format": "date"]
         case .moment:
-            ["type": "string", "anyOf": [["format": "date-time"], ["format": "date"]]]
+            [
+                "type": "string",
+                "anyOf": [["format": "date-time"], ["format": "date"], ["pattern": .string(Schema.localTime)]],
+            ]
         case .amount: Schema.amountText(below: 8)
         }
-    }
-}
-
-extension String {
-    /// A date and time without an offset, `2026-11-23 10:00` or with seconds, in the form that PostgreSQL reads; `nil` for
-    /// other texts.
-    var localTime: String? {
-        [self, "\(self):00"].first { Timestamp(rfc3339: "\($0)Z") != nil }
     }
 }
 

@@ -23,7 +23,10 @@ extension LogEntry {
     ]
 
     /// USD, exact; `nil` where nobody knows the price.
-    var cost: String? { facts.map(\.cost) ?? row.cost }
+    var cost: Money? { if let facts { facts.cost } else { row.cost } }
+
+    /// USD as Laravel's column has it; 0 where that is no cost.
+    var ledgerCost: Money { row.cost ?? .zero }
 
     /// The values of ``columns``.
     var values: [JSON] {
@@ -31,11 +34,12 @@ extension LogEntry {
             .integer(row.id), .integer(row.userID), (facts?.occurredAt ?? row.createdAt).json, .string(row.model),
             (facts?.provider).json, (facts?.deployment).json, (facts?.callType).json, .string(row.status),
             .integer(facts?.inputTokens ?? row.inputTokens), .integer(facts?.outputTokens ?? row.outputTokens),
-            (facts?.cachedTokens).json, (facts?.reasoningTokens).json, cost.json, .string(row.cost),
+            (facts?.cachedTokens).json, (facts?.reasoningTokens).json, (cost?.description).json,
+            .string(ledgerCost.description),
             facts.map(\.duration).json(or: row.duration), (facts?.timeToFirstToken).json,
             facts.map { .bool($0.isStream) } ?? .null, facts.map { .bool($0.isCacheHit) } ?? .null,
             (facts?.errorCode).json, row.errorMessage.json, (facts?.endUser).json,
-            .array((facts?.tags ?? []).map(JSON.string)), .array((facts?.flags ?? []).map(JSON.string)),
+            .array((facts?.tags ?? []).map(JSON.string)), .array(flags.map(JSON.string)),
             (facts?.plan).json, (facts?.key).json,
         ]
     }

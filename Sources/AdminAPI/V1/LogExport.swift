@@ -30,8 +30,8 @@ struct LogExport {
         bytes.reserveCapacity(entries.count * 300)
         for entry in entries {
             format.appendLine(entry.values, names: Self.names, to: &bytes)
-            if let exact = entry.cost.flatMap({ Money($0) }) { cost = cost + exact }
-            if let rounded = Money(entry.row.cost) { ledgerCost = ledgerCost + rounded }
+            cost = cost + (entry.cost ?? .zero)
+            ledgerCost = ledgerCost + entry.ledgerCost
         }
         rows += entries.count
         return counted(bytes)

@@ -5,8 +5,7 @@ import Storage
 /// The parameters by which a question names a stretch of time (`design.md` §7).
 enum Period {
     static let parameters: [Parameter] = [
-        .query(
-            "from", .moment, "The first moment; a date begins in the timezone, and a time without an offset is of it."),
+        .query("from", .moment, "The first moment; a date, or a time without an offset, is the timezone's."),
         .query("to", .moment, "The first moment behind the last."),
         .query("timezone", .zone, "An IANA name such as Europe/Istanbul; UTC unless said."),
     ]
@@ -23,8 +22,7 @@ enum Period {
         _ name: String, of call: Call, _ zone: TimeZoneName, _ connection: Connection
     ) throws -> Timestamp? {
         guard let text = call.text(name) else { return nil }
-        if let moment = Timestamp(rfc3339: text) { return moment }
-        return try text.localTime.map { try zone.moment(at: $0, connection) } ?? zone.start(of: text, connection)
+        return try Timestamp(rfc3339: text) ?? zone.start(of: text, connection)
     }
 
     /// The range that the parameters say; the last 30 days up to now where they say nothing.

@@ -18,7 +18,7 @@ extension UsageSums {
             "reasoning_tokens": .integer(reasoningTokens), "total_tokens": .integer(tokens),
             "cost": (cost?.description).json, "ledger_cost": .string(ledgerCost.description),
             "error_rate": errorRate.json,
-            "average_duration_ms": averageDuration.json, "duration_ms": latency.duration.json,
+            "average_duration_ms": averageDuration.milliseconds, "duration_ms": latency.duration.json,
             "time_to_first_token_ms": latency.firstToken.json,
         ]
     }
@@ -26,12 +26,17 @@ extension UsageSums {
 
 extension UsageLatency.Percentiles? {
     /// Always with its members, so that rows have the same columns.
-    fileprivate var json: JSON { ["p50": (self?.p50).json, "p95": (self?.p95).json, "p99": (self?.p99).json] }
+    fileprivate var json: JSON {
+        ["p50": (self?.p50).milliseconds, "p95": (self?.p95).milliseconds, "p99": (self?.p99).milliseconds]
+    }
 }
 
 extension Double? {
     /// A JSON number, or null.
     var json: JSON { map { .number($0.jsonLiteral) } ?? .null }
+
+    /// Milliseconds with at most two decimals, or null: a percentile is known to 2 %, and a call to a millisecond.
+    var milliseconds: JSON { map { ($0 * 100).rounded() / 100 }.json }
 }
 
 extension UsageSeries.Line {

@@ -15,8 +15,8 @@ package struct LogEntry: Sendable, Hashable {
         package let outputTokens: Int64
         package let cachedTokens: Int64
         package let reasoningTokens: Int64
-        /// USD with 12 decimals; `nil` where nobody knows the price.
-        package let cost: String?
+        /// USD; `nil` where nobody knows the price.
+        package let cost: Money?
         /// Milliseconds.
         package let duration: Int64?
         package let timeToFirstToken: Int64?
@@ -34,6 +34,12 @@ package struct LogEntry: Sendable, Hashable {
 
     package let row: LogRow
     package let facts: Facts?
+
+    /// What is special about the call: its event's flags, and those of values that another writer wrote.
+    package var flags: [String] {
+        let flags = facts?.flags ?? []
+        return flags + row.flags.map(\.rawValue).filter { !flags.contains($0) }
+    }
 }
 
 extension LogEntry {
@@ -43,7 +49,7 @@ extension LogEntry {
         let facts = try connection.query(
             """
             SELECT l.id, e.event_key::text, e.provider, e.model, e.call_type, e.input_tokens, e.output_tokens,
-                   e.cached_tokens, e.reasoning_tokens, e.cost::text, e.duration_ms, e.first_token_ms, e.is_stream,
+                   e.cached_tokens, e.reasoning_tokens, e.cost, e.duration_ms, e.first_token_ms, e.is_stream,
                    e.is_cache_hit, e.error_code, e.end_user, coalesce(e.tags, '{}'), coalesce(e.flags, '{}'), e.plan,
                    \(microseconds: "e.occurred_at")
             FROM metering.events e

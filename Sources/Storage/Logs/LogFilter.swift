@@ -36,7 +36,7 @@ package struct LogFilter: Sendable, Hashable {
             flags.map { "EXISTS (SELECT FROM \(facts) AND e.flags && \($0)::text[])" },
             from.map { "l.created_at >= (\($0) AT TIME ZONE 'UTC')" },
             to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
-            minimumCost.map { "l.total_cost >= \($0.text)::numeric AND \(Self.isPriced)" },
+            minimumCost.map { "\(LogRow.price) >= \($0.text)::numeric" },
             minimumDuration.map { "l.response_time_ms >= \($0)" },
             errorText.map { TextSearch.condition("l.error_message", has: $0) },
         ]
@@ -47,8 +47,4 @@ package struct LogFilter: Sendable, Hashable {
     private static func isOne(of values: [String], _ column: Query) -> Query {
         values.count == 1 ? "\(column) = \(values[0])" : "\(column) = ANY(\(values)::text[])"
     }
-
-    /// Whether a row's cost is a number. To PostgreSQL a NaN is more than all of them.
-    static let isPriced: Query =
-        "l.total_cost::numeric > '-Infinity'::numeric AND l.total_cost::numeric < 'Infinity'::numeric"
 }

@@ -105,8 +105,8 @@ extension LogList.Order {
         switch self {
         case .time: "l.created_at"
         // Without a price is last.
-        case .cost: "CASE WHEN \(LogFilter.isPriced) THEN l.total_cost::numeric ELSE '-Infinity'::numeric END"
-        case .duration: "l.response_time_ms"
+        case .cost: "coalesce(\(LogRow.price), '-Infinity'::numeric)"
+        case .duration: LogRow.whole("l.response_time_ms")
         }
     }
 

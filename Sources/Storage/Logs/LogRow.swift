@@ -8,20 +8,40 @@ package struct LogRow: Sendable, Hashable {
     package let model: String
     package let inputTokens: Int64
     package let outputTokens: Int64
-    /// USD with 6 decimals.
-    package let cost: String
+    /// USD; `nil` where the column holds no price, such as NaN.
+    package let cost: Money?
     /// Milliseconds.
     package let duration: Int64
     package let status: String
     package let errorMessage: String?
     package let createdAt: Timestamp?
     package let updatedAt: Timestamp?
+
+    /// What another writer wrote that is no cost of a call, or no time of one: it is unpriced, or counts in 1970.
+    package var flags: [UsageEvent.Flag] {
+        (cost == nil ? [.implausibleCost] : []) + (hasTime ? [] : [.implausibleTime])
+    }
+
+    /// As `metering.log_facts` has it.
+    private var hasTime: Bool {
+        guard let createdAt else { return false }
+        return createdAt >= Timestamp(microseconds: 0) && createdAt < Timestamp(microseconds: 253_370_764_800_000_000)
+    }
 }
 
 extension LogRow {
+    /// The cost of a row `l`, whatever type Laravel's column has; NULL where it is none.
+    static let price: Query = "metering.plausible_cost(l.total_cost::numeric)"
+
+    /// The column of a row `l` as a whole number, whatever type it has; one beyond `bigint` is at its end.
+    static func whole(_ column: Query) -> Query {
+        "coalesce(greatest(least(\(column), 9223372036854774784), -9223372036854774784)::bigint, 0)"
+    }
+
     /// The columns that ``init(_:)`` reads, of a row `l`. Times beyond what a timestamp can say are none.
     static let columns: Query = """
-        l.id, l.user_id, l.model, l.input_tokens, l.output_tokens, l.total_cost::text, l.response_time_ms, l.status,
+        l.id, l.user_id, coalesce(l.model, 'unknown'), \(whole("l.input_tokens")), \(whole("l.output_tokens")),
+        \(price), \(whole("l.response_time_ms")), coalesce(l.status, 'success'),
         l.error_message, \(microseconds: "(l.created_at AT TIME ZONE 'UTC')"),
         \(microseconds: "(l.updated_at AT TIME ZONE 'UTC')")
         """

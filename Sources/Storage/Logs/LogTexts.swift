@@ -5,8 +5,9 @@ package struct LogTexts: Sendable {
     /// `yyyy-MM-dd HH:mm:ss`, model, input and output tokens, USD with 6 decimals, milliseconds, status; a time that is none of a
     /// calendar's is NULL.
     static let columns: Query = """
-        CASE WHEN isfinite(l.created_at) THEN l.created_at END, l.model, l.input_tokens, l.output_tokens, l.total_cost,
-        l.response_time_ms, l.status
+        CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '9999-12-31'
+             THEN date_trunc('second', l.created_at) END,
+        l.model, l.input_tokens, l.output_tokens, round(coalesce(\(LogRow.price), 0), 6), l.response_time_ms, l.status
         """
 
     private let row: Row

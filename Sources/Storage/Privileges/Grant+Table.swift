@@ -104,12 +104,15 @@ extension Grant {
         + [
             "quarter_of(timestamp with time zone)", "quarter_start(integer)", "day_of(integer)", "bucket_of(bigint)",
             "bucket_middle(bigint)", "merged(bigint[])", "joined(bigint[])", "event_facts(bigint, bigint)",
-            "log_facts(bigint, bigint)",
+            "log_facts(bigint, bigint)", "plausible_cost(numeric)",
         ].map {
             Grant(
                 .function, "metering.\($0)", [.worker: [.execute], .admin: [.execute], .operator: [.execute]])
         }
-        + [Grant(.function, "metering.without(bigint[], bigint[])", [.operator: [.execute]])]
+        + [
+            Grant(.function, "metering.without(bigint[], bigint[])", [.operator: [.execute]]),
+            Grant(.function, "metering.finite(numeric)", everybody(.execute)),
+        ]
 
     private static let ours: [Grant] = [
         Grant(.schema, "metering", everybody(.usage)),

@@ -39,13 +39,15 @@ extension CallAuthorization {
     private static func window(_ row: Row) throws -> Window? {
         let (period, resetsAt): (String, Int64) = (try row.decode("period"), try row.decode("resets_at"))
         guard let period = QuotaPeriod(rawValue: period) else { return nil }
-        let budget: String? = try row.decode("budget")
-        let cost: String = try row.decode("cost")
+        // NaN in a budget, or in what is used of it, is no number to decide by.
+        let (budget, cost): (String?, String) = (try row.decode("budget"), try row.decode("cost"))
+        let (limit, used) = (budget.flatMap(Money.init), Money(cost))
         return Window(
             period: period, resetsAt: Timestamp(microseconds: resetsAt),
             requests: Allowance(limit: try row.decode("limit_requests"), used: try row.decode("requests")),
             tokens: Allowance(limit: try row.decode("limit_tokens"), used: try row.decode("tokens")),
-            cost: Allowance(limit: budget.flatMap(Money.init), used: Money(cost) ?? .zero))
+            cost: Allowance(limit: limit, used: used ?? .zero),
+            isComputable: budget == nil || limit != nil && used != nil)
     }
 
     private static func statement(_ source: Query, where condition: Query, now: Timestamp) -> Query {
@@ -56,20 +58,21 @@ extension CallAuthorization {
             LEFT JOIN metering.user_models m ON m.user_id = u.id
             WHERE \(condition) AND \(SoftDeletes.isPresent)
         ), pending AS MATERIALIZED (
-            SELECT d.day, sum(d.tokens) AS tokens, sum(d.requests) AS requests, sum(d.cost) AS cost
+            SELECT d.day, sum(d.tokens) AS tokens, sum(d.requests) AS requests, sum(metering.finite(d.cost)) AS cost
             FROM metering.quota_deltas q,
                  LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests, q.costs)
                      AS d (user_id, day, tokens, requests, cost)
             WHERE q.user_ids @> ARRAY(SELECT id FROM holder) AND d.user_id = (SELECT id FROM holder)
             GROUP BY d.day
         )
-        SELECT h.id, h.name, h.plan, h.status, h.models, h.is_unverified, w.period,
+        SELECT h.id, coalesce(h.name, ''), coalesce(h.plan, ''), coalesce(h.status, ''), h.models, h.is_unverified, w.period,
                \(microseconds: "(w.ends_at AT TIME ZONE 'UTC')") AS resets_at,
                \(Registration.limit("coalesce(l.requests, p.requests)", unless: "h.is_unverified")) AS limit_requests,
                \(Registration.limit("coalesce(l.tokens, p.tokens)", unless: "h.is_unverified")) AS limit_tokens,
                (\(Registration.limit("l.budget", unless: "h.is_unverified")))::text AS budget,
-               coalesce(q.requests, 0) + coalesce(d.requests, 0)::bigint AS requests,
-               least(coalesce(q.tokens, 0)::numeric + coalesce(d.tokens, 0), 9223372036854775807)::bigint AS tokens,
+               \(unsafeSQL: UsageMeasures.saturated("coalesce(q.requests, 0)::numeric + coalesce(d.requests, 0)"))
+                   AS requests,
+               \(unsafeSQL: UsageMeasures.saturated("coalesce(q.tokens, 0)::numeric + coalesce(d.tokens, 0)")) AS tokens,
                (coalesce(q.cost, 0) + coalesce(d.cost, 0))::text AS cost
         FROM holder h
         CROSS JOIN (

@@ -67,7 +67,7 @@ package enum QuotaFold {
         ), counted AS (
             INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests, cost)
             SELECT d.user_id, w.period, w.window_start,
-                   least(sum(d.tokens), 9223372036854775807)::bigint, sum(d.requests), coalesce(sum(d.cost), 0)
+                   least(sum(d.tokens), 9223372036854775807)::bigint, sum(d.requests), coalesce(sum(metering.finite(d.cost)), 0)
             FROM taken t
             CROSS JOIN LATERAL unnest(t.user_ids, t.days, t.tokens, t.requests, t.costs)
                 AS d (user_id, day, tokens, requests, cost)

@@ -146,8 +146,8 @@ package enum RateLimitProjection {
                    least(\(Registration.limit("coalesce(l.tokens, p.tokens)")), 2147483647)::integer AS limit_tokens,
                    least(\(Registration.limit("coalesce(l.requests, p.requests)")), 2147483647)::integer
                        AS limit_requests,
-                   least(coalesce(q.tokens, 0), 2147483647)::integer AS used_tokens,
-                   least(coalesce(q.requests, 0), 2147483647)::integer AS used_requests
+                   greatest(least(coalesce(q.tokens, 0), 2147483647), 0)::integer AS used_tokens,
+                   greatest(least(coalesce(q.requests, 0), 2147483647), 0)::integer AS used_requests
             FROM \(source)
             LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
             LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = b.period

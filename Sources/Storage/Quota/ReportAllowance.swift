@@ -23,7 +23,8 @@ package struct ReportAllowance: Sendable, Hashable {
         for window in authorization.windows {
             allowance.requests = min(allowance.requests, window.requests.remaining ?? .max)
             allowance.tokens = min(allowance.tokens, window.tokens.remaining ?? .max)
-            allowance.cost = min(allowance.cost, window.cost.remaining ?? allowance.cost)
+            allowance.cost =
+                window.isComputable ? min(allowance.cost, window.cost.remaining ?? allowance.cost) : .zero
         }
         return allowance
     }

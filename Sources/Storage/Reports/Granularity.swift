@@ -1,5 +1,5 @@
 import Domain
-import Postgres
+package import Postgres
 
 /// How finely a report cuts its range: at the hours, days, weeks (from Monday) or months of the range's zone.
 package enum Granularity: String, Sendable, CaseIterable {
@@ -20,11 +20,11 @@ package enum Granularity: String, Sendable, CaseIterable {
 
     /// Where the buckets of `range` begin, and where the last one ends; the first and last may be parts of a day or month.
     ///
-    /// PostgreSQL computes them, so that they agree with any other query `AT TIME ZONE`, but for the hours and days of UTC, which
-    /// begin at their multiples. A local hour that comes twice is two.
+    /// A local day begins at its first midnight (``LocalTime``), so days, weeks and months follow each other without a gap
+    /// wherever the clocks change. A local hour that comes twice is two. The hours and days of UTC begin at their multiples.
     ///
     /// - Throws: ``AppError`` `.invalid` where there would be more than ``maximumBuckets``; `PostgresError`.
-    func boundaries(of range: ReportRange, _ connection: Connection) throws -> [Int] {
+    package func boundaries(of range: ReportRange, _ connection: Connection) throws -> [Int] {
         guard range.quarters.count <= quarters * Self.maximumBuckets else {
             let coarser = Self.allCases.first { range.quarters.count <= $0.quarters * Self.maximumBuckets }
             throw AppError(
@@ -43,19 +43,20 @@ package enum Granularity: String, Sendable, CaseIterable {
             let first = (range.quarters.lowerBound / quarters + 1) * quarters
             return Array(stride(from: first, to: range.quarters.upperBound, by: quarters))
         }
-        let (zone, start, end) = (range.zone.name, range.from, range.to)
+        let zone = range.zone.region
+        // Where the clocks went back over midnight, the last local time is not the latest.
+        let locals: Query = """
+            SELECT generate_series(date_trunc(\(rawValue), \(range.from) AT TIME ZONE \(zone)),
+                                   \(range.to) AT TIME ZONE \(zone) + interval '1 day', \("1 \(rawValue)")::interval) AS local
+            """
         let begins: Query =
             self == .hour
-            // Whole or half hours from one to the next, whatever the clocks do.
-            ? "date_trunc('hour', generate_series(\(start), \(end), '30 minutes'), \(zone))"
-            : """
-            generate_series(date_trunc(\(rawValue), \(start) AT TIME ZONE \(zone)), \(end) AT TIME ZONE \(zone),
-                            \("1 \(rawValue)")::interval) AT TIME ZONE \(zone)
-            """
+            ? LocalTime.hours(in: range.quarters, of: range.zone)
+            : "SELECT metering.quarter_of(i.instant) AS quarter FROM (\(LocalTime.instants(of: locals, in: range.zone))) i"
         let rows = try connection.query(
             """
             SELECT coalesce(array_agg(DISTINCT b.quarter ORDER BY b.quarter), '{}')
-            FROM (SELECT metering.quarter_of(\(begins)) AS quarter) b
+            FROM (\(begins)) b
             WHERE b.quarter > \(range.quarters.lowerBound) AND b.quarter < \(range.quarters.upperBound)
             """)
         return try rows[0].decode(0)

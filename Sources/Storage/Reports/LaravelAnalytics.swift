@@ -60,7 +60,7 @@ package struct LaravelAnalytics: Sendable, Hashable {
     }
 
     private static let measures: Query = """
-        sum(u.requests)::bigint AS requests, least(sum(u.tokens), 9223372036854775807)::bigint AS tokens,
+        sum(u.requests)::bigint AS requests, \(unsafeSQL: UsageMeasures.saturated("sum(u.tokens)")) AS tokens,
         trim_scale(sum(u.cost)) AS cost
         """
 }

@@ -27,7 +27,7 @@ package struct LaravelChart: Sendable, Hashable {
             """
             WITH \(window.query(window.boundaries, snapshot))
             SELECT u.model IS NULL, to_char(u.day, 'Mon DD'), u.model,
-                   least(sum(u.tokens), 9223372036854775807)::bigint, sum(u.requests)::bigint
+                   \(unsafeSQL: UsageMeasures.saturated("sum(u.tokens)")), sum(u.requests)::bigint
             FROM used u WHERE \(window.contains)
             GROUP BY GROUPING SETS ((u.day), (u.model))
             HAVING sum(u.requests) > 0

@@ -45,7 +45,9 @@ struct LaravelDays {
                     FROM cell c GROUP BY 1, 2
                 ) c JOIN unnest(\(boundaries)::integer[]) WITH ORDINALITY AS b (quarter, bucket) USING (bucket)
                 UNION ALL
-                SELECT NULL, l.created_at::date, l.model, 1, l.input_tokens::numeric + l.output_tokens, l.total_cost
+                SELECT NULL, l.created_at::date, coalesce(l.model, 'unknown'), 1,
+                       \(LogRow.whole("l.input_tokens"))::numeric + \(LogRow.whole("l.output_tokens")),
+                       coalesce(\(LogRow.price), 0)
                 FROM public.api_logs l
                 WHERE l.user_id = \(user) AND l.created_at >= \(since) AT TIME ZONE 'UTC'
                   AND l.created_at < \(ReportRange.start(of: firstQuarter)) AT TIME ZONE 'UTC'

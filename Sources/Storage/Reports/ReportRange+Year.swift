@@ -7,7 +7,7 @@ extension ReportRange {
     /// - Throws: ``AppError`` `.invalid` before 1970; `PostgresError`.
     package func yearBefore(_ connection: Connection) throws -> ReportRange {
         func moved(_ moment: Timestamp) -> Query {
-            "(((\(moment)) AT TIME ZONE \(zone.name) - interval '1 year') AT TIME ZONE \(zone.name))"
+            LocalTime.instant(of: "((\(moment)) AT TIME ZONE \(zone.region) - interval '1 year')", in: zone)
         }
         let rows = try connection.query(
             "SELECT extract(epoch FROM \(moved(from)))::bigint, extract(epoch FROM \(moved(to)))::bigint")

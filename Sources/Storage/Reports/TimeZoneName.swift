@@ -1,7 +1,7 @@
 package import Domain
 package import Postgres
 
-/// A time zone that PostgreSQL knows: it decides where a local day begins, here and in every query beside ours.
+/// A time zone that PostgreSQL knows; ``LocalTime`` says where its days begin.
 ///
 /// A zone whose offset is no multiple of 15 minutes (none today; some were before 1972, Liberia's the last) has its boundaries
 /// moved to the quarter of an hour before.
@@ -9,14 +9,37 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
     /// As the client wrote it, such as `Europe/Istanbul`.
     package let name: String
 
+    /// The name by which PostgreSQL reads the zone: these four it takes for an abbreviation, a fixed offset. They stand for
+    /// what `tzdata` links them to.
+    var region: String {
+        switch name {
+        case "CET", "MET": "Europe/Brussels"
+        case "EET": "Europe/Athens"
+        case "WET": "Europe/Lisbon"
+        default: name
+        }
+    }
+
     package var description: String { name }
 
     package static let utc = TimeZoneName(name: "UTC")
 
     // Parsed once, as a time's form is (`Timestamp`).
     private nonisolated(unsafe) static let form =
-        /GMT|Etc\/GMT[+-]?[0-9]{1,2}|[A-Z][A-Za-z_]*(?:-[A-Za-z_]+)*(?:\/[A-Za-z_]+(?:-[A-Za-z_]+)*)+/
-    private nonisolated(unsafe) static let dateForm = /[0-9]{4}-[0-9]{2}-[0-9]{2}/
+        /Etc\/GMT[+-]?[0-9]{1,2}|[A-Z][A-Za-z_]*(?:-[A-Za-z_]+)*(?:\/[A-Za-z_]+(?:-[A-Za-z_]+)*)+/
+    private nonisolated(unsafe) static let localForm =
+        /[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?)?/
+
+    /// The zones of `tzdata` without a region. PostgreSQL takes other words of this form for abbreviations or POSIX rules.
+    private static let words: Set<String> = [
+        "CET", "CST6CDT", "Cuba", "EET", "EST", "EST5EDT", "Egypt", "Eire", "GB", "GB-Eire", "GMT", "GMT+0", "GMT-0",
+        "GMT0",
+        "Greenwich", "HST", "Hongkong", "Iceland", "Iran", "Israel", "Jamaica", "Japan", "Kwajalein", "Libya", "MET",
+        "MST",
+        "MST7MDT", "NZ", "NZ-CHAT", "Navajo", "PRC", "PST8PDT", "Poland", "Portugal", "ROC", "ROK", "Singapore",
+        "Turkey",
+        "UCT", "Universal", "W-SU", "WET", "Zulu",
+    ]
 
     private init(name: String) {
         self.name = name
@@ -29,26 +52,38 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
     package static func require(_ name: String, _ connection: Connection) throws -> TimeZoneName {
         guard name != utc.name else { return utc }
         let unknown = AppError(.invalid, "The timezone is an IANA name, such as Europe/Istanbul, or UTC.")
-        guard name.utf8.count <= 64, name.wholeMatch(of: Self.form) != nil else { throw unknown }
+        guard name.utf8.count <= 64, words.contains(name) || name.wholeMatch(of: Self.form) != nil else {
+            throw unknown
+        }
+        let zone = TimeZoneName(name: name)
         do {
-            _ = try connection.query("SELECT 'epoch'::timestamptz AT TIME ZONE \(name)")
-            return TimeZoneName(name: name)
+            _ = try connection.query("SELECT 'epoch'::timestamptz AT TIME ZONE \(zone.region)")
+            return zone
         } catch let error as PostgresError where error.sqlState == "22023" {
             throw unknown
         }
     }
 
-    /// The moment at which the local day `date` (`2026-11-01`) begins.
+    /// Whether `text` has the form of a local date or time, as ``start(of:_:)`` takes it.
+    package static func isLocalTime(_ text: String) -> Bool {
+        text.wholeMatch(of: localForm) != nil && CalendarDate(String(text.prefix(10))) != nil
+    }
+
+    /// The moment at which the local day or time (`2026-11-01`, `2026-11-01T09:30`) begins: its first, where the clocks
+    /// show it twice, and the end of the gap where they skip it.
     ///
-    /// - Throws: ``AppError`` `.invalid` where it is no date.
-    package func start(of date: String, _ connection: Connection) throws -> Timestamp {
-        let unreadable = AppError(.invalid, "A date is written like 2026-11-01.")
-        guard date.wholeMatch(of: Self.dateForm) != nil else { throw unreadable }
+    /// - Throws: ``AppError`` `.invalid` where it is none.
+    package func start(of local: String, _ connection: Connection) throws -> Timestamp {
+        let unreadable = AppError(.invalid, "A date is written like 2026-11-01, a local time like 2026-11-01T09:30.")
+        guard Self.isLocalTime(local) else { throw unreadable }
         do {
             let rows = try connection.query(
-                "SELECT \(microseconds: "(d.date::timestamp AT TIME ZONE d.zone)") FROM (SELECT \(date) AS date, \(name) AS zone) d"
-            )
-            return Timestamp(microseconds: try rows[0].decode(0))
+                """
+                SELECT \(microseconds: "i.instant")
+                FROM (\(LocalTime.instants(of: "SELECT \(local)::timestamp AS local", in: self))) i
+                """)
+            guard let microseconds = try rows[0].decode(0, as: Int64?.self) else { throw unreadable }
+            return Timestamp(microseconds: microseconds)
         } catch let error as PostgresError where error.sqlState == "22008" || error.sqlState == "22007" {
             throw unreadable
         }

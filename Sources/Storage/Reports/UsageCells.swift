@@ -5,6 +5,8 @@ import Postgres
 struct UsageCells {
     /// What a cell has beside bucket, sign and dimension.
     private static let measures = Query(unsafeSQL: UsageMeasures.names.joined(separator: ", "))
+    // As they are in the tables.
+    private static let stored = UsageMeasures.read
 
     private let scope: UsageScope
     private let pieces: UsagePieces
@@ -67,7 +69,7 @@ struct UsageCells {
     private var days: Query {
         """
         SELECT width_bucket(u.day - '1970-01-01'::date, \(pieces.days)::integer[]) AS bucket, 1 AS sign,
-               u.dimension, u.user_id, \(Self.measures)\(column("u.histogram"))
+               u.dimension, u.user_id, \(Self.stored)\(column("u.histogram"))
         FROM metering.usage_days u
         WHERE \(owner("u.user_id")) AND u.day >= '1970-01-01'::date + \(pieces.days.first ?? 0)::integer
           AND u.day < '1970-01-01'::date + \(pieces.days.last ?? 0)::integer
@@ -94,7 +96,7 @@ struct UsageCells {
     private var quarters: Query {
         """
         SELECT width_bucket(u.quarter, \(pieces.boundaries)::integer[]), 1, u.dimension, u.user_id,
-               \(Self.measures)\(column("u.histogram"))
+               \(Self.stored)\(column("u.histogram"))
         FROM metering.usage_quarters u
         WHERE \(owner("u.user_id")) AND u.quarter >= \(pieces.quarters.lowerBound)::integer
           AND u.quarter < \(pieces.quarters.upperBound)::integer

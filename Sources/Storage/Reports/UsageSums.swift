@@ -103,5 +103,5 @@ extension UsageSums {
         ]
     }
 
-    private static func saturated(_ sum: String) -> String { "least(\(sum), 9223372036854775807)::bigint" }
+    private static func saturated(_ sum: String) -> String { UsageMeasures.saturated(sum) }
 }

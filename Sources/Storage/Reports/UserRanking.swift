@@ -91,7 +91,7 @@ private struct UserRankingSource {
     private var spans: Query {
         let spans = UsageSpans.cover(dayRange, daysBefore: snapshot.cursor.daysBefore)
         return """
-            SELECT s.user_id, s.requests, s.\(ranking.measureOfSpan) AS weight
+            SELECT s.user_id, s.requests, \(ranking.measureOfSpan) AS weight
             FROM unnest(\(spans.map(\.days))::integer[], \(spans.map(\.first))::integer[]) AS p (days, first)
             JOIN metering.usage_spans s ON s.days = p.days AND s.first_day = '1970-01-01'::date + p.first
             """
@@ -134,7 +134,9 @@ private struct UserRankingSource {
 
 extension UsageRanking {
     /// The measure of a row of `usage_spans`.
-    fileprivate var measureOfSpan: Query { Query(unsafeSQL: rawValue) }
+    fileprivate var measureOfSpan: Query {
+        self == .cost ? "metering.finite(s.cost)" : Query(unsafeSQL: "s.\(rawValue)")
+    }
 
     /// The measure of a fact `t`.
     fileprivate var measureOfFact: Query {

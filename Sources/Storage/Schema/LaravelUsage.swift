@@ -29,7 +29,7 @@ enum LaravelUsage {
             """
             INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests)
             SELECT l.user_id, w.period, w.start::date,
-                   least(sum(greatest(l.input_tokens, 0)::bigint + greatest(l.output_tokens, 0)),
+                   least(sum(greatest(l.input_tokens, 0)::numeric + greatest(l.output_tokens, 0)),
                          9223372036854775807)::bigint, count(*)
             FROM (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
             CROSS JOIN LATERAL (

@@ -15,7 +15,7 @@ enum UsageCounters {
 
     /// CTE `difference` of (user_id, period, window_start, and what each counter lacks), of the windows that touch `range`.
     ///
-    /// A counter is what is in quota_usage and in the deltas that are not folded yet. Windows before the seal, and users
+    /// A counter is what is in quota_usage and in the deltas that are not folded yet (`pending_`). Windows before the seal, and users
     /// whom Laravel has deleted, are left out: their raw rows are gone.
     static func difference(_ range: UsageRange, _ cursor: UsageCursor) -> Query {
         let range = range.unsealed(cursor)
@@ -32,7 +32,8 @@ enum UsageCounters {
                 FROM metering.events
                 WHERE quota_requests > 0 AND \(rows.isNear(key: "event_key")) AND \(people)
                 UNION ALL
-                SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date, greatest(input_tokens, 0) + greatest(output_tokens, 0),
+                SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date,
+                       greatest(input_tokens, 0)::numeric + greatest(output_tokens, 0),
                        1, coalesce(cost, 0), log_id <= (SELECT counted_log_id FROM installed)
                 FROM (\(rows.facts(of: .others, through: cursor.others))) f
                 WHERE status <> 'rate_limited' AND \(people)
@@ -47,11 +48,15 @@ enum UsageCounters {
                 WHERE NOT c.is_seed OR w.window_start = w.counted_window
                 GROUP BY 1, 2, 3
             ), actual AS (
-                SELECT user_id, period, window_start, sum(tokens) AS tokens, sum(requests) AS requests, sum(cost) AS cost
+                SELECT user_id, period, window_start, sum(tokens) AS tokens, sum(requests) AS requests, sum(cost) AS cost,
+                       sum(tokens) FILTER (WHERE is_pending) AS pending_tokens,
+                       sum(requests) FILTER (WHERE is_pending) AS pending_requests,
+                       sum(cost) FILTER (WHERE is_pending) AS pending_cost
                 FROM (
-                    SELECT user_id, period, window_start, tokens, requests, cost FROM metering.quota_usage
+                    SELECT user_id, period, window_start, tokens, requests, cost, false AS is_pending
+                    FROM metering.quota_usage
                     UNION ALL
-                    SELECT d.user_id, w.period, w.window_start, d.tokens, d.requests, d.cost
+                    SELECT d.user_id, w.period, w.window_start, d.tokens, d.requests, metering.finite(d.cost), true
                     FROM metering.quota_deltas q,
                          LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests, q.costs)
                              AS d (user_id, day, tokens, requests, cost),
@@ -64,8 +69,11 @@ enum UsageCounters {
                 SELECT user_id, period, window_start,
                        least(coalesce(e.tokens, 0), 9223372036854775807) AS expected_tokens,
                        coalesce(e.requests, 0) AS expected_requests,
-                       CASE WHEN window_start >= b.since THEN coalesce(e.cost, 0) ELSE coalesce(a.cost, 0) END
+                       CASE WHEN window_start >= b.since THEN coalesce(e.cost, 0) ELSE metering.finite(a.cost) END
                            AS expected_cost,
+                       coalesce(a.pending_tokens, 0) AS pending_tokens,
+                       coalesce(a.pending_requests, 0) AS pending_requests,
+                       coalesce(a.pending_cost, 0) AS pending_cost,
                        least(coalesce(a.tokens, 0), 9223372036854775807) AS tokens, coalesce(a.requests, 0) AS requests,
                        coalesce(a.cost, 0) AS cost
                 FROM (expected e FULL JOIN actual a USING (user_id, period, window_start)) CROSS JOIN budgeted b

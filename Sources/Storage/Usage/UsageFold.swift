@@ -98,7 +98,8 @@ enum UsageFold {
             SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
             FROM (
                 SELECT f.user_id, (f.occurred_at AT TIME ZONE 'UTC')::date AS day,
-                       sum(greatest(f.input_tokens, 0) + greatest(f.output_tokens, 0))::bigint AS tokens, count(*) AS requests,
+                       least(sum(greatest(f.input_tokens, 0)::numeric + greatest(f.output_tokens, 0)), 9223372036854775807)::bigint
+                           AS tokens, count(*) AS requests,
                        coalesce(sum(f.cost), 0) AS cost
                 FROM \(UsageKind.others.facts(after: after, through: through)) f
                 WHERE f.log_id > (SELECT counted_log_id FROM metering.installation) AND f.status <> 'rate_limited'

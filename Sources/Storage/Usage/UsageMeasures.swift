@@ -13,16 +13,22 @@ enum UsageMeasures {
     /// The columns of a cell behind its key.
     static let columns = Query(unsafeSQL: (names + ["histogram"]).joined(separator: ", "))
 
+    /// ``names`` of the cell `u`, as a report reads them: an amount that is NaN adds nothing until `rebuild` makes it
+    /// again.
+    static let read = Query(
+        unsafeSQL: (counts.map { "u.\($0)" } + amounts.map { "metering.finite(u.\($0)) AS \($0)" })
+            .joined(separator: ", "))
+
     /// Aggregates over the facts `f` of a cell.
     static let ofFacts: Query = "\(sumsOfFacts), \(histogramOfFacts)"
 
     /// Aggregates over the facts `f` of a cell, without its histogram.
     static let sumsOfFacts: Query = """
         count(*) AS requests, count(*) - count(f.cost) AS unpriced,
-        \(saturated("sum(f.input_tokens)")) AS input_tokens, \(saturated("sum(f.output_tokens)")) AS output_tokens,
-        \(saturated("sum(f.cached_tokens)")) AS cached_tokens,
-        \(saturated("sum(f.reasoning_tokens)")) AS reasoning_tokens,
-        \(saturated("sum(coalesce(f.duration_ms, 0))")) AS duration_ms,
+        \(unsafeSQL: saturated("sum(f.input_tokens)")) AS input_tokens, \(unsafeSQL: saturated("sum(f.output_tokens)")) AS output_tokens,
+        \(unsafeSQL: saturated("sum(f.cached_tokens)")) AS cached_tokens,
+        \(unsafeSQL: saturated("sum(f.reasoning_tokens)")) AS reasoning_tokens,
+        \(unsafeSQL: saturated("sum(coalesce(f.duration_ms, 0))")) AS duration_ms,
         coalesce(sum(f.cost), 0) AS cost, sum(f.ledger_cost) AS ledger_cost
         """
 
@@ -34,8 +40,8 @@ enum UsageMeasures {
 
     /// Aggregates over the cells `c` of a coarser cell, without its histogram.
     static let sumsOfCells = Query(
-        unsafeSQL: (counts.map { "least(sum(c.\($0)), 9223372036854775807)::bigint AS \($0)" }
-            + amounts.map { "sum(c.\($0)) AS \($0)" }).joined(separator: ", "))
+        unsafeSQL: (counts.map { "\(saturated("sum(c.\($0))")) AS \($0)" }
+            + amounts.map { "sum(metering.finite(c.\($0))) AS \($0)" }).joined(separator: ", "))
 
     /// Aggregates over the few cells `c` of a coarser cell.
     static let ofCells: Query = "\(sumsOfCells), coalesce(metering.joined(c.histogram), '{}') AS histogram"
@@ -45,9 +51,8 @@ enum UsageMeasures {
 
     /// `SET` of an upsert that adds `excluded` to the cell `u` that is there.
     static let added = Query(
-        unsafeSQL: (counts.map {
-            "\($0) = least(u.\($0)::numeric + excluded.\($0), 9223372036854775807)::bigint"
-        } + amounts.map { "\($0) = u.\($0) + excluded.\($0)" }
+        unsafeSQL: (counts.map { "\($0) = \(saturated("u.\($0)::numeric + excluded.\($0)"))" }
+            + amounts.map { "\($0) = u.\($0) + excluded.\($0)" }
             + ["histogram = " + merged("u.histogram || excluded.histogram")]).joined(separator: ", "))
 
     /// `SET` of an update that takes the cell `c` out of the cell `u`, which covers it.
@@ -55,9 +60,10 @@ enum UsageMeasures {
         unsafeSQL: (names.map { "\($0) = u.\($0) - c.\($0)" }
             + ["histogram = metering.without(u.histogram, c.histogram)"]).joined(separator: ", "))
 
-    /// Whether the cell `u` has at least what `c` has, and none of its counts is saturated.
+    /// Whether the cell `u` has at least what `c` has, none of its counts is saturated, and its amounts are numbers.
     static let covers = Query(
-        unsafeSQL: counts.map { "u.\($0) >= c.\($0) AND u.\($0) < 9223372036854775807" }.joined(separator: " AND "))
+        unsafeSQL: (counts.map { "u.\($0) >= c.\($0) AND u.\($0) < 9223372036854775807" }
+            + amounts.map { "metering.finite(u.\($0)) = u.\($0)" }).joined(separator: " AND "))
 
     /// `SET` of an upsert that puts `excluded` in the place of the cell that is there.
     static let replaced = Query(
@@ -80,7 +86,8 @@ enum UsageMeasures {
         "CASE WHEN cardinality(\(histogram)) <= 64 THEN \(histogram) ELSE metering.merged(\(histogram)) END"
     }
 
-    private static func saturated(_ sum: String) -> Query {
-        Query(unsafeSQL: "least(\(sum), 9223372036854775807)::bigint")
+    /// A `bigint` of `sum`, at its ends where it is beyond them: negative numbers of other writers may be large, too.
+    static func saturated(_ sum: String) -> String {
+        "greatest(least(\(sum), 9223372036854775807), -9223372036854775807)::bigint"
     }
 }

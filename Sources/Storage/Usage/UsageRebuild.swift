@@ -77,6 +77,7 @@ package struct UsageRebuild: Sendable {
         for level in UsageLevel.allCases {
             let scope = level == .everybody ? UsageRange(quarters: range.quarters) : range
             outcome.cells += try mend(level, scope, cursor, connection)
+            if level == .quarters { outcome.cells += try clearAmounts(range, connection) }
         }
         if range.user != nil {
             outcome.cells += try mend(.days, UsageRange(quarters: range.quarters, user: 0), cursor, connection)
@@ -86,6 +87,17 @@ package struct UsageRebuild: Sendable {
         // After the rows were read: none of them was inserted under an id that was given out again.
         try IDLine.require(connection)
         return outcome
+    }
+
+    /// Sets what is still NaN after the cells were made again: of users whom Laravel has deleted, whose prices nobody knows.
+    private static func clearAmounts(_ range: UsageRange, _ connection: Connection) throws -> Int {
+        try connection.execute(
+            """
+            UPDATE metering.usage_quarters u
+            SET unpriced = u.requests, cost = metering.finite(u.cost), ledger_cost = metering.finite(u.ledger_cost)
+            WHERE \(range.contains(quarter: "u.quarter")) AND \(range.contains(user: "u.user_id"))
+              AND (metering.finite(u.cost), metering.finite(u.ledger_cost)) <> (u.cost, u.ledger_cost)
+            """)
     }
 
     private static func mend(
@@ -113,20 +125,23 @@ package struct UsageRebuild: Sendable {
             """)[0].decode(0, as: Int.self)
     }
 
-    /// Adds to each counter what it lacks: what ingest adds meanwhile is on both sides and stays.
+    /// Sets each counter to what it must be, without what waits in deltas. The fold, which alone adds deltas to counters,
+    /// waits meanwhile; what ingest adds is in new deltas and stays. A difference would not repair a counter that is NaN.
     private static func mendCounters(
         _ range: UsageRange, _ cursor: UsageCursor, _ connection: Connection
     ) throws -> Int {
-        try connection.execute(
+        try QuotaFold.keepOut(connection)
+        return try connection.execute(
             """
             WITH \(UsageCounters.difference(range, cursor))
-            INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests, cost)
-            SELECT user_id, period, window_start, expected_tokens - tokens, expected_requests - requests, expected_cost - cost
+            INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests, cost)
+            SELECT user_id, period, window_start,
+                   \(unsafeSQL: UsageMeasures.saturated("expected_tokens - pending_tokens")),
+                   expected_requests - pending_requests, expected_cost - pending_cost
             FROM difference
             ORDER BY window_start, period, user_id
             ON CONFLICT (window_start, period, user_id) DO UPDATE
-            SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
-                requests = q.requests + excluded.requests, cost = q.cost + excluded.cost
+            SET tokens = excluded.tokens, requests = excluded.requests, cost = excluded.cost
             """)
     }
 }

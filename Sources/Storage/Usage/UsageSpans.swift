@@ -26,8 +26,8 @@ package enum UsageSpans {
 
     /// `SET` of an upsert that adds `excluded` to the row `s` that is there.
     static let added: Query = """
-        requests = least(s.requests::numeric + excluded.requests, 9223372036854775807)::bigint,
-        tokens = least(s.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint, cost = s.cost + excluded.cost
+        requests = \(unsafeSQL: UsageMeasures.saturated("s.requests::numeric + excluded.requests")),
+        tokens = \(unsafeSQL: UsageMeasures.saturated("s.tokens::numeric + excluded.tokens")), cost = s.cost + excluded.cost
         """
 
     /// `SET` of an upsert that puts `excluded` in the place of the row that is there.
@@ -35,14 +35,15 @@ package enum UsageSpans {
 
     /// Aggregates over cells `c` of quarters or days.
     static let ofCells: Query = """
-        least(sum(c.requests), 9223372036854775807)::bigint AS requests,
-        least(sum(c.input_tokens) + sum(c.output_tokens), 9223372036854775807)::bigint AS tokens, sum(c.cost) AS cost
+        \(unsafeSQL: UsageMeasures.saturated("sum(c.requests)")) AS requests,
+        \(unsafeSQL: UsageMeasures.saturated("sum(c.input_tokens) + sum(c.output_tokens)")) AS tokens,
+        sum(metering.finite(c.cost)) AS cost
         """
 
     /// Aggregates over shorter runs `c`.
     static let ofSpans: Query = """
-        least(sum(c.requests), 9223372036854775807)::bigint AS requests,
-        least(sum(c.tokens), 9223372036854775807)::bigint AS tokens, sum(c.cost) AS cost
+        \(unsafeSQL: UsageMeasures.saturated("sum(c.requests)")) AS requests,
+        \(unsafeSQL: UsageMeasures.saturated("sum(c.tokens)")) AS tokens, sum(metering.finite(c.cost)) AS cost
         """
 
     /// The first day that is not over at the border.

@@ -36,7 +36,8 @@ package struct UsageStatus: Sendable {
             """
             SELECT (SELECT count(*) FROM \(UsageKind.events.facts(after: cursor.events, through: end)))
                    + (SELECT count(*) FROM \(UsageKind.others.facts(after: cursor.others, through: end))),
-                   (SELECT extract(epoch FROM \(now) - l.updated_at AT TIME ZONE 'UTC')::bigint
+                   (SELECT CASE WHEN l.updated_at >= '1970-01-01' AND l.updated_at < '9999-01-01'
+                                THEN extract(epoch FROM \(now) - l.updated_at AT TIME ZONE 'UTC')::bigint END
                     FROM metering.id_ranges(\(cursor.folded), \(end)) r
                     CROSS JOIN LATERAL (
                         SELECT o.updated_at FROM public.api_logs o

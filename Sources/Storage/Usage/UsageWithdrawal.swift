@@ -17,7 +17,7 @@ enum UsageWithdrawal {
         var range: UsageRange { UsageRange(from: day, to: day + 1, user: user) }
     }
 
-    /// A rollup does not hold what is to be taken from it, or is saturated.
+    /// A rollup does not hold what is to be taken from it, is saturated or is NaN.
     private struct Inexact: Error {}
 
     /// Subtracts the event from every rollup that has it; `false`, and nothing is changed, where that would not be
@@ -91,6 +91,7 @@ enum UsageWithdrawal {
             FROM used c
             WHERE \(isIts) AND s.requests >= c.requests AND s.requests < 9223372036854775807
               AND s.tokens >= c.tokens AND s.tokens < 9223372036854775807
+              AND metering.finite(s.cost) = s.cost
             """)
         guard changed == written.count else { throw Inexact() }
         try connection.execute("DELETE FROM metering.usage_spans s WHERE \(isIts) AND s.requests = 0")

@@ -124,7 +124,8 @@ package enum EventWithdrawal {
         """
     }
 
-    /// Adds what takes the event out of its windows; `false`, and nothing is changed, where a window is saturated.
+    /// Adds what takes the event out of its windows; `false`, and nothing is changed, where a window is saturated, or
+    /// its cost is NaN.
     private static func subtractFromCounters(_ event: Withdrawn, _ connection: Connection) throws -> Bool {
         let saturated = try connection.query(
             """
@@ -138,16 +139,17 @@ package enum EventWithdrawal {
                                         (date_trunc('month', e.day::timestamp) + interval '1 month')::date)
                        ) AS w (period, start, stop)
             ), counted AS (
-                SELECT w.period, q.tokens FROM time_window w
+                SELECT w.period, q.tokens, metering.finite(q.cost) = q.cost AS is_finite FROM time_window w
                 JOIN metering.quota_usage q
                     ON q.window_start = w.start AND q.period = w.period AND q.user_id = w.user_id
                 UNION ALL
-                SELECT w.period, d.tokens
+                SELECT w.period, d.tokens, true
                 FROM metering.quota_deltas q, LATERAL unnest(q.user_ids, q.days, q.tokens) AS d (user_id, day, tokens),
                      time_window w
                 WHERE d.user_id = w.user_id AND d.day >= w.start AND d.day < w.stop
             )
-            SELECT EXISTS (SELECT FROM counted GROUP BY period HAVING sum(tokens) >= 9223372036854775807)
+            SELECT EXISTS (SELECT FROM counted GROUP BY period 
+                           HAVING sum(tokens) >= 9223372036854775807 OR NOT bool_and(is_finite))
             """)[0].decode(0, as: Bool.self)
         guard !saturated else { return false }
         try connection.execute(

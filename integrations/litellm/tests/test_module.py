@@ -100,6 +100,14 @@ class TestLimits:
         refusal = Account(Answer.parse(unverified), asked_at=0).refusal(["gpt"], NOON)
         assert refusal is not None and (refusal.status, refusal.kind) == (403, "address_not_verified")
 
+    def test_a_budget_that_cannot_be_computed_refuses(self) -> None:
+        value = {**json.loads(answer(requests=0).text), "allowed": False, "reason": "limit_unknown"}
+        for window in value["windows"]:
+            window["cost"] = {"limit": None, "used": None, "remaining": "0"}
+        refusal = Account(Answer.parse(json.dumps(value)), asked_at=0).refusal(["gpt"], NOON)
+        assert refusal is not None and (refusal.status, refusal.kind) == (503, "limit_unknown")
+        assert "Contact your provider" in refusal.message
+
     def test_models_and_fallbacks_of_the_list_only(self) -> None:
         account = Account(answer(models=["gpt"]), asked_at=0)
         assert account.refusal(["gpt"], NOON) is None
