@@ -94,7 +94,7 @@ package enum LogList {
         case .time where cursor.value == timeless: "(l.created_at IS NOT NULL OR l.id < \(cursor.id))"
         case .time: "(l.created_at, l.id) < (\(cursor.value)::timestamp, \(cursor.id))"
         case .cost: "(\(order.expression), l.id) < (\(cursor.value)::numeric, \(cursor.id))"
-        case .duration: "(\(order.expression), l.id) < (\(cursor.value)::integer, \(cursor.id))"
+        case .duration: "(\(order.expression), l.id) < (\(cursor.value)::bigint, \(cursor.id))"
         }
     }
 }
