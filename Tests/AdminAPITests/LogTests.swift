@@ -90,8 +90,8 @@ import Testing
         try await withLogs { bench, token in
             let page = try await bench.get("/api/v1/logs?limit=2", as: token)
             let rows = page.json?["data"]?.elements ?? []
-            #expect(rows.map { $0["cost"] } == ["2.500000000000", "0.000000000001"])
-            #expect(rows.map { $0["ledger_cost"] } == ["2.500000", "0.000000"])
+            #expect(rows.map { $0["cost"] } == ["2.5", "0.000000000001"])
+            #expect(rows.map { $0["ledger_cost"] } == ["2.5", "0"])
             let id = try #require(rows.first?["id"]?.wholeNumber)
             #expect(try await bench.get("/api/v1/logs/\(id)", as: token).json == rows.first)
             #expect(try await bench.get("/api/v1/logs/999999", as: token).status == 404)

@@ -48,7 +48,7 @@ import Testing
             let first = try JSONSerialization.jsonObject(with: Data(lines[0].utf8)) as? [String: Any]
             #expect(first?["id"] as? String == events[0].key.description)
             #expect(first?["received_at"] as? String == "2026-11-23T12:00:00.000Z")
-            #expect((first?["event"] as? [String: Any])?["cost"] as? String == "0.001500000000")
+            #expect((first?["event"] as? [String: Any])?["cost"] as? String == "0.0015")
 
             let page = try await quarantine(["list", "--limit", "2"], on: database)
             #expect(page.output.contains("more: --after \(events[1].key)"))

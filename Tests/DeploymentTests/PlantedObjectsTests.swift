@@ -133,6 +133,7 @@ import Testing
     /// another's.
     @Test func noFunctionOfOursResolvesNamesByItsCallersPath() async throws {
         let calls = [
+<<<<<<< ours
             "begin_id_epoch": "", "bucket_middle": "7", "bucket_of": "7", "create_events_partition": "'2031-01-01'::date", "day_of": "7",
             "deleted_users": "", "enter_id_line": "", "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "joined": "'{1}'::bigint[]",
             "id_ranges": "0, 9", "ids_began_again": "", "is_deleted": "1",
@@ -140,6 +141,13 @@ import Testing
             "key_holder": "ARRAY['\\x00'::pg_catalog.bytea], pg_catalog.now()", "last_position": "", "log_facts": "0, 9",
             "log_position": "1",
             "merged": "'{1}'::bigint[]", "quarter_of": "pg_catalog.now()", "quarter_start": "7",
+=======
+            "bucket_middle": "7", "bucket_of": "7", "create_events_partition": "'2031-01-01'::date", "day_of": "7",
+            "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "finite": "1.5", "joined": "'{1}'::bigint[]",
+            "key_holder": "ARRAY['\\x00'::pg_catalog.bytea], pg_catalog.now()", "log_facts": "0, 9",
+            "merged": "'{1}'::bigint[]", "plausible_cost": "1.5", "quarter_of": "pg_catalog.now()",
+            "quarter_start": "7",
+>>>>>>> theirs
             "withdrawn": "'{}'::pg_catalog.uuid[]", "without": "'{1}'::bigint[], '{2}'::bigint[]",
         ]
         try await withTestDatabase { database in

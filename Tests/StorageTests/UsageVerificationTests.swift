@@ -53,11 +53,11 @@ import Testing
             #expect(
                 try await findings(ledger) == [
                     "quarters \(bob) 2026-11-23T11:00:00Z requests 2, should be 1; "
-                        + "cost 0.001499999999, should be 0.001500000000",
+                        + "cost 0.001499999999, should be 0.0015",
                     "everybody 0 2026-11-23T11:00:00Z requests 1, should be 2; "
-                        + "cost 0.001500000000, should be 0.001499999999",
+                        + "cost 0.0015, should be 0.001499999999",
                     "days \(bob) 2026-11-23T00:00:00Z requests 3, should be 4; "
-                        + "cost 0.004500000000, should be 0.004499999999",
+                        + "cost 0.0045, should be 0.004499999999",
                 ])
             #expect(try await findings(ledger, UsageRange(user: ada)) == [])
             #expect(try await findings(ledger, UsageRange(to: Self.today)) == [])

@@ -85,11 +85,21 @@ extension Ledger {
     fileprivate func plainSeries(
         of user: Int64, _ zone: String, _ from: String, _ to: String, _ granularity: Granularity
     ) async throws -> String? {
-        try await text(
+        // A bucket of hours ends where the clocks change: the first quarter since with the offset of the row.
+        let sinceChange: Query =
+            granularity != .hour
+            ? "NULL::timestamptz"
+            : """
+            (SELECT min(q) FROM generate_series(date_trunc('hour', l.created_at AT TIME ZONE 'UTC', \(zone)),
+                                                l.created_at AT TIME ZONE 'UTC', '15 minutes') q
+             WHERE (q AT TIME ZONE \(zone)) - (q AT TIME ZONE 'UTC')
+                   = (l.created_at AT TIME ZONE 'UTC' AT TIME ZONE \(zone)) - l.created_at)
+            """
+        return try await text(
             """
             SELECT string_agg(concat_ws(' ', extract(epoch FROM start)::bigint, requests, tokens, cost), E'\\n' ORDER BY start)
             FROM (
-                SELECT greatest(date_trunc(\(granularity.rawValue), l.created_at AT TIME ZONE 'UTC', \(zone)),
+                SELECT greatest(date_trunc(\(granularity.rawValue), l.created_at AT TIME ZONE 'UTC', \(zone)), \(sinceChange),
                                 \(from)::timestamp AT TIME ZONE \(zone)) AS start,
                        count(*) AS requests, sum(l.input_tokens + l.output_tokens) AS tokens,
                        trim_scale(sum(l.total_cost)) AS cost

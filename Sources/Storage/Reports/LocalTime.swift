@@ -45,8 +45,10 @@ enum LocalTime {
             FROM (
                 SELECT s.quarter, date_trunc('hour', s.local) AS hour, s.local - s.utc AS utc_offset
                 FROM (
-                    SELECT q.quarter, metering.quarter_start(q.quarter) AT TIME ZONE \(zone.region) AS local,
-                           metering.quarter_start(q.quarter) AT TIME ZONE 'UTC' AS utc
+                    -- By its last second: where the clocks change inside a quarter, the change is moved to its begin.
+                    SELECT q.quarter,
+                           (metering.quarter_start(q.quarter) + interval '899 s') AT TIME ZONE \(zone.region) AS local,
+                           (metering.quarter_start(q.quarter) + interval '899 s') AT TIME ZONE 'UTC' AS utc
                     FROM generate_series(\(quarters.lowerBound)::integer, \(quarters.upperBound)::integer) AS q (quarter)
                 ) s
             ) c

@@ -104,10 +104,13 @@ package enum UsageVerification {
     private static func differences(of measures: [String], found: String, expected: String) -> Query {
         Query(
             unsafeSQL: measures.map { name in
-                """
-                CASE WHEN \(expected)\(name) IS DISTINCT FROM \(found)\(name)
-                THEN '\(name) ' || coalesce(\(found)\(name), 0) || ', should be ' || coalesce(\(expected)\(name), 0) END
-                """
+                // Amounts in the one form of money.
+                let text = UsageMeasures.amounts.contains(name) ? "trim_scale" : ""
+                return """
+                    CASE WHEN \(expected)\(name) IS DISTINCT FROM \(found)\(name)
+                    THEN '\(name) ' || \(text)(coalesce(\(found)\(name), 0)) || ', should be '
+                         || \(text)(coalesce(\(expected)\(name), 0)) END
+                    """
             }.joined(separator: ", "))
     }
 
