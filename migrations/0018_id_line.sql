@@ -26,8 +26,9 @@
 -- has committed the position that it waits for, so a writer that is not listed sees that position.
 --
 -- What cannot be known: setval to a lower id, and all ids up to the former maximum given out again, before anything
--- looked. `verify` finds what is missing in the sums then, and `rebuild` repairs it. A row that is inserted under the
--- id of a deleted row which had an event counts as that event's row.
+-- looked. Ingest looks at the cursor and at what its own process has drawn, the services at all of it each second.
+-- `verify` finds what is missing in the sums then, and `rebuild` repairs it. A row that is inserted under the id of a
+-- deleted row which had an event counts as that event's row.
 --
 -- An older webhook-api or worker knows no epochs: it works as before until the ids begin again. Stop it before that.
 
@@ -66,10 +67,11 @@ VALUES (0, 0, 0, now(), pg_relation_filenode(to_regclass('public.api_logs_id_seq
 INSERT INTO metering.id_segments (after_id, through_id, shift) VALUES (0, 9223372036854775807, 0);
 
 -- The ids that stand on a stretch of the line, from the position after `after` to `through`: those after `lower`, up to
--- `upper`, at id + shift. Not in SQL, so that the planner expects one row, whatever it knows of the table.
+-- `upper`, at id + shift. Not in SQL, so that the planner expects one row, whatever it knows of the table. It acts as
+-- its owner, so that programs of older versions, which have no right on the table, go on.
 CREATE FUNCTION metering.id_ranges(after bigint, through bigint)
 RETURNS TABLE (lower bigint, upper bigint, shift bigint)
-LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY
     SELECT r.lower, r.upper, r.shift
@@ -85,7 +87,7 @@ $$;
 
 -- Where the row `id` of api_logs stands; NULL where it stands nowhere.
 CREATE FUNCTION metering.log_position(id bigint) RETURNS bigint
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
         SELECT least(log_position.id, 9223372036854775807 - s.shift) + s.shift FROM metering.id_segments s

@@ -133,21 +133,15 @@ import Testing
     /// another's.
     @Test func noFunctionOfOursResolvesNamesByItsCallersPath() async throws {
         let calls = [
-<<<<<<< ours
-            "begin_id_epoch": "", "bucket_middle": "7", "bucket_of": "7", "create_events_partition": "'2031-01-01'::date", "day_of": "7",
-            "deleted_users": "", "enter_id_line": "", "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "joined": "'{1}'::bigint[]",
-            "id_ranges": "0, 9", "ids_began_again": "", "is_deleted": "1",
-            "is_row_of_event": "1, pg_catalog.now()::timestamp, 'm', 1, 1, 'success', 1, pg_catalog.now(), 'm', 1, 1, 'success'",
-            "key_holder": "ARRAY['\\x00'::pg_catalog.bytea], pg_catalog.now()", "last_position": "", "log_facts": "0, 9",
-            "log_position": "1",
-            "merged": "'{1}'::bigint[]", "quarter_of": "pg_catalog.now()", "quarter_start": "7",
-=======
-            "bucket_middle": "7", "bucket_of": "7", "create_events_partition": "'2031-01-01'::date", "day_of": "7",
-            "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "finite": "1.5", "joined": "'{1}'::bigint[]",
-            "key_holder": "ARRAY['\\x00'::pg_catalog.bytea], pg_catalog.now()", "log_facts": "0, 9",
-            "merged": "'{1}'::bigint[]", "plausible_cost": "1.5", "quarter_of": "pg_catalog.now()",
-            "quarter_start": "7",
->>>>>>> theirs
+            "begin_id_epoch": "", "bucket_middle": "7", "bucket_of": "7",
+            "create_events_partition": "'2031-01-01'::date", "day_of": "7", "deleted_users": "", "enter_id_line": "",
+            "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "finite": "1.5", "id_ranges": "0, 9",
+            "ids_began_again": "", "is_deleted": "1",
+            "is_row_of_event":
+                "1, pg_catalog.now()::timestamp, 'm', 1, 1, 'ok', 1, pg_catalog.now(), 'm', 1, 1, 'ok'",
+            "joined": "'{1}'::bigint[]", "key_holder": "ARRAY['\\x00'::pg_catalog.bytea], pg_catalog.now()",
+            "last_position": "", "log_facts": "0, 9", "log_position": "1", "merged": "'{1}'::bigint[]",
+            "plausible_cost": "1.5", "quarter_of": "pg_catalog.now()", "quarter_start": "7",
             "withdrawn": "'{}'::pg_catalog.uuid[]", "without": "'{1}'::bigint[], '{2}'::bigint[]",
         ]
         try await withTestDatabase { database in

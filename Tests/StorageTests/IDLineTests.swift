@@ -159,7 +159,9 @@ import Testing
                 DELETE FROM public.api_logs WHERE id IN (1, 2, 5);
                 SELECT setval('public.api_logs_id_seq', 1, false)
                 """, ledger)
-            _ = try await ledger.write([Self.event(9, user)])
+            // No id is drawn in vain.
+            _ = try await ledger.worker.withConnection { try IDLine.look($0) }
+            #expect(try await ledger.write([Self.event(9, user)]) == [.stored(logID: 1)])
             try await ledger.writeAsLaravel(user, at: "2026-11-23 10:00:00")
             #expect(try await requests(ledger, user) == 10)
             try await ledger.fold()
@@ -206,13 +208,17 @@ import Testing
             let verdicts = try await writing.value
             #expect(verdicts.compactMap(\.?.logID).count == 2)
             #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 2)
-            #expect(try await details(ledger) == Dictionary(
-                uniqueKeysWithValues: verdicts.compactMap(\.?.logID).map { ($0, "openai") }))
+            #expect(
+                try await details(ledger)
+                    == Dictionary(
+                        uniqueKeysWithValues: verdicts.compactMap(\.?.logID).map { ($0, "openai") }))
             try await expect(4, of: user, ledger, "in flight")
         }
     }
 
-    @Test(arguments: ["CACHE 1", "MAXVALUE 9000000000", "OWNED BY public.api_logs.id", "RESTART WITH 100", "INCREMENT BY 1"])
+    @Test(arguments: [
+        "CACHE 1", "MAXVALUE 9000000000", "OWNED BY public.api_logs.id", "RESTART WITH 100", "INCREMENT BY 1",
+    ])
     func aSequenceThatGoesOnBeginsNoEpoch(change: String) async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()
@@ -281,12 +287,14 @@ import Testing
     }
 
     @Test(arguments: [
-        "UPDATE public.api_logs SET user_id = 2", "UPDATE public.api_logs SET created_at = created_at + interval '1 second'",
+        "UPDATE public.api_logs SET user_id = 2",
+        "UPDATE public.api_logs SET created_at = created_at + interval '1 second'",
         "UPDATE public.api_logs SET model = 'other'", "UPDATE public.api_logs SET input_tokens = 7",
         "UPDATE public.api_logs SET output_tokens = 7", "UPDATE public.api_logs SET status = 'error'",
         """
         DELETE FROM public.api_logs;
-        INSERT INTO public.api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+        INSERT INTO public.api_logs
+            (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
         VALUES (1, 1, 'gpt-4', 100, 50, 0.5, 1, '2026-11-20 00:00:00')
         """,
     ]) func anotherRowUnderTheIdHasNoFacts(change: String) async throws {
@@ -300,7 +308,8 @@ import Testing
                     return try LogList.read(filter, by: .time, limit: 10, connection).rows.count
                 }
             }
-            try await ledger.execute("UPDATE public.api_logs SET total_cost = 9, response_time_ms = 7, updated_at = now()")
+            try await ledger.execute(
+                "UPDATE public.api_logs SET total_cost = 9, response_time_ms = 7, updated_at = now()")
             #expect(try await details(ledger) == [1: "openai"])
             #expect(try await ofProvider() == 1)
             try await execute(change, ledger)
@@ -409,6 +418,7 @@ import Testing
             #expect(handled.remedy?.contains("does not prove") == true, "\(handled)")
             #expect(try await finding(after: 8).level == .ok)
             try await ledger.writeAsLaravel(user)
+            try await ledger.fold()
             try await execute(Restart.truncate.rawValue, ledger)
             try await ledger.writeAsLaravel(user)
             try await ledger.fold()
@@ -422,6 +432,7 @@ import Testing
             _ = try await ledger.write([Self.event(1, user)])
             try await ledger.fold()
             try await execute(Restart.truncate.rawValue, ledger)
+            _ = try await ledger.worker.withConnection { try IDLine.look($0) }
             _ = try await ledger.write([Self.event(2, user)])
             // The same rows in a table that was made again.
             try await execute(

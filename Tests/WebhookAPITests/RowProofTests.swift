@@ -67,11 +67,14 @@ import Testing
             let again = try await post(0..<8)
             #expect(again.body.contains(#""duplicates":8"#))
             for event in 5..<8 {
-                let id = #""log_id":"# + String(try await database.number(
-                    """
-                    SELECT l.id FROM api_logs l JOIN metering.events e ON e.api_log_id = metering.log_position(l.id)
-                    ORDER BY e.event_key OFFSET \(event - 5) LIMIT 1
-                    """))
+                let id =
+                    #""log_id":"#
+                    + String(
+                        try await database.number(
+                            """
+                            SELECT l.id FROM api_logs l JOIN metering.events e ON e.api_log_id = metering.log_position(l.id)
+                            ORDER BY e.event_key OFFSET \(event - 5) LIMIT 1
+                            """))
                 #expect(answer.body.contains(id) && again.body.contains(id))
             }
             #expect(try await webhook.becomesReady(200))

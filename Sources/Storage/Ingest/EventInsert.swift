@@ -20,6 +20,9 @@ struct EventInsert {
         let keys: Set<EventKey>
     }
 
+    /// Nothing was done.
+    init() {}
+
     /// Stores events as facts, as rows of `api_logs` and as one delta of the counters: one statement, so they commit or
     /// fail together (`design.md` §1.3).
     ///
@@ -34,26 +37,28 @@ struct EventInsert {
     ///
     /// - Throws: ``PostgresError``; ``Unproven``; ``WithdrawnMeanwhile``; ``IDLine/BeganAgain``;
     ///   ``Installation/Mismatch`` when Laravel's tables are not those we belong to.
-    init(_ events: [AttributedEvent], _ connection: Connection, now: Timestamp) throws {
+    init(
+        _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp
+    ) throws {
         guard !events.isEmpty else { return }
-        let rows = try connection.query(Self.statement(EventColumns(events), now: now))
-        var (unproven, hasTriggers) = (Set<EventKey>(), false)
+        let statement = Self.statement(EventColumns(events), after: memory.position, now: now)
+        let rows = try connection.query(statement)
+        var isCertain = true
         for row in rows {
             let (outcome, key, number) = try row.decode(String.self, String?.self, Int64?.self)
             switch (outcome, key.flatMap { EventKey($0) }, number) {
             case ("stored", let key?, let logID?): logIDs[key] = logID
             case ("locked", _, let user?): lockedUsers.insert(user)
             case ("missing", _, let user?): missingUsers.insert(user)
-            case ("unproven", let key?, _): unproven.insert(key)
-            case ("triggers", _, _): hasTriggers = true
+            case ("uncertain", _, _): isCertain = false
             case ("restarted", _, _): throw IDLine.BeganAgain()
+            case ("drawn", _, let position?): memory.note(position)
             case ("withdrawn", _, _): throw WithdrawnMeanwhile()
             default: throw Installation.Mismatch()
             }
         }
-        if hasTriggers || !unproven.isEmpty {
-            unproven = try Self.missing(logIDs, of: events, connection)
-        }
+        guard !isCertain else { return }
+        let unproven = try Self.missing(logIDs, of: events, connection)
         guard unproven.isEmpty else { throw Unproven(keys: unproven) }
     }
 
@@ -79,7 +84,8 @@ struct EventInsert {
         missingUsers.formUnion(other.missingUsers)
     }
 
-    private static func statement(_ column: EventColumns, now: Timestamp) -> Query {
+    /// `last` is a position that was drawn before.
+    private static func statement(_ column: EventColumns, after last: Int64, now: Timestamp) -> Query {
         """
         WITH event AS MATERIALIZED (
             SELECT e.*, 'epoch'::timestamptz + e.occurred_us * interval '1 microsecond' AS occurred_at
@@ -161,11 +167,10 @@ struct EventInsert {
         )
         SELECT 'stored', f.event_key::text, f.id FROM fact f
         UNION ALL
-        SELECT 'unproven', f.event_key::text, NULL FROM fact f
-        WHERE NOT EXISTS (SELECT FROM log l WHERE l.id = f.id AND l.user_id = f.user_id)
-        UNION ALL
-        SELECT 'triggers', NULL, NULL
-        WHERE EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = 'public.api_logs'::regclass AND NOT t.tgisinternal)
+        -- EXCEPT, because the planner would compare each row with each other one.
+        SELECT 'uncertain', NULL, NULL
+        WHERE EXISTS (SELECT f.id, f.user_id FROM fact f EXCEPT SELECT l.id, l.user_id FROM log l)
+           OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = 'public.api_logs'::regclass AND NOT t.tgisinternal)
            OR (SELECT c.relhasrules FROM pg_class c WHERE c.oid = 'public.api_logs'::regclass)
         UNION ALL
         SELECT CASE WHEN EXISTS (SELECT FROM public.users u WHERE u.id = w.id) THEN 'locked' ELSE 'missing' END,
@@ -182,7 +187,9 @@ struct EventInsert {
         WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
           AND (k.shift <> (SELECT shift FROM line)
                OR k.sequence_file IS DISTINCT FROM pg_relation_filenode('public.api_logs_id_seq'::regclass)
-               OR d.first <= greatest(c.settled_log_id, c.marked_log_id))
+               OR d.first <= greatest(c.settled_log_id, c.marked_log_id, \(last)::bigint))
+        UNION ALL
+        SELECT 'drawn', NULL, max(f.api_log_id) FROM fact f HAVING count(*) > 0
         UNION ALL
         SELECT 'foreign', NULL, NULL
         WHERE (SELECT is_intact FROM metering.installation_state) IS NOT TRUE

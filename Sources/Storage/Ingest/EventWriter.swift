@@ -17,6 +17,7 @@ package struct EventWriter: Sendable {
     private let pool: ConnectionPool
     private let attribution: EventAttribution
     private let now: @Sendable () -> Timestamp
+    let memory = IDLine.Memory()
 
     package init(pool: ConnectionPool, now: @escaping @Sendable () -> Timestamp) {
         self.pool = pool
@@ -31,7 +32,8 @@ package struct EventWriter: Sendable {
     package func write(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
         let batch = IngestBatch(items, attributions: try await attributions(of: items))
         return try await commit { connection, isolatesFailures, now in
-            try batch.settle(connection, lockedUsers: lockedUsers, isolatesFailures: isolatesFailures, now: now)
+            try batch.settle(
+                connection, after: memory, lockedUsers: lockedUsers, isolatesFailures: isolatesFailures, now: now)
         }
     }
 

@@ -21,14 +21,15 @@ struct IngestBatch: Sendable {
     /// Stores what can be stored, recognises what was stored before, puts the rest aside, and returns the verdicts of all
     /// items in order; `nil` for an event whose user is locked and which is to be tried again.
     func settle(
-        _ connection: Connection, lockedUsers: EventWriter.LockedUsers, isolatesFailures: Bool, now: Timestamp
+        _ connection: Connection, after memory: IDLine.Memory, lockedUsers: EventWriter.LockedUsers,
+        isolatesFailures: Bool, now: Timestamp
     ) throws -> [Verdict?] {
         var refused: [EventKey: Rejection] = [:]
         let events = leads.values.compactMap(\.attribution.event).sorted { $0.event.key < $1.event.key }
         let inserted =
             isolatesFailures
-            ? try insertIsolating(events, connection, now: now, refused: &refused)
-            : try EventInsert(events, connection, now: now)
+            ? try insertIsolating(events, connection, after: memory, now: now, refused: &refused)
+            : try EventInsert(events, connection, after: memory, now: now)
         let unsettled = leads.filter { inserted.logIDs[$0.key] == nil }
         let lookup = try EventLookup(unsettled.values.compactMap(\.item.event?.key).sorted(), connection)
         var rejections: [EventKey: Rejection] = [:]
@@ -81,38 +82,42 @@ struct IngestBatch: Sendable {
     ///
     /// Events whose row vanished are left out first (`leavesOut`): mostly the others have theirs then.
     private func insertIsolating(
-        _ events: [AttributedEvent], _ connection: Connection, now: Timestamp, leavesOut: Bool = true,
-        refused: inout [EventKey: Rejection]
+        _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp,
+        leavesOut: Bool = true, refused: inout [EventKey: Rejection]
     ) throws -> EventInsert {
         do {
-            return try connection.savepoint { try EventInsert(events, $0, now: now) }
+            return try connection.savepoint { try EventInsert(events, $0, after: memory, now: now) }
         } catch let error as EventInsert.Unproven {
             let isAll = error.keys.count == events.count
             guard events.count == 1 || (isAll ? !members.allSatisfy(\.item.isReplay) : leavesOut) else {
-                return try insertHalves(events, connection, now: now, refused: &refused)
+                return try insertHalves(events, connection, after: memory, now: now, refused: &refused)
             }
             for event in events where error.keys.contains(event.event.key) {
                 refused[event.event.key] = .withoutRow(event.event)
             }
             let others = events.filter { !error.keys.contains($0.event.key) }
-            return try insertIsolating(others, connection, now: now, leavesOut: false, refused: &refused)
+            return try insertIsolating(
+                others, connection, after: memory, now: now, leavesOut: false, refused: &refused)
         } catch let error as PostgresError where error.isRefusal {
             if events.count == 1 || (error.refusesEveryRow && !members.allSatisfy(\.item.isReplay)) {
                 for event in events { refused[event.event.key] = Rejection(error, of: event.event) }
-                return try EventInsert([], connection, now: now)
+                return EventInsert()
             }
-            return try insertHalves(events, connection, now: now, refused: &refused)
+            return try insertHalves(events, connection, after: memory, now: now, refused: &refused)
         }
     }
 
     private func insertHalves(
-        _ events: [AttributedEvent], _ connection: Connection, now: Timestamp, refused: inout [EventKey: Rejection]
+        _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp,
+        refused: inout [EventKey: Rejection]
     ) throws -> EventInsert {
         let middle = events.count / 2
-        var outcome = try insertIsolating(
-            Array(events[..<middle]), connection, now: now, leavesOut: false, refused: &refused)
-        outcome.formUnion(
-            try insertIsolating(Array(events[middle...]), connection, now: now, leavesOut: false, refused: &refused))
+        var outcome = EventInsert()
+        for half in [events[..<middle], events[middle...]] {
+            outcome.formUnion(
+                try insertIsolating(
+                    Array(half), connection, after: memory, now: now, leavesOut: false, refused: &refused))
+        }
         return outcome
     }
 }

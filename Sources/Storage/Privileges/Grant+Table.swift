@@ -160,7 +160,7 @@ extension Grant {
             .table, "metering.withdrawn_events", [.webhook: [.select()], .operator: [.insert()]]),
         Grant(.function, "metering.withdrawn(uuid[])", [.webhook: [.execute]]),
         Grant(.table, "metering.id_epochs", everybody(.select())),
-        Grant(.table, "metering.id_segments", everybody(.select())),
+        Grant(.table, "metering.id_segments", [:]),
         Grant(.function, "metering.enter_id_line()", [.webhook: [.execute]]),
         Grant(.function, "metering.ids_began_again()", actsAsOwner: true, everybody(.execute)),
         Grant(.function, "metering.begin_id_epoch()", actsAsOwner: true, everybody(.execute)),
@@ -172,10 +172,10 @@ extension Grant {
             timestamp with time zone, text, bigint, bigint, text)
             """, [.admin: [.execute]]),
         Grant(
-            .function, "metering.id_ranges(bigint, bigint)",
+            .function, "metering.id_ranges(bigint, bigint)", actsAsOwner: true,
             [.worker: [.execute], .admin: [.execute], .operator: [.execute]]),
         Grant(
-            .function, "metering.log_position(bigint)",
+            .function, "metering.log_position(bigint)", actsAsOwner: true,
             [.owner: [.execute], .worker: [.execute], .admin: [.execute], .operator: [.execute]]),
         // The doctor counts what fell in here.
         Grant(.table, "metering.events_default", [.operator: [.select()]]),

@@ -27,7 +27,8 @@ struct ReplayTransaction: Sendable {
             return try await writer.commit { connection, isolatesFailures, now in
                 guard try begin(connection) else { return nil }
                 let verdicts = try replay(
-                    try select(connection, now), connection, isolatesFailures: isolatesFailures, now: now)
+                    try select(connection, now), connection, after: writer.memory, isolatesFailures: isolatesFailures,
+                    now: now)
                 if isDryRun { throw Undone(verdicts: verdicts) }
                 return verdicts
             }
@@ -46,14 +47,15 @@ struct ReplayTransaction: Sendable {
     }
 
     private func replay(
-        _ events: [UsageEvent], _ connection: Connection, isolatesFailures: Bool, now: Timestamp
+        _ events: [UsageEvent], _ connection: Connection, after memory: IDLine.Memory, isolatesFailures: Bool,
+        now: Timestamp
     ) throws -> [EventKey: Verdict] {
         guard !events.isEmpty else { return [:] }
         let items = events.map { IngestItem(.success($0), isReplay: true) }
         let batch = IngestBatch(
             items, attributions: try attribute(items, connection, isolatesFailures: isolatesFailures, now: now))
         let settled = try batch.settle(
-            connection, lockedUsers: .quarantine, isolatesFailures: isolatesFailures, now: now)
+            connection, after: memory, lockedUsers: .quarantine, isolatesFailures: isolatesFailures, now: now)
         let verdicts = Dictionary(
             zip(events.map(\.key), settled).compactMap { key, verdict in verdict.map { (key, $0) } },
             uniquingKeysWith: { first, _ in first })

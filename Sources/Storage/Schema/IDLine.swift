@@ -1,5 +1,6 @@
 package import Domain
 package import Postgres
+import Synchronization
 
 /// The line on which the ids of `api_logs` stand, also when Laravel begins them again (`migrations/0018_id_line.sql`).
 ///
@@ -16,6 +17,18 @@ package enum IDLine {
         }
 
         package init() {}
+    }
+
+    /// The last position that this process has drawn.
+    final class Memory: Sendable {
+        private let last = Mutex<Int64>(0)
+
+        var position: Int64 { last.withLock(\.self) }
+
+        /// Also where the statement that drew it is undone: the sequence does not come back.
+        func note(_ position: Int64) {
+            last.withLock { $0 = max($0, position) }
+        }
     }
 
     /// How often a transaction is done again because the ids began again meanwhile.
@@ -135,9 +148,11 @@ extension IDLine {
         guard count > 0 else { return .ok("ids", "the ids of api_logs never began again") }
         let last = Timestamp(microseconds: began)
         let times = count == 1 ? "once" : "\(count) times, the last time"
-        let message = "the ids of api_logs began again \(times) at \(last.rfc3339); new rows are told apart from former ones"
+        let message =
+            "the ids of api_logs began again \(times) at \(last.rfc3339); new rows are told apart from former ones"
         guard last.advanced(by: warnsFor) > now else { return .ok("ids", message) }
-        let kept = sealed.map { " Sums of Laravel's own rows before \($0) stay, and 'verify' does not prove them." } ?? ""
+        let kept =
+            sealed.map { " Sums of Laravel's own rows before \($0) stay, and 'verify' does not prove them." } ?? ""
         return .warning(
             "ids", message,
             """
