@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `docs/threat-model.md` promises a test for each defence.
-@Suite struct ThreatModelTests {
+/// Pages of `docs/` that promise a test for each line of a table.
+@Suite struct DocumentedTestTests {
     /// Every test of this checkout by its name: Swift's, and those of LiteLLM's module.
     private func tests() throws -> Set<String> {
         var names: Set<String> = []
@@ -20,15 +20,23 @@ import Testing
         return names
     }
 
-    @Test func everyThreatHasATestThatExists() throws {
-        let page = try String(contentsOf: Checkout.root.appending(path: "docs/threat-model.md"), encoding: .utf8)
-        let section = try #require(page.split(separator: "\n## ").first { $0.hasPrefix("Threats") })
-        let rows = section.split(separator: "\n").filter { $0.hasPrefix("| ") }.map { $0.split(separator: "|") }
-            .filter { !["threat", "---"].contains($0.first?.trimmingCharacters(in: .whitespaces)) }
-        #expect(rows.count > 40 && rows.allSatisfy { $0.count == 3 })
+    /// The last column of the tables in a section names a test at least.
+    @Test(arguments: [
+        ("docs/threat-model.md", "Threats", 3, 40), ("docs/other-writers.md", "What happens, and what is done", 5, 11),
+    ])
+    func everyLineHasATestThatExists(page: String, title: String, columns: Int, atLeast: Int) throws {
+        let page = try String(contentsOf: Checkout.root.appending(path: page), encoding: .utf8)
+        let section = try #require(page.split(separator: "\n## ").first { $0.hasPrefix(title) })
+        let lines = section.split(separator: "\n").filter { $0.hasPrefix("|") }
+        let rows = lines.indices.filter { line in
+            let next = line + 1
+            let isHead = next < lines.endIndex && lines[next].hasPrefix("|---")
+            return !isHead && !lines[line].hasPrefix("|---")
+        }.map { lines[$0].split(separator: "|") }
+        #expect(rows.count > atLeast && rows.allSatisfy { $0.count == columns })
         let tests = try tests()
         for row in rows {
-            let named = row[2].matches(of: /`(\w+)`/).map { String($0.1) }
+            let named = row[columns - 1].matches(of: /`(\w+)`/).map { String($0.1) }
             #expect(!named.isEmpty, "no test for:\(row[0])")
             for name in named where !tests.contains(name) { Issue.record("there is no test \(name)") }
         }
