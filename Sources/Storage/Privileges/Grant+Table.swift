@@ -160,7 +160,7 @@ extension Grant {
             .table, "metering.withdrawn_events", [.webhook: [.select()], .operator: [.insert()]]),
         Grant(.function, "metering.withdrawn(uuid[])", [.webhook: [.execute]]),
         Grant(.table, "metering.id_epochs", everybody(.select())),
-        Grant(.table, "metering.id_segments", [:]),
+        Grant(.table, "metering.id_segments", [.admin: [.select()], .operator: [.select()]]),
         Grant(.function, "metering.enter_id_line()", [.webhook: [.execute]]),
         Grant(.function, "metering.ids_began_again()", actsAsOwner: true, everybody(.execute)),
         Grant(.function, "metering.begin_id_epoch()", actsAsOwner: true, everybody(.execute)),
