@@ -97,6 +97,51 @@ import Testing
         }
     }
 
+    /// Whatever another writer set as times: pages and exports have every row once, also where a user has no other row.
+    @Test(
+        arguments: [
+            ["infinity"], ["-infinity"], ["infinity", "-infinity"], ["294276-12-31 23:59:59"], ["4714-11-24 00:00:00 BC"],
+            ["294276-12-31 23:59:59", "4714-11-24 00:00:00 BC"], ["infinity", "4714-11-24 00:00:00 BC", "-infinity"],
+            ["4713-01-01 BC", "0001-01-01", "1969-12-31 23:59:59", "9999-12-31 23:59:59", "10000-01-01", "infinity"],
+        ])
+    func timesBeyondACalendarAreListed(times: [String]) async throws {
+        try await AdminBench.with { bench in
+            for user in 1...4 as ClosedRange<Int64> { try await bench.makeUser(user, isAdmin: user == 3) }
+            let token = try await bench.token(of: 3)
+            for others in ["false", "h.id = 1 AND m IS NULL", "h.id = 1 AND (m IS NULL OR m = '2026-11-20 10:00')"] {
+                try await bench.execute(
+                    """
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                    SELECT h.id, 'gpt-4', 1, 1, 1, 9, m FROM users h, generate_series(1, 4),
+                         unnest(\(times)::timestamp[] || '{2026-11-20 10:00,NULL}'::timestamp[]) m
+                    WHERE h.id IN (1, 2) AND (m = ANY(\(times)::timestamp[]) OR \(unsafeSQL: others))
+                    """)
+                for (query, condition) in [
+                    ("sort=time", "true"), ("from=2026-11-01", "created_at >= '2026-11-01'"),
+                    ("to=2026-11-01", "created_at < '2026-11-01'"),
+                    ("from=0001-01-01&to=9999-12-31", "created_at >= '0001-01-01' AND created_at < '9999-12-31'"),
+                ] {
+                    let expected = try await bench.pool.withConnection { connection in
+                        try connection.query(
+                            "SELECT id FROM api_logs WHERE \(unsafeSQL: condition) ORDER BY \(Self.latest)"
+                        ).map { try $0.decode(0, as: Int.self) }
+                    }
+                    #expect(try await walk(bench, query, as: token) == expected, "\(query) \(others)")
+                    let path = "/api/v1/logs?\(query.replacing("sort=time", with: ""))"
+                    let export = try await bench.send(.get, path, as: token, headers: [.accept: "application/x-ndjson"])
+                    let found = export.body.split(whereSeparator: \.isNewline).compactMap { line in
+                        JSON(parsing: Array(line.utf8))?["id"]?.wholeNumber.flatMap { Int($0) }
+                    }
+                    #expect(export.status == 200 && found == expected, "\(query) \(others): \(export)")
+                }
+                for size in [1, 7, 100] {
+                    let page = try await bench.get("/api/v1/logs?user_id=2&limit=\(size)", as: token)
+                    #expect(page.status == 200, "\(page)")
+                }
+            }
+        }
+    }
+
     @Test func aRangeThatIsOpenOrTooLongIsNotSorted() async throws {
         try await withLogs { bench, token in
             for query in ["", "&from=2024-01-01", "&to=2026-11-01", "&from=2024-01-01&to=2026-01-01"] {

@@ -25,8 +25,18 @@ struct LogCut: Sendable, Hashable, Comparable {
 
     static func < (left: LogCut, right: LogCut) -> Bool { left.seconds < right.seconds }
 
-    /// The `timestamp`.
-    var moment: Query { "('2000-01-01'::timestamp + \(seconds)::bigint * interval '1 second')" }
+    /// The seconds that a finite `timestamp` can have: from 4714-11-24 BC to the end of the year 294276.
+    private static let finite: Range<Int64> = -211_813_488_000 ..< 9_223_371_331_200
+
+    /// The `timestamp`; an infinite one where the cut is beyond all finite ones.
+    private var moment: Query {
+        if seconds < Self.finite.lowerBound { return "'-infinity'::timestamp" }
+        if seconds >= Self.finite.upperBound { return "'infinity'::timestamp" }
+        // A multiple of a second is a floating-point number, which is exact within a day.
+        let rest = (seconds % 86_400 + 86_400) % 86_400
+        let days = (seconds - rest) / 86_400
+        return "('2000-01-01'::date + \(days)::integer + \(rest)::integer * interval '1 second')"
+    }
 
     /// Whole seconds since 2000 of a finite `timestamp`, rounded down.
     static func seconds(of expression: Query) -> Query {

@@ -83,7 +83,7 @@ struct LogSource: Sendable {
 
     /// The earliest finite time of all logs; `nil` where there is none.
     func earliest(_ connection: Connection) throws -> LogCut? {
-        try first("l.created_at", "min", where: "l.created_at > '-infinity'", connection)
+        try first("l.created_at", "min", where: "l.created_at > '-infinity' AND l.created_at < 'infinity'", connection)
     }
 
     /// The latest finite time before `end`; `nil` where there is none.
