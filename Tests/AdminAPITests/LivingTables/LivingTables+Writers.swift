@@ -48,10 +48,12 @@ extension LivingTables {
 
     func insertAbsurd() async throws {
         var row = newRow()
-        switch Int.random(in: 0..<4, using: &random) {
+        switch Int.random(in: 0..<6, using: &random) {
         case 0: row.cost = "NaN"
         case 1: row.time = nil
         case 2: row.time = "infinity"
+        case 3: row.time = "294276-12-31 23:59:59"
+        case 4: row.time = "4714-11-24 00:00:00 BC"
         default: (row.time, row.cost) = ("-infinity", "NaN")
         }
         note("\(row.time ?? "NULL") \(row.cost)")
