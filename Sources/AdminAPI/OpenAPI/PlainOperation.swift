@@ -56,7 +56,7 @@ struct PlainOperation: Sendable {
             PlainOperation(
                 method: .get, route: "/health/ready", summary: "Whether it can do its work now; of each service.",
                 responses: [
-                    Response(200, "It can.", Schema.healthy),
+                    Response(200, "It can; `findings` are what should be known of Laravel's database.", Schema.ready),
                     Response(
                         503, "It cannot, and why.",
                         Schema.object([
@@ -77,4 +77,6 @@ extension PlainOperation.Response {
 
 extension Schema {
     fileprivate static let healthy = object(["status": choice(["ok"])])
+
+    fileprivate static let ready = closedBody(["status": choice(["ok"])], optional: ["findings": list(string)])
 }
