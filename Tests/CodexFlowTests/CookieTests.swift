@@ -41,7 +41,7 @@ import Testing
     ) async throws -> Outcome {
         try await withTestDatabase { database in
             try await database.execute(
-                "INSERT INTO users (id, name, email, password) VALUES (1, 'Ada', 'ada@example.com', 'x')")
+                "INSERT INTO users (name, email, password) VALUES ('Ada', 'ada@example.com', 'x')")
             try await database.execute(
                 """
                 INSERT INTO sessions (id, user_id, payload, last_activity)
