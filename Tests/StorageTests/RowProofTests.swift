@@ -149,6 +149,38 @@ import Testing
         }
     }
 
+    /// A trigger that exchanges the ids of a batch leaves a row under each id, but not that of its event.
+    @Test func exchangedIDsProveNothing() async throws {
+        let script = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN NEW.id := NEW.id # 1; RETURN NEW; END $$;
+            CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        try await with(script) { ledger in
+            let verdicts = try await ledger.write((0..<9).map { Self.event($0, "model \($0)") })
+            #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 9))
+            try await expect(0, ledger, "exchanged ids")
+            #expect(try await heal(ledger, without: Obstacle.removal) == 9)
+            try await expect(9, ledger, "exchanged ids")
+        }
+    }
+
+    /// Triggers that leave the row where it is are Laravel's business, even where they change every value.
+    @Test func aTriggerThatChangesValuesIsNoObstacle() async throws {
+        let script = """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                NEW.model := 'renamed'; NEW.total_cost := 'NaN'; NEW.status := 'error'; NEW.created_at := NULL;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """
+        try await with(script) { ledger in
+            #expect(try await ledger.write((0..<9).map { Self.event($0) }).compactMap(\.?.logID).count == 9)
+            try await expect(9, ledger, "changed values")
+        }
+    }
+
     /// Triggers that leave the row where it is are Laravel's business.
     @Test func aTriggerThatLeavesTheRowIsNoObstacle() async throws {
         let script = """

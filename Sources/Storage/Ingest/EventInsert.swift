@@ -63,17 +63,40 @@ struct EventInsert {
     }
 
     /// The events without their row, after all triggers have run, those too that wait for COMMIT.
+    ///
+    /// A trigger may change what a row says. It must not give a row the id of another one of the statement: a row that
+    /// is not what was written for its event, and is what was written for another, proves neither.
     private static func missing(
         _ logIDs: [EventKey: Int64], of events: [AttributedEvent], _ connection: Connection
     ) throws -> Set<EventKey> {
         let stored = events.compactMap { event in logIDs[event.event.key].map { (event, $0) } }
+        let column = EventColumns(stored.map(\.0))
         try connection.executeScript("SET CONSTRAINTS ALL IMMEDIATE")
         let rows = try connection.query(
             """
+            WITH written AS MATERIALIZED (
+                SELECT w.event_key, w.id, w.user_id,
+                       ROW(w.model, least(w.input_tokens, 2147483647)::numeric,
+                           least(w.output_tokens, 2147483647)::numeric, round(coalesce(w.ledger_cost, 0), 6),
+                           least(coalesce(w.duration_ms, 0), 2147483647)::numeric, w.status,
+                           date_trunc('second', 'epoch'::timestamp + w.occurred_us * interval '1 microsecond')) AS facts
+                FROM unnest(
+                    \(column.keys)::uuid[], \(stored.map(\.1))::bigint[], \(column.userIDs)::bigint[],
+                    \(column.models)::text[], \(column.inputTokens)::bigint[], \(column.outputTokens)::bigint[],
+                    \(column.ledgerCosts)::numeric[], \(column.durations)::bigint[], \(column.statuses)::text[],
+                    \(column.occurredAt)::bigint[]
+                ) AS w (event_key, id, user_id, model, input_tokens, output_tokens, ledger_cost, duration_ms, status,
+                        occurred_us)
+            )
             SELECT w.event_key::text
-            FROM unnest(\(stored.map(\.0.event.key.description))::uuid[], \(stored.map(\.1))::bigint[],
-                        \(stored.map(\.0.userID))::bigint[]) AS w (event_key, id, user_id)
-            WHERE NOT EXISTS (SELECT FROM public.api_logs l WHERE l.id = w.id AND l.user_id = w.user_id)
+            FROM written w LEFT JOIN LATERAL (
+                SELECT ROW(l.model::text, l.input_tokens::numeric, l.output_tokens::numeric,
+                           round(l.total_cost::numeric, 6), l.response_time_ms::numeric, l.status::text,
+                           l.created_at::timestamp) AS facts
+                FROM public.api_logs l WHERE l.id = w.id AND l.user_id = w.user_id
+            ) l ON true
+            WHERE l.facts IS NULL
+               OR (l.facts IS DISTINCT FROM w.facts AND l.facts IN (SELECT o.facts FROM written o))
             """)
         return Set(try rows.compactMap { EventKey(try $0.decode(0, as: String.self)) })
     }

@@ -42,11 +42,16 @@ extension Grant {
                 .operator: [.usage],
             ]),
         // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are deleted
-        // by 'retain', and only when it is asked to. Ingest looks whether its rows are there.
+        // by 'retain', and only when it is asked to. Ingest looks whether the rows of its events are there.
         Grant(
             .table, "public.api_logs",
             [
-                .owner: [.select(), .update(), .delete], .webhook: [.select("id", "user_id"), .insert()],
+                .owner: [.select(), .update(), .delete],
+                .webhook: [
+                    .select(
+                        "id", "user_id", "model", "input_tokens", "output_tokens", "total_cost", "response_time_ms",
+                        "status", "created_at"), .insert(),
+                ],
                 .worker: [.select()], .admin: [.select()], .operator: [.select(), .delete],
             ]),
         Grant(
