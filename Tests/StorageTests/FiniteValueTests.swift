@@ -19,6 +19,25 @@ import Testing
         }
     }
 
+    /// A statement of a report that was prepared before the column changed no longer fits it.
+    @Test func aChangedColumnTypeFailsNoReport() async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            try await ledger.pool.withConnection { connection in
+                func read() throws -> [LogRow] {
+                    try UsageSnapshot.take(connection) { try RecentCalls.list(of: user, $0.connection) }
+                }
+                #expect(try read().isEmpty)
+                for type in ["text", "varchar(300)"] {
+                    for column in ["status", "model", "error_message"] {
+                        try connection.executeScript("ALTER TABLE public.api_logs ALTER \(column) TYPE \(type)")
+                    }
+                    #expect(try read().isEmpty)
+                }
+            }
+        }
+    }
+
     private func mend(_ ledger: Ledger, _ range: UsageRange = UsageRange(from: 20_700, to: 20_800)) async throws -> Int
     {
         let outcome = try await UsageRebuild(pool: ledger.worker).mend(range) { _, _ in }
