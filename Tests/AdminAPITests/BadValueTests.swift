@@ -67,12 +67,15 @@ import Testing
     }
 
     private static let questions = [
-        "", "?user_id=1", "?user_id=1&order_by=cost", "?user_id=1&order_by=duration&min_cost=0.01",
-        "?user_id=1&limit=7",
-        "?group_by=user&order_by=cost", "?group_by=model&order_by=tokens",
+        "", "?user_id=1", "?user_id=1&limit=7", "?group_by=user&order_by=cost", "?group_by=model&order_by=tokens",
         "?from=1970-01-01&to=2030-01-01&granularity=month",
         "?from=1970-01-01&to=1970-01-03", "?compare=year", "?per_page=10&page=3",
         "?from=2026-11-01&to=2026-12-01&user_id=1",
+    ]
+    private static let questionsOfLogs = [
+        "?user_id=1&sort=cost", "?user_id=1&sort=duration&min_cost=0.01", "?sort=cost&from=2026-01-01&to=2026-12-01",
+        "?user_id=1&model=bad&status=success&min_duration=1", "?model=unknown&status=error&min_cost=1e300",
+        "?user_id=1&provider=openai&flag=implausible_cost&search=NaN", "?min_cost=-1&min_duration=0",
     ]
 
     @Test(arguments: changes.indices) func everyRouteAnswers(_ index: Int) async throws {
@@ -105,7 +108,8 @@ import Testing
                     _ = try await UsagePass(pool: bench.database.pool(as: .worker), now: { clock.now }).run()
                 }
                 for route in routes(bench) {
-                    for (question, token) in Self.questions.flatMap({ [($0, user), ($0, admin)] }) {
+                    let questions = Self.questions + (route.hasSuffix("/logs") ? Self.questionsOfLogs : [])
+                    for (question, token) in questions.flatMap({ [($0, user), ($0, admin)] }) {
                         for accept in ["application/json", "text/csv", "application/x-ndjson"] {
                             let answer = try await bench.send(
                                 .get, route.replacing("{id}", with: "\(ids)") + question, as: token,
@@ -138,6 +142,45 @@ import Testing
                 try UsageVerification.verify(UsageRange(), $0)
             }
             #expect(report.findings == [])
+        }
+    }
+
+    /// Pages in each order have every row once, whatever the columns hold; a filter means what the answer says.
+    @Test(arguments: changes.indices) func everyRowIsOnOnePage(_ index: Int) async throws {
+        let (change, costs) = Self.changes[index]
+        try await AdminBench.with { bench in
+            try await bench.makeUser(1)
+            try await bench.makeUser(3, isAdmin: true)
+            try await seed(bench, change, costs)
+            let (user, admin) = (try await bench.token(of: 1), try await bench.token(of: 3))
+            let range = "created_at >= '2026-01-01' AND created_at < '2026-12-01'"
+            for (question, condition) in [
+                ("user_id=1", "true"), ("user_id=1&sort=cost", "true"), ("user_id=1&sort=duration", "true"),
+                ("sort=time", "true"), ("model=bad&user_id=1", "model = 'bad'"), ("model=bad", "model = 'bad'"),
+                ("model=unknown", "coalesce(model, 'unknown') = 'unknown'"),
+                ("model=unknown&model=bad&user_id=1", "true"),
+                ("sort=cost&from=2026-01-01&to=2026-12-01", range),
+                ("sort=duration&from=2026-01-01&to=2026-12-01", range),
+            ] {
+                let expected = try await bench.pool.withConnection { connection in
+                    try connection.query("SELECT id FROM api_logs WHERE \(unsafeSQL: condition) ORDER BY id")
+                        .map { try $0.decode(0, as: Int64.self) }
+                }
+                var (found, cursor) = ([] as [Int64], "" as String?)
+                while let place = cursor {
+                    let page = try await bench.get("/api/v1/logs?limit=37&\(question)\(place)", as: admin)
+                    try #require(page.status == 200, "\(question): \(page)")
+                    found += (page.json?["data"]?.elements ?? []).compactMap {
+                        $0["id"]?.wholeNumber.flatMap { Int64($0) }
+                    }
+                    cursor = page.json?["next_cursor"]?.text.map { "&cursor=\($0)" }
+                }
+                #expect(found.sorted() == expected, "\(question)")
+            }
+            let total = try await bench.number("SELECT count(*) FROM api_logs WHERE model = 'bad'")
+            let page = try await bench.get("/api/usage/logs?model=bad&per_page=10&page=2", as: user)
+            let found = page.json?["total"] ?? page.json?["logs"]?["total"]
+            #expect(found?.wholeNumber.flatMap { Int($0) } == total, "\(page)")
         }
     }
 

@@ -30,7 +30,7 @@ package struct LogFilter: Sendable, Hashable {
         let facts: Query = "metering.events e WHERE \(IDLine.isRowOfEvent)"
         let conditions: [Query?] = [
             userID.map { "l.user_id = \($0)" },
-            models.map { Self.isOne(of: $0, "l.model") },
+            models.map(Self.isModel),
             providers.map { "EXISTS (SELECT FROM \(facts) AND e.provider = ANY(\($0)::text[]))" },
             statuses.map { Self.isOne(of: $0, "l.status") },
             flags.map { "EXISTS (SELECT FROM \(facts) AND e.flags && \($0)::text[])" },
@@ -41,6 +41,12 @@ package struct LogFilter: Sendable, Hashable {
             errorText.map { TextSearch.condition("l.error_message", has: $0) },
         ]
         return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
+    }
+
+    /// A log without a model is shown as one of the model `unknown`.
+    private static func isModel(_ models: [String]) -> Query {
+        let isOne = isOne(of: models, "l.model")
+        return models.contains("unknown") ? "(\(isOne) OR l.model IS NULL)" : isOne
     }
 
     /// An index keeps its order under an equation, not under a list.
