@@ -100,7 +100,8 @@ import Testing
     /// Whatever another writer set as times: pages and exports have every row once, also where a user has no other row.
     @Test(
         arguments: [
-            ["infinity"], ["-infinity"], ["infinity", "-infinity"], ["294276-12-31 23:59:59"], ["4714-11-24 00:00:00 BC"],
+            ["infinity"], ["-infinity"], ["infinity", "-infinity"], ["294276-12-31 23:59:59"],
+            ["4714-11-24 00:00:00 BC"],
             ["294276-12-31 23:59:59", "4714-11-24 00:00:00 BC"], ["infinity", "4714-11-24 00:00:00 BC", "-infinity"],
             ["4713-01-01 BC", "0001-01-01", "1969-12-31 23:59:59", "9999-12-31 23:59:59", "10000-01-01", "infinity"],
         ])

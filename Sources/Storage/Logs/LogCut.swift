@@ -26,7 +26,7 @@ struct LogCut: Sendable, Hashable, Comparable {
     static func < (left: LogCut, right: LogCut) -> Bool { left.seconds < right.seconds }
 
     /// The seconds that a finite `timestamp` can have: from 4714-11-24 BC to the end of the year 294276.
-    private static let finite: Range<Int64> = -211_813_488_000 ..< 9_223_371_331_200
+    private static let finite: Range<Int64> = -211_813_488_000..<9_223_371_331_200
 
     /// The `timestamp`; an infinite one where the cut is beyond all finite ones.
     private var moment: Query {
