@@ -52,8 +52,8 @@ struct AdminSettings: ServiceSettings {
         logLevel = settings.logLevel()
     }
 
-    /// `SANCTUM_TOKENABLE_TYPE`, the aliases of users in Laravel's morph map; `AUTH_MODEL`, their class, which Laravel reads
-    /// in its tokens beside an alias too; and `SANCTUM_TOKEN_PREFIX`.
+    /// `SANCTUM_TOKENABLE_TYPE`, the aliases of users in Laravel's morph map; `AUTH_MODEL`, their class, which Laravel
+    /// reads in its tokens beside an alias too; and `SANCTUM_TOKEN_PREFIX`.
     private static func tokenForm(_ settings: SettingsReader) -> AccessToken.Form {
         let model = settings.string("AUTH_MODEL", default: #"App\Models\User"#)
         let aliases = settings.string("SANCTUM_TOKENABLE_TYPE").map { $0.split(separator: ",") } ?? []

@@ -30,8 +30,8 @@ extension Money: CustomStringConvertible {
     /// In picodollars.
     private static let dollar: UInt128 = 1_000_000_000_000
 
-    /// The amount with as many decimals as it has: `0`, `12.5`; both a decimal string and a JSON number. The one form of
-    /// money in `/api/v1`, in exports and of the command line.
+    /// The amount with as many decimals as it has: `0`, `12.5`; both a decimal string and a JSON number. The one form
+    /// of money in `/api/v1`, in exports and of the command line.
     package var description: String {
         let (whole, rest) = picodollars.magnitude.quotientAndRemainder(dividingBy: Self.dollar)
         // Smaller numbers are much quicker to write, and sums are small.

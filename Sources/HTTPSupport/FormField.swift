@@ -2,7 +2,8 @@ package import Hummingbird
 
 /// One name and value of a query string or of a form's body.
 ///
-/// Both are written alike (url.spec.whatwg.org, "application/x-www-form-urlencoded"): a plus is a space, `%2B` is a plus.
+/// Both are written alike (url.spec.whatwg.org, "application/x-www-form-urlencoded"): a plus is a space, `%2B` is a
+/// plus.
 package struct FormField: Sendable, Hashable {
     package let name: String
     /// `nil` where its bytes are not UTF-8.

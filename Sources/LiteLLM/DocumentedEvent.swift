@@ -68,8 +68,8 @@ struct DocumentedEvent {
             cached: fields.first(.nestedCachedTokens, .nestedCacheRead), reasoning: fields[.nestedReasoningTokens])
     }
 
-    /// A refusal for the rate of calls is one whatever else is stated; of the rest, an error is an error whatever the status
-    /// says.
+    /// A refusal for the rate of calls is one whatever else is stated; of the rest, an error is an error whatever the
+    /// status says.
     private var status: UsageStatus {
         let stated = fields[.status].trimmedText
         if stated == "rate_limited" || isTooManyRequests { return .rateLimited }

@@ -37,8 +37,8 @@ package struct PostgresError: Error, Sendable {
     package var constraint: String?
     package var table: String?
     package var column: String?
-    /// Whether row-level security would have hidden rows from the statement, which was refused therefore. Like any refusal
-    /// of a right its SQLSTATE is 42501; but the rows are there, and come back by an operator's hand alone.
+    /// Whether row-level security would have hidden rows from the statement, which was refused therefore. Like any
+    /// refusal of a right its SQLSTATE is 42501; but the rows are there, and come back by an operator's hand alone.
     package var isRowSecurity = false
     /// The server's primary message when it has one, else ours. The server's may quote values: never for logs or clients.
     package var message: String
@@ -54,7 +54,8 @@ package struct PostgresError: Error, Sendable {
         isSafeToRetry = kind == .connectFailed
     }
 
-    /// Whether the same work may succeed later as it is; after an operator's correction where row-level security refused it.
+    /// Whether the same work may succeed later as it is; after an operator's correction where row-level security
+    /// refused it.
     package var isTransient: Bool {
         switch kind {
         case .connectFailed, .connectionLost, .leaseTimeout, .commitOutcomeUnknown, .poolClosed: true

@@ -9,8 +9,8 @@ extension Query.StringInterpolation {
         appendLiteral("::bigint * interval '1 microsecond')")
     }
 
-    /// SQL that turns a `timestamptz` into microseconds since 1970; NULL for NULL, for infinity and for what is outside of the
-    /// years 1 to 9999, which no text of ours can say.
+    /// SQL that turns a `timestamptz` into microseconds since 1970; NULL for NULL, for infinity and for what is outside
+    /// of the years 1 to 9999, which no text of ours can say.
     mutating func appendInterpolation(microseconds expression: String) {
         appendInterpolation(
             unsafeSQL: """

@@ -2,8 +2,8 @@ import Postgres
 
 /// Finds a text inside another in any case.
 ///
-/// PostgreSQL's `lower` follows a collation: under a Turkish one `INFO` becomes `ınfo`, under `C` only ASCII letters change.
-/// So the letters are paired here, and PostgreSQL compares code points.
+/// PostgreSQL's `lower` follows a collation: under a Turkish one `INFO` becomes `ınfo`, under `C` only ASCII letters
+/// change. So the letters are paired here, and PostgreSQL compares code points.
 enum TextSearch {
     /// The condition that `column` has `text` in it.
     static func condition(_ column: Query, has text: String) -> Query {

@@ -19,7 +19,8 @@ extension TestDatabase {
         "cursor_tuple_fraction = 1", "default_statistics_target = 1", "gin_fuzzy_search_limit = 1",
     ]
 
-    /// Gives the role of a program, or every session of this database, the bad settings; tests of others see none of it.
+    /// Gives the role of a program, or every session of this database, the bad settings; tests of others see none of
+    /// it.
     package func setBadly(_ role: DatabaseRole?) async throws {
         let whose = role.map { "ROLE \($0.name(prefix: TestRoles.prefix)) IN DATABASE \(name)" } ?? "DATABASE \(name)"
         let script = Self.badSettings.map { "ALTER \(whose) SET \($0);" }.joined(separator: "\n")

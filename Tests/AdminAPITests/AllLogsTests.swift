@@ -11,7 +11,8 @@ import Testing
 
 /// All users' logs, as an administrator asks for them.
 @Suite struct AllLogsTests {
-    /// Gives `body` an administrator beside two users with rows, of which some have no time, no finite cost or an absurd time.
+    /// Gives `body` an administrator beside two users with rows, of which some have no time, no finite cost or an
+    /// absurd time.
     private func withLogs(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)

@@ -53,7 +53,8 @@ import Testing
         }
     }
 
-    /// A morph map's alias, or another class of users, in `tokenable_type`; Sanctum reads the class itself beside an alias.
+    /// A morph map's alias, or another class of users, in `tokenable_type`; Sanctum reads the class itself beside an
+    /// alias.
     @Test(arguments: [
         (["SANCTUM_TOKENABLE_TYPE": "user, member"], ["user", "member", #"App\Models\User"#], "user"),
         (["AUTH_MODEL": #"\Domain\People\Person"#], [#"Domain\People\Person"#], #"Domain\People\Person"#),

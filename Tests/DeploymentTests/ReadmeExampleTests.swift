@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The examples of the READMEs, each run as it is written, by bash, beside a `make run` and as the administrator that it
-/// makes. Only the compiler is left out: the programs are those of this test.
+/// The examples of the READMEs, each run as it is written, by bash, beside a `make run` and as the administrator that
+/// it makes. Only the compiler is left out: the programs are those of this test.
 @Suite struct ReadmeExampleTests {
     private static let marker = "<!-- example: runs as written after `make run` -->\n```sh\n"
 

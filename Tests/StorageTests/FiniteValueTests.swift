@@ -5,7 +5,8 @@ import Storage
 import TestSupport
 import Testing
 
-/// Values of other writers that are no numbers or no times: they change no other figure, and what they broke is repaired.
+/// Values of other writers that are no numbers or no times: they change no other figure, and what they broke is
+/// repaired.
 @Suite struct FiniteValueTests {
     static let columns = ["numeric(10, 6)", "numeric", "double precision", "real"]
 

@@ -61,7 +61,8 @@ import Testing
         return [outcome.cells, outcome.counters]
     }
 
-    /// What a user and all users see is `count`, before and after each pass, and it is proved; nothing is there to repair.
+    /// What a user and all users see is `count`, before and after each pass, and it is proved; nothing is there to
+    /// repair.
     private func expect(_ count: Int64, of user: Int64, _ ledger: Ledger, _ comment: Comment) async throws {
         for round in 0..<3 {
             #expect(try await requests(ledger, user) == count, "\(comment), round \(round)")

@@ -4,7 +4,8 @@ import Storage
 import TestSupport
 import Testing
 
-/// Nothing is answered as stored that has no row of its own, and ids that begin again stop nothing, over real processes.
+/// Nothing is answered as stored that has no row of its own, and ids that begin again stop nothing, over real
+/// processes.
 @Suite struct RowProofTests {
     private static let documented = #"{"user_id":"cf_ada","usage":{"prompt_tokens":3},"cost":0.1}"#
     private static let trigger = """

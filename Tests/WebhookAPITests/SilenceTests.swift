@@ -131,7 +131,8 @@ import Testing
             try await makeUsers(database)
             try await database.setBadly(role)
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
-                // Of two events one has what the other lacks, so every array has a NULL; the text would be another string.
+                // Of two events one has what the other lacks, so every array has a NULL; the text would be another
+                // string.
                 let full = litellmEvent(
                     1, key: "cf_ada", model: #"it's a \\ model"#,
                     fields: #","end_user":"NULL","request_tags":["null","a b"],"completionStartTime":1795435200.5"#)

@@ -31,8 +31,8 @@ struct RuledField: Sendable {
 }
 
 extension ValidationError {
-    /// What is wrong with the fields of `input`; nothing where all keep their rules. `further` says what else is wrong with
-    /// a field that keeps its rules.
+    /// What is wrong with the fields of `input`; nothing where all keep their rules. `further` says what else is wrong
+    /// with a field that keeps its rules.
     init(_ input: JSON, _ fields: [RuledField], further: [String: String] = [:]) {
         self.init()
         for field in fields {

@@ -2,8 +2,8 @@ import Foundation
 import HTTPSupport
 
 extension JSON {
-    /// The object that PHP makes of the fields of a query or form: `a[]=1` and `a[b]=1` make a list of `a`, and dots and
-    /// spaces in a name become `_`. Text that is not UTF-8 has replacement characters.
+    /// The object that PHP makes of the fields of a query or form: `a[]=1` and `a[b]=1` make a list of `a`, and dots
+    /// and spaces in a name become `_`. Text that is not UTF-8 has replacement characters.
     init(_ fields: [FormField]) {
         self = .object(
             fields.reduce(into: []) { members, field in

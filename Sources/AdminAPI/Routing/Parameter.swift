@@ -23,8 +23,8 @@ struct Parameter: Sendable {
         /// A decimal number that is not negative.
         case amount
 
-        /// `text` with the pluses that were written unescaped, as in `2026-11-26T00:00:00+03:00` or `Etc/GMT+3`, and arrived
-        /// as spaces: where a space cannot stand, a plus was meant.
+        /// `text` with the pluses that were written unescaped, as in `2026-11-26T00:00:00+03:00` or `Etc/GMT+3`, and
+        /// arrived as spaces: where a space cannot stand, a plus was meant.
         func restoringPluses(_ text: String) -> String {
             switch self {
             case .moment:

@@ -27,7 +27,8 @@ enum Schema {
     static let time: JSON = ["type": "string", "format": "date-time"]
     /// An exact amount in USD, as text.
     static let money: JSON = ["type": "string", "pattern": #"^-?[0-9]+(\.[0-9]+)?$"#]
-    /// A time on a clock of the range's zone, such as `2026-11-23T09:30`; every day has one, though not in this pattern.
+    /// A time on a clock of the range's zone, such as `2026-11-23T09:30`; every day has one, though not in this
+    /// pattern.
     static let localTime =
         "^(19[7-9][0-9]|20[0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
     /// An amount in USD below 10 to the power of `digits`, as text.

@@ -5,8 +5,8 @@ import HTTPSupport
 import Postgres
 import Storage
 
-/// Follows a browser's live cookie to its user, as admin-api does, and says at which step it is lost. It never shows the
-/// cookie's value, or the id of the session.
+/// Follows a browser's live cookie to its user, as admin-api does, and says at which step it is lost. It never shows
+/// the cookie's value, or the id of the session.
 struct CookieCheck: Sendable {
     private static let subject = "cookie"
 

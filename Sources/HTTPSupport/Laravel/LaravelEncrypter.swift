@@ -40,8 +40,8 @@ package struct LaravelEncrypter: Sendable {
         return (Array(plain), made)
     }
 
-    /// What the text of the opened cookie `name` says, `nil` where it was made for another name: a value is bound to its
-    /// cookie, so that one cannot stand for another.
+    /// What the text of the opened cookie `name` says, `nil` where it was made for another name: a value is bound to
+    /// its cookie, so that one cannot stand for another.
     package func content(_ plain: [UInt8], of name: String, key: Int) -> String? {
         let prefix = HMAC<Insecure.SHA1>.authenticationCode(for: Data("\(name)v2".utf8), using: keys[key])
         let text = String(decoding: plain, as: UTF8.self)

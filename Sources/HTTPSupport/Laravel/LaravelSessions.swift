@@ -35,11 +35,11 @@ package struct LaravelSessions: Sendable {
     private static let standardKey = "base-key-for-password-hash-mac"
 
     /// `APP_KEY`, `APP_PREVIOUS_KEYS`, `APP_NAME`, `SESSION_DRIVER`, `SESSION_COOKIE`, `SESSION_LIFETIME` (minutes),
-    /// `SESSION_ENCRYPT`, `SESSION_TABLE` and `SESSION_CONNECTION` as Laravel reads them, and `SESSION_FILES`, the folder of
-    /// the driver `file`.
+    /// `SESSION_ENCRYPT`, `SESSION_TABLE` and `SESSION_CONNECTION` as Laravel reads them, and `SESSION_FILES`, the
+    /// folder of the driver `file`.
     ///
-    /// `nil` without `APP_KEY`. A driver that is neither `database` nor `file`, a folder that cannot be read, and sessions in
-    /// another database are problems of `settings`.
+    /// `nil` without `APP_KEY`. A driver that is neither `database` nor `file`, a folder that cannot be read, and
+    /// sessions in another database are problems of `settings`.
     package init?(reading settings: SettingsReader) {
         guard let current = settings.secret("APP_KEY") else { return nil }
         let previous = settings.secret("APP_PREVIOUS_KEYS")?.reveal().split(separator: ",").map(String.init) ?? []
@@ -59,9 +59,9 @@ package struct LaravelSessions: Sendable {
         isEncrypted = settings.bool("SESSION_ENCRYPT", default: false)
     }
 
-    /// The names that versions of Laravel give the cookie of an application called `appName`: that of version 12, the one
-    /// before, and that of 13 and of some 12. Where no name is set Laravel takes `laravel`, or nothing where the name is
-    /// empty.
+    /// The names that versions of Laravel give the cookie of an application called `appName`: that of version 12, the
+    /// one before, and that of 13 and of some 12. Where no name is set Laravel takes `laravel`, or nothing where the
+    /// name is empty.
     package static func cookieNames(appName: String?) -> [String] {
         let names = (appName.map { [$0] } ?? ["laravel", ""]).flatMap { name in
             ["\(name.slug("-"))-session", "\(name.slug("_"))_session", "\(name.snake)_session"]
@@ -132,9 +132,9 @@ package struct LaravelSessions: Sendable {
         return Int64(user)
     }
 
-    /// Whether the password is still the one with which the session of these contents was last used. A change of it ends
-    /// every other session, where Laravel's middleware `AuthenticateSession` remembers the hash: itself before 12.45, then
-    /// an HMAC of it.
+    /// Whether the password is still the one with which the session of these contents was last used. A change of it
+    /// ends every other session, where Laravel's middleware `AuthenticateSession` remembers the hash: itself before
+    /// 12.45, then an HMAC of it.
     package func isCurrent(_ contents: JSON?, passwordHash: String) -> Bool {
         let keys = [appKey.reveal(), Self.standardKey].map { SymmetricKey(data: Data($0.utf8)) }
         let digests = keys.map {

@@ -1,7 +1,7 @@
 /// Texts as Laravel makes them of others, by which it names things.
 extension String {
-    /// `Str::slug`: ASCII words in lower case with `separator`, `-` or `_`, between them. `@` becomes `at`; other signs are
-    /// dropped.
+    /// `Str::slug`: ASCII words in lower case with `separator`, `-` or `_`, between them. `@` becomes `at`; other signs
+    /// are dropped.
     package func slug(_ separator: Unicode.Scalar) -> String {
         let flipped: Unicode.Scalar = separator == "-" ? "_" : "-"
         var words = ""
@@ -20,8 +20,8 @@ extension String {
         return words.lowercased().split { $0 == " " || $0 == Character(separator) }.joined(separator: String(separator))
     }
 
-    /// `Str::snake`: in lower case, with `_` before each capital of ASCII and without white space. Signs and letters of other
-    /// alphabets stay.
+    /// `Str::snake`: in lower case, with `_` before each capital of ASCII and without white space. Signs and letters of
+    /// other alphabets stay.
     package var snake: String {
         let isLower = !isEmpty && unicodeScalars.allSatisfy { ("a"..."z").contains($0) }
         if isLower { return self }

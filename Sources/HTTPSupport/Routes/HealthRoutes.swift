@@ -21,7 +21,8 @@ package struct HealthRoutes: Sendable {
         readiness = Readiness(check: check, sleep: sleep, now: now)
     }
 
-    /// `GET /health/live`: always 200. `GET /health/ready`: 200 with findings where there are any, or 503 with the reasons.
+    /// `GET /health/live`: always 200. `GET /health/ready`: 200 with findings where there are any, or 503 with the
+    /// reasons.
     package func add(to router: Router<AppRequestContext>) {
         router.get("/health/live") { _, _ in
             Response(status: .ok, json: Self.fine.buffer)

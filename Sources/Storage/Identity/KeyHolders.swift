@@ -34,15 +34,16 @@ struct KeyHolders: Hashable {
         !stale.contains(hash) && tenures[hash]?.contains { $0.to == nil } == true
     }
 
-    /// The numeric `user_id`s beside another `laravel_user_id`: whether they are users' ids decides which of the two stands.
+    /// The numeric `user_id`s beside another `laravel_user_id`: whether they are users' ids decides which of the two
+    /// stands.
     static func contestedIDs(of claims: [IdentityClaim]) -> Set<Int64> {
         Set(
             claims.lazy.filter { $0.isKeyOptional && $0.laravelUserID != nil && $0.userID != $0.laravelUserID }
                 .compactMap(\.userID))
     }
 
-    /// Whether nobody has the `user_id` of a documented event, which no key of the moment is: it is no user's id either, and
-    /// not the number that `laravel_user_id` repeats.
+    /// Whether nobody has the `user_id` of a documented event, which no key of the moment is: it is no user's id
+    /// either, and not the number that `laravel_user_id` repeats.
     func isUserIDUnknown(of claim: IdentityClaim) -> Bool {
         guard !claim.keyHashes.isEmpty else { return false }
         guard claim.isKeyOptional, let id = claim.userID else { return true }

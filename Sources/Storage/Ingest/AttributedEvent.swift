@@ -7,8 +7,8 @@ final class AttributedEvent: Sendable {
     let userID: Int64
     /// The hash by which the user was found, if by a key.
     let keyHash: KeyHash?
-    /// Whether `laravel_user_id` alone found the user. Not a flag of the event yet: one that waits in quarantine is attributed
-    /// anew.
+    /// Whether `laravel_user_id` alone found the user. Not a flag of the event yet: one that waits in quarantine is
+    /// attributed anew.
     let isByIDAlone: Bool
 
     init(event: UsageEvent, userID: Int64, keyHash: KeyHash?, isByIDAlone: Bool = false) {

@@ -48,7 +48,8 @@ extension EventInsert {
 extension PostgresError {
     /// Whether every row is probably refused alike, so that bisecting finds nothing: the table is gone, renamed, has a new
     /// mandatory column or a rule, or our role may not write it (SQLSTATE class 42, 23502, 0A000; PostgreSQL manual,
-    /// appendix A). A row that is put aside with the others for nothing is stored by the first replay, which does bisect.
+    /// appendix A). A row that is put aside with the others for nothing is stored by the first replay, which does
+    /// bisect.
     var refusesEveryRow: Bool {
         guard let sqlState else { return false }
         return sqlState.hasPrefix("42") || sqlState == "23502" || sqlState == "0A000"

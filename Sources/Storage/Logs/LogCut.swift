@@ -1,7 +1,8 @@
 import Domain
 import Postgres
 
-/// A moment that cuts logs in two by their time: whole seconds since 2000 in UTC, which reach as far as a `timestamp` does.
+/// A moment that cuts logs in two by their time: whole seconds since 2000 in UTC, which reach as far as a `timestamp`
+/// does.
 struct LogCut: Sendable, Hashable, Comparable {
     let seconds: Int64
 

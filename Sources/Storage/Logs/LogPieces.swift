@@ -1,9 +1,10 @@
 import Postgres
 
-/// The logs that a filter means, in pieces by their time whose rows are counted: a page is found without reading what is before it.
+/// The logs that a filter means, in pieces by their time whose rows are counted: a page is found without reading what
+/// is before it.
 ///
-/// Counting goes through an index alone, several pieces at once. It needs nothing but the rows: whatever other writers did to
-/// them, the pieces are those of the snapshot.
+/// Counting goes through an index alone, several pieces at once. It needs nothing but the rows: whatever other writers
+/// did to them, the pieces are those of the snapshot.
 struct LogPieces {
     struct Piece {
         enum Times {
@@ -47,8 +48,8 @@ struct LogPieces {
         return filter.from == nil && filter.to == nil ? try counted([Piece(times: .none)]) + timed : timed
     }
 
-    /// The piece that has the row after the first `offset` of `pieces`, and how many of its rows are before it. `nil` where there
-    /// is none.
+    /// The piece that has the row after the first `offset` of `pieces`, and how many of its rows are before it. `nil`
+    /// where there is none.
     func find(_ offset: Int, in pieces: [Piece]) throws -> (piece: Piece, offset: Int)? {
         var rest = offset
         for piece in pieces {

@@ -2,8 +2,8 @@ import Postgres
 
 /// How logs are found by their time.
 ///
-/// One user's are in Laravel's index on `(user_id, created_at)`. Of all users' it serves each user in turn, some microseconds for
-/// each; where an operator made an index on `(created_at, id)`, that one serves all at once.
+/// One user's are in Laravel's index on `(user_id, created_at)`. Of all users' it serves each user in turn, some
+/// microseconds for each; where an operator made an index on `(created_at, id)`, that one serves all at once.
 struct LogSource: Sendable {
     /// Where a read finds its rows.
     enum Way: Sendable {
@@ -31,8 +31,8 @@ struct LogSource: Sendable {
         return LogSource(way: isByTime || !isByUser ? .table : hasForeignKey ? .users : .holders)
     }
 
-    /// Makes statements of the transaction read indexes, also where one user has most of the table. Each is planned for its own
-    /// user and range: a plan for any would not count many rows with several workers.
+    /// Makes statements of the transaction read indexes, also where one user has most of the table. Each is planned for
+    /// its own user and range: a plan for any would not count many rows with several workers.
     static func prepare(_ connection: Connection) throws {
         try connection.executeScript(
             """

@@ -3,8 +3,9 @@ import Postgres
 
 /// A walk through all users' logs from the latest to the first, stretch by stretch of time.
 ///
-/// A stretch is read whole and sorted, so it should hold about as many logs as are asked for. The rollups say how long that is.
-/// Where they are wrong, a stretch holds more or fewer, and the next one is shorter or longer. No log is left out for it.
+/// A stretch is read whole and sorted, so it should hold about as many logs as are asked for. The rollups say how long
+/// that is. Where they are wrong, a stretch holds more or fewer, and the next one is shorter or longer. No log is left
+/// out for it.
 struct LogWalk {
     /// Where a walk begins.
     enum Start {

@@ -20,8 +20,9 @@ package enum Granularity: String, Sendable, CaseIterable {
 
     /// Where the buckets of `range` begin, and where the last one ends; the first and last may be parts of a day or month.
     ///
-    /// A local day begins at its first midnight (``LocalTime``), so days, weeks and months follow each other without a gap
-    /// wherever the clocks change. A local hour that comes twice is two. The hours and days of UTC begin at their multiples.
+    /// A local day begins at its first midnight (``LocalTime``), so days, weeks and months follow each other without a
+    /// gap wherever the clocks change. A local hour that comes twice is two. The hours and days of UTC begin at their
+    /// multiples.
     ///
     /// - Throws: ``AppError`` `.invalid` where there would be more than ``maximumBuckets``; `PostgresError`.
     package func boundaries(of range: ReportRange, _ connection: Connection) throws -> [Int] {

@@ -2,9 +2,9 @@ import Postgres
 
 /// When a clock on the wall shows a time: the one place where local times become moments.
 ///
-/// A local time is the first moment at which the zone's clock shows it or a later one. So a time that comes twice is its
-/// first, and a time that is skipped is the end of the gap. PostgreSQL knows the zones, and nothing else is asked about
-/// them; but its `AT TIME ZONE` takes the second of two, and moves a skipped time by the gap.
+/// A local time is the first moment at which the zone's clock shows it or a later one. So a time that comes twice is
+/// its first, and a time that is skipped is the end of the gap. PostgreSQL knows the zones, and nothing else is asked
+/// about them; but its `AT TIME ZONE` takes the second of two, and moves a skipped time by the gap.
 enum LocalTime {
     /// Offsets are within 15 hours, so what is in force this long before and after the same time in UTC decides.
     private static let reach: Query = "interval '16 hours'"

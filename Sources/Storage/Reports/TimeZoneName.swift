@@ -9,8 +9,8 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
     /// As the client wrote it, such as `Europe/Istanbul`.
     package let name: String
 
-    /// The name by which PostgreSQL reads the zone: these four it takes for an abbreviation, a fixed offset. They stand for
-    /// what `tzdata` links them to.
+    /// The name by which PostgreSQL reads the zone: these four it takes for an abbreviation, a fixed offset. They stand
+    /// for what `tzdata` links them to.
     var region: String {
         switch name {
         case "CET", "MET": "Europe/Brussels"
@@ -30,7 +30,8 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
     private nonisolated(unsafe) static let localForm =
         /[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?)?/
 
-    /// The zones of `tzdata` without a region. PostgreSQL takes other words of this form for abbreviations or POSIX rules.
+    /// The zones of `tzdata` without a region. PostgreSQL takes other words of this form for abbreviations or POSIX
+    /// rules.
     private static let words: Set<String> = [
         "CET", "CST6CDT", "Cuba", "EET", "EST", "EST5EDT", "Egypt", "Eire", "GB", "GB-Eire", "GMT", "GMT+0", "GMT-0",
         "GMT0",

@@ -88,8 +88,8 @@ package enum IDLine {
         """
     }
 
-    /// Whether the facts of event `e` are those of the row `l` of `api_logs`, or of the same columns of it: the row stands
-    /// where the event does, and is of the same user, second, model, tokens and status.
+    /// Whether the facts of event `e` are those of the row `l` of `api_logs`, or of the same columns of it: the row
+    /// stands where the event does, and is of the same user, second, model, tokens and status.
     ///
     /// A row that was imported under the id of another, was given to another user or got another time has no facts. Its
     /// cost may have been corrected. The position is that of `metering.log_position`, written out: an export asks for it

@@ -5,8 +5,8 @@ package import Postgres
 package enum Installation {
     /// Why the services stop: ids may start again, and old history would meet new people.
     package struct Mismatch: Error, Hashable, CustomStringConvertible {
-        /// The tables whose sequence lies before their largest id, as after a restore of rows alone: ids do not start again
-        /// then, but would be given out twice.
+        /// The tables whose sequence lies before their largest id, as after a restore of rows alone: ids do not start
+        /// again then, but would be given out twice.
         let behind: [String]
 
         package var description: String {
@@ -64,8 +64,8 @@ package enum Installation {
         }
     }
 
-    /// The guard at the start of a service and once a second: same tables, ids of users not below those seen. The ids of
-    /// `api_logs` may begin again (``IDLine``).
+    /// The guard at the start of a service and once a second: same tables, ids of users not below those seen. The ids
+    /// of `api_logs` may begin again (``IDLine``).
     ///
     /// - Throws: ``Mismatch``, also where the tables are missing.
     package static func require(_ connection: Connection) throws {

@@ -37,8 +37,8 @@ package struct Migration: Sendable, Hashable {
         self.checksum == checksum || Self.reworded[version] == checksum
     }
 
-    /// Former checksums of files of which only comments have changed since, to be ASCII: a comment with other characters
-    /// stopped a database in another encoding half-way.
+    /// Former checksums of files of which only comments have changed since, to be ASCII: a comment with other
+    /// characters stopped a database in another encoding half-way.
     private static let reworded = [
         1: "580d186e013b86335292d0296b4d67b63d2438fce455c39f1c073a89a37ce1c7",
         3: "1bb3b7a7ef70e8c51b2b866670a8395322a7c7ce46cf4fad28e5134d7e3a88e5",

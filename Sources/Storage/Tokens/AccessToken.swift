@@ -11,8 +11,8 @@ package struct AccessToken: Sendable, Hashable {
 
     /// How Laravel's settings shape its tokens.
     package struct Form: Sendable, Hashable {
-        /// What stands for users in `tokenable_type`: new tokens have the first, all are read. Laravel may give tokens to
-        /// other things, which are none of ours.
+        /// What stands for users in `tokenable_type`: new tokens have the first, all are read. Laravel may give tokens
+        /// to other things, which are none of ours.
         package let owners: [String]
         /// What new tokens begin with.
         package let prefix: String

@@ -15,8 +15,8 @@ enum UsageCounters {
 
     /// CTE `difference` of (user_id, period, window_start, and what each counter lacks), of the windows that touch `range`.
     ///
-    /// A counter is what is in quota_usage and in the deltas that are not folded yet (`pending_`). Windows before the seal, and users
-    /// whom Laravel has deleted, are left out: their raw rows are gone.
+    /// A counter is what is in quota_usage and in the deltas that are not folded yet (`pending_`). Windows before the
+    /// seal, and users whom Laravel has deleted, are left out: their raw rows are gone.
     static func difference(_ range: UsageRange, _ cursor: UsageCursor) -> Query {
         let range = range.unsealed(cursor)
         let rows = range.wholeMonths

@@ -1,7 +1,7 @@
 package import Postgres
 
-/// How far the line of ids is folded, and how far it is final: the row of `metering.usage_cursor`. Its ids are positions
-/// on the line (``IDLine``).
+/// How far the line of ids is folded, and how far it is final: the row of `metering.usage_cursor`. Its ids are
+/// positions on the line (``IDLine``).
 package struct UsageCursor: Sendable, Hashable {
     /// Events up to this id are in the sums.
     package var events: Int64

@@ -1,7 +1,7 @@
 import Postgres
 
-/// The two kinds of rows on the line of ids of `api_logs`, each folded to a cursor of its own (`migrations/0007_usage.sql`,
-/// `0018_id_line.sql`).
+/// The two kinds of rows on the line of ids of `api_logs`, each folded to a cursor of its own
+/// (`migrations/0007_usage.sql`, `0018_id_line.sql`).
 package enum UsageKind: Sendable, CaseIterable {
     /// Rows with facts in `metering.events`.
     case events

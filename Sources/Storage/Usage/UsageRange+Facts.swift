@@ -8,7 +8,8 @@ extension UsageRange {
     private static let clampedQuarters = 25 * 4
     private static let firstNamedKey: Query = "'ffff0000-0000-0000-0000-000000000000'::uuid"
 
-    /// A query of what the rows before the cursors contribute to these quarters; those without an event where they are kept.
+    /// A query of what the rows before the cursors contribute to these quarters; those without an event where they are
+    /// kept.
     func facts(_ cursor: UsageCursor) -> Query {
         """
         \(facts(of: .events, through: cursor.events))

@@ -89,7 +89,8 @@ package struct UsageRebuild: Sendable {
         return outcome
     }
 
-    /// Sets what is still NaN after the cells were made again: of users whom Laravel has deleted, whose prices nobody knows.
+    /// Sets what is still NaN after the cells were made again: of users whom Laravel has deleted, whose prices nobody
+    /// knows.
     private static func clearAmounts(_ range: UsageRange, _ connection: Connection) throws -> Int {
         try connection.execute(
             """
@@ -125,8 +126,9 @@ package struct UsageRebuild: Sendable {
             """)[0].decode(0, as: Int.self)
     }
 
-    /// Sets each counter to what it must be, without what waits in deltas. The fold, which alone adds deltas to counters,
-    /// waits meanwhile; what ingest adds is in new deltas and stays. A difference would not repair a counter that is NaN.
+    /// Sets each counter to what it must be, without what waits in deltas. The fold, which alone adds deltas to
+    /// counters, waits meanwhile; what ingest adds is in new deltas and stays. A difference would not repair a counter
+    /// that is NaN.
     private static func mendCounters(
         _ range: UsageRange, _ cursor: UsageCursor, _ connection: Connection
     ) throws -> Int {

@@ -3,12 +3,12 @@ import Postgres
 /// Finds up to which id every row of `api_logs` is committed or never will be, and holds up nobody for it
 /// (`design.md` §6).
 ///
-/// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer takes before
-/// it draws an id: when these transactions are gone, every id up to that value is final. The value and the transactions are
-/// kept in the cursor's row, so that the next pass, or the next process, looks whether they are gone.
+/// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer
+/// takes before it draws an id: when these transactions are gone, every id up to that value is final. The value and the
+/// transactions are kept in the cursor's row, so that the next pass, or the next process, looks whether they are gone.
 ///
-/// The value is committed before writers are listed so that ingest which is not listed sees it, and notices when the ids
-/// began again and it drew a lower one (``IDLine``).
+/// The value is committed before writers are listed so that ingest which is not listed sees it, and notices when the
+/// ids began again and it drew a lower one (``IDLine``).
 package enum UsageSettlement {
     /// A transaction that may yet commit rows with ids already drawn.
     package struct Writer: Sendable, Hashable, CustomStringConvertible {
@@ -63,8 +63,8 @@ package enum UsageSettlement {
         return Step(hasNewMark: hasNewMark)
     }
 
-    /// The snapshot shows every row that is in the sums; by it one is told from a row whose id was given out again. It is
-    /// taken also where nothing is marked, as rows may have been updated.
+    /// The snapshot shows every row that is in the sums; by it one is told from a row whose id was given out again. It
+    /// is taken also where nothing is marked, as rows may have been updated.
     private static func settleMark(_ connection: Connection) throws {
         try connection.execute(
             """

@@ -187,8 +187,8 @@ package enum EventWithdrawal {
             """)
     }
 
-    /// Deletes facts and log, and returns whether there was a log. One that another event has too is that event's, and so
-    /// is none that was inserted under the id later: it differs in more than Laravel corrects.
+    /// Deletes facts and log, and returns whether there was a log. One that another event has too is that event's, and
+    /// so is none that was inserted under the id later: it differs in more than Laravel corrects.
     private static func delete(_ found: Found, _ connection: Connection) throws -> Bool {
         let (event, position) = (found.event, found.usage.position)
         let logs = try connection.query(

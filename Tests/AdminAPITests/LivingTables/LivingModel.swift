@@ -1,8 +1,8 @@
 import Domain
 import Storage
 
-/// What sums must be, kept by the story itself: events by their facts, and the rows of `api_logs` without an event as they were
-/// when a pass of the worker folded them (`design.md` §6).
+/// What sums must be, kept by the story itself: events by their facts, and the rows of `api_logs` without an event as
+/// they were when a pass of the worker folded them (`design.md` §6).
 ///
 /// Every row has a token of its own: its duration in milliseconds, which no writer changes. Ids are given out twice.
 struct LivingModel {
@@ -73,7 +73,8 @@ struct LivingModel {
         events.values.map(\.fact) + folded.values + rows.filter(isPending).map(\.fact)
     }
 
-    /// The living users of whom raw rows and sums differ, because others changed rows that were folded, or imported some.
+    /// The living users of whom raw rows and sums differ, because others changed rows that were folded, or imported
+    /// some.
     func differing(_ rows: [Row], users: [Int64]) -> Set<Int64> {
         let present = Dictionary(rows.map { ($0.token, $0.fact) }, uniquingKeysWith: { first, _ in first })
         var differing: Set<Int64> = []

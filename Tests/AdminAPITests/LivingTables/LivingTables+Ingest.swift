@@ -95,7 +95,8 @@ extension LivingTables {
         }
     }
 
-    /// An event that a trigger keeps from being the row that we know is not acknowledged as one. The others of its batch are.
+    /// An event that a trigger keeps from being the row that we know is not acknowledged as one. The others of its
+    /// batch are.
     func ingest(under trigger: Trigger) async throws {
         try await script(
             """

@@ -54,7 +54,8 @@ final class LivingTables {
     var waiting: [(UsageEvent, LivingModel.Fact, LivingModel.Token)] = []
     /// The last token that a row was given.
     var lastToken: LivingModel.Token = 0
-    /// Where the sequence stood at the last pass: rows that are imported with smaller ids are in no sum until a rebuild.
+    /// Where the sequence stood at the last pass: rows that are imported with smaller ids are in no sum until a
+    /// rebuild.
     var passedID: Int64 = 0
     /// Whether ids may run backwards since the last pass, which notices it.
     var awaitsPass = false

@@ -1,12 +1,12 @@
 import Foundation
 import Testing
 
-/// Laravel's tables while others write them, on any day of their lives: after each of thousands of steps lists, totals, exports,
-/// details and sums are those of a plain query (`design.md` §1.9, §1.10).
+/// Laravel's tables while others write them, on any day of their lives: after each of thousands of steps lists, totals,
+/// exports, details and sums are those of a plain query (`design.md` §1.9, §1.10).
 ///
 /// `CODEXFLOW_PROPERTY_STEPS` makes it longer, `CODEXFLOW_PROPERTY_SEED` repeats the story that failed, and
-/// `CODEXFLOW_PROPERTY_WITHOUT` leaves out the operations of these names, separated by commas. Other programs that write, fold and
-/// die at the same time are `UsageExactnessTests`.
+/// `CODEXFLOW_PROPERTY_WITHOUT` leaves out the operations of these names, separated by commas. Other programs that
+/// write, fold and die at the same time are `UsageExactnessTests`.
 @Suite struct LivingTablesTests {
     /// Steps of one database: a truncation is followed by much else, and does not last for ever.
     private static let stepsOfStory = 60
