@@ -55,6 +55,16 @@ import Testing
         Change(
             "ALTER TABLE users ADD deleted_at timestamp(0)", .handled, "users has soft deletes. A soft-deleted user is"),
         Change(
+            "ALTER TABLE users ADD deleted_at timestamptz", .handled, "users has soft deletes. A soft-deleted user is"),
+        Change(
+            "ALTER TABLE users ADD deleted_at boolean NOT NULL DEFAULT false", .risky,
+            "and its deleted_at is not the nullable time that Laravel makes (it is NOT NULL). As for Laravel",
+            isUndone: false),
+        Change(
+            "ALTER TABLE users ADD deleted_at integer", .risky,
+            "and its deleted_at is not the nullable time that Laravel makes (it is of the type integer)",
+            isUndone: false),
+        Change(
             "ALTER TABLE api_logs ADD deleted_at timestamp(0)", .risky, "api_logs has soft deletes", isUndone: false),
         // Sequences.
         Change(
@@ -153,6 +163,13 @@ import Testing
                 try LaravelDiagnosis.findings($0, rolePrefix: TestRoles.prefix, connectedAs: role)
             }
         }
+    }
+
+    @Test func aStrangerReadsEachTextOnce() {
+        let findings = ["a", "b", "a"].enumerated().map { number, what in
+            LaravelFinding(.risky, what, details: "\(number)", meaning: "It is so.", remedy: "Nothing.")
+        }
+        #expect(findings.publicTexts == ["a. It is so.", "b. It is so."])
     }
 
     @Test func laravelsOwnTablesAreFine() async throws {

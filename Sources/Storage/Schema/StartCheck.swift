@@ -66,9 +66,9 @@ package enum StartCheck {
         }
         let blinding = findings.filter { $0.effect == .blinding }
         guard blinding.isEmpty else {
-            let reasons = blinding.map(\.publicText) + ["The operator's 'codexflow doctor' says what to do."]
+            let reasons = blinding.publicTexts + ["The operator's 'codexflow doctor' says what to do."]
             throw AppError(.unavailable, reasons.joined(separator: " "))
         }
-        return findings.map(\.publicText)
+        return findings.publicTexts
     }
 }

@@ -91,7 +91,8 @@ package enum LaravelDiagnosis {
         return try RowSecurity.findings(connection, for: actors) + findings(connection)
     }
 
-    /// What is the same for all roles, in the order in which it is reported. Each asks the catalogs, and the last a few rows.
+    /// What is the same for all roles, in the order in which it is reported. Each asks the catalogs, and the last a few
+    /// rows.
     private static let checks: [@Sendable (Connection) throws -> [LaravelFinding]] = [
         { try Encoding.findings($0) }, { try SessionDiagnosis.findings($0) }, { try schema($0) },
         { try TableDiagnosis.findings($0) }, { try SoftDeleteDiagnosis.findings($0) },
@@ -108,5 +109,13 @@ package enum LaravelDiagnosis {
                 .failing, "\($0)", meaning: "Events wait, or requests fail, while it is so.",
                 remedy: "Change the column back, or use a version that knows it.")
         }
+    }
+}
+
+extension [LaravelFinding] {
+    /// For a stranger, each text once: several roles or triggers may differ only in the details.
+    package var publicTexts: [String] {
+        var seen: Set<String> = []
+        return map(\.publicText).filter { seen.insert($0).inserted }
     }
 }

@@ -5,7 +5,10 @@ enum SoftDeleteDiagnosis {
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {
         let rows = try connection.query(
             """
-            SELECT c.relname::text, r.name, has_column_privilege(r.name, c.oid, a.attnum, 'SELECT')
+            SELECT c.relname::text, r.name, has_column_privilege(r.name, c.oid, a.attnum, 'SELECT'),
+                   CASE WHEN a.attnotnull THEN 'NOT NULL'
+                        WHEN a.atttypid NOT IN ('timestamp'::regtype, 'timestamptz'::regtype)
+                        THEN 'of the type ' || format_type(a.atttypid, NULL) END
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'deleted_at' AND NOT a.attisdropped
             CROSS JOIN (
@@ -17,8 +20,15 @@ enum SoftDeleteDiagnosis {
             ORDER BY c.relname = 'users' DESC, c.relname
             """)
         return try rows.map { row in
-            let (table, user, isReadable) = try row.decode(String.self, String.self, Bool.self)
+            let (table, user, isReadable, oddity) = try row.decode(
+                String.self, String.self, Bool.self, String?.self)
             switch (table, isReadable) {
+            case ("users", true) where oddity != nil:
+                return LaravelFinding(
+                    .risky, "users has soft deletes, and its deleted_at is not the nullable time that Laravel makes",
+                    details: "it is \(oddity ?? "")",
+                    meaning: "As for Laravel, a user is deleted where it is not NULL, false and 0 too, and is refused.",
+                    remedy: "If it says something else, rename it; else set it to NULL for users who are not deleted.")
             case ("users", true):
                 return LaravelFinding(
                     .handled, "users has soft deletes",
