@@ -21,21 +21,26 @@
 --
 -- Exactness. Ingest holds a shared advisory lock while it uses a shift, and begin_id_epoch() the exclusive one, so no
 -- event of the former epoch commits after the new one began. A row of api_logs is kept when it was committed before the
--- worker last called ids final (usage_cursor.settled_snapshot), or when it is the row of an event. Any other row was
--- not added to the sums yet, so it may stand in the new epoch. The worker lists the writers of api_logs only after it
--- has committed the position that it waits for, so a writer that is not listed sees that position.
+-- worker last called ids final (usage_cursor.settled_snapshot), or when it is the row of an event. A row that was
+-- updated since is kept when a row that is certainly kept has a higher id that the sequence has reached, or when the
+-- sequence has not reached its own. Any other row is taken for one that was not added to the sums yet, and stands in
+-- the new epoch. The worker lists the writers of api_logs only after it has committed the position that it waits for,
+-- so a writer that is not listed sees that position.
 --
 -- What cannot be known: setval to a lower id, and all ids up to the former maximum given out again, before anything
 -- looked. Ingest looks at the cursor and at what its own process has drawn, the services at all of it each second.
 -- `verify` finds what is missing in the sums then, and `rebuild` repairs it. A row that is inserted under the id of a
--- deleted row which had an event counts as that event's row.
+-- deleted row which had an event counts as that event's row. A row of Laravel's that was added to the sums, and was
+-- updated between the last pass and a setval, counts twice when no certainly kept row has a higher id; a new row that
+-- was given an id below that of a kept row, before anything looked, is missed. Both are sealed, so `verify` is silent.
 --
 -- An older webhook-api or worker knows no epochs: it works as before until the ids begin again. Stop it before that.
 
 CREATE TABLE metering.id_epochs (
     epoch integer PRIMARY KEY,
-    -- Positions from this one on, up to the next epoch's, belong to it.
-    first_position bigint NOT NULL UNIQUE,
+    -- Positions from this one on, up to the next epoch's, belong to it: none, where the ids began again before one was
+    -- known.
+    first_position bigint NOT NULL,
     shift bigint NOT NULL CHECK (shift >= 0),
     began_at timestamptz NOT NULL,
     -- The file of api_logs_id_seq, of the last epoch as it was last seen.
@@ -215,28 +220,37 @@ BEGIN
     SELECT k.* INTO former FROM metering.id_epochs k ORDER BY k.epoch DESC LIMIT 1;
     SELECT c.* INTO cursor_row FROM metering.usage_cursor c;
 
-    SELECT array_agg(r.id), coalesce(bool_or(r.position <= cursor_row.settled_log_id OR r.has_event), false)
+    SELECT array_agg(n.id), coalesce(bool_or(n.position <= cursor_row.settled_log_id OR n.has_event), false)
     INTO new_ids, is_reused
     FROM (
-        SELECT l.id, l.position, e.has_event
+        SELECT max(r.id) FILTER (WHERE r.is_kept AND r.id <= last_id) AS kept_through, bool_or(r.is_kept) AS has_kept,
+               array_agg(r.id) FILTER (WHERE NOT r.is_kept) AS ids,
+               array_agg(r.position) FILTER (WHERE NOT r.is_kept) AS positions,
+               array_agg(r.has_event) FILTER (WHERE NOT r.is_kept) AS have_event
         FROM (
-            SELECT l.*, least(l.id, 9223372036854775807 - s.shift) + s.shift AS position,
-                   pg_visible_in_snapshot(
-                       (next_xid - (((next_xid - l.xmin::text::bigint) % xids) + xids) % xids)::text::xid8,
-                       cursor_row.settled_snapshot) AS is_settled
-            FROM metering.id_segments s JOIN public.api_logs l ON l.id > s.after_id AND l.id <= s.through_id
-        ) l
-        -- The row of an event stands where the event does, whenever it was stored.
-        LEFT JOIN LATERAL (
-            SELECT count(*) > 0 AS has_event,
-                   bool_or(metering.is_row_of_event(
-                       l.user_id, l.created_at, l.model::text, l.input_tokens::bigint, l.output_tokens::bigint,
-                       l.status::text, e.user_id, e.occurred_at, e.model_group, e.input_tokens, e.output_tokens,
-                       e.status)) AS is_its_row
-            FROM metering.events e WHERE e.api_log_id = l.position
-        ) e ON l.is_settled IS NOT TRUE
-        WHERE (l.is_settled IS NOT TRUE AND e.is_its_row IS NOT TRUE) OR l.position > end_position
-    ) r;
+            SELECT l.id, l.position, e.has_event,
+                   (l.is_settled IS TRUE OR e.is_its_row IS TRUE) AND l.position <= end_position AS is_kept
+            FROM (
+                SELECT l.*, least(l.id, 9223372036854775807 - s.shift) + s.shift AS position,
+                       pg_visible_in_snapshot(
+                           (next_xid - (((next_xid - l.xmin::text::bigint) % xids) + xids) % xids)::text::xid8,
+                           cursor_row.settled_snapshot) AS is_settled
+                FROM metering.id_segments s JOIN public.api_logs l ON l.id > s.after_id AND l.id <= s.through_id
+            ) l
+            -- The row of an event stands where the event does, whenever it was stored.
+            LEFT JOIN LATERAL (
+                SELECT count(*) > 0 AS has_event,
+                       bool_or(metering.is_row_of_event(
+                           l.user_id, l.created_at, l.model::text, l.input_tokens::bigint, l.output_tokens::bigint,
+                           l.status::text, e.user_id, e.occurred_at, e.model_group, e.input_tokens, e.output_tokens,
+                           e.status)) AS is_its_row
+                FROM metering.events e WHERE e.api_log_id = l.position
+            ) e ON l.is_settled IS NOT TRUE
+        ) r
+    ) a CROSS JOIN LATERAL unnest(a.ids, a.positions, a.have_event) AS n (id, position, has_event)
+    -- Where rows are kept, there was no TRUNCATE: ids up to the highest of them were not given again, nor were those that
+    -- the sequence has not reached. So such a row is one that was changed.
+    WHERE n.position > end_position OR NOT a.has_kept OR (n.id > coalesce(a.kept_through, 0) AND n.id <= last_id);
 
     -- ALTER SEQUENCE for another reason, such as its CACHE: ids go on, and none was given twice.
     IF last_id + former.shift >= end_position AND NOT is_reused THEN
@@ -246,7 +260,7 @@ BEGIN
 
     kept_through := coalesce(
         (SELECT max(l.id) FROM public.api_logs l
-         WHERE l.id > 0 AND l.id < coalesce((SELECT min(n.id) FROM unnest(new_ids) AS n (id)), last_id + 1)), 0);
+         WHERE l.id > 0 AND l.id < least((SELECT min(n.id) FROM unnest(new_ids) AS n (id)), last_id + 1)), 0);
     WITH later AS MATERIALIZED (
         -- Kept rows whose ids are still ahead of the sequence.
         SELECT k.id, k.id - 1 - lag(k.id, 1, kept_through) OVER (ORDER BY k.id) AS gap

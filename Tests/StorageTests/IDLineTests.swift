@@ -127,6 +127,45 @@ import Testing
         }
     }
 
+    @Test(arguments: Restart.allCases) func twiceWithNothingBetween(restart: Restart) async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            _ = try await ledger.write([Self.event(1, user), Self.event(2, user)])
+            try await ledger.writeAsLaravel(user)
+            try await ledger.fold()
+            for _ in 0..<3 {
+                try await execute(restart.rawValue, ledger)
+                _ = try await ledger.worker.withConnection { try IDLine.look($0) }
+                // Rows that are gone before a position was known.
+                try await ledger.writeAsLaravel(user)
+            }
+            try await execute(restart.rawValue, ledger)
+            #expect(try await requests(ledger, user) == 3)
+            #expect(try await ledger.write([Self.event(3, user)]).first.flatMap(\.?.logID) != nil)
+            try await expect(4, of: user, ledger, "\(restart)")
+            #expect(try await ledger.write([Self.event(1, user)]) == [.duplicate(logID: 1)])
+        }
+    }
+
+    /// A row that an operator changed after it was added to the sums is not a new one.
+    @Test(arguments: ["id = 1", "id IN (1, 3)", "id = 5", "id IN (1, 5)"])
+    func changedRowsAreKept(changed: String) async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            for _ in 0..<6 { try await ledger.writeAsLaravel(user) }
+            try await ledger.fold()
+            // 2 and 4 are kept for certain, and 5 is ahead of the sequence.
+            try await execute(
+                """
+                UPDATE public.api_logs SET updated_at = created_at WHERE \(changed);
+                SELECT setval('public.api_logs_id_seq', 4)
+                """, ledger)
+            #expect(try await ledger.worker.withConnection { try IDLine.look($0) })
+            #expect(try await ledger.worker.withConnection { try !IDLine.look($0) })
+            try await expect(6, of: user, ledger, "\(changed)")
+        }
+    }
+
     @Test func keptRowsBeforeTheNewOnes() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()

@@ -85,6 +85,8 @@ import Testing
             #expect(try await database.number(epochs, settlesAt: 3, within: .seconds(20)) == 3)
             let single = try await webhook.post(Self.documented)
             #expect(single.status == 201 && single.body == #"{"success":true,"log_id":1}"#, "\(single)")
+            let ready = try await webhook.get("/health/ready")
+            #expect(ready.status == 200 && ready.body.contains("The ids of api_logs began again at"), "\(ready)")
         }
     }
 }

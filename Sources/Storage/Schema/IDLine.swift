@@ -84,7 +84,7 @@ package enum IDLine {
     static func id(of position: Query) -> Query {
         """
         (\(position) - (SELECT k.shift FROM metering.id_epochs k WHERE k.first_position <= \(position)
-                        ORDER BY k.first_position DESC LIMIT 1))
+                        ORDER BY k.epoch DESC LIMIT 1))
         """
     }
 
@@ -162,5 +162,23 @@ extension IDLine {
             Nothing, if it was intended: usage and events from before are kept.\(kept) Otherwise find out who empties \
             api_logs, and see that the sequence is not below the table's ids. This is reported for 7 days.
             """)
+    }
+
+    /// The same for the log and the readiness of a service; nothing where ids never began again, or not lately.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func findings(_ connection: Connection) throws -> [LaravelFinding] {
+        let last = try connection.query(
+            """
+            SELECT to_char(max(k.began_at), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.id_epochs k
+            WHERE k.epoch > 0 AND k.began_at > now() - \(warnsFor.components.seconds)::bigint * interval '1 second'
+            """)[0].decode(0, as: String?.self)
+        guard let last else { return [] }
+        return [
+            LaravelFinding(
+                .handled, "The ids of api_logs began again at \(last)",
+                meaning: "New rows are told apart from former ones, and usage from before is kept.",
+                remedy: "Nothing, if it was intended. Otherwise find out who empties api_logs.")
+        ]
     }
 }

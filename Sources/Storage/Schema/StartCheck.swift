@@ -7,7 +7,8 @@ package enum StartCheck {
     /// What Laravel's tables lack is told and survived, as events then wait in quarantine instead of being lost at the sender; so
     /// is what the role lacks there, or has too much.
     ///
-    /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, ``Blindness`` when our own rows are hidden, ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,
+    /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, ``Blindness`` when our own rows are hidden,
+    ///   ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,
     ///   ``PrivilegeCheck/Refusal`` when the database role lacks a right on our schema.
     package static func require(_ role: DatabaseRole, _ pool: ConnectionPool, logger: Logger) async throws {
         let (findings, lacks, excess) = try await pool.withConnection { connection in
@@ -22,7 +23,7 @@ package enum StartCheck {
             } catch let error as PostgresError where error.isRowSecurity {
                 throw Blindness(findings.filter { $0.effect == .blinding })
             }
-            return (findings, lacks, try privileges.excess(connection))
+            return (findings + (try IDLine.findings(connection)), lacks, try privileges.excess(connection))
         }
         for lack in lacks { logger.error("the database role lacks a right", metadata: ["right": "\(lack)"]) }
         if !excess.isEmpty {
@@ -60,7 +61,9 @@ package enum StartCheck {
     package static func requireReady(_ role: DatabaseRole, _ pool: ConnectionPool) async throws -> [String] {
         let findings: [LaravelFinding]
         do {
-            findings = try await pool.withConnection { try LaravelDiagnosis.findings($0, for: role) }
+            findings = try await pool.withConnection {
+                try LaravelDiagnosis.findings($0, for: role) + IDLine.findings($0)
+            }
         } catch {
             throw AppError(.unavailable, "The database is unavailable.")
         }
