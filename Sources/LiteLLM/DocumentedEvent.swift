@@ -71,10 +71,10 @@ struct DocumentedEvent {
     /// A refusal for the rate of calls is one whatever else is stated; of the rest, an error is an error whatever the
     /// status says.
     private var status: UsageStatus {
-        let stated = fields[.status].trimmedText
+        let stated = fields[.status].trimmedText?.lowercased()
         if stated == "rate_limited" || isTooManyRequests { return .rateLimited }
         if isError(fields[.error]) || isError(fields[.responseError]) { return .error }
-        return ["error", "failure", "failed"].contains(stated) ? .error : .success
+        return ["error", "failure", "failed"].contains(stated ?? "") ? .error : .success
     }
 
     /// Where senders write the code of an error.

@@ -56,6 +56,7 @@ import Testing
             (#""response": {"error": "in"}"#, .error, "in"),
             (#""status": "error""#, .error, nil), (#""status": "failed""#, .error, nil),
             (#""status": "rate_limited""#, .rateLimited, nil), (#""status": 5"#, .success, nil),
+            (#""status": "RATE_LIMITED""#, .rateLimited, nil), (#""status": "Failed""#, .error, nil),
             (#""status": "rate_limited", "error": "slow""#, .rateLimited, "slow"),
             (#""error": "key cf_key1""#, .error, "key ***"),
         ] as [(String, UsageStatus, String?)])

@@ -17,7 +17,7 @@ extension UsageSums {
             "output_tokens": .integer(outputTokens), "cached_tokens": .integer(cachedTokens),
             "reasoning_tokens": .integer(reasoningTokens), "total_tokens": .integer(tokens),
             "cost": (cost?.description).json, "ledger_cost": .string(ledgerCost.description),
-            "error_rate": errorRate.json,
+            "error_rate": errorRate.ratio,
             "average_duration_ms": averageDuration.milliseconds, "duration_ms": latency.duration.json,
             "time_to_first_token_ms": latency.firstToken.json,
         ]
@@ -37,6 +37,9 @@ extension Double? {
 
     /// Milliseconds with at most two decimals, or null: a percentile is known to 2 %, and a call to a millisecond.
     var milliseconds: JSON { map { ($0 * 100).rounded() / 100 }.json }
+
+    /// A ratio with at most six decimals, or null.
+    var ratio: JSON { map { ($0 * 1_000_000).rounded() / 1_000_000 }.json }
 }
 
 extension UsageSeries.Line {
@@ -49,12 +52,12 @@ extension UsageSeries.Line {
 }
 
 extension UsageBreakdown.Part {
-    var json: JSON { JSON.object(["key": key.json, "groups": 1, "share": share.json]).merging(sums.json(latency)) }
+    var json: JSON { JSON.object(["key": key.json, "groups": 1, "share": share.ratio]).merging(sums.json(latency)) }
 }
 
 extension UsageBreakdown.Others {
     var json: JSON {
-        JSON.object(["key": nil, "groups": .integer(groups), "share": share.json]).merging(sums.json(UsageLatency()))
+        JSON.object(["key": nil, "groups": .integer(groups), "share": share.ratio]).merging(sums.json(UsageLatency()))
     }
 }
 
