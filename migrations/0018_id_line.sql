@@ -100,29 +100,6 @@ BEGIN
 END
 $$;
 
--- As before, by positions. It reads a table of Laravel's, hence a body of text (0017).
-CREATE OR REPLACE FUNCTION metering.log_facts(after bigint, through bigint)
-RETURNS TABLE (log_id bigint, event_key uuid, written_at timestamp, user_id bigint, occurred_at timestamptz,
-               model text, provider text, status text, plan text,
-               input_tokens bigint, output_tokens bigint, cached_tokens bigint, reasoning_tokens bigint,
-               duration_ms bigint, first_token_ms bigint, cost numeric, ledger_cost numeric, is_self_reported boolean)
-LANGUAGE sql STABLE AS $$
-    SELECT l.id OPERATOR(pg_catalog.+) r.shift, NULL::pg_catalog.uuid, l.created_at, l.user_id,
-           CASE WHEN l.created_at OPERATOR(pg_catalog.>=) '1970-01-01'
-                     AND l.created_at OPERATOR(pg_catalog.<) '9999-01-01'
-                THEN l.created_at AT TIME ZONE 'UTC' ELSE 'epoch' END,
-           l.model::pg_catalog.text, NULL::pg_catalog.text, l.status::pg_catalog.text, NULL::pg_catalog.text,
-           l.input_tokens::bigint, l.output_tokens::bigint, 0::bigint, 0::bigint, l.response_time_ms::bigint,
-           NULL::bigint,
-           l.total_cost::numeric, l.total_cost::numeric, false
-    FROM metering.id_ranges(after, through) r
-    JOIN public.api_logs l ON l.id OPERATOR(pg_catalog.>) r.lower AND l.id OPERATOR(pg_catalog.<=) r.upper
-    WHERE NOT EXISTS (
-        SELECT FROM metering.events e
-        WHERE e.api_log_id OPERATOR(pg_catalog.=) (l.id OPERATOR(pg_catalog.+) r.shift)
-          AND e.api_log_id OPERATOR(pg_catalog.>) after AND e.api_log_id OPERATOR(pg_catalog.<=) through)
-$$;
-
 -- Whether the facts of an event are those of a row of api_logs. Its cost, duration and texts may have been corrected.
 CREATE FUNCTION metering.is_row_of_event(
     row_user bigint, row_time timestamp, row_model text, row_input bigint, row_output bigint, row_status text,

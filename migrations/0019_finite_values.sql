@@ -20,7 +20,8 @@ BEGIN ATOMIC
                 THEN amount ELSE 0::numeric END;
 END;
 
--- As before, with the cost that a row has, if any. Numbers fit whatever whole type Laravel's columns have now.
+-- As before, by positions (0018), with the cost that a row has, if any. Numbers fit whatever whole type Laravel's columns
+-- have now. It reads a table of Laravel's, hence a body of text (0017).
 CREATE OR REPLACE FUNCTION metering.log_facts(after bigint, through bigint)
 RETURNS TABLE (log_id bigint, event_key uuid, written_at timestamp, user_id bigint, occurred_at timestamptz,
                model text, provider text, status text, plan text,
