@@ -15,6 +15,7 @@ extension Connection {
         }
         // In a failed transaction PostgreSQL neither prepares nor deallocates.
         guard statements != nil, PQtransactionStatus(handle) != PQTRANS_INERROR else { return nil }
+        if statements?.takeLeftovers() == true { _ = try executeDirectly("DEALLOCATE ALL") }
         if let evicted = statements?.evict() {
             _ = try executeDirectly("DEALLOCATE \(evicted)")
         }
@@ -24,13 +25,14 @@ extension Connection {
         return PreparedStatement(name: name, isFresh: true)
     }
 
-    /// Forgets `statement` if `error` says that it no longer fits the tables or is gone, and marks the error as safe to retry.
-    func note(_ error: any Error, of sql: String, _ statement: PreparedStatement?) -> any Error {
+    /// Forgets all statements if `error` says that `statement` no longer fits the tables or is gone, and marks the error as
+    /// safe to retry: what changed for one probably changed for others, which one more attempt then prepares anew.
+    func note(_ error: any Error, _ statement: PreparedStatement?) -> any Error {
         guard var error = error as? PostgresError, let statement, !statement.isFresh,
             // "cached plan must not change result type", and a statement that somebody deallocated.
             error.sqlState == "0A000" || error.sqlState == "26000"
         else { return error }
-        statements?.remove(sql)
+        statements?.removeAll()
         error.isSafeToRetry = true
         return error
     }

@@ -38,7 +38,7 @@ extension Connection {
                 columns = names
                 try result.rows(columns: names).forEach(body)
             } catch {
-                failure = failure ?? note(error, of: sql, statement)
+                failure = failure ?? note(error, statement)
                 // A COPY would report itself for ever; the connection is of no more use.
                 guard !isInCopy else { break }
             }
@@ -55,7 +55,7 @@ extension Connection {
         do {
             return try check(execute(query, sql, as: statement?.name), query: sql)
         } catch {
-            let error = note(error, of: sql, statement)
+            let error = note(error, statement)
             // Outside a transaction a stale statement is our own business: it had no effect, and is prepared anew.
             guard wasIdle, statement?.isFresh == false, (error as? PostgresError)?.isSafeToRetry == true else {
                 throw error

@@ -8,6 +8,7 @@ struct StatementCache {
     private let capacity: Int
     private var entries: [String: Entry] = [:]
     private var clock = 0
+    private var hasLeftovers = false
 
     init(capacity: Int) {
         self.capacity = capacity
@@ -31,9 +32,16 @@ struct StatementCache {
         entries[sql] = Entry(name: name, lastUse: clock)
     }
 
-    /// Forgets the statement of `sql`.
-    mutating func remove(_ sql: String) {
-        entries[sql] = nil
+    /// Forgets all statements, of which PostgreSQL still keeps some.
+    mutating func removeAll() {
+        entries = [:]
+        hasLeftovers = true
+    }
+
+    /// Whether there are forgotten statements to deallocate; says so once.
+    mutating func takeLeftovers() -> Bool {
+        defer { hasLeftovers = false }
+        return hasLeftovers
     }
 
     /// Forgets the least recently used statement if there is no room for another; its name, to be deallocated.

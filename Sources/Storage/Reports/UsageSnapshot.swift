@@ -14,20 +14,16 @@ package struct UsageSnapshot {
     /// Gives `body` the present state.
     ///
     /// Where the ids of `api_logs` began again and no worker has noticed, that is noted first (``IDLine``). A prepared
-    /// statement that no longer fits a changed table is prepared again, one in each attempt.
+    /// statement that no longer fits a changed table is prepared again, with all others.
     ///
     /// - Throws: `PostgresError`, and what `body` throws.
     package static func take<T>(_ connection: Connection, _ body: (UsageSnapshot) throws -> T) throws -> T {
-        for _ in 1..<attempts {
-            do {
-                return try IDLine.retrying(connection) { try takeOnce($0, body) }
-            } catch let error as PostgresError where error.isSafeToRetry {}
+        do {
+            return try IDLine.retrying(connection) { try takeOnce($0, body) }
+        } catch let error as PostgresError where error.isSafeToRetry {
+            return try IDLine.retrying(connection) { try takeOnce($0, body) }
         }
-        return try IDLine.retrying(connection) { try takeOnce($0, body) }
     }
-
-    /// A report has fewer statements.
-    private static let attempts = 20
 
     private static func takeOnce<T>(_ connection: Connection, _ body: (UsageSnapshot) throws -> T) throws -> T {
         try connection.transaction(.snapshot) { connection in
