@@ -153,6 +153,8 @@ import Testing
             #expect(changed.json?["user"]?["email"] == "a+b@c.de")
             let list = try await client.send("/api/settings/update", form: "name[]=Ada&name[]=Bob")
             #expect(list.json?["errors"]?["name"] == ["The name field must be a string."], "\(list.body)")
+            let last = try await client.send("/api/settings/update", form: "name[]=Ada&name=Bob&email=a%2Bb@c.de")
+            #expect(last.json?["user"]?["name"] == "Bob", "\(last.body)")
         }
     }
 

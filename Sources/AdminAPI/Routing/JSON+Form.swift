@@ -5,17 +5,19 @@ extension JSON {
     /// The object that PHP makes of the fields of a query or form: `a[]=1` and `a[b]=1` make a list of `a`, and dots
     /// and spaces in a name become `_`. Text that is not UTF-8 has replacement characters.
     init(_ fields: [FormField]) {
-        self = .object(
-            fields.reduce(into: []) { members, field in
-                let (name, isList) = field.nameOfPHP
-                let value = JSON.string(field.value ?? "\u{FFFD}")
-                if isList {
-                    let former = JSON.object(members)[name]?.elements ?? []
-                    members.append(Member(name, .array(former + [value])))
-                } else {
-                    members.append(Member(name, value))
-                }
-            })
+        var members: [Member] = []
+        var lists: [String: [JSON]] = [:]
+        for field in fields {
+            let (name, isList) = field.nameOfPHP
+            let value = JSON.string(field.value ?? "\u{FFFD}")
+            if isList {
+                lists[name, default: []].append(value)
+            } else {
+                lists[name] = nil
+                members.append(Member(name, value))
+            }
+        }
+        self = .object(members + lists.map { Member($0.key, .array($0.value)) })
     }
 
     /// Texts without white space around them, and null where nothing is left, as Laravel hands input on; passwords stay as they
