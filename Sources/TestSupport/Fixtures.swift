@@ -1,13 +1,13 @@
 internal import Foundation
 
-/// The captured bodies and golden requests, which lie beside the repository in `../shared/fixtures`.
+/// The captured bodies and golden requests in `Tests/Fixtures`.
 package enum Fixtures {
     /// A fixture cannot be found or read.
     package struct Missing: Error {
         package var path: String
     }
 
-    /// A body as LiteLLM posted it, byte for byte (`litellm.md`).
+    /// A body as LiteLLM posted it, byte for byte.
     package struct Body: Sendable {
         /// The LiteLLM version and the case, as in `1.109.1/cache_hits`.
         package var name: String
@@ -39,18 +39,15 @@ package enum Fixtures {
         return files
     }
 
-    /// Searched from this file upwards, then from the working directory: a scratch package can link to this file.
-    private static func root(containing folder: String) throws -> URL {
-        let starts = [URL(filePath: #filePath), URL(filePath: FileManager.default.currentDirectoryPath)]
-        for start in starts.map({ $0.resolvingSymlinksInPath() }) {
-            var parent = start
-            while parent.path() != "/" {
-                parent.deleteLastPathComponent()
-                let candidate = parent.appending(path: "shared/fixtures/\(folder)")
-                if FileManager.default.fileExists(atPath: candidate.path()) { return candidate }
-            }
+    /// The folder or file `path` of the fixtures, found from this file upwards.
+    private static func root(containing path: String) throws -> URL {
+        var parent = URL(filePath: #filePath).resolvingSymlinksInPath()
+        while parent.path() != "/" {
+            parent.deleteLastPathComponent()
+            let candidate = parent.appending(path: "Tests/Fixtures/\(path)")
+            if FileManager.default.fileExists(atPath: candidate.path()) { return candidate }
         }
-        throw Missing(path: "shared/fixtures/\(folder)")
+        throw Missing(path: path)
     }
 }
 

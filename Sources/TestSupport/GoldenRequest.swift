@@ -1,6 +1,6 @@
 import Foundation
 
-/// A request that Laravel was sent, whole, with its answer and the row it made (`fixtures/laravel/goldens`).
+/// A request that Laravel was sent, whole, with its answer and the row it made (`Tests/Fixtures/laravel/goldens`).
 package struct GoldenRequest: Sendable {
     package let name: String
     package let method: String

@@ -6,7 +6,7 @@ import Testing
 
 @testable import AdminAPI
 
-/// Laravel's own answers (`fixtures/laravel/goldens`), replayed in order on databases as they were prepared.
+/// Laravel's own answers (`Tests/Fixtures/laravel/goldens`), replayed in order on databases as they were prepared.
 @Suite struct GoldenTests {
     /// Where we differ on purpose: our status, and why.
     private static let mended: [String: (status: Int, reason: String)] = [

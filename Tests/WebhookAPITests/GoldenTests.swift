@@ -3,7 +3,7 @@ import Postgres
 import TestSupport
 import Testing
 
-/// Laravel's own webhook answers (`fixtures/laravel/goldens`): the same where its behaviour is sound.
+/// Laravel's own webhook answers (`Tests/Fixtures/laravel/goldens`): the same where its behaviour is sound.
 @Suite struct GoldenTests {
     /// Goldens whose behaviour is a defect (`laravel.md` §6) or Laravel's looseness, and what we answer instead.
     private static let mended: [String: Int] = [
