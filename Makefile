@@ -1,6 +1,6 @@
 # ARGS go to the program behind a target: make test ARGS="--filter Storage"
 ARGS =
-sources = Package.swift Sources Tests
+sources = Package.swift Sources Tests Tools
 
 .PHONY: help run test test-litellm fuzz-api faults bench build stage lint format clean
 
@@ -16,18 +16,18 @@ test: ## every test, on a private PostgreSQL (ARGS="--filter Name" for some)
 test-litellm: ## the module of LiteLLM with the real proxy (ARGS="-k burst" for some)
 	@scripts/test-litellm $(ARGS)
 
-fuzz-api: ## the JSON API against requests made from its own description (FUZZ_SEED=… repeats a run)
+fuzz-api: ## the JSON API against requests made from its own description (TEST_SEED=… repeats a run)
 	@scripts/fuzz-api $(ARGS)
 
-faults: ## kill and stop things under load, and count what is left
+faults: ## stop and kill the programs and PostgreSQL under load, and look for lost events
 	@scripts/faults $(ARGS)
 
 bench: ## events a second beside naive pgbench, on 10 M rows, reports on 1 M and 100 k too (ARGS="--quick")
 	@scripts/bench $(ARGS)
 
-build: ## all products, for release
+build: ## the four programs, for release
 	@scripts/setup
-	@swift build --configuration release
+	@scripts/build
 
 stage: ## what a server needs, for release, into .local/stage
 	@scripts/setup

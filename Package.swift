@@ -33,9 +33,15 @@ func target(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-/// A program of this package, with the house's compiler settings.
+/// A program that users run, in `Sources/<name>`, with the house's compiler settings.
 func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// A program for developers, in `Tools/<name>`. It is no product, so nothing builds it except the tests and `make`.
+func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: "Tools/\(name)", swiftSettings: settings)
 }
 
 /// The tests of the target `name`, in `Tests/<name>Tests`.
@@ -50,8 +56,6 @@ let package = Package(
         .executable(name: "admin-api", targets: ["AdminAPI"]),
         .executable(name: "aggregation-worker", targets: ["AggregationWorker"]),
         .executable(name: "codexflow", targets: ["CodexFlow"]),
-        .executable(name: "faults", targets: ["Faults"]),
-        .executable(name: "bench", targets: ["Bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -92,8 +96,7 @@ let package = Package(
             "WebhookAPI",
             [
                 "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage", argumentParser, hummingbird,
-                lifecycle,
-                logging, metrics, nioCore,
+                lifecycle, logging, metrics, nioCore,
             ]),
         executable(
             "AdminAPI",
@@ -108,28 +111,29 @@ let package = Package(
             "CodexFlow",
             [
                 "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage", argumentParser,
-                asyncHTTPClient,
-                logging, nioCore, nioHTTP1, nioPosix, nioSSL,
+                asyncHTTPClient, logging, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),
 
-        target("TestSupport", ["Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1]),
-        executable("Faults", ["TestSupport", argumentParser, unixSignals]),
-        executable(
+        .target(
+            name: "TestSupport",
+            dependencies: ["Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1],
+            path: "Tests/TestSupport", swiftSettings: settings),
+        tool("Faults", ["TestSupport", argumentParser, unixSignals]),
+        tool(
             "Bench",
             ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport", argumentParser, crypto, logging, unixSignals]),
 
         tests(of: "Postgres", ["TestSupport", lifecycle, logging]),
-        tests(of: "Domain", [crypto]),
+        tests(of: "Domain", ["TestSupport", crypto]),
         tests(of: "LiteLLM", ["Domain", "TestSupport"]),
-        tests(of: "Passwords", []),
+        tests(of: "Passwords", ["TestSupport"]),
         tests(of: "Storage", ["Domain", "Postgres", "TestSupport", lifecycle, logging]),
         tests(of: "Bootstrap", ["Postgres", inMemoryLogging, lifecycle, logging, metrics]),
         tests(
             of: "HTTPSupport",
             [
-                "Bootstrap", "CZlib", "Domain", crypto, httpTypes, hummingbird, hummingbirdTesting, inMemoryLogging,
-                logging, metrics,
-                nioCore, nioPosix, nioSSL,
+                "Bootstrap", "CZlib", "Domain", "TestSupport", crypto, httpTypes, hummingbird, hummingbirdTesting,
+                inMemoryLogging, logging, metrics, nioCore, nioPosix, nioSSL,
             ]),
         tests(
             of: "WebhookAPI",
@@ -141,8 +145,8 @@ let package = Package(
             of: "AdminAPI",
             [
                 "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", "TestSupport",
-                asyncHTTPClient,
-                crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore, nioHTTP1, nioPosix,
+                asyncHTTPClient, crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore,
+                nioHTTP1, nioPosix,
             ]),
         tests(of: "AggregationWorker", ["Postgres", "Storage", "TestSupport"]),
         tests(of: "CodexFlow", ["Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),

@@ -2,7 +2,7 @@
 --
 --   wrk --script scripts/wrk.lua URL -- REQUEST PEOPLE PREFIX MAXIMUM-AGE
 --
--- REQUEST is a file with a whole HTTP request; a hole in it is the byte 1 and a letter (Sources/Bench/HTTP/EventTemplate.swift).
+-- REQUEST is a file with a whole HTTP request; a hole in it is the byte 1 and a letter (Tools/Bench/HTTP/EventTemplate.swift).
 -- PEOPLE is a file with a user's id and the hash of its key in each line, PREFIX makes ids unique, MAXIMUM-AGE is in seconds.
 dofile((debug.getinfo(1, "S").source:sub(2):gsub("wrk%.lua$", "wrk-report.lua")))
 

@@ -17,9 +17,20 @@ import Testing
     @Test func hasEveryProgramOfThePackage() async throws {
         let package = try String(contentsOf: Checkout.root.appending(path: "Package.swift"), encoding: .utf8)
         let products = package.matches(of: /\.executable\(name: "([^"]+)"/).map { String($0.1) }
-        let drills: Set = ["bench", "faults"]
         let programs = try await Image.prepared().files().filter { !$0.contains(".so") }
-        #expect(programs == products.filter { !drills.contains($0) }.sorted())
+        #expect(!products.isEmpty && programs == products.sorted())
+    }
+
+    /// The manifest lists what ships first, then the targets of the tests and the tools for developers.
+    @Test func noProgramIsBuiltFromTestsOrTools() throws {
+        let package = try String(contentsOf: Checkout.root.appending(path: "Package.swift"), encoding: .utf8)
+        let targets = try #require(package.components(separatedBy: "    targets: [").last)
+        let parts = targets.components(separatedBy: ".target(\n            name: \"TestSupport\"")
+        #expect(parts.count == 2)
+        let programs = parts[0].matches(of: /executable\(\s*"(\w+)"/).map { String($0.1) }
+        let products = package.matches(of: /\.executable\(name: "[^"]+", targets: \["(\w+)"\]\)/).map { String($0.1) }
+        #expect(products.sorted() == programs.sorted())
+        for word in ["TestSupport", "Testing", "tool("] { #expect(!parts[0].contains(word)) }
     }
 
     @Test func everyUserMayReadItAndRunThePrograms() async throws {
