@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// All users' logs, as an administrator asks for them.
-@Suite struct AllLogsTests {
+@Suite(.timeLimit(.minutes(15))) struct AllLogsTests {
     /// Gives `body` an administrator beside two users with rows, of which some have no time, no finite cost or an
     /// absurd time.
     private func withLogs(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {

@@ -11,7 +11,7 @@ import Testing
 
 /// Rows that another writer left, with values that are no numbers or no times, and columns of other types: every route
 /// answers, and never with a word that is no JSON.
-@Suite struct BadValueTests {
+@Suite(.timeLimit(.minutes(15))) struct BadValueTests {
     static let changes: [(String, [String])] = [
         ("ALTER total_cost TYPE numeric(10, 6)", ["NaN"]),
         ("ALTER total_cost TYPE numeric", ["NaN", "Infinity", "-Infinity", "1e300", "0.1234567890123456"]),

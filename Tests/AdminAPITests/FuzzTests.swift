@@ -12,7 +12,7 @@ import Testing
 /// Requests that nobody wrote: schemathesis makes them from `/openapi.json` and holds each answer to it
 /// (`scripts/schemathesis.toml`).
 ///
-/// `make test` asks little; `make fuzz-api` sets `FUZZ_EXAMPLES`, `FUZZ_PHASES` and `FUZZ_SEED` to ask much.
+/// `make test` asks little; `make fuzz-api` sets `FUZZ_EXAMPLES`, `FUZZ_PHASES` and `TEST_SEED` to ask much.
 @Suite(.timeLimit(.minutes(60))) struct FuzzTests {
     enum Persona: String, CaseIterable, Sendable {
         case administrator, user, stranger
@@ -93,7 +93,7 @@ import Testing
                 [
                     "--config-file", file.path(), "--no-color",
                     "run", "http://127.0.0.1:\(admin.port)/openapi.json", "--exclude-path", left,
-                    "--seed", settings["FUZZ_SEED"] ?? "1", "--max-examples", settings["FUZZ_EXAMPLES"] ?? "3",
+                    "--seed", "\(TestSeed.seed(standard: 1))", "--max-examples", settings["FUZZ_EXAMPLES"] ?? "3",
                     "--phases", settings["FUZZ_PHASES"] ?? "fuzzing",
                 ],
                 environment: settings.merging([

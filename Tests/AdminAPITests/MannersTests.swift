@@ -7,7 +7,7 @@ import Testing
 @testable import AdminAPI
 
 /// How answers are given, whatever they say.
-@Suite struct MannersTests {
+@Suite(.timeLimit(.minutes(15))) struct MannersTests {
     private func withUser(
         _ environment: [String: String] = [:], _ body: @escaping @Sendable (AdminBench, String) async throws -> Void
     ) async throws {

@@ -14,7 +14,7 @@ import Testing
 @testable import AdminAPI
 
 /// Who may make an account, and what it may spend.
-@Suite struct RegistrationTests {
+@Suite(.timeLimit(.minutes(15))) struct RegistrationTests {
     private static let body =
         #"{"name":"Eve","email":"eve@example.com","password":"password1","password_confirmation":"password1"}"#
 

@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// Every route there is: described truly, closed to strangers, and nobody's but its user's.
-@Suite struct RouteWalkTests {
+@Suite(.timeLimit(.minutes(15))) struct RouteWalkTests {
     private static let secret = "secretsecret"
 
     /// Requests that make each route answer, and say nothing of their own about others.

@@ -10,7 +10,7 @@ import TestSupport
 import Testing
 
 /// What PostgreSQL, Laravel or an operator keeps silent is never taken for truth: the program as a process.
-@Suite struct SilenceTests {
+@Suite(.timeLimit(.minutes(15))) struct SilenceTests {
     private struct Answer: Sendable {
         let status: Int
         let body: String

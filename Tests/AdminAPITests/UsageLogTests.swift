@@ -9,7 +9,7 @@ import Testing
 @testable import AdminAPI
 
 /// `POST /api/usage/log`: one's own calls only, each once, counted like the webhook's.
-@Suite struct UsageLogTests {
+@Suite(.timeLimit(.minutes(15))) struct UsageLogTests {
     private func call(_ user: Int, cost: String = "0.123456789012") -> String {
         """
         {"user_id":\(user),"model":"gpt-4","input_tokens":10,"output_tokens":5,"total_cost":\(cost),\

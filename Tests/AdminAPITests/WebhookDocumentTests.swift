@@ -12,7 +12,7 @@ import Testing
 @testable import AdminAPI
 
 /// What the document says of `webhook-api` is how the program answers.
-@Suite struct WebhookDocumentTests {
+@Suite(.timeLimit(.minutes(15))) struct WebhookDocumentTests {
     private static let key = KeyHash(of: "webhook").hex
     private static let event = "/api/webhook/litellm"
     private static let question = "/api/litellm/authorize"

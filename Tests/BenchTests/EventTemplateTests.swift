@@ -7,7 +7,7 @@ import Testing
 @testable import Bench
 
 /// What the load generator sends is what the service reads as an event of its own, of a user of its own, of now.
-@Suite struct EventTemplateTests {
+@Suite(.timeLimit(.minutes(15))) struct EventTemplateTests {
     @Test(arguments: [
         (EventTemplate.Kind.documented, 200...350), (.trimmed, 1_500...2_500), (.captured, 12_000...15_000),
     ])

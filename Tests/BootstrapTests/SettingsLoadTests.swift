@@ -2,7 +2,7 @@ import Bootstrap
 import Foundation
 import Testing
 
-@Suite struct SettingsLoadTests {
+@Suite(.timeLimit(.minutes(15))) struct SettingsLoadTests {
     @Test func `A named file is read, and the real environment wins`() throws {
         let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID()).env")
         defer { try? FileManager.default.removeItem(at: file) }

@@ -3,7 +3,7 @@ import InMemoryLogging
 import Logging
 import Testing
 
-@Suite struct SettingsReaderTests {
+@Suite(.timeLimit(.minutes(15))) struct SettingsReaderTests {
     private func reader(_ environment: [String: String], dotEnv: [String: String] = [:]) -> SettingsReader {
         SettingsReader(environment: environment, dotEnv: dotEnv)
     }

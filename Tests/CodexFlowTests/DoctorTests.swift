@@ -10,7 +10,7 @@ import Testing
 @testable import CodexFlow
 
 /// `codexflow doctor` outside the database: what the settings, the proxy and our own ports are, and how it is told.
-@Suite struct DoctorTests {
+@Suite(.timeLimit(.minutes(15))) struct DoctorTests {
     /// Our clock stands still, so that another's distance is what a test says.
     private let http = HTTPChecks(now: { UsageEvent.sampleTime })
 

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What an operator is told of a database that hides, changes or swallows rows, or cannot hold our texts.
-@Suite struct SilenceTests {
+@Suite(.timeLimit(.minutes(15))) struct SilenceTests {
     private func codexflow(
         _ arguments: [String], url: String, owner: String? = nil
     ) async throws -> (exitCode: Int32, output: String) {

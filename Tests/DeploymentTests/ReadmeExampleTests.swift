@@ -4,7 +4,7 @@ import Testing
 
 /// The examples of the READMEs, each run as it is written, by bash, beside a `make run` and as the administrator that
 /// it makes. Only the compiler is left out: the programs are those of this test.
-@Suite struct ReadmeExampleTests {
+@Suite(.timeLimit(.minutes(15))) struct ReadmeExampleTests {
     private static let marker = "<!-- example: runs as written after `make run` -->\n```sh\n"
 
     /// The marked examples of a README, in their order.

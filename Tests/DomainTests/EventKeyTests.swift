@@ -1,9 +1,10 @@
 import Crypto
 import Domain
 import Foundation
+import TestSupport
 import Testing
 
-@Suite struct EventKeyTests {
+@Suite(.timeLimit(.minutes(15))) struct EventKeyTests {
     private let digest = SHA256.hash(data: Data("event".utf8))
 
     @Test func `begins with its milliseconds and goes on with the digest`() {
@@ -30,7 +31,7 @@ import Testing
     }
 
     @Test func `random keys differ and begin with the arrival`() {
-        var generator = SystemRandomNumberGenerator()
+        var generator = SplitMix64(seed: TestSeed.seed())
         let arrival = Timestamp(microseconds: 1_795_420_661_285_083)
         let keys = (0..<100).map { _ in EventKey(arrival: arrival, using: &generator) }
         #expect(Set(keys).count == 100)

@@ -7,7 +7,7 @@ import InMemoryLogging
 import Logging
 import Testing
 
-@Suite struct AccessLogTests {
+@Suite(.timeLimit(.minutes(15))) struct AccessLogTests {
     @Test func `A request is one line with what happened, and never the query`() async throws {
         let server = TestServer()
         try await server.test(

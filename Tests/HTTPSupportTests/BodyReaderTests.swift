@@ -5,6 +5,7 @@ import Hummingbird
 import HummingbirdTesting
 import Logging
 import NIOCore
+import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct BodyReaderTests {
@@ -106,9 +107,9 @@ import Testing
         try await test(budget: budget, server: server) { client in
             try await RawConnection.run(port: try #require(client.port)) { connection in
                 try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
-                while budget.usage.used == 0 { await Task.yield() }
+                try await eventually("the half is held") { budget.usage.used > 0 }
             }
-            while server.requestLines.isEmpty { await Task.yield() }
+            try await eventually("the request is logged") { !server.requestLines.isEmpty }
         }
         #expect(server.requestLines.map { $0["status"] } == ["400"])
         #expect(budget.usage == (0, 0))
@@ -120,11 +121,12 @@ import Testing
         try await test(budget: budget, server: server) { client in
             let port = try #require(client.port)
             // On a busy machine a connection may be cut off before its first byte; one that sends in time will come.
-            while server.requestLines.isEmpty {
+            try await eventually("the request is logged") {
                 _ = try? await RawConnection.run(port: port) { connection in
                     try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
                     return try await connection.receiveAll()
                 }
+                return !server.requestLines.isEmpty
             }
         }
         #expect(server.requestLines.allSatisfy { $0["status"] == "400" })
@@ -142,14 +144,14 @@ import Testing
                         try await RawConnection.run(port: port) { connection in
                             try await connection.send(
                                 "POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhalf")
-                            while budget.usage.used < 4 * 16_384 { await Task.yield() }
+                            try await eventually("all hold their share") { budget.usage.used >= 4 * 16_384 }
                         }
                     }
                 }
                 try await group.waitForAll()
             }
             // The stalled ones hold four times 16 KiB together; a fifth sender of the same address has what is left.
-            while budget.usage.used > 0 { await Task.yield() }
+            try await eventually("the bytes are given back") { budget.usage.used == 0 }
             let answer = try await client.execute(
                 uri: "/sum", method: .post, body: ByteBuffer(repeating: 1, count: 70_000))
             #expect(answer.text == "70000 70000 true")
@@ -164,10 +166,10 @@ import Testing
         try await server.test(.live, routes: Self.routes(reader)) { client in
             try await RawConnection.run(port: try #require(client.port)) { connection in
                 try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-                while server.requestLines.isEmpty {
+                try await eventually("the request is logged") {
                     // The server may just have closed the connection.
                     try? await connection.send("a")
-                    await Task.yield()
+                    return !server.requestLines.isEmpty
                 }
             }
         }

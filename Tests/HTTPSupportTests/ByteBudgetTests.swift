@@ -1,6 +1,7 @@
 import Bootstrap
 import Domain
 import HTTPSupport
+import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct ByteBudgetTests {
@@ -15,10 +16,12 @@ import Testing
     }
 
     /// Starts a task that takes `bytes` and returns once it stands in line.
-    private func waiter(for bytes: Int, holding held: Int = 0, in budget: ByteBudget) async -> Task<Void, any Error> {
+    private func waiter(for bytes: Int, holding held: Int = 0, in budget: ByteBudget) async throws -> Task<
+        Void, any Error
+    > {
         let before = budget.usage.waiting
         let task = Task { try await budget.acquire(bytes, holding: held) }
-        while budget.usage.waiting == before { await Task.yield() }
+        try await eventually("the task waits") { budget.usage.waiting > before }
         return task
     }
 
@@ -35,8 +38,8 @@ import Testing
     @Test func `Who waits is let in in order, the small ones not before the large one`() async throws {
         let budget = budget(10)
         try await budget.acquire(8)
-        let large = await waiter(for: 9, in: budget)
-        let small = await waiter(for: 1, in: budget)
+        let large = try await waiter(for: 9, in: budget)
+        let small = try await waiter(for: 1, in: budget)
         #expect(budget.usage == (8, 2))
         budget.release(8)
         try await large.value
@@ -47,8 +50,8 @@ import Testing
     @Test func `A body larger than the budget is let in alone`() async throws {
         let budget = budget(10)
         try await budget.acquire(1)
-        let large = await waiter(for: 100, in: budget)
-        let small = await waiter(for: 1, in: budget)
+        let large = try await waiter(for: 100, in: budget)
+        let small = try await waiter(for: 1, in: budget)
         budget.release(1)
         try await large.value
         #expect(budget.usage == (100, 1))
@@ -61,8 +64,8 @@ import Testing
         let budget = budget(10)
         try await budget.acquire(5)
         try await budget.acquire(5)
-        let stranger = await waiter(for: 5, in: budget)
-        let growing = await waiter(for: 20, holding: 5, in: budget)
+        let stranger = try await waiter(for: 5, in: budget)
+        let growing = try await waiter(for: 20, holding: 5, in: budget)
         budget.release(5)
         try await growing.value
         #expect(budget.usage == (25, 1))
@@ -83,8 +86,8 @@ import Testing
     @Test func `A cancelled wait leaves the line and lets the next one in`() async throws {
         let budget = budget(10)
         try await budget.acquire(8)
-        let large = await waiter(for: 9, in: budget)
-        let small = await waiter(for: 2, in: budget)
+        let large = try await waiter(for: 9, in: budget)
+        let small = try await waiter(for: 2, in: budget)
         large.cancel()
         await #expect(throws: CancellationError.self) { try await large.value }
         try await small.value
@@ -131,10 +134,10 @@ import Testing
         let budget = ByteBudget(capacity: 100, share: 25, sleep: Self.never)
         try await budget.acquire(20, for: one)
         let mine = Task { try await budget.acquire(10, for: one) }
-        while budget.usage.waiting == 0 { await Task.yield() }
+        try await eventually("one waits") { budget.usage.waiting == 1 }
         // Not even a small piece of the same client goes before it.
         let small = Task { try await budget.acquire(1, for: one) }
-        while budget.usage.waiting == 1 { await Task.yield() }
+        try await eventually("two wait") { budget.usage.waiting == 2 }
         try await budget.acquire(25, for: other)
         try await budget.acquire(55)
         #expect(budget.usage == (100, 2))

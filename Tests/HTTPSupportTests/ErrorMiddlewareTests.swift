@@ -8,7 +8,7 @@ import InMemoryLogging
 import Logging
 import Testing
 
-@Suite struct ErrorMiddlewareTests {
+@Suite(.timeLimit(.minutes(15))) struct ErrorMiddlewareTests {
     private struct Unexpected: Error {
         let detail = "password=s3cret"
     }

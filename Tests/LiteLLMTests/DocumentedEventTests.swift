@@ -3,7 +3,7 @@ import LiteLLM
 import Testing
 
 /// The rules for the product brief's two shapes (`design.md` §4, `laravel.md` §3).
-@Suite struct DocumentedEventTests {
+@Suite(.timeLimit(.minutes(15))) struct DocumentedEventTests {
     private func event(_ members: String) throws -> UsageEvent {
         try EventParser.parse(documentedEvent(members)).onlyEvent()
     }

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Every captured body, against what Foundation reads in it.
-@Suite struct FixtureTests {
+@Suite(.timeLimit(.minutes(15))) struct FixtureTests {
     @Test func `every element of every captured body is one result, as Foundation reads it`() throws {
         let bodies = try Fixtures.litellm()
         #expect(bodies.count >= 46)

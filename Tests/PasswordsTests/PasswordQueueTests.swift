@@ -2,9 +2,10 @@ import Dispatch
 import Glibc
 import Passwords
 import Synchronization
+import TestSupport
 import Testing
 
-@Suite struct PasswordQueueTests {
+@Suite(.timeLimit(.minutes(15))) struct PasswordQueueTests {
     /// What became of passwords, in the order in which they were done with.
     private final class Outcomes: Sendable {
         private let outcomes = Mutex<[String]>([])
@@ -49,18 +50,18 @@ import Testing
                 gate.wait()
             }
         }
-        while held.all.isEmpty { await Task.yield() }
+        try await eventually("the first is worked on") { !held.all.isEmpty }
         let send = { (name: String) -> Task<Void, Never> in
             Task {
                 do { try await queue.run(for: name) { done.append(name) } } catch { refused.append(name) }
             }
         }
         var tasks = (0..<20).map { _ in send("flood") }
-        while refused.all.count < 12 { await Task.yield() }
+        try await eventually("12 are refused") { refused.all.count >= 12 }
         tasks += (0..<3).map { send("real \($0)") }
-        while refused.all.count < 15 { await Task.yield() }
+        try await eventually("15 are refused") { refused.all.count >= 15 }
         tasks += (0..<20).map { _ in send("flood") }
-        while refused.all.count < 35 { await Task.yield() }
+        try await eventually("35 are refused") { refused.all.count >= 35 }
         gate.signal()
         for task in tasks { await task.value }
         try await first.value

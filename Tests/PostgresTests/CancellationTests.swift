@@ -1,7 +1,8 @@
 import Postgres
+import TestSupport
 import Testing
 
-@Suite struct CancellationTests {
+@Suite(.timeLimit(.minutes(15))) struct CancellationTests {
     /// What one unit of the storm came to.
     private struct Outcome: Sendable {
         var unit: Int
@@ -15,7 +16,7 @@ import Testing
         try await withPool { admin in
             try await withPool(connections: 1, configuration) { pool in
                 let task = Task { try await pool.withConnection { _ = try $0.execute("SELECT pg_sleep(600)") } }
-                try await eventually {
+                try await eventually("the statement runs") {
                     try await admin.withConnection {
                         try !$0.query(
                             """

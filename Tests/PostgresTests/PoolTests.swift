@@ -2,9 +2,10 @@ import Dispatch
 import Logging
 import Postgres
 import ServiceLifecycle
+import TestSupport
 import Testing
 
-@Suite struct PoolTests {
+@Suite(.timeLimit(.minutes(15))) struct PoolTests {
     @Test func anExhaustedPoolFailsAtTheDeadline() async throws {
         try await withPool(connections: 1, leaseDeadline: .milliseconds(50)) { pool in
             let isHeld = AsyncStream.makeStream(of: Void.self)
@@ -135,7 +136,7 @@ import Testing
         let error = try await postgresError { try await pool.withConnection { _ in } }
         #expect(error.kind == .poolClosed)
         try await withPool { admin in
-            try await eventually {
+            try await eventually("the session ends") {
                 try await admin.withConnection {
                     try $0.query("SELECT FROM pg_stat_activity WHERE pid = \(process)").isEmpty
                 }

@@ -84,12 +84,3 @@ private final class Outcome<Value: Sendable>: Sendable {
         return result.withLock { $0 }
     }
 }
-
-/// Asks `isTrue` until it is; fails the test if it is not within a minute.
-func eventually(_ isTrue: () async throws -> Bool, sourceLocation: SourceLocation = #_sourceLocation) async throws {
-    let deadline = ContinuousClock.now + .seconds(60)
-    while try await !isTrue() {
-        try #require(ContinuousClock.now < deadline, sourceLocation: sourceLocation)
-        await Task.yield()
-    }
-}

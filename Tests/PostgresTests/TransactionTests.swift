@@ -2,7 +2,7 @@ import Dispatch
 import Postgres
 import Testing
 
-@Suite struct TransactionTests {
+@Suite(.timeLimit(.minutes(15))) struct TransactionTests {
     private struct Refusal: Error {}
 
     private func count(of table: Query, in pool: ConnectionPool) async throws -> Int {

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What administrators change, and what the audit log says of it; as `admin-api` connects.
-@Suite struct AdministrationTests {
+@Suite(.timeLimit(.minutes(15))) struct AdministrationTests {
     private static let actor = AuditActor(userID: 7, address: "203.0.113.9")
 
     private var users: UserAdministration { UserAdministration(by: Self.actor, at: Ledger.noon) }

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Each check of the doctor on the database is well on a good one, and says what is wrong where its subject is broken.
-@Suite struct DiagnosisTests {
+@Suite(.timeLimit(.minutes(15))) struct DiagnosisTests {
     private func context(
         now: @escaping @Sendable () -> Timestamp = { Ledger.noon }, longTransaction: Duration = .seconds(60)
     ) -> DatabaseCheck.Context {

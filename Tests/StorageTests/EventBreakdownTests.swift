@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Error codes, tags and end users, call by call.
-@Suite struct EventBreakdownTests {
+@Suite(.timeLimit(.minutes(15))) struct EventBreakdownTests {
     private static let day = Timestamp(microseconds: Ledger.noon.microseconds / 86_400_000_000 * 86_400_000_000)
 
     @Test func whatOnlyCallsKnow() async throws {

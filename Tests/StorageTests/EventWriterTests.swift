@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite struct EventWriterTests {
+@Suite(.timeLimit(.minutes(15))) struct EventWriterTests {
     @Test func storesRowFactsAndDeltaTogether() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser(key: "cf_ada", plan: "pro")

@@ -6,7 +6,7 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite struct GroupCommitTests {
+@Suite(.timeLimit(.minutes(15))) struct GroupCommitTests {
     /// Runs a queue while `body` uses it, and stops it as a service group does at SIGTERM.
     private func withQueue<T: Sendable>(
         _ ledger: Ledger, _ limits: GroupCommit.Limits = .init(lockedRetryInterval: .milliseconds(1)),
@@ -84,7 +84,7 @@ import Testing
             let limits = GroupCommit.Limits(lockedRetryInterval: .milliseconds(1), lockedAttempts: .max)
             try await withQueue(ledger, limits) { queue in
                 async let waiting = queue.submit(items([.sample(1, by: .user(locked), at: Ledger.noon)]))
-                while queue.lockedDepth == 0 { await Task.yield() }
+                try await eventually("the locked user waits") { queue.lockedDepth > 0 }
                 for index in 0..<10 {
                     let verdicts = try await queue.submit(
                         items([.sample(UInt64(10 + index), by: .user(free), at: Ledger.noon)]))
@@ -122,13 +122,13 @@ import Testing
                         }
                     }
                     submit(&group, 1)
-                    while try await ledger.number(writing) < 1 { await Task.yield() }
+                    try await eventually("a writer waits") { try await ledger.number(writing) == 1 }
                     submit(&group, 2)
                     submit(&group, 3)
-                    while queue.depth < 2 { await Task.yield() }
+                    try await eventually("two events are queued") { queue.depth == 2 }
                     #expect(try await ledger.number(writing) == 1)
                     submit(&group, 4)
-                    while try await ledger.number(writing) < 2 { await Task.yield() }
+                    try await eventually("two writers wait") { try await ledger.number(writing) == 2 }
                     #expect(queue.depth == 0)
                     try await lock.end()
                     try await group.waitForAll()
@@ -146,7 +146,7 @@ import Testing
             let waiting = Task {
                 try await queue.submit(items((0..<3).map { .sample($0, by: .user(user), at: Ledger.noon) }))
             }
-            while queue.depth < 3 { await Task.yield() }
+            try await eventually("three events are queued") { queue.depth == 3 }
             let refusal = await #expect(throws: AppError.self) {
                 try await queue.submit(items([.sample(9, by: .user(user), at: Ledger.noon)]))
             }

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Who made a call (`design.md` §4, Identity; `litellm.md` §5).
-@Suite struct IdentityTests {
+@Suite(.timeLimit(.minutes(15))) struct IdentityTests {
     @Test func everyWayToNameAUserFindsThem() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser(key: "any text, not only cf_")

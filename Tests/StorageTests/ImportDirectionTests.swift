@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// SwiftPM lets a target import what its dependencies depend on; this is the rule of `design.md` §2 all the same.
-@Suite struct ImportDirectionTests {
+@Suite(.timeLimit(.minutes(15))) struct ImportDirectionTests {
     /// The targets of this package that each target may import.
     private static let allowed: [String: Set<String>] = [
         "CSimdjson": [],

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The database we belong to (`design.md` §5).
-@Suite struct InstallationTests {
+@Suite(.timeLimit(.minutes(15))) struct InstallationTests {
     private func require(_ ledger: Ledger) async throws {
         try await ledger.service.withConnection { try Installation.require($0) }
     }

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// One event's trouble is its own (`design.md` §1.4).
-@Suite struct IsolationTests {
+@Suite(.timeLimit(.minutes(15))) struct IsolationTests {
     @Test func aLockedAndADeletedUserTouchNobodyElse() async throws {
         try await Ledger.with { ledger in
             let (free, deleted, locked) = (

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What an operator, Laravel or an extension may do to Laravel's tables, and what we say of it.
-@Suite struct LaravelDiagnosisTests {
+@Suite(.timeLimit(.minutes(15))) struct LaravelDiagnosisTests {
     struct Change: Sendable, CustomTestStringConvertible {
         let sql: String
         let effect: LaravelFinding.Effect

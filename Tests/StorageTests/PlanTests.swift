@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Queries that meet big tables use their indexes (PostgreSQL manual, "Using EXPLAIN").
-@Suite struct PlanTests {
+@Suite(.timeLimit(.minutes(15))) struct PlanTests {
     @Test func ingestScansNoBigTable() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser(key: "cf_ada")

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What the services do every second, and what an operator asks, meets a big quarantine by its indexes.
-@Suite struct QuarantinePlanTests {
+@Suite(.timeLimit(.minutes(15))) struct QuarantinePlanTests {
     @Test func idleRoundsNeitherScanNorTouchWhatWaits() async throws {
         try await Ledger.with { ledger in
             try await ledger.fillQuarantine()

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Counters and their projection into Laravel's `rate_limits` (`design.md` §4, Counters).
-@Suite struct QuotaTests {
+@Suite(.timeLimit(.minutes(15))) struct QuotaTests {
     /// `period used_tokens/limit_tokens used_requests/limit_requests reset_at` of a user, a line each.
     private func rateLimits(_ ledger: Ledger, _ user: Int64) async throws -> String? {
         try await ledger.text(

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// LiteLLM's table of calls beside our events: what is counted, what is found, and by which indexes.
-@Suite struct ReconciliationTests {
+@Suite(.timeLimit(.minutes(15))) struct ReconciliationTests {
     private static let hash = KeyHash(of: "cf_ada")
     private static let day =
         Ledger.noon.advanced(by: .seconds(-43_200))..<Ledger.noon.advanced(by: .seconds(43_200))

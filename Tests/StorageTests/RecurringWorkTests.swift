@@ -1,7 +1,7 @@
 import Storage
 import Testing
 
-@Suite struct RecurringWorkTests {
+@Suite(.timeLimit(.minutes(15))) struct RecurringWorkTests {
     @Test(arguments: [0, 10, 200, 420]) func anEffectIsSeenWithinItsBound(milliseconds: Int) {
         let (bound, took) = (Duration.milliseconds(900), Duration.milliseconds(milliseconds))
         // What misses a round by a hair waits for its end, the pause, and the next round.

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// What one absurd event, one open transaction or one changed table must not do to everybody else.
-@Suite struct ResilienceTests {
+@Suite(.timeLimit(.minutes(15))) struct ResilienceTests {
     @Test func aTimeThatPostgresCannotKeepIsPutAsideAlone() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()
@@ -77,7 +77,7 @@ import Testing
             }
             // Nobody writes, so this waits; with 8 KiB it is as much as 9 events.
             let waiting = Task { try await queue.submit(items(1, message: String(repeating: "x", count: 8192))) }
-            while queue.depth == 0 { await Task.yield() }
+            try await eventually("the event is queued") { queue.depth > 0 }
             await #expect(throws: AppError.self) { try await queue.submit(items(2, message: nil)) }
             let group = ServiceGroup(services: [queue], logger: Logger(label: "test"))
             let running = Task { try await group.run() }

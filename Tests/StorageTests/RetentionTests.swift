@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What `retain` removes, and what it must not.
-@Suite struct RetentionTests {
+@Suite(.timeLimit(.minutes(15))) struct RetentionTests {
     private static let year: Duration = .seconds(86_400 * 365)
 
     private func partitions(_ ledger: Ledger) async throws -> Int {

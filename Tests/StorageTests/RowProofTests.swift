@@ -6,7 +6,7 @@ import Testing
 
 /// An event is stored only when its row is there, under the id and user that we keep, whatever triggers and rules
 /// `api_logs` has.
-@Suite struct RowProofTests {
+@Suite(.timeLimit(.minutes(15))) struct RowProofTests {
     /// What an operator or an extension put on the table; each applies to rows of the model `bad`.
     enum Obstacle: String, CaseIterable {
         case removedBefore = """

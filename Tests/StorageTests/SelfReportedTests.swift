@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Self-reported usage is its user's alone, in rollups and in what comes after them.
-@Suite struct SelfReportedTests {
+@Suite(.timeLimit(.minutes(15))) struct SelfReportedTests {
     @Test(arguments: [true, false]) func noSumOfAllUsersHasIt(isAlone: Bool) async throws {
         try await Ledger.with { ledger in
             let (user, other) = (try await ledger.makeUser(), try await ledger.makeUser())

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Questions about usage, answered from sums and tail (`design.md` §6).
-@Suite struct UsageReportTests {
+@Suite(.timeLimit(.minutes(15))) struct UsageReportTests {
     private static func range(_ from: String, _ to: String, _ ledger: Ledger, zone: String = "UTC") async throws
         -> ReportRange
     {

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Which ids are final while others write (`design.md` §6).
-@Suite struct UsageSettlementTests {
+@Suite(.timeLimit(.minutes(15))) struct UsageSettlementTests {
     private static func event(_ id: UInt64, _ user: Int64) -> UsageEvent {
         .sample(id, by: .user(user), at: Ledger.noon)
     }

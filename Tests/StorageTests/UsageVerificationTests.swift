@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What `verify` finds and `rebuild` mends.
-@Suite struct UsageVerificationTests {
+@Suite(.timeLimit(.minutes(15))) struct UsageVerificationTests {
     /// 2026-11-23, as days since 1970.
     private static let today = 20_780
     private static let range = UsageRange(from: today - 1, to: today + 1)

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The pages in which an administrator finds users.
-@Suite struct UserDirectoryTests {
+@Suite(.timeLimit(.minutes(15))) struct UserDirectoryTests {
     private func with(_ body: @escaping @Sendable (Ledger) async throws -> Void) async throws {
         try await Ledger.with { ledger in
             try await ledger.execute(

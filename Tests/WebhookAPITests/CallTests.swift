@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// What LiteLLM asks before a call, and what it is told of its spools.
-@Suite struct CallTests {
+@Suite(.timeLimit(.minutes(15))) struct CallTests {
     private static let secondsKey = "cf_second"
 
     private func ask(_ bench: WebhookBench, _ key: String) async throws -> WebhookBench.Answer {

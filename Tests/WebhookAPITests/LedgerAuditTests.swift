@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// The audit at the end of the fault drill sees every kind of loss and double that it promises to see.
-@Suite struct LedgerAuditTests {
+@Suite(.timeLimit(.minutes(15))) struct LedgerAuditTests {
     /// Something that went wrong, and the checks that must say so.
     struct Damage: Sendable, CustomTestStringConvertible {
         let testDescription: String

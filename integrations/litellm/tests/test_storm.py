@@ -1,6 +1,6 @@
 """What the provider has served is what is counted, through random calls, faults, hang-ups, hostile fields and kills.
 
-`CODEXFLOW_STORM_SEED` makes the calls of an earlier run again, `CODEXFLOW_STORM_CALLS` says how many there are in each
+`TEST_SEED` makes the calls of an earlier run again, `CODEXFLOW_STORM_CALLS` says how many there are in each
 weather, `CODEXFLOW_STORM_MINUTES` lets further ones follow for so long.
 """
 
@@ -15,7 +15,7 @@ from stage import Stage
 from storm import WEATHERS, Result, configure, make_users, report, run
 from storm_calls import FIRST
 
-SEED = int(os.environ.get("CODEXFLOW_STORM_SEED") or time.time_ns() // 1_000 % 1_000_000)
+SEED = int(os.environ.get("TEST_SEED") or time.time_ns() // 1_000 % 1_000_000)
 CALLS = int(os.environ.get("CODEXFLOW_STORM_CALLS") or 100)
 MINUTES = float(os.environ.get("CODEXFLOW_STORM_MINUTES") or 0)
 
@@ -41,13 +41,13 @@ def users(stage: Stage) -> list[int]:
 def require_no_finding(result: Result) -> None:
     """Fails with what is needed to see a finding again."""
     print(report(result, shown=0))
-    assert not result.findings, f"seed {SEED}, {report(result, shown=10)}"
+    assert not result.findings, f"TEST_SEED={SEED} repeats it: {report(result, shown=10)}"
 
 
 @pytest.mark.parametrize("weather", WEATHERS)
 def test_what_was_served_is_what_is_counted(stage: Stage, users: list[int], weather: str) -> None:
     first = FIRST + list(WEATHERS).index(weather) * 100_000
-    print(f"{weather}, seed {SEED}")
+    print(f"TEST_SEED={SEED} repeats {weather}")
     result = run(stage, users, SEED, range(first, first + CALLS), WEATHERS[weather])
     require_no_finding(result)
     assert result.figures["counted exactly"] > CALLS // 5
@@ -75,7 +75,7 @@ if MINUTES > 0:
             findings += len(result.findings)
             print(report(Result(result.findings, total, [], result.seconds), shown=20), flush=True)
             first += 1_000
-        print(f"seed {SEED}, {findings} findings")
+        print(f"TEST_SEED={SEED} repeats it: {findings} findings")
         assert findings == 0
 
 
