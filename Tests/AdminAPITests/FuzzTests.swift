@@ -112,7 +112,7 @@ import Testing
         let routes = Routes(
             database: Database(pool: pool, exportsAtOnce: 1, patience: .seconds(1)),
             queue: GroupCommit(writer: EventWriter(pool: pool, now: { .now })),
-            strangers: Strangers(
+            signIn: SignInPolicy(
                 registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),
             isBehindProxies: false)
         for endpoint in routes.all where endpoint.path != left {

@@ -55,7 +55,7 @@ import Testing
         let queue = GroupCommit(writer: EventWriter(pool: bench.pool, now: { bench.clock.now }))
         return Routes(
             database: Database(pool: bench.pool, exportsAtOnce: 1, patience: .seconds(1)), queue: queue,
-            strangers: Strangers(
+            signIn: SignInPolicy(
                 registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),
             isBehindProxies: false
         ).all

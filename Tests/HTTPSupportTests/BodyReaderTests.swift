@@ -134,7 +134,7 @@ import Testing
     }
 
     @Test func `Strangers reserve what has arrived, whatever they announce, and a share of it at most`() async throws {
-        let budget = ByteBudget(capacity: 160_000, share: 80_000, patience: .milliseconds(50))
+        let budget = ByteBudget(capacity: 160_000, share: 80_000, timeout: .milliseconds(50))
         let reader = BodyReader(limit: 1 << 20, budget: budget, senders: .anyone)
         try await TestServer().test(.live, routes: Self.routes(reader)) { client in
             let port = try #require(client.port)

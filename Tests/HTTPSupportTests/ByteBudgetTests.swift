@@ -75,7 +75,7 @@ import Testing
     }
 
     @Test func `A wait that is too long is a temporary failure and leaves the line`() async throws {
-        let budget = ByteBudget(capacity: 10, patience: .seconds(5), sleep: { #expect($0 == .seconds(5)) })
+        let budget = ByteBudget(capacity: 10, timeout: .seconds(5), sleep: { #expect($0 == .seconds(5)) })
         try await budget.acquire(10)
         let error = await #expect(throws: AppError.self) { try await budget.acquire(1) }
         #expect(error?.code == .unavailable)

@@ -46,39 +46,39 @@ struct AdminQuarantineController: Sendable {
         ]
     }
 
-    @Sendable private func list(_ call: Call) async throws -> Answer {
-        let cursor = try call.cursor(count: 1).map { parts in
+    @Sendable private func list(_ request: APIRequest) async throws -> APIResponse {
+        let cursor = try request.cursor(count: 1).map { parts in
             guard let key = EventKey(parts[0]) else { throw Cursor.invalid }
             return key
         }
         let items = try await database.read { connection in
             let filter = QuarantineFilter(
-                state: call.text("state").flatMap(QuarantineFilter.State.init(rawValue:)) ?? .open,
-                reasons: Set((call.texts("reason") ?? []).compactMap(QuarantineReason.init(rawValue:))),
-                userID: call.integer("user_id").map(Int64.init), model: call.text("model"),
-                from: try Period.moment("from", of: call, .utc, connection),
-                to: try Period.moment("to", of: call, .utc, connection))
-            return try Quarantine.list(filter, after: cursor, limit: call.limit + 1, connection)
+                state: request.text("state").flatMap(QuarantineFilter.State.init(rawValue:)) ?? .open,
+                reasons: Set((request.texts("reason") ?? []).compactMap(QuarantineReason.init(rawValue:))),
+                userID: request.integer("user_id").map(Int64.init), model: request.text("model"),
+                from: try Period.moment("from", of: request, .utc, connection),
+                to: try Period.moment("to", of: request, .utc, connection))
+            return try Quarantine.list(filter, after: cursor, limit: request.limit + 1, connection)
         }
-        let page = items.prefix(call.limit)
+        let page = items.prefix(request.limit)
         return .page(page.map(\.json), next: items.count > page.count ? page.last.map { [$0.id.description] } : nil)
     }
 
-    @Sendable private func show(_ call: Call) async throws -> Answer {
-        guard let key = call.text("key").flatMap({ EventKey($0) }) else {
+    @Sendable private func show(_ request: APIRequest) async throws -> APIResponse {
+        guard let key = request.text("key").flatMap({ EventKey($0) }) else {
             throw AppError(.notFound, "An event's key is a UUID; there is none like this.")
         }
         return .json(try await database.read { try Quarantine.require(key, $0) }.json)
     }
 
-    @Sendable private func replay(_ call: Call) async throws -> Answer {
-        let (ids, now) = (try Self.ids(call), call.now)
-        let options = QuarantineReplay.Options(includesRefused: call.body["answered_404"] == true)
+    @Sendable private func replay(_ request: APIRequest) async throws -> APIResponse {
+        let (ids, now) = (try Self.ids(request), request.now)
+        let options = QuarantineReplay.Options(includesRefused: request.body["answered_404"] == true)
         let replay = QuarantineReplay(
             pool: database.pool, writer: EventWriter(pool: database.pool, now: { now }), now: { now })
         let page = try await replay.replay(QuarantineFilter(state: .all, ids: ids), options: options)
         let tried = page.outcomes.filter { if case .verdict = $0.outcome { true } else { false } }
-        try await record(tried.map(\.item.id), "quarantine.replay", call)
+        try await record(tried.map(\.item.id), "quarantine.replay", request)
         return .json([
             "results": .array(
                 page.outcomes.map { item, outcome in
@@ -88,28 +88,28 @@ struct AdminQuarantineController: Sendable {
         ])
     }
 
-    @Sendable private func discard(_ call: Call) async throws -> Answer {
-        let (ids, now) = (try Self.ids(call), call.now)
+    @Sendable private func discard(_ request: APIRequest) async throws -> APIResponse {
+        let (ids, now) = (try Self.ids(request), request.now)
         let filter = QuarantineFilter(ids: ids)
         let (open, count) = try await database.read { connection in
             let open = try Quarantine.list(filter, limit: ids.count, connection).map(\.id)
             return (open, try Quarantine.discard(filter, connection, now: now))
         }
-        try await record(open, "quarantine.discard", call)
+        try await record(open, "quarantine.discard", request)
         return .json(["discarded": .integer(count)])
     }
 
     /// What was done about which entries; how they are now they say themselves.
-    private func record(_ ids: [EventKey], _ action: String, _ call: Call) async throws {
-        let actor = try call.actor
+    private func record(_ ids: [EventKey], _ action: String, _ request: APIRequest) async throws {
+        let actor = try request.actor
         try await database.read {
-            try AuditLog.record(action, ofQuarantined: ids, by: actor, at: call.now, $0)
+            try AuditLog.record(action, ofQuarantined: ids, by: actor, at: request.now, $0)
         }
     }
 
-    private static func ids(_ call: Call) throws -> [EventKey] {
-        try ValidationError.check(call.body, [RuledField("answered_404", .boolean)])
-        let elements = call.body["ids"]?.elements ?? []
+    private static func ids(_ request: APIRequest) throws -> [EventKey] {
+        try ValidationError.check(request.body, [RuledField("answered_404", .boolean)])
+        let elements = request.body["ids"]?.elements ?? []
         let ids = elements.compactMap { $0.text.flatMap { EventKey($0) } }
         guard !ids.isEmpty, ids.count == elements.count, ids.count <= atOnce else {
             throw ValidationError("ids", "The ids field must be a list of 1 to \(atOnce) keys of events.")

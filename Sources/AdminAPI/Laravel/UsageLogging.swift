@@ -50,31 +50,31 @@ struct UsageLogging: Sendable {
         ]
     }
 
-    @Sendable private func log(_ call: Call) async throws -> Answer {
+    @Sendable private func log(_ request: APIRequest) async throws -> APIResponse {
         guard isOn else {
             throw AppError(
                 .forbidden, "Reporting usage is off here. The operator switches it on with ADMIN_USAGE_LOG=on.")
         }
-        let cost = call.body["total_cost"]?.decimal.flatMap { Cost($0) }
+        let cost = request.body["total_cost"]?.decimal.flatMap { Cost($0) }
         var further: [String: String] = [:]
         if cost == nil { further["total_cost"] = "The total cost field must be a number below 100000000." }
-        let user = try await reported(call)
+        let user = try await reported(request)
         if user == nil { further["user_id"] = "The selected user id is invalid." }
-        try ValidationError.check(call.body, Self.fields, further: further)
+        try ValidationError.check(request.body, Self.fields, further: further)
         guard let user, let cost else { throw ValidationError() }
-        guard try call.user.id == user || call.user.isAdmin else {
+        guard try request.user.id == user || request.user.isAdmin else {
             throw AppError(.forbidden, "You may only log your own usage.")
         }
-        let name = call.request.headers[.idempotencyKey].flatMap { $0.isEmpty ? nil : $0 }
-        let event = event(call, of: user, cost: cost, named: name)
-        try await requireAllowed(event, of: user, cost: cost, call)
+        let name = request.http.headers[.idempotencyKey].flatMap { $0.isEmpty ? nil : $0 }
+        let event = event(request, of: user, cost: cost, named: name)
+        try await requireAllowed(event, of: user, cost: cost, request)
         let verdict = try await queue.submit([IngestItem(.success(event))]).first
         switch verdict {
-        case .stored(let id)?: return .json(echo(call, event, cost: cost, id: id), status: .created)
+        case .stored(let id)?: return .json(echo(request, event, cost: cost, id: id), status: .created)
         case .duplicate(let id)?:
-            return .json(echo(call, event, cost: cost, id: id).merging(["duplicate": true]))
+            return .json(echo(request, event, cost: cost, id: id).merging(["duplicate": true]))
         case .conflict?:
-            throw AppError(.conflict, "This Idempotency-Key was used for another call. Use a new one.")
+            throw AppError(.conflict, "This Idempotency-Key was used for another request. Use a new one.")
         case .quarantined(let reason)?:
             return .json(
                 ["message": "The call is kept aside.", "reason": .string(reason.rawValue)], status: .accepted)
@@ -83,17 +83,17 @@ struct UsageLogging: Sendable {
     }
 
     /// Whose call it is; `nil` where that is no user. Only administrators learn which ids are users.
-    private func reported(_ call: Call) async throws -> Int64? {
-        guard let id = call.body["user_id"]?.wholeNumber else { return nil }
-        let caller = try call.user
+    private func reported(_ request: APIRequest) async throws -> Int64? {
+        guard let id = request.body["user_id"]?.wholeNumber else { return nil }
+        let caller = try request.user
         guard caller.isAdmin, id != caller.id else { return id }
         return try await database.read { try UserProfile.find(id, $0) } == nil ? nil : id
     }
 
     /// Refuses what the user's plan has no room for, naming the fields.
-    private func requireAllowed(_ event: UsageEvent, of user: Int64, cost: Cost, _ call: Call) async throws {
+    private func requireAllowed(_ event: UsageEvent, of user: Int64, cost: Cost, _ request: APIRequest) async throws {
         let allowance = try await database.read {
-            try ReportAllowance.read(of: user, for: event.key, $0, now: call.now)
+            try ReportAllowance.read(of: user, for: event.key, $0, now: request.now)
         }
         guard let allowance else { return }
         var errors = ValidationError()
@@ -115,27 +115,28 @@ struct UsageLogging: Sendable {
         guard errors.isEmpty else { throw errors }
     }
 
-    private func event(_ call: Call, of user: Int64, cost: Cost, named name: String?) -> UsageEvent {
+    private func event(_ request: APIRequest, of user: Int64, cost: Cost, named name: String?) -> UsageEvent {
         var generator = SystemRandomNumberGenerator()
         // The name is the user's own: nobody meets another's event by it.
         let key =
             name.map { EventKey(idempotencyKey: "user \(user) \($0)") }
-            ?? EventKey(arrival: call.now, using: &generator)
+            ?? EventKey(arrival: request.now, using: &generator)
         return UsageEvent(
             key: key, isNamed: name != nil, shape: .documented, identity: IdentityClaim(userID: user),
-            status: call.body["status"]?.text.flatMap(UsageStatus.init(rawValue:)) ?? .success,
-            model: call.body["model"]?.text ?? "unknown", inputTokens: call.body["input_tokens"]?.wholeNumber ?? 0,
-            outputTokens: call.body["output_tokens"]?.wholeNumber ?? 0, cost: cost, occurredAt: call.now,
-            duration: call.body["response_time_ms"]?.wholeNumber,
-            errorMessage: call.body["error_message"]?.text.map { $0.scrubbed().prefix(utf8Count: 8192) },
+            status: request.body["status"]?.text.flatMap(UsageStatus.init(rawValue:)) ?? .success,
+            model: request.body["model"]?.text ?? "unknown",
+            inputTokens: request.body["input_tokens"]?.wholeNumber ?? 0,
+            outputTokens: request.body["output_tokens"]?.wholeNumber ?? 0, cost: cost, occurredAt: request.now,
+            duration: request.body["response_time_ms"]?.wholeNumber,
+            errorMessage: request.body["error_message"]?.text.map { $0.scrubbed().prefix(utf8Count: 8192) },
             flags: [.selfReported])
     }
 
     /// The row as Laravel answers it: what was sent, as it was sent.
-    private func echo(_ call: Call, _ event: UsageEvent, cost: Cost, id: Int64) -> JSON {
-        let time = JSON.string(Timestamp(microseconds: call.now.microseconds / 1_000_000 * 1_000_000).laravelText)
+    private func echo(_ request: APIRequest, _ event: UsageEvent, cost: Cost, id: Int64) -> JSON {
+        let time = JSON.string(Timestamp(microseconds: request.now.microseconds / 1_000_000 * 1_000_000).laravelText)
         let members = Self.fields.compactMap { field -> JSON.Member? in
-            guard let value = call.body[field.name] else { return nil }
+            guard let value = request.body[field.name] else { return nil }
             switch (field.name, value) {
             case ("total_cost", _): return .init(field.name, .string(cost.ledgerUSD))
             case ("error_message", _): return .init(field.name, event.errorMessage.json)

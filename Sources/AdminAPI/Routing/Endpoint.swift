@@ -18,7 +18,7 @@ struct Endpoint: Sendable {
         case adminWrite = "admin:write"
     }
 
-    typealias Handler = @Sendable (Call) async throws -> Answer
+    typealias Handler = @Sendable (APIRequest) async throws -> APIResponse
 
     let method: HTTPRequest.Method
     /// In OpenAPI's form, such as `/api/v1/logs/{id}`.

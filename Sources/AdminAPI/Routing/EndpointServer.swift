@@ -34,9 +34,9 @@ struct EndpointServer: Sendable {
         }
         // A body may be long on its way: whoever lost a right meanwhile has lost it.
         if request.method != .get { caller = try await authenticator.caller(of: request, for: endpoint) }
-        let call = try Call(
+        let understood = try APIRequest(
             request, context: context, caller: caller, body: body, endpoint: endpoint, now: now())
-        guard let answer = try await withDeadline(deadline, { try await endpoint.handle(call) }) else {
+        guard let answer = try await withDeadline(deadline, { try await endpoint.handle(understood) }) else {
             throw AppError(.timeout, "This took too long. Ask for less, or again later.")
         }
         return answer.response(to: request, vary: endpoint.answers.count > 1 ? [.accept] : [])

@@ -1,6 +1,7 @@
 import Domain
 import HTTPSupport
 import HTTPTypes
+import Postgres
 import Storage
 
 /// `/api/v1/me`: who asks, and how much of the limits is used.
@@ -20,11 +21,11 @@ struct MeController: Sendable {
         ]
     }
 
-    @Sendable private func me(_ call: Call) async throws -> Answer {
-        let user = try call.user
+    @Sendable private func me(_ request: APIRequest) async throws -> APIResponse {
+        let user = try request.user
         let (limits, wishes, models) = try await database.snapshot { connection in
             (
-                try LimitStatus.read(user.id, connection, now: call.now),
+                try LimitStatus.read(user.id, connection, now: request.now),
                 try LimitRequest.list(of: user.id, connection),
                 try LanguageModel.list(for: user.id, onlyAvailable: false, connection)
             )
@@ -33,9 +34,9 @@ struct MeController: Sendable {
             "id": .integer(user.id), "name": .string(user.name), "email": .string(user.email),
             "plan": .string(user.plan),
             "status": .string(user.status), "is_admin": .bool(user.isAdmin), "created_at": user.createdAt.json,
-            "limits": limits.json(now: call.now), "limit_requests": .array(wishes.map(\.json)),
+            "limits": limits.json(now: request.now), "limit_requests": .array(wishes.map(\.json)),
             "favorite_models": .array(models.filter(\.isFavorite).map { .string($0.modelID) }),
-            "as_of": .string(call.now.rfc3339),
+            "as_of": .string(request.now.rfc3339),
         ])
     }
 }
@@ -103,4 +104,36 @@ extension Schema {
         "id": integer, "user_id": integer, "period": string, "reason": optional(string), "requested_at": time,
         "answer": optional(choice(["granted", "refused"])), "note": optional(string), "answered_at": optional(time),
     ])
+}
+
+/// The parameters by which a question names a stretch of time (`design.md` §7).
+enum Period {
+    static let parameters: [Parameter] = [
+        .query("from", .moment, "The first moment; a date, or a time without an offset, is the timezone's."),
+        .query("to", .moment, "The first moment behind the last."),
+        .query("timezone", .zone, "An IANA name such as Europe/Istanbul; UTC unless said."),
+    ]
+
+    private static let standard = Duration.seconds(30 * 86_400)
+    private static let quarter = Duration.seconds(900)
+
+    static func zone(of request: APIRequest, _ connection: Connection) throws -> TimeZoneName {
+        try request.text("timezone").map { try TimeZoneName.require($0, connection) } ?? .utc
+    }
+
+    /// The moment of the parameter `name`.
+    static func moment(
+        _ name: String, of request: APIRequest, _ zone: TimeZoneName, _ connection: Connection
+    ) throws -> Timestamp? {
+        guard let text = request.text(name) else { return nil }
+        return try Timestamp(rfc3339: text) ?? zone.start(of: text, connection)
+    }
+
+    /// The range that the parameters say; the last 30 days up to now where they say nothing.
+    static func range(of request: APIRequest, _ connection: Connection) throws -> ReportRange {
+        let zone = try zone(of: request, connection)
+        let to = try moment("to", of: request, zone, connection) ?? request.now.advanced(by: quarter)
+        let from = try moment("from", of: request, zone, connection) ?? to.advanced(by: .zero - standard)
+        return try ReportRange(from: from, to: to, zone: zone)
+    }
 }

@@ -1,5 +1,6 @@
 package import Bootstrap
-internal import Crypto
+package import Crypto
+internal import CryptoExtras
 internal import Domain
 package import Foundation
 package import HTTPTypes
@@ -162,5 +163,139 @@ extension String {
     /// Whether two secrets of one length are equal, in a time that does not depend on where they differ.
     package func isSameSecret(as other: String) -> Bool {
         utf8.count == other.utf8.count && zip(utf8, other.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
+    }
+}
+
+/// Laravel's encryption of cookies and sessions: AES-CBC under `APP_KEY`, with a MAC (`laravel.md` §5).
+package struct LaravelEncrypter: Sendable {
+    /// Why a payload does not open.
+    package enum Problem: Error, Sendable, Hashable {
+        /// It is not base64 of a JSON object with what Laravel puts there.
+        case noPayload
+        /// It was made with a cipher that has no MAC, such as AES-256-GCM.
+        case otherCipher
+        /// None of the keys made it, or somebody changed it.
+        case otherKey
+        /// Its MAC is right, its contents are not.
+        case damaged
+    }
+
+    /// The current key and those before it.
+    package let keys: [SymmetricKey]
+
+    /// What `payload` holds, and the place of the key that opened it.
+    package func open(_ payload: String) throws(Problem) -> (plain: [UInt8], key: Int) {
+        guard let data = Data(base64Encoded: payload), let fields = JSON(parsing: Array(data)),
+            let iv = fields["iv"]?.text, let value = fields["value"]?.text, let mac = fields["mac"]?.text
+        else { throw .noPayload }
+        guard !mac.isEmpty else { throw .otherCipher }
+        guard let mac = [UInt8](lowercaseHex: mac), let nonce = Data(base64Encoded: iv),
+            let ciphertext = Data(base64Encoded: value)
+        else { throw .noPayload }
+        let authenticated = Data((iv + value).utf8)
+        let made = keys.indices.first { index in
+            HMAC<SHA256>.isValidAuthenticationCode(mac, authenticating: authenticated, using: keys[index])
+        }
+        guard let made else { throw .otherKey }
+        guard let iv = try? AES._CBC.IV(ivBytes: nonce),
+            let plain = try? AES._CBC.decrypt(ciphertext, using: keys[made], iv: iv)
+        else { throw .damaged }
+        return (Array(plain), made)
+    }
+
+    /// What the text of the opened cookie `name` says, `nil` where it was made for another name: a value is bound to
+    /// its cookie, so that one cannot stand for another.
+    package func content(_ plain: [UInt8], of name: String, key: Int) -> String? {
+        let prefix = HMAC<Insecure.SHA1>.authenticationCode(for: Data("\(name)v2".utf8), using: keys[key])
+        let text = String(decoding: plain, as: UTF8.self)
+        let expected = "\(prefix.lowercaseHex)|"
+        return text.hasPrefix(expected) ? String(text.dropFirst(expected.count)) : nil
+    }
+
+    /// What the cookie `name` says; `nil` where it is not one of Laravel's.
+    package func cookie(_ name: String, _ value: String) -> String? {
+        guard let (plain, key) = try? open(value) else { return nil }
+        return content(plain, of: name, key: key)
+    }
+}
+
+extension JSON {
+    /// The value that PHP's `serialize` wrote as `bytes`; `nil` where they are none, or hold more than 64 levels.
+    ///
+    /// Arrays become objects whose keys are texts; objects, which nobody revives here, become the members they had; references
+    /// become null.
+    package init?(phpSerialized bytes: [UInt8]) {
+        var reader = PHPReader(bytes: bytes)
+        guard let value = reader.value(depth: 0), reader.isAtEnd else { return nil }
+        self = value
+    }
+}
+
+/// Reads one serialised value (php.net, "serialize"; the grammar is php-src's `var_unserializer.re`).
+private struct PHPReader {
+    private static let maximumDepth = 64
+
+    let bytes: [UInt8]
+    private var position = 0
+
+    init(bytes: [UInt8]) {
+        self.bytes = bytes
+    }
+
+    var isAtEnd: Bool { position == bytes.count }
+
+    mutating func value(depth: Int) -> JSON? {
+        guard depth < Self.maximumDepth, position < bytes.count else { return nil }
+        let kind = bytes[position]
+        position += 1
+        if kind == UInt8(ascii: "N") { return take(";") ? .null : nil }
+        guard take(":") else { return nil }
+        switch kind {
+        case UInt8(ascii: "b"): return text(upTo: ";").map { .bool($0 == "1") }
+        case UInt8(ascii: "i"): return text(upTo: ";").flatMap { Int64($0) }.map(JSON.integer)
+        case UInt8(ascii: "d"): return text(upTo: ";").map(JSON.string)
+        case UInt8(ascii: "r"), UInt8(ascii: "R"): return text(upTo: ";").map { _ in .null }
+        case UInt8(ascii: "s"): return quoted().flatMap { take(";") ? .string($0) : nil }
+        case UInt8(ascii: "E"): return quoted().flatMap { take(";") ? .string($0) : nil }
+        case UInt8(ascii: "a"): return members(depth: depth)
+        case UInt8(ascii: "O"): return quoted() != nil && take(":") ? members(depth: depth) : nil
+        default: return nil
+        }
+    }
+
+    private mutating func take(_ byte: Unicode.Scalar) -> Bool {
+        guard position < bytes.count, bytes[position] == UInt8(ascii: byte) else { return false }
+        position += 1
+        return true
+    }
+
+    private mutating func text(upTo end: Unicode.Scalar) -> String? {
+        guard let index = bytes[position...].firstIndex(of: UInt8(ascii: end)) else { return nil }
+        defer { position = index + 1 }
+        return String(decoding: bytes[position..<index], as: UTF8.self)
+    }
+
+    /// `5:"hello"`: the length counts bytes.
+    private mutating func quoted() -> String? {
+        guard let length = text(upTo: ":").flatMap({ Int($0) }), length >= 0, take("\""),
+            length < bytes.count - position
+        else { return nil }
+        let text = String(decoding: bytes[position..<position + length], as: UTF8.self)
+        position += length
+        return take("\"") ? text : nil
+    }
+
+    /// `2:{key value key value}`
+    private mutating func members(depth: Int) -> JSON? {
+        guard let count = text(upTo: ":").flatMap({ Int($0) }), count >= 0, take("{") else { return nil }
+        var members: [JSON.Member] = []
+        for _ in 0..<count {
+            guard let key = value(depth: depth + 1), let value = value(depth: depth + 1) else { return nil }
+            switch key {
+            case .string(let name), .number(let name): members.append(.init(name, value))
+            default: return nil
+            }
+        }
+        return take("}") ? .object(members) : nil
     }
 }

@@ -1,0 +1,224 @@
+internal import CoreMetrics
+package import Domain
+package import HTTPTypes
+package import Hummingbird
+internal import Logging
+internal import NIOHTTP1
+
+extension AppError.Code {
+    /// The HTTP status of the failure (`style.md` §7).
+    package var status: HTTPResponse.Status {
+        switch self {
+        case .invalid: .badRequest
+        case .unauthorized: .unauthorized
+        case .forbidden: .forbidden
+        case .notFound: .notFound
+        case .methodNotAllowed: .methodNotAllowed
+        case .conflict: .conflict
+        case .tooLarge: .contentTooLarge
+        case .tooManyRequests: .tooManyRequests
+        case .unavailable: .serviceUnavailable
+        case .timeout: .gatewayTimeout
+        case .internal: .internalServerError
+        }
+    }
+
+    /// The kind of failure that `status` stands for; `nil` where several or none do.
+    init?(_ status: HTTPResponse.Status) {
+        guard let code = Self.allCases.first(where: { $0.status == status }) else { return nil }
+        self = code
+    }
+}
+
+/// Input that breaks rules: each field with what is wrong with it, in the order of the fields; answered 422.
+package struct ValidationError: Error, Sendable, Hashable {
+    /// One field and its broken rules, a sentence each.
+    package struct Field: Sendable, Hashable {
+        package let name: String
+        package let messages: [String]
+    }
+
+    package private(set) var fields: [Field] = []
+
+    package init() {}
+
+    /// One field with one broken rule.
+    package init(_ name: String, _ message: String) {
+        add(name, [message])
+    }
+
+    /// Notes what is wrong with a field; nothing where `messages` is empty.
+    package mutating func add(_ name: String, _ messages: [String]) {
+        if !messages.isEmpty { fields.append(Field(name: name, messages: messages)) }
+    }
+
+    package var isEmpty: Bool { fields.isEmpty }
+
+    /// Laravel's summary: the first sentence, and how many more there are.
+    package var summary: String {
+        let messages = fields.flatMap(\.messages)
+        guard let first = messages.first else { return "The given data was invalid." }
+        let rest = messages.count - 1
+        return rest == 0 ? first : "\(first) (and \(rest) more error\(rest == 1 ? "" : "s"))"
+    }
+
+    /// `{field: [sentence…]}`, as Laravel writes it.
+    package var json: JSON {
+        .object(fields.map { .init($0.name, .array($0.messages.map(JSON.string))) })
+    }
+}
+
+/// What a thrown error means to the client and to the log.
+struct Failure {
+    /// The request's path and id.
+    var path: String
+    var requestID: String
+    var status: HTTPResponse.Status
+    /// What the client reads.
+    var message: String
+    var headers = HTTPFields()
+    /// The fields that broke rules.
+    var fields: JSON?
+    var level = Logger.Level.debug
+    /// The label of `http_errors_total`.
+    var code: String
+
+    /// - Parameters:
+    ///   - error: Whatever the rest of the chain threw.
+    ///   - path: The request's path, for Laravel's words about unknown routes.
+    ///   - requestID: The id that the log's lines carry.
+    init(_ error: any Error, path: String, requestID: String) {
+        let (status, message): (HTTPResponse.Status, String) =
+            switch error {
+            case let error as AppError: (error.code.status, error.message)
+            case let error as ValidationError: (.unprocessableContent, error.summary)
+            case let error as HTTPError: (error.status, error.body ?? Self.text(for: error.status, path: path))
+            case let error as any HTTPResponseError: (error.status, Self.text(for: error.status, path: path))
+            case is CancellationError: (.serviceUnavailable, "The server is shutting down.")
+            default: (.internalServerError, "Server Error")
+            }
+        self.init(status, message, path: path, requestID: requestID)
+        switch error {
+        case let error as AppError: headers[.retryAfter] = error.retryAfter.map(String.init)
+        case let error as ValidationError: fields = error.json
+        case let error as HTTPError: headers = error.headers
+        case is CancellationError: headers[.retryAfter] = "1"
+        default: break
+        }
+    }
+
+    private init(_ status: HTTPResponse.Status, _ message: String, path: String, requestID: String) {
+        self.path = path
+        self.requestID = requestID
+        self.status = status
+        self.message = message
+        code = AppError.Code(status)?.rawValue ?? (status == .unprocessableContent ? "invalid_input" : "other")
+        level =
+            switch status {
+            case .internalServerError: .error
+            case .serviceUnavailable, .gatewayTimeout: .warning
+            default: .debug
+            }
+    }
+
+    private static func text(for status: HTTPResponse.Status, path: String) -> String {
+        switch status {
+        case .notFound: "The route \(path.routeName) could not be found."
+        case .contentTooLarge: "The body is too large."
+        default: status.reasonPhrase
+        }
+    }
+}
+
+extension String {
+    /// A path as Laravel names it: without slashes around it, and `/` where nothing is left.
+    var routeName: String {
+        let inner = String(drop { $0 == "/" }.reversed().drop { $0 == "/" }.reversed())
+        return inner.isEmpty ? "/" : inner
+    }
+}
+
+/// How a service writes a failure as JSON.
+package struct ErrorShape: Sendable {
+    /// The media type of ``body``.
+    let contentType: @Sendable (Failure) -> String
+    let body: @Sendable (Failure) -> JSON
+
+    private init(
+        contentType: @escaping @Sendable (Failure) -> String = { _ in "application/json" },
+        body: @escaping @Sendable (Failure) -> JSON
+    ) {
+        self.contentType = contentType
+        self.body = body
+    }
+
+    /// Laravel's: `{"message":"…"}`, with `errors` where fields broke rules (`laravel.md` §3).
+    package static let laravel = ErrorShape { failure in
+        let message: JSON = ["message": .string(failure.message)]
+        return failure.fields.map { message.merging(["errors": $0]) } ?? message
+    }
+
+    /// The webhook's: `{"error":"Unauthorized","message":"…"}` (`laravel.md` §3), with the status' own name as error.
+    package static let webhook = ErrorShape { failure in
+        ["error": .string(failure.status.reasonPhrase), "message": .string(failure.message)]
+    }
+
+    /// RFC 9457 problems, with the stable `code` of the failure and the request's id.
+    package static let problem = ErrorShape(contentType: { _ in "application/problem+json" }) { failure in
+        let problem: JSON = [
+            "type": "about:blank", "title": .string(failure.status.reasonPhrase),
+            "status": .integer(failure.status.code),
+            "detail": .string(failure.message), "code": .string(failure.code), "request_id": .string(failure.requestID),
+        ]
+        return failure.fields.map { problem.merging(["errors": $0]) } ?? problem
+    }
+
+    /// Laravel's for `/api` and below it, but problems for `/api/v1` and below it, and for what is no API.
+    package static let byPath = ErrorShape(
+        contentType: { shape(of: $0).contentType($0) }, body: { shape(of: $0).body($0) })
+
+    private static func shape(of failure: Failure) -> ErrorShape {
+        let parts = failure.path.split(separator: "/", maxSplits: 2)
+        return parts.first == "api" && parts.dropFirst().first != "v1" ? .laravel : .problem
+    }
+}
+
+/// Turns everything that a handler throws into an answer, so that no error leaves the service as an empty 500.
+///
+/// An unexpected error is `Server Error` to the client and `String(reflecting:)` at level error to the operator. Counter
+/// `http_errors_total{code}`.
+package struct ErrorMiddleware: RouterMiddleware {
+    package typealias Context = AppRequestContext
+
+    private let shape: ErrorShape
+
+    package init(shape: ErrorShape) {
+        self.shape = shape
+    }
+
+    package func handle(
+        _ request: Request, context: AppRequestContext,
+        next: (Request, AppRequestContext) async throws -> Response
+    ) async throws -> Response {
+        do {
+            return try await next(request, context)
+        } catch let error as HTTPParserError {
+            // What came is not HTTP: the server itself answers 400 and closes the connection.
+            throw error
+        } catch {
+            return answer(to: error, request: request, context: context)
+        }
+    }
+
+    private func answer(to error: any Error, request: Request, context: AppRequestContext) -> Response {
+        let failure = Failure(error, path: request.uri.path, requestID: context.requestID)
+        Counter(label: "http_errors_total", dimensions: [("code", failure.code)]).increment()
+        context.logger.log(
+            level: failure.level, "request failed",
+            metadata: ["code": "\(failure.code)", "error": "\(String(reflecting: error))"])
+        var response = Response(status: failure.status, json: shape.body(failure).buffer)
+        response.headers[.contentType] = shape.contentType(failure)
+        response.headers.append(contentsOf: failure.headers)
+        return response
+    }
+}

@@ -1,0 +1,287 @@
+internal import Domain
+package import NIOCore
+
+/// A JSON value with its keys in order and its numbers as they are written, so that money never passes through binary
+/// floating point (`design.md` §1.6).
+package enum JSON: Sendable, Hashable {
+    case null
+    case bool(Bool)
+    /// The literal text of a number (RFC 8259 §6).
+    case number(String)
+    case string(String)
+    case array([JSON])
+    case object([Member])
+
+    /// One key of an object and its value.
+    package struct Member: Sendable, Hashable {
+        package let key: String
+        package let value: JSON
+
+        package init(_ key: String, _ value: JSON) {
+            self.key = key
+            self.value = value
+        }
+    }
+
+    package static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
+
+    /// An object with its keys in the order given.
+    package static func object(_ members: KeyValuePairs<String, JSON>) -> JSON {
+        .object(members.map { Member($0.key, $0.value) })
+    }
+
+    /// The value of an object's `key`, the last where it stands twice; `nil` for every other value.
+    package subscript(key: String) -> JSON? {
+        guard case .object(let members) = self else { return nil }
+        return members.last { $0.key == key }?.value
+    }
+
+    /// The text of a string.
+    package var text: String? { if case .string(let text) = self { text } else { nil } }
+
+    /// The elements of an array.
+    package var elements: [JSON]? { if case .array(let elements) = self { elements } else { nil } }
+
+    /// The members of an object.
+    package var members: [Member]? { if case .object(let members) = self { members } else { nil } }
+
+    /// An object with the members of `other` behind its own.
+    package func merging(_ other: JSON) -> JSON { .object((members ?? []) + (other.members ?? [])) }
+}
+
+extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
+    ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral, ExpressibleByNilLiteral
+{
+    package init(stringLiteral value: String) { self = .string(value) }
+    package init(integerLiteral value: Int) { self = .integer(value) }
+    package init(booleanLiteral value: Bool) { self = .bool(value) }
+    package init(arrayLiteral elements: JSON...) { self = .array(elements) }
+    package init(dictionaryLiteral elements: (String, JSON)...) { self = .object(elements.map(Member.init)) }
+    package init(nilLiteral: ()) { self = .null }
+}
+
+extension Optional<String> {
+    /// A JSON string, or null.
+    package var json: JSON { map(JSON.string) ?? .null }
+}
+
+extension Optional where Wrapped: BinaryInteger {
+    /// A JSON number, or null.
+    package var json: JSON { map { .integer($0) } ?? .null }
+}
+
+extension JSON {
+    /// The text of the value without white space, in UTF-8.
+    package var buffer: ByteBuffer {
+        var bytes: [UInt8] = []
+        append(to: &bytes)
+        return ByteBuffer(bytes: bytes)
+    }
+
+    /// Appends the text of the value.
+    package func append(to bytes: inout [UInt8]) {
+        switch self {
+        case .null: bytes += "null".utf8
+        case .bool(let value): bytes += (value ? "true" : "false").utf8
+        case .number(let literal): bytes += literal.utf8
+        case .string(let text): Self.append(text, to: &bytes)
+        case .array(let elements):
+            Self.append(elements, between: "[", "]", to: &bytes) { $0.append(to: &$1) }
+        case .object(let members):
+            Self.append(members, between: "{", "}", to: &bytes) { member, bytes in
+                Self.append(member.key, to: &bytes)
+                bytes.append(UInt8(ascii: ":"))
+                member.value.append(to: &bytes)
+            }
+        }
+    }
+
+    private static func append<Element>(
+        _ elements: [Element], between open: Unicode.Scalar, _ close: Unicode.Scalar, to bytes: inout [UInt8],
+        _ body: (Element, inout [UInt8]) -> Void
+    ) {
+        bytes.append(UInt8(ascii: open))
+        for (index, element) in elements.enumerated() {
+            if index > 0 { bytes.append(UInt8(ascii: ",")) }
+            body(element, &bytes)
+        }
+        bytes.append(UInt8(ascii: close))
+    }
+
+    private static func append(_ text: String, to bytes: inout [UInt8]) {
+        bytes.append(UInt8(ascii: "\""))
+        var text = text
+        text.withUTF8 { text in
+            // What stands between two bytes that are escaped is copied whole; mostly that is all.
+            var start = text.startIndex
+            for (index, byte) in text.enumerated() where isEscaped(byte) {
+                bytes.append(contentsOf: text[start..<index])
+                appendEscaped(byte, to: &bytes)
+                start = index + 1
+            }
+            bytes.append(contentsOf: text[start...])
+        }
+        bytes.append(UInt8(ascii: "\""))
+    }
+
+    private static func isEscaped(_ byte: UInt8) -> Bool {
+        byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
+    }
+
+    private static func appendEscaped(_ byte: UInt8, to bytes: inout [UInt8]) {
+        switch byte {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
+        case UInt8(ascii: "\n"): bytes += #"\n"#.utf8
+        case UInt8(ascii: "\r"): bytes += #"\r"#.utf8
+        case UInt8(ascii: "\t"): bytes += #"\t"#.utf8
+        default:
+            bytes += #"\u00"#.utf8
+            bytes += [hex(byte >> 4), hex(byte & 15)]
+        }
+    }
+
+    private static func hex(_ digit: UInt8) -> UInt8 {
+        digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+    }
+}
+
+extension JSON {
+    /// The value that `bytes` write (RFC 8259); `nil` where they write none, or one nested deeper than 128 levels.
+    package init?(parsing bytes: [UInt8]) {
+        var parser = JSONParser(bytes: bytes)
+        guard let value = parser.document() else { return nil }
+        self = value
+    }
+}
+
+/// Reads one JSON text from its first byte to its last.
+private struct JSONParser {
+    private static let maximumDepth = 128
+
+    let bytes: [UInt8]
+    private var position = 0
+
+    init(bytes: [UInt8]) {
+        self.bytes = bytes
+    }
+
+    mutating func document() -> JSON? {
+        guard let value = value(depth: 0) else { return nil }
+        skipSpace()
+        return position == bytes.count ? value : nil
+    }
+
+    private var current: UInt8? { position < bytes.count ? bytes[position] : nil }
+
+    private mutating func skipSpace() {
+        while let byte = current, byte == 0x20 || byte == 0x09 || byte == 0x0A || byte == 0x0D { position += 1 }
+    }
+
+    private mutating func take(_ byte: Unicode.Scalar) -> Bool {
+        skipSpace()
+        guard current == UInt8(ascii: byte) else { return false }
+        position += 1
+        return true
+    }
+
+    private mutating func take(word: String, _ value: JSON) -> JSON? {
+        guard bytes[position...].starts(with: word.utf8) else { return nil }
+        position += word.utf8.count
+        return value
+    }
+
+    private mutating func value(depth: Int) -> JSON? {
+        skipSpace()
+        guard depth < Self.maximumDepth, let byte = current else { return nil }
+        switch byte {
+        case UInt8(ascii: "{"): return object(depth: depth)
+        case UInt8(ascii: "["): return array(depth: depth)
+        case UInt8(ascii: "\""): return string().map(JSON.string)
+        case UInt8(ascii: "t"): return take(word: "true", .bool(true))
+        case UInt8(ascii: "f"): return take(word: "false", .bool(false))
+        case UInt8(ascii: "n"): return take(word: "null", .null)
+        default: return number()
+        }
+    }
+
+    private mutating func number() -> JSON? {
+        let start = position
+        while let byte = current, Self.numeric.contains(byte) { position += 1 }
+        return DecimalLiteral(String(decoding: bytes[start..<position], as: UTF8.self)).map { .number($0.text) }
+    }
+
+    private static let numeric = Set("0123456789+-.eE".utf8)
+
+    private mutating func array(depth: Int) -> JSON? {
+        position += 1
+        var elements: [JSON] = []
+        if take("]") { return .array(elements) }
+        repeat {
+            guard let element = value(depth: depth + 1) else { return nil }
+            elements.append(element)
+        } while take(",")
+        return take("]") ? .array(elements) : nil
+    }
+
+    private mutating func object(depth: Int) -> JSON? {
+        position += 1
+        var members: [JSON.Member] = []
+        if take("}") { return .object(members) }
+        repeat {
+            skipSpace()
+            guard current == UInt8(ascii: "\""), let key = string(), take(":"), let value = value(depth: depth + 1)
+            else { return nil }
+            members.append(.init(key, value))
+        } while take(",")
+        return take("}") ? .object(members) : nil
+    }
+
+    private mutating func string() -> String? {
+        position += 1
+        var text: [UInt8] = []
+        while let byte = current {
+            position += 1
+            switch byte {
+            case UInt8(ascii: "\""): return String(validating: text, as: UTF8.self)
+            case UInt8(ascii: "\\"): guard escape(into: &text) else { return nil }
+            case 0..<0x20: return nil
+            default: text.append(byte)
+            }
+        }
+        return nil
+    }
+
+    private static let escapes: [UInt8: UInt8] = [
+        UInt8(ascii: "\""): UInt8(ascii: "\""), UInt8(ascii: "\\"): UInt8(ascii: "\\"),
+        UInt8(ascii: "/"): UInt8(ascii: "/"),
+        UInt8(ascii: "b"): 8, UInt8(ascii: "f"): 12, UInt8(ascii: "n"): 10, UInt8(ascii: "r"): 13, UInt8(ascii: "t"): 9,
+    ]
+
+    private mutating func escape(into text: inout [UInt8]) -> Bool {
+        guard let letter = current else { return false }
+        position += 1
+        if let byte = Self.escapes[letter] {
+            text.append(byte)
+            return true
+        }
+        guard letter == UInt8(ascii: "u"), let unit = hexUnit() else { return false }
+        var units = [unit]
+        if UTF16.isLeadSurrogate(unit), bytes[position...].starts(with: #"\u"#.utf8) {
+            position += 2
+            guard let trail = hexUnit() else { return false }
+            units.append(trail)
+        }
+        // A lone surrogate is no text.
+        guard let scalars = String(validating: units, as: UTF16.self) else { return false }
+        text += scalars.utf8
+        return true
+    }
+
+    private mutating func hexUnit() -> UInt16? {
+        guard position + 4 <= bytes.count else { return nil }
+        let digits = bytes[position..<position + 4]
+        position += 4
+        guard digits.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }) else { return nil }
+        return UInt16(String(decoding: digits, as: UTF8.self), radix: 16)
+    }
+}

@@ -1,0 +1,176 @@
+package import Bootstrap
+internal import Domain
+internal import HTTPTypes
+package import Hummingbird
+internal import Synchronization
+
+/// Finds who sent a request that came through proxies.
+///
+/// `X-Forwarded-For` counts only as far as trusted proxies wrote it: it is read from the right, past trusted addresses, and
+/// the first other one is the client. What stands left of it anybody may have invented.
+package struct ClientAddressMiddleware: RouterMiddleware {
+    package typealias Context = AppRequestContext
+
+    private let trusted: [CIDR]
+
+    /// - Parameter trusted: The proxies; with none, the connection's other end is the client.
+    package init(trusting trusted: [CIDR]) {
+        self.trusted = trusted
+    }
+
+    package func handle(
+        _ request: Request, context: AppRequestContext,
+        next: (Request, AppRequestContext) async throws -> Response
+    ) async throws -> Response {
+        guard !trusted.isEmpty, let peer = context.clientAddress else { return try await next(request, context) }
+        var context = context
+        context.clientAddress = client(peer, forwardedFor: request.headers[values: .forwardedFor])
+        return try await next(request, context)
+    }
+
+    /// The client of a connection from `peer` under the `X-Forwarded-For` lines `forwardedFor`.
+    func client(_ peer: IPAddress, forwardedFor: [String]) -> IPAddress {
+        var client = peer
+        let hops = forwardedFor.joined(separator: ",").split(separator: ",").reversed()
+        for hop in hops where isTrusted(client) {
+            guard let address = IPAddress(hop.trimmingSpaces) else { break }
+            client = address
+        }
+        return client
+    }
+
+    private func isTrusted(_ address: IPAddress) -> Bool {
+        trusted.contains { $0.contains(address) }
+    }
+}
+
+/// Lets in only clients of some address ranges; everybody else reads 403. Off where no list is configured.
+package struct AllowListMiddleware: RouterMiddleware {
+    package typealias Context = AppRequestContext
+
+    private let allowed: [CIDR]
+
+    package init(_ allowed: [CIDR]) {
+        self.allowed = allowed
+    }
+
+    /// - Throws: `AppError` `.forbidden`
+    package func handle(
+        _ request: Request, context: AppRequestContext,
+        next: (Request, AppRequestContext) async throws -> Response
+    ) async throws -> Response {
+        guard let client = context.clientAddress, allowed.contains(where: { $0.contains(client) }) else {
+            throw AppError(.forbidden, "This address is not allowed.")
+        }
+        return try await next(request, context)
+    }
+}
+
+/// Refuses a client's requests beyond its rate with 429 and `Retry-After`. Off where no rate is configured.
+///
+/// A client without an address, on a Unix socket, is not limited.
+package struct RateLimitMiddleware: RouterMiddleware {
+    package typealias Context = AppRequestContext
+
+    private let limiter: RateLimiter<IPAddress>
+
+    package init(_ limiter: RateLimiter<IPAddress>) {
+        self.limiter = limiter
+    }
+
+    /// - Throws: `AppError` `.tooManyRequests`
+    package func handle(
+        _ request: Request, context: AppRequestContext,
+        next: (Request, AppRequestContext) async throws -> Response
+    ) async throws -> Response {
+        if let client = context.clientAddress, let seconds = limiter.wait(for: client.customer) {
+            throw AppError(.tooManyRequests, "Too many requests.", retryAfter: seconds)
+        }
+        return try await next(request, context)
+    }
+}
+
+/// A token bucket for each client: `burst` requests at once, `rate` a second in the long run.
+///
+/// Memory is bounded: there are two generations of
+/// at most `capacity` buckets, and when the young one is full, the old one is forgotten. A forgotten client starts with a
+/// full bucket, so a flood of addresses errs on the side of letting requests in.
+package final class RateLimiter<Client: Hashable & Sendable>: Sendable {
+    private struct Bucket {
+        var tokens: Double
+        var updated: ContinuousClock.Instant
+    }
+
+    private struct Generations {
+        var young: [Client: Bucket] = [:]
+        var old: [Client: Bucket] = [:]
+    }
+
+    private let rate: Double
+    private let burst: Double
+    private let capacity: Int
+    private let now: @Sendable () -> ContinuousClock.Instant
+    private let generations = Mutex(Generations())
+
+    /// - Parameters:
+    ///   - rate: Requests a second, above 0.
+    ///   - burst: Requests at once, at least 1.
+    ///   - capacity: Clients in one generation.
+    ///   - now: The time.
+    package init(
+        rate: Double, burst: Int, capacity: Int = 10_000,
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    ) {
+        self.rate = rate
+        self.burst = Double(burst)
+        self.capacity = capacity
+        self.now = now
+    }
+
+    /// Takes a token of `client`: `nil` if there was one, else the seconds, at least 1, until there will be one.
+    package func wait(for client: Client) -> Int? {
+        let now = now()
+        return generations.withLock { generations in
+            var bucket =
+                generations.young[client] ?? generations.old[client] ?? Bucket(tokens: burst, updated: now)
+            bucket.tokens = min(burst, bucket.tokens + (now - bucket.updated) / .seconds(1) * rate)
+            bucket.updated = now
+            let isAdmitted = bucket.tokens >= 1
+            if isAdmitted { bucket.tokens -= 1 }
+            if generations.young[client] == nil, generations.young.count >= capacity {
+                generations = Generations(old: generations.young)
+            }
+            generations.young[client] = bucket
+            return isAdmitted ? nil : max(1, Int(((1 - bucket.tokens) / rate).rounded(.up)))
+        }
+    }
+
+    /// How many clients are remembered.
+    var count: Int { generations.withLock { $0.young.count + $0.old.count } }
+}
+
+/// Lets in only senders of a webhook key, before a byte of the body is read.
+///
+/// The key stands in `X-API-Key`, else in `Authorization`, with or without `Bearer ` (`laravel.md` §3).
+package struct WebhookAuthentication: RouterMiddleware {
+    package typealias Context = AppRequestContext
+
+    private let keys: WebhookKeys
+
+    package init(keys: WebhookKeys) {
+        self.keys = keys
+    }
+
+    /// - Throws: `AppError` `.unauthorized`
+    package func handle(
+        _ request: Request, context: AppRequestContext,
+        next: (Request, AppRequestContext) async throws -> Response
+    ) async throws -> Response {
+        let written = request.headers[.apiKey] ?? request.headers[.authorization] ?? ""
+        let trimmed = written.trimmingSpaces
+        // Laravel compares the scheme case-sensitively, against RFC 9110 §11.1.
+        let key = trimmed.hasPrefix("Bearer ") ? trimmed.dropFirst("Bearer ".count).trimmingSpaces : trimmed
+        guard keys.accepts(String(key)) else { throw AppError(.unauthorized, "Invalid webhook key") }
+        return try await next(request, context)
+    }
+}

@@ -1,0 +1,302 @@
+package import Bootstrap
+internal import CoreMetrics
+internal import Domain
+internal import HTTPTypes
+package import Hummingbird
+internal import NIOCore
+internal import Synchronization
+
+/// Reads request bodies under a limit for each and a budget for all, so that memory is bounded whatever is sent.
+package struct BodyReader: Sendable {
+    /// Who sends the bodies.
+    package enum Senders: Sendable {
+        /// Programs that have shown a key before: the length they announce is reserved at once, so that of two large
+        /// bodies one is read to its end.
+        case trusted
+        /// Anyone: memory is reserved as bytes arrive, whatever length is announced, and a quarter of it is the most
+        /// for one client.
+        case anyone
+    }
+
+    /// The least that is reserved; it doubles as the body grows.
+    private static let smallest = 16 << 10
+
+    /// How long a whole body may take.
+    package let deadline: Duration
+    private let limit: Int
+    private let budget: ByteBudget
+    private let senders: Senders
+
+    /// - Parameters:
+    ///   - limit: The longest body, in bytes.
+    ///   - budget: The bytes of all bodies in memory.
+    ///   - senders: Who sends them.
+    ///   - deadline: How long a whole body may take, however its bytes drip.
+    package init(
+        limit: Int, budget: ByteBudget, senders: Senders = .trusted, deadline: Duration = .seconds(120)
+    ) {
+        self.limit = limit
+        self.budget = budget
+        self.senders = senders
+        self.deadline = deadline
+    }
+
+    /// `<prefix>_MAX_BODY_BYTES`, the longest body (`limit` where it is not set), and `<prefix>_MAX_INFLIGHT_BYTES`, all bodies in
+    /// memory together.
+    package init(
+        reading settings: SettingsReader, prefix: String, limit: Int = 64 << 20, senders: Senders = .trusted,
+        deadline: Duration = .seconds(120)
+    ) {
+        let sizes = 1 << 10...1 << 30
+        let limit = settings.bytes("\(prefix)_MAX_BODY_BYTES", in: sizes, default: limit)
+        let capacity = settings.bytes("\(prefix)_MAX_INFLIGHT_BYTES", in: sizes, default: 32 << 20)
+        let budget = ByteBudget(capacity: capacity, share: senders == .anyone ? capacity / 4 : nil)
+        self.init(limit: limit, budget: budget, senders: senders, deadline: deadline)
+    }
+
+    /// Hands the whole body of `request` to `body` and gives its memory back when `body` returns.
+    ///
+    /// The bytes are valid inside `body` only; 64 zeroed bytes follow them, as simdjson needs.
+    /// - Throws: `AppError` `.tooLarge` over the limit, `.unavailable` when no memory came free in time, `.timeout`
+    ///   when the body took longer than ``deadline``, `.invalid` when it ended early; what `body` throws.
+    package func withBody<T>(
+        of request: Request, context: AppRequestContext, _ body: (UnsafeMutableRawBufferPointer) throws -> T
+    ) async throws -> T {
+        let announced = request.headers[.contentLength].flatMap { Int($0) }
+        if let announced, announced > limit { throw tooLarge }
+        let client = context.clientAddress?.customer
+        var reserved = senders == .trusted ? announced ?? min(Self.smallest, limit) : 0
+        if reserved > 0 { try await budget.acquire(reserved, for: client) }
+        defer { if reserved > 0 { budget.release(reserved, for: client) } }
+
+        let end = ContinuousClock.now + deadline
+        var buffer = BodyBuffer(capacity: reserved)
+        for try await chunk in request.body {
+            let length = buffer.count + chunk.readableBytes
+            if length > limit { throw tooLarge }
+            guard ContinuousClock.now < end else { throw AppError(.timeout, Self.tooSlow) }
+            if length > buffer.capacity {
+                // Of what is announced never more than that.
+                let larger = max(length, min(announced ?? limit, max(Self.smallest, 2 * reserved)))
+                try await budget.acquire(larger - reserved, holding: reserved, for: client)
+                reserved = larger
+                buffer.grow(to: larger)
+            }
+            buffer.append(chunk)
+        }
+        context.log.bytesIn = buffer.count
+        if let announced, buffer.count < announced {
+            throw AppError(.invalid, "The body ended before its Content-Length.")
+        }
+        return try buffer.withBytes(body)
+    }
+
+    /// What the sender of a slow body reads.
+    package static let tooSlow = "The body took too long. Send it in one go."
+
+    private var tooLarge: AppError { AppError(.tooLarge, "The body is over the limit of \(limit) bytes.") }
+}
+
+/// One piece of memory for a whole body, with the zeroed bytes behind its end that simdjson reads past.
+struct BodyBuffer: ~Copyable {
+    /// simdjson's `SIMDJSON_PADDING`.
+    static let padding = 64
+
+    private var memory: UnsafeMutableRawBufferPointer
+    private(set) var count = 0
+
+    init(capacity: Int) {
+        memory = .allocate(byteCount: capacity + Self.padding, alignment: Self.padding)
+    }
+
+    deinit { memory.deallocate() }
+
+    var capacity: Int { memory.count - Self.padding }
+
+    /// Moves the body to a piece of `capacity` bytes, at least its length.
+    mutating func grow(to capacity: Int) {
+        let larger = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: capacity + Self.padding, alignment: Self.padding)
+        larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: memory[..<count]))
+        memory.deallocate()
+        memory = larger
+    }
+
+    /// Appends `chunk`, for which there is room.
+    mutating func append(_ chunk: ByteBuffer) {
+        precondition(chunk.readableBytes <= capacity - count)
+        chunk.withUnsafeReadableBytes { bytes in
+            UnsafeMutableRawBufferPointer(rebasing: memory[count...]).copyMemory(from: bytes)
+        }
+        count += chunk.readableBytes
+    }
+
+    /// The body; its padding is zeroed now, after the last byte came.
+    func withBytes<T>(_ body: (UnsafeMutableRawBufferPointer) throws -> T) rethrows -> T {
+        UnsafeMutableRawBufferPointer(rebasing: memory[count..<(count + Self.padding)]).initializeMemory(
+            as: UInt8.self, repeating: 0)
+        return try body(UnsafeMutableRawBufferPointer(rebasing: memory[..<count]))
+    }
+}
+
+/// The bytes of request bodies that may be in memory at once; who comes when they are spent waits in line.
+///
+/// Strictly first come, first served, so that a large body is never starved by small ones; a body larger than the whole
+/// budget is let in alone. A client who has spent its share waits for its own bytes and holds up nobody else. Gauges
+/// `http_body_budget_used_bytes` and `http_body_budget_waiting`.
+package final class ByteBudget: Sendable {
+    private struct Waiter {
+        let id: Int
+        let bytes: Int
+        /// What the same request holds already; it may use the budget alone together with it.
+        let held: Int
+        let client: IPAddress?
+        let admission: CheckedContinuation<Void, any Error>
+    }
+
+    private struct State {
+        var used = 0
+        /// The bytes of each client who has some.
+        var shares: [IPAddress: Int] = [:]
+        var nextID = 0
+        var waiters: [Waiter] = []
+
+        mutating func use(_ bytes: Int, _ client: IPAddress?) {
+            used += bytes
+            guard let client else { return }
+            let rest = shares[client, default: 0] + bytes
+            shares[client] = rest == 0 ? nil : rest
+        }
+    }
+
+    private let capacity: Int
+    private let share: Int
+    private let timeout: Duration
+    private let sleep: @Sendable (Duration) async throws -> Void
+    private let state = Mutex(State())
+    private let usedGauge = Gauge(label: "http_body_budget_used_bytes")
+    private let waitingGauge = Gauge(label: "http_body_budget_waiting")
+
+    /// - Parameters:
+    ///   - capacity: Bytes in flight, of all requests together.
+    ///   - share: Those of one client; `nil` for all of them.
+    ///   - timeout: How long a request waits for its bytes; shorter than a connection's idle timeout.
+    ///   - sleep: Waits for a time.
+    package init(
+        capacity: Int = 32 << 20, share: Int? = nil, timeout: Duration = .seconds(5),
+        sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
+    ) {
+        self.capacity = capacity
+        self.share = share ?? .max
+        self.timeout = timeout
+        self.sleep = sleep
+    }
+
+    /// Bytes in flight and requests in line.
+    package var usage: (used: Int, waiting: Int) { state.withLock { ($0.used, $0.waiters.count) } }
+
+    /// Takes `bytes` for a request of `client` that holds `held` already; a request that holds some goes first, for
+    /// only it can give them back.
+    /// - Throws: `AppError` `.unavailable` when the wait was too long; `CancellationError`
+    package func acquire(_ bytes: Int, holding held: Int = 0, for client: IPAddress? = nil) async throws {
+        let id: Int? = state.withLock { state in
+            if take(bytes, held, client, &state) { return nil }
+            state.nextID += 1
+            return state.nextID
+        }
+        defer { showUsage() }
+        guard let id else { return }
+        let deadline = Task {
+            try await sleep(timeout)
+            fail(id, AppError(.unavailable, "Too many bodies are being read; send again.", retryAfter: 1))
+        }
+        defer { deadline.cancel() }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { enqueue(id, bytes, held, client, $0) }
+        } onCancel: {
+            fail(id, CancellationError())
+        }
+    }
+
+    /// Gives `bytes` of `client` back and lets in who fits, from the head of the line.
+    package func release(_ bytes: Int, for client: IPAddress? = nil) {
+        settle { $0.use(-bytes, client) }
+    }
+
+    /// Takes the bytes if no request stands before this one and they fit, or if the request has the budget to itself.
+    private func take(_ bytes: Int, _ held: Int, _ client: IPAddress?, _ state: inout State) -> Bool {
+        let isFirst = held > 0 || (!state.waiters.contains { $0.client == client } && head(of: state) == nil)
+        guard isFirst, isWithinShare(bytes, held, client, state), fits(bytes, held, state) else { return false }
+        state.use(bytes, client)
+        return true
+    }
+
+    private func fits(_ bytes: Int, _ held: Int, _ state: State) -> Bool {
+        state.used + bytes <= capacity || state.used == held
+    }
+
+    private func isWithinShare(_ bytes: Int, _ held: Int, _ client: IPAddress?, _ state: State) -> Bool {
+        guard let client else { return true }
+        let used = state.shares[client, default: 0]
+        return used <= share - bytes || used == held
+    }
+
+    /// The place of the first request in line that waits for all and not for its own client's bytes: those stand in the
+    /// way of the same client only.
+    private func head(of state: State) -> Int? {
+        var waiting: Set<IPAddress> = []
+        return state.waiters.firstIndex { waiter in
+            guard let client = waiter.client else { return true }
+            return waiting.insert(client).inserted && isWithinShare(waiter.bytes, waiter.held, client, state)
+        }
+    }
+
+    private func enqueue(
+        _ id: Int, _ bytes: Int, _ held: Int, _ client: IPAddress?,
+        _ admission: CheckedContinuation<Void, any Error>
+    ) {
+        let answer: Result<Void, any Error>? = state.withLock { state in
+            // A cancellation before this line found no waiter to fail.
+            if Task.isCancelled { return .failure(CancellationError()) }
+            if take(bytes, held, client, &state) { return .success(()) }
+            let waiter = Waiter(id: id, bytes: bytes, held: held, client: client, admission: admission)
+            state.waiters.insert(waiter, at: held > 0 ? 0 : state.waiters.endIndex)
+            return nil
+        }
+        if let answer { admission.resume(with: answer) }
+        showUsage()
+    }
+
+    /// Sends waiter `id` away, if it still waits.
+    private func fail(_ id: Int, _ error: any Error) {
+        let waiter = state.withLock { state in
+            state.waiters.firstIndex { $0.id == id }.map { state.waiters.remove(at: $0) }
+        }
+        guard let waiter else { return }
+        waiter.admission.resume(throwing: error)
+        settle { _ in }
+    }
+
+    /// Changes the state, then admits from the head of the line as long as the head fits; who waits for its own share
+    /// is passed over.
+    private func settle(_ change: (inout State) -> Void) {
+        let admitted = state.withLock { state in
+            change(&state)
+            var admitted: [Waiter] = []
+            while let index = head(of: state), fits(state.waiters[index].bytes, state.waiters[index].held, state) {
+                let head = state.waiters.remove(at: index)
+                state.use(head.bytes, head.client)
+                admitted.append(head)
+            }
+            return admitted
+        }
+        for waiter in admitted { waiter.admission.resume() }
+        showUsage()
+    }
+
+    private func showUsage() {
+        let usage = usage
+        usedGauge.record(usage.used)
+        waitingGauge.record(usage.waiting)
+    }
+}

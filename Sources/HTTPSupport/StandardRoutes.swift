@@ -1,0 +1,171 @@
+package import Bootstrap
+internal import Domain
+internal import HTTPTypes
+package import Hummingbird
+internal import Logging
+
+/// What an orchestrator asks: is the process alive, and can it do its work now.
+package struct HealthRoutes: Sendable {
+    /// Asks everything the service needs, and returns what is to be known although it works; throws an `AppError` whose
+    /// message may be shown, or any other error.
+    package typealias ReadinessCheck = @Sendable () async throws -> [String]
+
+    private static let fine: JSON = ["status": "ok"]
+
+    private let readiness: Readiness
+
+    package init(
+        check: @escaping ReadinessCheck,
+        sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) },
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    ) {
+        readiness = Readiness(check: check, sleep: sleep, now: now)
+    }
+
+    /// `GET /health/live`: always 200. `GET /health/ready`: 200 with findings where there are any, or 503 with the
+    /// reasons.
+    package func add(to router: Router<AppRequestContext>) {
+        router.get("/health/live") { _, _ in
+            Response(status: .ok, json: Self.fine.buffer)
+        }
+        router.get("/health/ready") { _, context in
+            switch await readiness.state(context.logger) {
+            case .ready([]): return Response(status: .ok, json: Self.fine.buffer)
+            case .ready(let findings):
+                let answer: JSON = ["findings": .array(findings.map(JSON.string)), "status": "ok"]
+                return Response(status: .ok, json: answer.buffer)
+            case .unavailable(let reason):
+                let answer: JSON = ["reasons": [.string(reason)], "status": "unavailable"]
+                return Response(status: .serviceUnavailable, json: answer.buffer)
+            }
+        }
+    }
+
+}
+
+/// What the readiness check last found. However many ask, and whoever they are, the check runs four times a second at
+/// most, and never twice at a time.
+private actor Readiness {
+    /// Whether the service can work now, in words for a stranger.
+    enum State: Sendable {
+        case ready([String])
+        case unavailable(String)
+    }
+
+    /// The time within which the check must be done.
+    private static let limit = Duration.seconds(2)
+    /// How long what it found is believed.
+    private static let lifetime = Duration.milliseconds(250)
+
+    private let check: HealthRoutes.ReadinessCheck
+    private let sleep: @Sendable (Duration) async throws -> Void
+    private let now: @Sendable () -> ContinuousClock.Instant
+    private var running: Task<State, Never>?
+    private var last: (state: State, end: ContinuousClock.Instant)?
+
+    init(
+        check: @escaping HealthRoutes.ReadinessCheck, sleep: @escaping @Sendable (Duration) async throws -> Void,
+        now: @escaping @Sendable () -> ContinuousClock.Instant
+    ) {
+        self.check = check
+        self.sleep = sleep
+        self.now = now
+    }
+
+    func state(_ logger: Logger) async -> State {
+        if let running { return await running.value }
+        if let last, now() < last.end { return last.state }
+        let task = Task { [check, sleep] in await Self.state(check, sleep, logger) }
+        running = task
+        let state = await task.value
+        last = (state, now() + Self.lifetime)
+        running = nil
+        return state
+    }
+
+    private static func state(
+        _ check: @escaping HealthRoutes.ReadinessCheck, _ sleep: @escaping @Sendable (Duration) async throws -> Void,
+        _ logger: Logger
+    ) async -> State {
+        do {
+            guard let findings = try await withDeadline(limit, sleep: sleep, check) else {
+                return .unavailable("The readiness check took longer than 2 seconds.")
+            }
+            return .ready(findings)
+        } catch {
+            logger.warning("not ready", metadata: ["error": "\(String(reflecting: error))"])
+            return .unavailable((error as? AppError)?.message ?? "The readiness check failed.")
+        }
+    }
+}
+
+/// `GET /metrics`: every metric of the process in Prometheus' text format.
+package struct MetricsRoute: Sendable {
+    private let metrics: PrometheusRegistry
+
+    package init(_ metrics: PrometheusRegistry) {
+        self.metrics = metrics
+    }
+
+    package func add(to router: Router<AppRequestContext>) {
+        router.get("/metrics") { [metrics] _, _ in
+            Response(
+                status: .ok, headers: [.contentType: "text/plain; version=0.0.4"],
+                body: ResponseBody(byteBuffer: ByteBuffer(string: metrics.render())))
+        }
+    }
+}
+
+extension Router<AppRequestContext> {
+    /// Answers the methods that no route of a known path takes: 405 with `Allow` in Laravel's words, and `OPTIONS` with the
+    /// methods there are (RFC 9110 §9.3.7, §15.5.6). Hummingbird alone says 404. Called once, after the last route.
+    package func answerOtherMethods() {
+        for (path, routes) in Dictionary(grouping: routes, by: \.path.description) {
+            // A `HEAD` for each `GET` is generated when the responder is built.
+            let taken = Set(routes.map(\.method)).flatMap { $0 == .get ? [.get, .head] : [$0] }
+            let allow = taken.map(\.rawValue).sorted().joined(separator: ", ")
+            for method in Self.methods where !taken.contains(method) {
+                on(RouterPath(path), method: method) { request, _ in
+                    try Self.answer(method, path: request.uri.path, allow: allow)
+                }
+            }
+        }
+    }
+
+    private static var methods: [HTTPRequest.Method] {
+        [.get, .head, .post, .put, .patch, .delete, .options, .trace, .connect, .query]
+    }
+
+    private static func answer(_ method: HTTPRequest.Method, path: String, allow: String) throws -> Response {
+        let headers: HTTPFields = [.allow: allow]
+        if method == .options { return Response(status: .ok, headers: headers) }
+        throw HTTPError(
+            .methodNotAllowed, headers: headers,
+            message:
+                "The \(method.rawValue) method is not supported for route \(path.routeName). Supported methods: \(allow)."
+        )
+    }
+}
+
+/// What `operation` returns, or `nil` when it takes longer than `limit`; it is cancelled then, but not waited for, so that
+/// an operation that does not listen to cancellation cannot hold the caller.
+/// - Throws: What `operation` throws; `CancellationError`
+package func withDeadline<T: Sendable>(
+    _ limit: Duration, sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) },
+    _ operation: @escaping @Sendable () async throws -> T
+) async throws -> T? {
+    let (outcomes, outcome) = AsyncStream.makeStream(of: Result<T?, any Error>.self)
+    let work = Task {
+        do { outcome.yield(.success(try await operation())) } catch { outcome.yield(.failure(error)) }
+    }
+    let timer = Task {
+        try await sleep(limit)
+        outcome.yield(.success(nil))
+    }
+    defer {
+        work.cancel()
+        timer.cancel()
+    }
+    for await first in outcomes { return try first.get() }
+    throw CancellationError()
+}
