@@ -398,6 +398,39 @@ import Testing
         }
     }
 
+    /// A row that was inserted under the id of an event, whose own row is gone, is of no event when that is withdrawn.
+    @Test(arguments: [false, true]) func aRowUnderTheIDOfAnEvent(isFolded: Bool) async throws {
+        try await Ledger.with { ledger in
+            let user = try await ledger.makeUser()
+            let other = try await ledger.makeUser()
+            let event = Self.event(1, user)
+            let logID = try #require(try await ledger.write([event, Self.event(2, user)]).first.flatMap(\.?.logID))
+            if isFolded { try await ledger.fold() }
+            try await ledger.execute("DELETE FROM public.api_logs WHERE id = \(logID)")
+            try await ledger.execute(
+                """
+                INSERT INTO public.api_logs (id, user_id, model, input_tokens, output_tokens, total_cost,
+                                             response_time_ms, created_at)
+                VALUES (\(logID), \(other), 'gpt-4', 1, 1, 0.5, 1, '2026-11-21 10:00:00')
+                """)
+            if isFolded { try await expect(0, of: other, ledger, "while it passes for the event's row") }
+            #expect(try await requests(ledger, other) == 0)
+            let now = ledger.clock.now
+            let withdrawn = try await ledger.operator.transaction {
+                try EventWithdrawal.withdraw(.key(event.key), reason: nil, $0, now: now)
+            }
+            #expect(!withdrawn.hadLog)
+            #expect(try await requests(ledger, user) == 1)
+            try await ledger.fold()
+            if isFolded {
+                #expect(try await findings(ledger).contains { $0.contains("2026-11-21T10:00:00Z") })
+                #expect(try await mend(ledger)[0] > 0)
+            }
+            try await expect(1, of: other, ledger, "after the withdrawal")
+            try await expect(1, of: user, ledger, "the event that is left")
+        }
+    }
+
     @Test func anEventIsWithdrawnAndNoOther() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()

@@ -43,12 +43,13 @@ struct LivingModel {
     var folded: [Token: Fact] = [:]
     /// Rows that were imported with ids which the worker had passed. Sums have them after a rebuild.
     var imported: Set<Token> = []
-    /// Rows that were imported with the id of an event whose row was deleted: they count as that event's.
-    var shadowed: Set<Token> = []
+    /// Rows that were imported with the id of an event whose row was deleted, and that event: they count as its row
+    /// until it is withdrawn.
+    var shadowed: [Token: Token] = [:]
 
     private func isPending(_ row: Row) -> Bool {
         events[row.token] == nil && folded[row.token] == nil && !imported.contains(row.token)
-            && !shadowed.contains(row.token)
+            && shadowed[row.token] == nil
     }
 
     /// A pass folded everything that is in `rows`.
@@ -59,6 +60,16 @@ struct LivingModel {
     /// The ids after `id` are given out again.
     mutating func countAgain(after id: Int64) {
         for token in events.keys where (events[token]?.logID ?? 0) > id { events[token]?.isLastOfItsID = false }
+    }
+
+    /// The event was withdrawn: rows that stand at its id have no event any more. Those that a pass has gone past are
+    /// in no sum until a rebuild, like rows that are imported there; a pass adds the others.
+    mutating func withdraw(_ token: Token, _ rows: [Row], passedID: Int64) {
+        events[token] = nil
+        for row in rows where row.token == token || shadowed[row.token] == token {
+            shadowed[row.token] = nil
+            if row.id <= passedID { imported.insert(row.token) }
+        }
     }
 
     /// Sums were made again from `rows`; the history of users who are no longer there stays.

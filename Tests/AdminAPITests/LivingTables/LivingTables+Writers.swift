@@ -136,10 +136,11 @@ extension LivingTables {
         }
         try await insert(new)
         if ofEvents {
-            let last = Set(model.events.values.filter(\.isLastOfItsID).map(\.logID))
-            model.shadowed.formUnion(new.filter { last.contains($0.id ?? 0) }.map(\.token))
+            for (token, event) in model.events where event.isLastOfItsID {
+                for row in new where row.id == event.logID { model.shadowed[row.token] = token }
+            }
         }
-        let late = new.filter { ($0.id ?? 0) <= passedID && !model.shadowed.contains($0.token) }.map(\.token)
+        let late = new.filter { ($0.id ?? 0) <= passedID && model.shadowed[$0.token] == nil }.map(\.token)
         model.imported.formUnion(late)
         guard !late.isEmpty, !isSealed else { return }
         try await verifyAndRebuild()
