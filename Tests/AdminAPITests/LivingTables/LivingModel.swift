@@ -41,6 +41,8 @@ struct LivingModel {
     var events: [Token: Event] = [:]
     /// Rows without an event, as they were when they were folded.
     var folded: [Token: Fact] = [:]
+    /// What users who are gone had of such rows when sums were made again. It stays, whoever has the rows now.
+    private var history: [Fact] = []
     /// Rows that were imported with ids which the worker had passed. Sums have them after a rebuild.
     var imported: Set<Token> = []
     /// Rows that were imported with the id of an event whose row was deleted, and that event: they count as its row
@@ -72,16 +74,18 @@ struct LivingModel {
         }
     }
 
-    /// Sums were made again from `rows`; the history of users who are no longer there stays.
+    /// Sums were made again from `rows`; the history of users who are no longer there stays. A row that such a user had
+    /// given away before counts for its new user as well: nothing is known of it but the old sums.
     mutating func rebuild(_ rows: [Row], users: [Int64]) {
-        folded = folded.filter { !users.contains($0.value.user) }
+        history += folded.values.filter { !users.contains($0.user) }
+        folded = [:]
         imported = []
         fold(rows)
     }
 
     /// Everything that counts, while `rows` are in the table.
     func facts(_ rows: [Row]) -> [Fact] {
-        events.values.map(\.fact) + folded.values + rows.filter(isPending).map(\.fact)
+        events.values.map(\.fact) + history + folded.values + rows.filter(isPending).map(\.fact)
     }
 
     /// The living users of whom raw rows and sums differ, because others changed rows that were folded, or imported
