@@ -44,7 +44,11 @@ struct EventCommand: AsyncParsableCommand {
             else { return }
             let (reason, dryRun) = (reason, dryRun)
             let event = try await Operation.withPool { operation, pool in
-                try await pool.withConnection { try Migrator.requireCurrent($0) }
+                try await pool.withConnection { connection in
+                    try Migrator.requireCurrent(connection)
+                    // Where no service runs, nobody else notices ids that began again.
+                    try IDLine.look(connection)
+                }
                 do {
                     let event = try await pool.transaction { connection in
                         let event = try EventWithdrawal.withdraw(

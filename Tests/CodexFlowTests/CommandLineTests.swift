@@ -77,6 +77,33 @@ import Testing
         }
     }
 
+    /// Also where no service runs that would have noticed it.
+    @Test func withdrawsAnEventAfterTheIDsBeganAgain() async throws {
+        try await withTestDatabase { database in
+            try await database.execute(
+                """
+                INSERT INTO users (id, name, email, password, api_key)
+                VALUES (7, 'Ada', 'ada@example.com', 'x', 'cf_ada')
+                """)
+            let now = Timestamp.now
+            let writer = EventWriter(pool: database.pool(as: .webhook), now: { now })
+            let event = UsageEvent.sample(1, by: .user(7), at: now.advanced(by: .seconds(-60)))
+            _ = try await writer.write([IngestItem(.success(event))], lockedUsers: .quarantine)
+            _ = try await UsagePass(pool: database.pool(as: .worker), now: { now }).run()
+            try await database.execute("TRUNCATE api_logs RESTART IDENTITY")
+            let withdraw = ["event", "withdraw", "--event-key", "\(event.key)"]
+            let dry = try await codexflow(withdraw + ["--dry-run"], on: database)
+            #expect(dry.exitCode == 0 && dry.output.hasPrefix("would withdraw: \(event.key)"), "\(dry)")
+            let done = try await codexflow(withdraw, on: database)
+            #expect(done.exitCode == 0 && done.output.hasPrefix("withdrawn: \(event.key)"), "\(done)")
+            let report = try await database.pool(as: .worker).withConnection {
+                try UsageVerification.verify(UsageRange(), $0)
+            }
+            #expect(report.count == 0)
+            #expect(try await database.number("SELECT count(*) FROM metering.events") == 0)
+        }
+    }
+
     @Test func makesAUserWhomLaravelCanLogIn() async throws {
         try await withTestDatabase { database in
             let create = ["user", "create", "--name", "Ada", "--email", "ada@example.com", "--plan", "pro", "--json"]

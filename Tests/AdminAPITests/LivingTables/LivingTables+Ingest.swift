@@ -135,7 +135,10 @@ extension LivingTables {
         let (before, now) = (try await rows(), now)
         let isWithdrawn = await attempt("withdraw") {
             do {
-                _ = try await database.pool(as: .operator).transaction {
+                let pool = database.pool(as: .operator)
+                // As `codexflow event withdraw` does.
+                _ = try await pool.withConnection { try IDLine.look($0) }
+                _ = try await pool.transaction {
                     try EventWithdrawal.withdraw(.key(event.event.key), reason: nil, $0, now: now)
                 }
                 return true
