@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bootstrap
 
 /// The operator's command line.
 @main
@@ -11,4 +12,9 @@ struct CodexFlow: AsyncParsableCommand {
             MigrateCommand.self, SchemaCommand.self, AdoptCommand.self, GrantsCommand.self, DoctorCommand.self,
             UserCommand.self, QuarantineCommand.self, EventCommand.self, LiteLLMCommand.self,
         ])
+}
+
+/// Writes one line as Swift's `print` does, and hides that one from this target: every text from data is made visible.
+func print(_ items: Any..., separator: String = " ") {
+    Terminal.print(items.map { "\($0)" }.joined(separator: separator))
 }

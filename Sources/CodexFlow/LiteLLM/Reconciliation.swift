@@ -1,7 +1,113 @@
+import ArgumentParser
+import Bootstrap
 import Domain
+import Foundation
+import HTTPSupport
 import LiteLLM
+import Logging
 import Postgres
 import Storage
+
+/// `codexflow litellm reconcile`
+struct ReconcileCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "reconcile",
+        abstract: "Compares LiteLLM's own record of calls (LITELLM_DATABASE_URL) with ours, per hour and key.",
+        discussion: """
+            Calls of customers' keys that were served, or failed with tokens or a cost. Prints the hours of which both \
+            do not say the same; exit code 2 when there are any, after --take when any are left. LiteLLM's database is \
+            only read.
+            """)
+
+    /// Hours of one comparison.
+    private static let longest = Duration.seconds(86_400 * 31)
+
+    @Option(help: "Calls begun at this time or later: RFC 3339, or a date in UTC (default: a day before --to).")
+    var from: Moment?
+    @Option(help: "Calls begun before this time (default: 15 minutes ago; what is later may be on its way).")
+    var to: Moment?
+    @Flag(help: "Store the calls that are missing here, through the same path as the webhook.") var take = false
+    @Flag(help: "One JSON object instead of lines.") var json = false
+
+    func run() async throws {
+        let now = Timestamp.now
+        let end = to?.timestamp ?? now.advanced(by: .seconds(-900))
+        let start = from?.timestamp ?? end.advanced(by: .seconds(-86_400))
+        guard start < end, end <= start.advanced(by: Self.longest) else {
+            throw ValidationError("--from must lie before --to, and at most 31 days.")
+        }
+        let settings = try await Operation.explainingFailure {
+            try SettingsReader.load().read { ReconcileSettings(reading: $0) }
+        }
+        guard let litellm = settings.litellm else {
+            throw ValidationError("Set LITELLM_DATABASE_URL to the database of LiteLLM, its own DATABASE_URL.")
+        }
+        let take = take
+        let report = try await Operation.withPool { _, pool in
+            try await pool.withConnection { try Migrator.requireCurrent($0) }
+            let logger = Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() })
+            return try await ConnectionPool.withPool(
+                litellm, limits: PoolLimits(maxConnections: 1), logger: logger
+            ) { spend in
+                let reconciliation = Reconciliation(
+                    litellm: spend, schema: settings.schema, pool: pool, retention: settings.retention,
+                    errorText: settings.errorText, now: { .now })
+                return try await ReconcileReport(reconciliation, start..<end, takes: take)
+            }
+        }
+        report.print(asJSON: json)
+        if !report.differences.isEmpty { throw ExitCode(2) }
+    }
+}
+
+/// Where LiteLLM's own database is, and how long events are kept.
+struct ReconcileSettings {
+    /// `LITELLM_DATABASE_URL`, as LiteLLM has it in its own `DATABASE_URL`.
+    let litellm: ConnectionConfiguration?
+    /// The schema of LiteLLM's tables there.
+    let schema: String
+    let retention: Duration
+    let errorText: ErrorText
+
+    init(reading settings: SettingsReader) {
+        retention = WebhookSettings.retention(settings)
+        errorText = WebhookSettings.errorText(settings)
+        let name = "LITELLM_DATABASE_URL"
+        schema = settings.secret(name).map { Self.schema(ofPrisma: $0.reveal()) } ?? Self.ordinarySchema
+        litellm = settings.secret(name).flatMap { url in
+            do {
+                return try Self.configuration(ofPrisma: url.reveal())
+            } catch {
+                settings.reject(name, "is not usable: \((error as? PostgresError)?.message ?? "malformed")")
+                return nil
+            }
+        }
+    }
+
+    /// What Prisma's URL says (Prisma, "PostgreSQL connector"): `schema`, and parameters of its own pool, which say nothing here.
+    private static func configuration(ofPrisma url: String) throws -> ConnectionConfiguration {
+        let parts = url.split(separator: "?", maxSplits: 1).map(String.init)
+        let parameters = parts.count == 2 ? parts[1].split(separator: "&").map(String.init) : []
+        let known = parameters.filter { parameter in !own.contains { parameter.hasPrefix("\($0)=") } }
+        let query = known.isEmpty ? "" : "?" + known.joined(separator: "&")
+        var configuration = try ConnectionConfiguration(url: (parts.first ?? "") + query)
+        configuration.applicationName = "codexflow reconcile"
+        configuration.statementTimeout = .seconds(300)
+        return configuration
+    }
+
+    private static let ordinarySchema = "public"
+
+    private static func schema(ofPrisma url: String) -> String {
+        let query = url.split(separator: "?", maxSplits: 1).dropFirst().first ?? ""
+        let named = query.split(separator: "&").first { $0.hasPrefix("schema=") }?.dropFirst("schema=".count)
+        return named.map(String.init) ?? ordinarySchema
+    }
+
+    private static let own = [
+        "schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "statement_cache_size",
+    ]
+}
 
 /// LiteLLM's own record of calls beside ours, hour by hour and key by key.
 struct Reconciliation: Sendable {
@@ -89,5 +195,87 @@ struct Reconciliation: Sendable {
         let arrival = Arrival(at: now(), retention: retention, errorText: errorText)
         let parsed = EventParser.parse(Array(body.utf8), arrival: arrival)
         return zip(parsed.results, calls).map { (IngestItem($0), $1) }
+    }
+}
+
+/// What a reconciliation found, took, and left.
+struct ReconcileReport: Sendable {
+    let range: Range<Timestamp>
+    /// Calls that a provider worked for and that LiteLLM's database has of the range.
+    let calls: Int64
+    let differences: [HourOfKey]
+    /// How many of the missing calls got which verdict; `nil` where none were to be taken.
+    let taken: [String: Int]?
+
+    /// Compares, and where `takes` is set stores what is missing and compares again.
+    init(_ reconciliation: Reconciliation, _ range: Range<Timestamp>, takes: Bool) async throws {
+        self.range = range
+        guard takes else {
+            (calls, differences) = try await reconciliation.compare(range)
+            taken = nil
+            return
+        }
+        let writer = EventWriter(pool: reconciliation.pool, now: reconciliation.now)
+        var counts: [String: Int] = [:]
+        _ = try await reconciliation.compare(range) { items in
+            for verdict in try await writer.write(items, lockedUsers: .quarantine).compactMap(\.self) {
+                counts[verdict.word, default: 0] += 1
+            }
+        }
+        taken = counts
+        (calls, differences) = try await reconciliation.compare(range)
+    }
+
+    func print(asJSON: Bool) {
+        if asJSON {
+            var bytes: [UInt8] = []
+            json.append(to: &bytes)
+            return Terminal.print(json: String(decoding: bytes, as: UTF8.self))
+        }
+        QuarantineText.table(
+            ["hour", "key", "LiteLLM calls", "calls here", "aside", "missing", "LiteLLM USD", "USD here"],
+            differences.map { hour in
+                [
+                    hour.place.start.rfc3339, "\(hour.place.keyHash.prefix(8))…", "\(hour.litellm.calls)",
+                    "\(hour.here.calls)", "\(hour.aside)", "\(hour.missing)", hour.litellm.cost.description,
+                    hour.here.cost.description,
+                ]
+            })
+        for (word, count) in (taken ?? [:]).sorted(by: { $0.key < $1.key }) { Terminal.print("\(word) \(count)") }
+        let missing = differences.reduce(0) { $0 + $1.missing }
+        Terminal.print(
+            differences.isEmpty
+                ? "all \(calls) calls of LiteLLM's are here"
+                : "\(differences.count) hours differ, \(missing) of \(calls) calls are missing")
+    }
+
+    private var json: JSON {
+        let hours = differences.map { hour -> JSON in
+            [
+                "hour": .string(hour.place.start.rfc3339), "key_hash": .string(hour.place.keyHash),
+                "litellm": json(hour.litellm), "here": json(hour.here), "aside": .integer(hour.aside),
+                "missing": .integer(hour.missing),
+            ]
+        }
+        let counts = (taken ?? [:]).sorted { $0.key < $1.key }.map { JSON.Member($0.key, .integer($0.value)) }
+        return [
+            "from": .string(range.lowerBound.rfc3339), "to": .string(range.upperBound.rfc3339),
+            "calls": .integer(calls), "taken": taken == nil ? .null : .object(counts), "differences": .array(hours),
+        ]
+    }
+
+    private func json(_ sum: HourOfKey.Sum) -> JSON {
+        ["calls": .integer(sum.calls), "tokens": .integer(sum.tokens), "cost": .string(sum.cost.description)]
+    }
+}
+
+extension Verdict {
+    fileprivate var word: String {
+        switch self {
+        case .stored: "stored"
+        case .duplicate: "duplicate"
+        case .conflict: "conflict"
+        case .quarantined(let reason): "quarantined: \(reason.rawValue)"
+        }
     }
 }

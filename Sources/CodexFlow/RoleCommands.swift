@@ -1,0 +1,130 @@
+import ArgumentParser
+import Bootstrap
+import Postgres
+import Storage
+
+/// `codexflow grants`
+struct GrantsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "grants",
+        abstract: "Prints the SQL that makes a least-privilege role for each program, or runs it.",
+        discussion: """
+            Pipe it to psql as a superuser, after 'codexflow migrate'; running it again does no harm. \
+            Give the new roles passwords by psql's \\password, and the programs their roles in DB_USERNAME. \
+            With --apply it runs the SQL itself, as the role of MIGRATE_DATABASE_URL, else of DB_USERNAME, and sets \
+            the passwords that WEBHOOK_DB_PASSWORD, WORKER_DB_PASSWORD, ADMIN_DB_PASSWORD, OPERATOR_DB_PASSWORD and \
+            OWNER_DB_PASSWORD hold. PostgreSQL gets verifiers of them, and logs no password.
+            """)
+
+    @Option(help: "The database; else that of DB_DATABASE or DATABASE_URL.") var database: String?
+    @Option(help: "What the names of the roles begin with; else DB_ROLE_PREFIX, else codexflow.") var rolePrefix:
+        String?
+    @Flag(help: "Run the SQL in the configured database, and set the passwords that the environment holds.")
+    var apply = false
+
+    func validate() throws {
+        if let rolePrefix, !GrantScript.isUsable(prefix: rolePrefix) {
+            throw ValidationError("A prefix is a lowercase word of at most 40 letters, digits and _.")
+        }
+        if apply, database != nil {
+            throw ValidationError("--apply works in the configured database: --database is for the printed SQL.")
+        }
+    }
+
+    func run() async throws {
+        if apply {
+            let rolePrefix = rolePrefix
+            let passwords = try await Operation.explainingFailure {
+                try SettingsReader.load().read { RolePasswords(reading: $0) }
+            }
+            let outcome: String = try await Operation.run(privileged: true) { operation, connection in
+                let script = GrantScript(
+                    prefix: rolePrefix ?? operation.rolePrefix, sessions: operation.sessions)
+                return try RoleSetup(script: script, passwords: passwords).run(connection)
+            }
+            return print(outcome)
+        }
+        let (configured, operation) = try await Operation.explainingFailure {
+            try SettingsReader.load().read { settings in
+                (
+                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL")
+                        .connection.database,
+                    Operation(reading: settings)
+                )
+            }
+        }
+        Terminal.print(
+            own: GrantScript(prefix: rolePrefix ?? operation.rolePrefix, sessions: operation.sessions)
+                .text(database: database ?? configured), terminator: "")
+    }
+}
+
+/// The passwords that the roles of `codexflow grants` get, a variable each: `WEBHOOK_DB_PASSWORD` and so on.
+struct RolePasswords: Sendable {
+    private static let shortest = 16
+
+    private let secrets: [DatabaseRole: Secret]
+
+    /// Those that are set. One that is short, or serves twice, is a problem of `settings`: each role has a secret of
+    /// its own.
+    init(reading settings: SettingsReader) {
+        var names: [Secret: String] = [:]
+        if let owners = settings.secret("DB_PASSWORD") { names[owners] = "DB_PASSWORD" }
+        var secrets: [DatabaseRole: Secret] = [:]
+        for role in DatabaseRole.allCases {
+            let name = Self.variable(of: role)
+            guard let secret = settings.secret(name) else { continue }
+            let length = secret.reveal().count
+            if length < Self.shortest {
+                settings.reject(name, "has \(length) characters; at least \(Self.shortest) are needed")
+            } else if let other = names[secret] {
+                settings.reject(name, "is the same as \(other); make each by: openssl rand -hex 32")
+            }
+            names[secret] = name
+            secrets[role] = secret
+        }
+        self.secrets = secrets
+    }
+
+    static func variable(of role: DatabaseRole) -> String { "\(role.rawValue.uppercased())_DB_PASSWORD" }
+
+    /// For the one place that hands them to PostgreSQL.
+    func reveal() -> [DatabaseRole: String] { secrets.mapValues { $0.reveal() } }
+}
+
+/// Makes the roles of the programs with their rights and passwords, where the connected role may.
+struct RoleSetup: Sendable {
+    /// Refused: there are roles to make, and nobody connected who may make them.
+    struct NotAllowed: Error, CustomStringConvertible {
+        let user: String
+        let missing: [String]
+
+        var description: String {
+            "The role \(user) may not make the roles \(missing.joined(separator: ", ")). Run the output of "
+                + "'codexflow grants' with psql as a superuser and give each role its password, or name such a role in "
+                + "MIGRATE_DATABASE_URL."
+        }
+    }
+
+    let script: GrantScript
+    let passwords: RolePasswords
+
+    /// What was done, in one sentence.
+    ///
+    /// - Throws: ``NotAllowed``, ``GrantScript/Refusal``, ``PostgresError``.
+    func run(_ connection: Connection) throws -> String {
+        let row = try connection.query(
+            "SELECT r.rolname::text, r.rolsuper OR r.rolcreaterole FROM pg_roles r WHERE r.rolname = current_user")[0]
+        let (user, makesRoles) = try row.decode(String.self, Bool.self)
+        if makesRoles {
+            let passwords = passwords.reveal()
+            try script.apply(connection, passwords: passwords)
+            let names = passwords.keys.map(script.name).sorted()
+            return "the roles have their rights"
+                + (names.isEmpty ? "" : "; passwords set: \(names.joined(separator: ", "))")
+        }
+        let missing = try script.missingRoles(connection)
+        guard missing.isEmpty else { throw NotAllowed(user: user, missing: missing.map(script.name)) }
+        return "the roles are there; \(user) may not make roles: their passwords were left as they are"
+    }
+}
