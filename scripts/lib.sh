@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the other scripts share; sourced, never run.
+# Functions of the other scripts. It is sourced, never run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck disable=SC2034 # read by the scripts that source this one
@@ -8,16 +8,16 @@ private=$root/.local
 # shellcheck disable=SC2034
 programs=(webhook-api admin-api aggregation-worker codexflow)
 children=()
-# libpq would let these of the caller's lead it to another server.
+# With these variables of the caller libpq would connect to another server.
 unset "${!PG@}"
 
-# fail WORDS...: one line that says what is wrong, and the end.
+# fail WORDS...: prints what is wrong in one line and exits.
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
 
-# postgres_bin: the directory of PostgreSQL's server binaries, those that libpq was built with before the newest.
+# postgres_bin: the directory of PostgreSQL's server binaries: those of libpq's version, else the newest.
 postgres_bin() {
     local directory
     for directory in "$(pg_config --bindir 2>/dev/null)" $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
@@ -31,7 +31,7 @@ postgres_bin() {
 # random_hex BYTES: that many random bytes in hexadecimal.
 random_hex() { od -An -v -tx1 -N"$1" /dev/urandom | tr -d ' \n'; }
 
-# python_tools NAME REQUIREMENT...: a virtual environment .local/NAME with these of PyPI, made once for each list.
+# python_tools NAME REQUIREMENT...: a virtual environment .local/NAME with these packages, made once for each list.
 python_tools() {
     local environment=$private/$1 wanted="${*:2}"
     if [[ $(cat "$environment/installed" 2>/dev/null) == "$wanted" ]]; then return; fi
@@ -43,15 +43,15 @@ python_tools() {
     echo "$wanted" >"$environment/installed"
 }
 
-# hold_lock NAME: one process at a time; the lock ends with this script and the children that inherit descriptor 9.
+# hold_lock NAME: allows one process at a time. The lock ends with this script and its children, by descriptor 9.
 hold_lock() {
     mkdir -p "$private"
     exec 9>"$private/$1.lock"
     flock --nonblock 9 || fail "another 'make $1' is at work in this checkout"
 }
 
-# begin COMMAND...: starts a child in a process group of its own, so that Ctrl-C reaches this script alone and the order
-# of stopping is ours. Its process id is the last of $children.
+# begin COMMAND...: starts a child in a process group of its own, so that Ctrl-C reaches this script only, which stops
+# its children in order. The process id is the last of $children.
 begin() {
     set -m
     "$@" </dev/null &
@@ -59,7 +59,7 @@ begin() {
     set +m
 }
 
-# attend COMMAND...: begin, and wait for the end. Unlike a foreground command it does not hold back a signal.
+# attend COMMAND...: begins it and waits for its end. Unlike with a foreground command, traps run at once.
 attend() {
     local code=0
     begin "$@"
@@ -68,7 +68,7 @@ attend() {
     return "$code"
 }
 
-# signal_children SIGNAL: to the groups of those that live.
+# signal_children SIGNAL: sends it to the groups of all children.
 signal_children() {
     local child
     for child in "${children[@]}"; do kill "-$1" -- "-$child" 2>/dev/null || true; done

@@ -1,4 +1,4 @@
--- What wrk says at the end, as a line of JSON (Tools/Bench/HTTP/WrkReport.swift). Alone it is the script of plain reads.
+-- Prints the result of wrk as a line of JSON, which WrkReport of Tools/Bench reads. Alone it is the script of reads.
 function done(summary, latency)
     local errors = summary.errors
     print(string.format(

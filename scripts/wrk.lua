@@ -1,9 +1,10 @@
--- The load of `make bench`: requests of a template whose holes are filled for each event anew.
+-- The load of `make bench`: requests from a template whose holes get new values for each event.
 --
 --   wrk --script scripts/wrk.lua URL -- REQUEST PEOPLE PREFIX MAXIMUM-AGE
 --
--- REQUEST is a file with a whole HTTP request; a hole in it is the byte 1 and a letter (Tools/Bench/HTTP/EventTemplate.swift).
--- PEOPLE is a file with a user's id and the hash of its key in each line, PREFIX makes ids unique, MAXIMUM-AGE is in seconds.
+-- REQUEST is a file with a whole HTTP request. A hole in it is the byte 1 and a letter (EventTemplate in Tools/Bench).
+-- PEOPLE is a file with a user's id and the hash of the user's key in each line. PREFIX makes ids unique. MAXIMUM-AGE
+-- is in seconds.
 dofile((debug.getinfo(1, "S").source:sub(2):gsub("wrk%.lua$", "wrk-report.lua")))
 
 local ffi = require("ffi")
