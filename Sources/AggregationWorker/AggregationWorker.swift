@@ -12,6 +12,6 @@ struct AggregationWorker: AsyncParsableCommand {
             """,
         subcommands: [
             OnceCommand.self, RunCommand.self, StatusCommand.self, VerifyCommand.self, RebuildCommand.self,
-            RetainCommand.self,
+            RetainCommand.self, SettingsCommand.self,
         ])
 }

@@ -1,9 +1,9 @@
 internal import Foundation
 
-/// Where the command lines write. Whatever comes from data is made visible here, so that no name, e-mail or message can
-/// colour, move or forge what an operator reads.
+/// The output of the command lines. It escapes what comes from data, so that no name, e-mail or message can change the
+/// colour, the position or the meaning of what an operator reads.
 package enum Terminal {
-    /// Writes one line to standard output; a line break in it is escaped as well.
+    /// Writes one line to standard output. A line break in it is escaped too.
     package static func print(_ line: String) {
         Swift.print(line.visible)
     }
@@ -13,12 +13,12 @@ package enum Terminal {
         for line in lines { print(line) }
     }
 
-    /// Writes a JSON text to standard output; it stands for the same value.
+    /// Writes a JSON text to standard output. Escapes do not change its value.
     package static func print(json: String) {
         Swift.print(json.visibleJSON)
     }
 
-    /// Writes what is our own, such as a text with colours whose data went through ``Swift/String/visible``.
+    /// Writes text without escapes, such as a text with colours whose data is already ``Swift/String/visible``.
     package static func print(own text: String, terminator: String = "\n") {
         Swift.print(text, terminator: terminator)
     }
@@ -27,5 +27,50 @@ package enum Terminal {
     package static func complain(_ text: String) {
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { String($0).visible }
         FileHandle.standardError.write(Data((lines.joined(separator: "\n") + "\n").utf8))
+    }
+}
+
+extension String {
+    /// With escapes for invisible characters that control a terminal, a line or the direction of text: control
+    /// characters, line and paragraph separators, and format characters.
+    ///
+    /// Text from data is escaped on its way to a log or terminal. The escapes are `\\n`, `\\r`, `\\t` and `\\u{…}` with
+    /// the number in hexadecimal.
+    package var visible: String { escaping { "\\u{\(String($0.value, radix: 16))}" } }
+
+    /// The same for a JSON text. Such characters occur in its strings only, where `\\uXXXX` is the same character.
+    package var visibleJSON: String {
+        split(separator: "\n", omittingEmptySubsequences: false).map { line in
+            String(line).escaping { scalar in
+                String(scalar).utf16.map { unit in
+                    let digits = String(unit, radix: 16)
+                    return "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+                }.joined()
+            }
+        }.joined(separator: "\n")
+    }
+
+    private func escaping(_ escape: (Unicode.Scalar) -> String) -> String {
+        // The usual text is ASCII and needs no look at its scalars.
+        if utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) { return self }
+        guard unicodeScalars.contains(where: \.steers) else { return self }
+        return unicodeScalars.reduce(into: "") { text, scalar in
+            switch scalar {
+            case "\n": text += "\\n"
+            case "\r": text += "\\r"
+            case "\t": text += "\\t"
+            case _ where scalar.steers: text += escape(scalar)
+            default: text.unicodeScalars.append(scalar)
+            }
+        }
+    }
+}
+
+extension Unicode.Scalar {
+    fileprivate var steers: Bool {
+        switch properties.generalCategory {
+        case .control, .format, .lineSeparator, .paragraphSeparator: true
+        default: false
+        }
     }
 }

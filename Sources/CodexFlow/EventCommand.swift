@@ -7,25 +7,25 @@ import Storage
 /// `codexflow event`
 struct EventCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "event", abstract: "Corrects what is stored of single events.", subcommands: [Withdraw.self])
+        commandName: "event", abstract: "Corrects single events.", subcommands: [Withdraw.self])
 
     /// `codexflow event withdraw`
     struct Withdraw: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Takes an event back, as if it had never been stored.",
+            abstract: "Removes an event, as if it had never been stored.",
             discussion: """
-                Deletes its row of api_logs and its facts, and takes it out of rollups and counters, in one \
-                transaction. Who did it and what it was is kept in metering.withdrawn_events and the audit log; sent \
-                again, the event is a duplicate. Refused where retention has dropped the raw rows of its time.
+                One transaction deletes the log and the event, and subtracts it from rollups and counters. \
+                metering.withdrawn_events and the audit log keep who did it and what it was. If the event is sent \
+                again, it is a duplicate. The command refuses an event of a time whose logs retention has dropped.
                 """)
 
-        @Option(help: "The id of its row in api_logs.") var logID: Int64?
-        @Option(help: "Its key, a UUID: event_key of /api/v1/logs.") var eventKey: EventKey?
-        @Option(help: "Why, for the audit log; at most 500 characters.") var reason: String?
-        @Flag(help: "Say which event it would be, and change nothing.") var dryRun = false
+        @Option(help: "The id of the log, in api_logs.") var logID: Int64?
+        @Option(help: "The key of the event, a UUID: event_key of /api/v1/logs.") var eventKey: EventKey?
+        @Option(help: "The reason, for the audit log; at most 500 characters.") var reason: String?
+        @Flag(help: "Print the event that would be removed, and change nothing.") var dryRun = false
         @Flag(help: "Print JSON.") var json = false
 
-        /// What a dry run brings out of the transaction that is undone.
+        /// Carries the event of a dry run out of the transaction, which it rolls back.
         private struct Undone: Error {
             let event: EventWithdrawal.Withdrawn
         }
@@ -56,7 +56,7 @@ struct EventCommand: AsyncParsableCommand {
                         if dryRun { throw Undone(event: event) }
                         return event
                     }
-                    // As webhook-api does within a second, if it runs.
+                    // webhook-api does this within a second where it runs.
                     try await pool.withConnection { connection in
                         _ = try QuotaFold.fold(connection, now: operation.now)
                         try RateLimitProjection.project(connection, .users([event.userID]), now: operation.now)
@@ -74,12 +74,12 @@ struct EventCommand: AsyncParsableCommand {
         }
 
         private func text(of event: EventWithdrawal.Withdrawn) -> String {
-            let facts = [
+            let parts = [
                 "log \(event.logID) of user \(event.userID)", event.occurredAt.text, "\(event.model) \(event.status)",
                 "\(event.inputTokens) + \(event.outputTokens) tokens", event.cost.map { "\($0) USD" } ?? "unpriced",
                 event.wasRolledUp ? "in the rollups" : "not yet in the rollups",
             ]
-            return "\(dryRun ? "would withdraw" : "withdrawn"): \(event.key) (\(facts.joined(separator: ", ")))"
+            return "\(dryRun ? "would withdraw" : "withdrawn"): \(event.key) (\(parts.joined(separator: ", ")))"
         }
     }
 }

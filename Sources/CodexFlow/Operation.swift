@@ -1,20 +1,47 @@
 import ArgumentParser
 import Bootstrap
 import Domain
+import HTTPSupport
 import Logging
 import Postgres
 import Storage
 
-/// What every command shares: the time, where the migrations are, one database connection, and failures told in one line.
+/// What every command shares: the time, the migrations, one database connection, and failures reported in one line.
 struct Operation: Sendable {
     let now: Timestamp
-    let migrationsPath: String
     /// What the names of this installation's database roles begin with.
     let rolePrefix: String
     /// Where Laravel keeps its sessions, for the rights of admin-api.
     let sessions: SessionTable
+    private let configuredMigrations: String?
 
-    /// Does `body` with a connection of the ordinary role, or of the stronger one (`MIGRATE_DATABASE_URL`).
+    static let ownURL = "OPERATOR_DATABASE_URL"
+
+    static let table: SettingsTable = [
+        Setting(
+            "MIGRATIONS_PATH", .text,
+            "The folder of the migrations; migrations/ in the working directory, else above the program, where it is "
+                + "empty."),
+        Setting(
+            "DB_ROLE_PREFIX", .form("a lowercase word of at most 40 letters, digits and _"), default: "codexflow",
+            "What the names of the database roles begin with, as in codexflow_webhook."),
+        LaravelSessions.sessionTable,
+    ]
+
+    /// Reads ``table``. The operation happens at the present time.
+    init(reading settings: SettingsReader) {
+        now = .now
+        configuredMigrations = settings.optionalString(Self.table["MIGRATIONS_PATH"])
+        rolePrefix = settings.parsed(Self.table["DB_ROLE_PREFIX"]) { GrantScript.isUsable(prefix: $0) ? $0 : nil }
+        let table = settings.string(LaravelSessions.sessionTable)
+        sessions = SessionTable(table) ?? .standard
+        if SessionTable(table) == nil { settings.reject("SESSION_TABLE", SessionTable.rule) }
+    }
+
+    /// The folder of the migrations.
+    var migrationsPath: String { MigrationsPath.resolve(configured: configuredMigrations) }
+
+    /// Does `body` with a connection of the ordinary role, or of the role of `MIGRATE_DATABASE_URL`.
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error.
     static func run<T: Sendable>(
@@ -27,14 +54,14 @@ struct Operation: Sendable {
 
     /// Does `body` with a pool of one connection, as ``run(privileged:_:)``.
     ///
-    /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` of `body`'s own.
+    /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` that `body` throws.
     static func withPool<T: Sendable>(
         privileged: Bool = false, _ body: @escaping @Sendable (Operation, ConnectionPool) async throws -> T
     ) async throws -> T {
         try await explainingFailure {
             let (database, operation) = try SettingsReader.load().read { settings in
                 (
-                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL"),
+                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: ownURL),
                     Operation(reading: settings)
                 )
             }
@@ -45,9 +72,9 @@ struct Operation: Sendable {
         }
     }
 
-    /// Does `body`.
+    /// Does `body` and reports its failure.
     ///
-    /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` of `body`'s own.
+    /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` that `body` throws.
     static func explainingFailure<T>(_ body: () async throws -> T) async throws -> T {
         do {
             return try await body()
@@ -59,25 +86,13 @@ struct Operation: Sendable {
         }
     }
 
-    /// `MIGRATIONS_PATH`, `DB_ROLE_PREFIX` and `SESSION_TABLE`, at the present time.
-    init(reading settings: SettingsReader) {
-        now = .now
-        migrationsPath = MigrationsPath.resolve(configured: settings.string("MIGRATIONS_PATH"))
-        rolePrefix = settings.parsed(
-            "DB_ROLE_PREFIX", as: "a lowercase word of at most 40 letters, digits and _", default: "codexflow"
-        ) { GrantScript.isUsable(prefix: $0) ? $0 : nil }
-        let table = settings.string("SESSION_TABLE", default: "sessions")
-        sessions = SessionTable(table) ?? .standard
-        if SessionTable(table) == nil { settings.reject("SESSION_TABLE", SessionTable.rule) }
-    }
-
     private static func explanation(of error: any Error) -> String {
         switch error {
         case let error as AppError: error.message
         case let error as PostgresError where error.isRowSecurity:
             "Row-level security hides rows from the database role: 'codexflow doctor' says which and what to do."
         case let error as PostgresError where error.sqlState == "42501":
-            "The database role lacks a right: 'codexflow doctor' says which, 'codexflow grants' prints what gives it."
+            "The database role lacks a right: 'codexflow doctor' names it, 'codexflow grants' prints what gives it."
         // An operator may see what a client may not; the values stay hidden all the same.
         case let error as PostgresError: String(reflecting: error)
         default: String(describing: error)

@@ -7,19 +7,19 @@ import Storage
 struct GrantsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "grants",
-        abstract: "Prints the SQL that makes a least-privilege role for each program, or runs it.",
+        abstract: "Prints or runs the SQL that gives each program a role with the rights that it needs.",
         discussion: """
-            Pipe it to psql as a superuser, after 'codexflow migrate'; running it again does no harm. \
-            Give the new roles passwords by psql's \\password, and the programs their roles in DB_USERNAME. \
-            With --apply it runs the SQL itself, as the role of MIGRATE_DATABASE_URL, else of DB_USERNAME, and sets \
-            the passwords that WEBHOOK_DB_PASSWORD, WORKER_DB_PASSWORD, ADMIN_DB_PASSWORD, OPERATOR_DB_PASSWORD and \
-            OWNER_DB_PASSWORD hold. PostgreSQL gets verifiers of them, and logs no password.
+            Run 'codexflow migrate' first. Then pipe the output to psql as a superuser; it may run again. Give the \
+            new roles passwords by psql's \\password, and name each program's role in its DB_USERNAME.
+
+            With --apply the command runs the SQL itself, by MIGRATE_DATABASE_URL where that is set. It also sets the \
+            passwords of WEBHOOK_DB_PASSWORD, WORKER_DB_PASSWORD, ADMIN_DB_PASSWORD, OPERATOR_DB_PASSWORD and \
+            OWNER_DB_PASSWORD. PostgreSQL receives verifiers, and logs no password.
             """)
 
-    @Option(help: "The database; else that of DB_DATABASE or DATABASE_URL.") var database: String?
-    @Option(help: "What the names of the roles begin with; else DB_ROLE_PREFIX, else codexflow.") var rolePrefix:
-        String?
-    @Flag(help: "Run the SQL in the configured database, and set the passwords that the environment holds.")
+    @Option(help: "The database (default: the configured one).") var database: String?
+    @Option(help: "What the names of the roles begin with (default: DB_ROLE_PREFIX).") var rolePrefix: String?
+    @Flag(help: "Run the SQL in the configured database, and set the passwords of the environment.")
     var apply = false
 
     func validate() throws {
@@ -47,7 +47,7 @@ struct GrantsCommand: AsyncParsableCommand {
         let (configured, operation) = try await Operation.explainingFailure {
             try SettingsReader.load().read { settings in
                 (
-                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL")
+                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: Operation.ownURL)
                         .connection.database,
                     Operation(reading: settings)
                 )
@@ -59,21 +59,29 @@ struct GrantsCommand: AsyncParsableCommand {
     }
 }
 
-/// The passwords that the roles of `codexflow grants` get, a variable each: `WEBHOOK_DB_PASSWORD` and so on.
+/// The passwords that the roles of `codexflow grants` get. Each is a setting, such as `WEBHOOK_DB_PASSWORD`.
 struct RolePasswords: Sendable {
     private static let shortest = 16
 
     private let secrets: [DatabaseRole: Secret]
 
-    /// Those that are set. One that is short, or serves twice, is a problem of `settings`: each role has a secret of
-    /// its own.
+    static let table = SettingsTable(
+        DatabaseRole.allCases.map { role in
+            Setting(
+                variable(of: role), .secret,
+                "The password that 'codexflow grants --apply' sets for the \(role.rawValue) role, at least "
+                    + "\(shortest) characters.")
+        })
+
+    /// Reads ``table``. A password that is short, or that two roles share, is a problem of `settings`.
     init(reading settings: SettingsReader) {
+        let owners = DatabaseSettings.table()["DB_PASSWORD"]
         var names: [Secret: String] = [:]
-        if let owners = settings.secret("DB_PASSWORD") { names[owners] = "DB_PASSWORD" }
+        if let password = settings.secret(owners) { names[password] = owners.name }
         var secrets: [DatabaseRole: Secret] = [:]
         for role in DatabaseRole.allCases {
             let name = Self.variable(of: role)
-            guard let secret = settings.secret(name) else { continue }
+            guard let secret = settings.secret(Self.table[name]) else { continue }
             let length = secret.reveal().count
             if length < Self.shortest {
                 settings.reject(name, "has \(length) characters; at least \(Self.shortest) are needed")
@@ -88,13 +96,13 @@ struct RolePasswords: Sendable {
 
     static func variable(of role: DatabaseRole) -> String { "\(role.rawValue.uppercased())_DB_PASSWORD" }
 
-    /// For the one place that hands them to PostgreSQL.
+    /// The passwords, for the one place that gives them to PostgreSQL.
     func reveal() -> [DatabaseRole: String] { secrets.mapValues { $0.reveal() } }
 }
 
-/// Makes the roles of the programs with their rights and passwords, where the connected role may.
+/// Makes the roles of the programs, with their rights and passwords, if the connected role may do so.
 struct RoleSetup: Sendable {
-    /// Refused: there are roles to make, and nobody connected who may make them.
+    /// There are roles to make, and the connected role may not make roles.
     struct NotAllowed: Error, CustomStringConvertible {
         let user: String
         let missing: [String]
@@ -109,9 +117,9 @@ struct RoleSetup: Sendable {
     let script: GrantScript
     let passwords: RolePasswords
 
-    /// What was done, in one sentence.
+    /// Makes the roles and returns what was done, in one sentence.
     ///
-    /// - Throws: ``NotAllowed``, ``GrantScript/Refusal``, ``PostgresError``.
+    /// - Throws: ``NotAllowed`` when a role is missing and may not be made; ``GrantScript/Refusal``; ``PostgresError``.
     func run(_ connection: Connection) throws -> String {
         let row = try connection.query(
             "SELECT r.rolname::text, r.rolsuper OR r.rolcreaterole FROM pg_roles r WHERE r.rolname = current_user")[0]

@@ -6,18 +6,18 @@ import Storage
 struct MigrateCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "migrate",
-        abstract: "Brings the database to the schema of this version; safe to run twice and at once.",
+        abstract: "Applies the migrations of this version. It may run twice, and in several places at once.",
         discussion: """
-            On an empty database it also makes Laravel's tables, exactly as Laravel's own migrations do. \
-            The roles that 'codexflow grants' made get their rights on what is new. \
-            Uses MIGRATE_DATABASE_URL where it is set.
+            An empty database also gets Laravel's tables, exactly as Laravel's own migrations make them. The roles \
+            that 'codexflow grants' made get their rights on new tables. The command connects by \
+            MIGRATE_DATABASE_URL where that is set.
             """)
 
-    @Flag(help: "Then make the roles of the programs, as 'codexflow grants --apply' does.") var roles = false
+    @Flag(help: "Make the roles of the programs too, as 'codexflow grants --apply' does.") var roles = false
 
     func run() async throws {
         let makesRoles = roles
-        // Before anything is changed: a password that cannot be used.
+        // A password that cannot be used is refused before anything changes.
         let passwords = try await Operation.explainingFailure {
             try SettingsReader.load().read { makesRoles ? RolePasswords(reading: $0) : nil }
         }
@@ -45,7 +45,7 @@ struct MigrateCommand: AsyncParsableCommand {
 struct SchemaCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "schema",
-        abstract: "Shows what is applied, what is missing and what Laravel's tables lack; exit code 1 when behind.")
+        abstract: "Lists missing migrations, and what Laravel's tables lack. The exit code is then 1.")
 
     func run() async throws {
         let (pending, findings) = try await Operation.run { operation, connection in
@@ -67,13 +67,14 @@ struct SchemaCommand: AsyncParsableCommand {
 struct AdoptCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "adopt",
-        abstract: "Accepts Laravel's present tables as those this installation belongs to.",
+        abstract: "Accepts that Laravel's tables have been replaced.",
         discussion: """
-            Needed once after a restore or `php artisan migrate:fresh`: the services refuse to attribute events while \
-            the tables are not those they know. History is kept where the same people and rows are there.
+            Run it once after a restore or after 'php artisan migrate:fresh'. Until then the services attribute no \
+            event, because a user's id may belong to another person now. The history is kept where the same users \
+            and rows are there.
             """)
 
-    @Flag(help: "Drop our events, counters, keys and quarantine, which belong to other people and rows.")
+    @Flag(help: "Delete events, counters, keys and quarantine, which belong to other users and rows.")
     var discardHistory = false
 
     func run() async throws {

@@ -8,18 +8,18 @@ import Storage
 /// `codexflow user`
 struct UserCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "user", abstract: "Makes and lists users, gives them new keys and limits.",
+        commandName: "user", abstract: "Makes and lists users, and changes their keys and limits.",
         subcommands: [Create.self, List.self, Verify.self, RotateKey.self, Limit.self, Models.self])
 
     /// `codexflow user create`
     struct Create: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Makes a user with a key, which is shown this once.",
-            discussion: "Without --password-stdin the password is random, and Laravel's password reset sets one.")
+            abstract: "Makes a user and prints the new key. It is not shown again.",
+            discussion: "Without --password-stdin the password is random; Laravel's password reset sets another.")
 
         @Option(help: "The user's name.") var name: String
-        @Option(help: "The user's e-mail, with which Laravel logs them in.") var email: String
-        @Option(help: "starter, pro or agency.") var plan = "starter"
+        @Option(help: "The user's e-mail, which is the login in Laravel.") var email: String
+        @Option(help: "The plan: starter, pro or agency.") var plan = "starter"
         @Flag(help: "Make an administrator.") var admin = false
         @Flag(help: "Read the password from the first line of standard input.") var passwordStdin = false
         @Flag(help: "Print JSON.") var json = false
@@ -40,7 +40,7 @@ struct UserCommand: AsyncParsableCommand {
 
     /// `codexflow user list`
     struct List: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Lists all users; of a key only its beginning.")
+        static let configuration = CommandConfiguration(abstract: "Lists all users, with the beginning of each key.")
 
         func run() async throws {
             var last: Int64 = 0
@@ -55,7 +55,7 @@ struct UserCommand: AsyncParsableCommand {
                     let status = account.isDeleted ? "deleted" : account.status
                     let role = account.isAdmin ? "admin" : "user"
                     let key = account.keyPrefix.map { "\($0)…" } ?? "no key"
-                    // A tab in a name would begin another column.
+                    // A tab in an e-mail would begin another column.
                     let cells = ["\(account.id)", account.email, account.plan, status, role, key]
                     Terminal.print(own: cells.map(\.visible).joined(separator: "\t"))
                 }
@@ -66,8 +66,8 @@ struct UserCommand: AsyncParsableCommand {
     /// `codexflow user rotate-key`
     struct RotateKey: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Gives a user a new key, which is shown this once.",
-            discussion: "Calls made under the old key still find the user; new calls need the new key.")
+            abstract: "Gives a user a new key and prints it. It is not shown again.",
+            discussion: "Events of calls under the old key are still the user's; new calls need the new key.")
 
         @Option(help: "The user's e-mail.") var email: String
         @Flag(help: "Print JSON.") var json = false
@@ -83,7 +83,7 @@ struct UserCommand: AsyncParsableCommand {
     }
 }
 
-/// A key on the one occasion on which it is shown.
+/// A new key, which is printed once.
 private struct NewKey: Encodable {
     let id: Int64
     let email: String
@@ -109,14 +109,14 @@ extension UserCommand {
     /// `codexflow user limit`
     struct Limit: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Sets a user's own limits of a day or a month, instead of the plan's.",
-            discussion: "What is not named stays. A running LiteLLM knows within seconds.")
+            abstract: "Gives a user limits of a day or a month that replace those of the plan.",
+            discussion: "A limit that is not named stays. LiteLLM applies the change within seconds.")
 
         @Option(help: "The user's e-mail.") var email: String
-        @Option(help: "daily or monthly.") var period: QuotaPeriod
-        @Option(help: "Requests of the window, or plan.") var requests: String?
-        @Option(help: "Tokens of the window, or plan.") var tokens: String?
-        @Option(help: "USD of the window, such as 100.00, or none.") var budget: String?
+        @Option(help: "The period: daily or monthly.") var period: QuotaPeriod
+        @Option(help: "Requests of the period, or plan for the limit of the plan.") var requests: String?
+        @Option(help: "Tokens of the period, or plan for the limit of the plan.") var tokens: String?
+        @Option(help: "USD of the period, such as 100.00, or none.") var budget: String?
 
         func validate() throws {
             if requests == nil, tokens == nil, budget == nil {
@@ -157,11 +157,11 @@ extension UserCommand {
     /// `codexflow user models`
     struct Models: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Sets which models a user may call, by the names that LiteLLM offers.")
+            abstract: "Sets the models that a user may call, by their names in LiteLLM.")
 
         @Option(help: "The user's e-mail.") var email: String
-        @Flag(help: "Let the user call all models again.") var all = false
-        @Argument(help: "The models; every other is refused.") var models: [String] = []
+        @Flag(help: "Allow all models again.") var all = false
+        @Argument(help: "The allowed models; all others are refused.") var models: [String] = []
 
         func validate() throws {
             if all == !models.isEmpty { throw ValidationError("Name models, or --all.") }
@@ -183,9 +183,9 @@ extension UserCommand {
     /// `codexflow user verify`
     struct Verify: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Says that a user's e-mail address is theirs, as the link in Laravel's mail does.",
+            abstract: "Marks a user's e-mail address as verified, as the link in Laravel's mail does.",
             discussion: """
-                An account that was made under ADMIN_REGISTRATION=verified has its plan's limits from then on. \
+                An account that was registered under ADMIN_REGISTRATION=verified then gets the limits of its plan. \
                 The change is in the audit log.
                 """)
 

@@ -45,20 +45,47 @@ package struct HTTPServerSettings: Sendable {
         self.rateLimit = rateLimit
     }
 
-    /// `<prefix>_HOST`, `_PORT`, `_TLS_CERTIFICATE` and `_TLS_KEY` (PEM files), `_IDLE_TIMEOUT`, `_MAX_CONNECTIONS`,
-    /// `_TRUSTED_PROXIES`, `_ALLOW`, `_RATE_LIMIT` (a second; 0 is off) and `_RATE_BURST`.
+    /// The settings of a server. The names begin with `prefix`, as in `WEBHOOK_PORT`.
+    package static func table(prefix: String, defaultPort: Int) -> SettingsTable {
+        SettingsTable([
+            Setting(
+                "\(prefix)_HOST", .text, default: "127.0.0.1",
+                "The address to listen on; 0.0.0.0 is every IPv4 address."),
+            Setting(
+                "\(prefix)_PORT", .number(0...65535), default: "\(defaultPort)",
+                "The port to listen on; with 0 the system chooses one."),
+            Setting(
+                "\(prefix)_IDLE_TIMEOUT", .duration(.seconds(1) ... .seconds(15)), default: "15s",
+                "The time after which a connection is closed that is silent, or whose client reads nothing."),
+            Setting(
+                "\(prefix)_MAX_CONNECTIONS", .number(1...100_000), default: "256",
+                "How many connections are open at once; more wait to be accepted."),
+            Setting(
+                "\(prefix)_TRUSTED_PROXIES", .networks,
+                "The networks of the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."),
+            Setting(
+                "\(prefix)_ALLOW", .networks, "The networks whose clients are served; all where it is empty."),
+            Setting(
+                "\(prefix)_RATE_LIMIT", .number(0...1_000_000), default: "0",
+                "Requests a second from one address; 0 is no limit."),
+            Setting(
+                "\(prefix)_RATE_BURST", .number(1...1_000_000), default: "",
+                "Requests at once from one address; twice the rate where it is empty."),
+        ]) + TLSFiles.table(prefix: prefix)
+    }
+
+    /// Reads ``table(prefix:defaultPort:)``.
     package init(reading settings: SettingsReader, prefix: String, defaultPort: Int) {
-        let idle = Duration.seconds(1) ... .seconds(15)
-        let rate = settings.int("\(prefix)_RATE_LIMIT", in: 0...1_000_000, default: 0)
-        let burst = settings.int("\(prefix)_RATE_BURST", in: 1...1_000_000, default: max(1, 2 * rate))
+        let table = Self.table(prefix: prefix, defaultPort: defaultPort)
+        let rate = settings.int(table["\(prefix)_RATE_LIMIT"])
+        let burst = settings.int(table["\(prefix)_RATE_BURST"].defaulting(to: "\(max(1, 2 * rate))"))
         self.init(
-            host: settings.string("\(prefix)_HOST", default: "127.0.0.1"),
-            port: settings.int("\(prefix)_PORT", in: 0...65535, default: defaultPort),
+            host: settings.string(table["\(prefix)_HOST"]), port: settings.int(table["\(prefix)_PORT"]),
             tls: TLSFiles(reading: settings, prefix: prefix)?.configuration(settings),
-            idleTimeout: settings.duration("\(prefix)_IDLE_TIMEOUT", in: idle, default: .seconds(15)),
-            maxConnections: settings.int("\(prefix)_MAX_CONNECTIONS", in: 1...100_000, default: 256),
-            trustedProxies: settings.cidrs("\(prefix)_TRUSTED_PROXIES"),
-            allowedAddresses: settings.cidrs("\(prefix)_ALLOW"),
+            idleTimeout: settings.duration(table["\(prefix)_IDLE_TIMEOUT"]),
+            maxConnections: settings.int(table["\(prefix)_MAX_CONNECTIONS"]),
+            trustedProxies: settings.cidrs(table["\(prefix)_TRUSTED_PROXIES"]),
+            allowedAddresses: settings.cidrs(table["\(prefix)_ALLOW"]),
             rateLimit: rate == 0 ? nil : RateLimit(rate: rate, burst: burst))
     }
 }
@@ -70,11 +97,22 @@ struct TLSFiles {
     private let certificate: String
     private let key: String
 
-    /// `<prefix>_TLS_CERTIFICATE` and `<prefix>_TLS_KEY`: both, or neither. One alone is a problem of `settings`.
+    static func table(prefix: String) -> SettingsTable {
+        [
+            Setting(
+                "\(prefix)_TLS_CERTIFICATE", .text,
+                "The PEM file of the certificate chain; plain HTTP where it is empty, for a reverse proxy that ends TLS."
+            ),
+            Setting("\(prefix)_TLS_KEY", .text, "The PEM file of the certificate's private key."),
+        ]
+    }
+
+    /// Reads ``table(prefix:)``: both files, or neither. One alone is a problem of `settings`.
     init?(reading settings: SettingsReader, prefix: String) {
         certificateName = "\(prefix)_TLS_CERTIFICATE"
         keyName = "\(prefix)_TLS_KEY"
-        let files = (settings.string(certificateName), settings.string(keyName))
+        let table = Self.table(prefix: prefix)
+        let files = (settings.optionalString(table[certificateName]), settings.optionalString(table[keyName]))
         guard let certificate = files.0, let key = files.1 else {
             if files.0 != nil { settings.reject(keyName, "is not set, but \(certificateName) is") }
             if files.1 != nil { settings.reject(certificateName, "is not set, but \(keyName) is") }

@@ -41,15 +41,27 @@ package struct BodyReader: Sendable {
         self.deadline = deadline
     }
 
-    /// `<prefix>_MAX_BODY_BYTES`, the longest body (`limit` where it is not set), and `<prefix>_MAX_INFLIGHT_BYTES`, all bodies in
-    /// memory together.
+    /// The settings of bodies. `limit` is the default of the longest body, in bytes.
+    package static func table(prefix: String, limit: Int = 64 << 20) -> SettingsTable {
+        let sizes = 1 << 10...1 << 30
+        return [
+            Setting(
+                "\(prefix)_MAX_BODY_BYTES", .bytes(sizes), default: "\(limit)",
+                "The largest body in bytes; a larger one is answered 413."),
+            Setting(
+                "\(prefix)_MAX_INFLIGHT_BYTES", .bytes(sizes), default: "\(32 << 20)",
+                "Bytes of all bodies in memory at one time; requests over it wait, then are answered 503."),
+        ]
+    }
+
+    /// Reads ``table(prefix:limit:)``.
     package init(
         reading settings: SettingsReader, prefix: String, limit: Int = 64 << 20, senders: Senders = .trusted,
         deadline: Duration = .seconds(120)
     ) {
-        let sizes = 1 << 10...1 << 30
-        let limit = settings.bytes("\(prefix)_MAX_BODY_BYTES", in: sizes, default: limit)
-        let capacity = settings.bytes("\(prefix)_MAX_INFLIGHT_BYTES", in: sizes, default: 32 << 20)
+        let table = Self.table(prefix: prefix, limit: limit)
+        let limit = settings.bytes(table["\(prefix)_MAX_BODY_BYTES"])
+        let capacity = settings.bytes(table["\(prefix)_MAX_INFLIGHT_BYTES"])
         let budget = ByteBudget(capacity: capacity, share: senders == .anyone ? capacity / 4 : nil)
         self.init(limit: limit, budget: budget, senders: senders, deadline: deadline)
     }

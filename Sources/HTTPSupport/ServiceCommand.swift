@@ -10,6 +10,8 @@ internal import NIOSSL
 
 /// The settings of an HTTP service, as its command needs them.
 package protocol ServiceSettings {
+    /// Every setting that ``init(reading:)`` reads.
+    static var table: SettingsTable { get }
     init(reading settings: SettingsReader)
     var server: HTTPServerSettings { get }
     var logLevel: Logger.Level { get }
@@ -21,6 +23,9 @@ extension WebhookSettings: ServiceSettings {}
 package struct ServiceFlags: ParsableArguments {
     @Flag(help: "Print the configuration in force, without secrets, and exit.")
     var printConfig = false
+
+    @Flag(help: "Print the settings that this program reads, one JSON object a line, and exit.")
+    var listSettings = false
 
     @Flag(help: "Ask the running service of this configuration whether it is alive; exit code 0 or 1.")
     var checkHealth = false
@@ -41,6 +46,7 @@ extension ServiceCommand {
     ///
     /// - Throws: `ExitCode` 1 after the reason was written, to the log or where there is none to standard error.
     package func run() async throws {
+        if flags.listSettings { return print(Settings.table.json) }
         let settings: Settings
         let reader: SettingsReader
         do {

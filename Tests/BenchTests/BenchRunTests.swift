@@ -48,7 +48,10 @@ import Testing
         "DELETE FROM metering.events",
         "DELETE FROM metering.quota_deltas",
         "UPDATE metering.quota_deltas SET tokens = '{149}'",
-        "INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests) VALUES (9, 'monthly', now(), 0, 1)",
+        """
+        INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests)
+        VALUES (9, 'monthly', now(), 0, 1)
+        """,
     ]
 
     @Test(arguments: damages.indices)
@@ -88,7 +91,10 @@ import Testing
                 let site = try await BenchSite(database.configuration, folder: folder)
                 let user = try await site.pool.withConnection { connection in
                     try connection.query(
-                        "INSERT INTO public.users (name, email, password) VALUES ('Ada', 'ada@example.com', 'x') RETURNING id"
+                        """
+                        INSERT INTO public.users (name, email, password)
+                        VALUES ('Ada', 'ada@example.com', 'x') RETURNING id
+                        """
                     )[0].decode(0, as: Int64.self)
                 }
                 let result: Result<Void, any Error>

@@ -10,7 +10,7 @@ import Testing
         ("::/0", "2001:db8::1", true), ("192.0.2.128/25", "192.0.2.129", true),
         ("192.0.2.128/25", "192.0.2.127", false),
     ])
-    func `A range holds its addresses`(range: String, address: String, isInside: Bool) throws {
+    func aRangeHoldsItsAddresses(range: String, address: String, isInside: Bool) throws {
         let range = try #require(CIDR(range))
         #expect(range.contains(try #require(IPAddress(address))) == isInside)
     }
@@ -19,17 +19,17 @@ import Testing
         "", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/-1", "10.0.0.0/+8", "10.0.0/8", "::/129", "host",
         "10.0.0.0/8/8",
     ])
-    func `What is no range is refused`(text: String) {
+    func otherTextsAreNoRange(text: String) {
         #expect(CIDR(text) == nil)
     }
 
     @Test(arguments: [("::ffff:192.0.2.1", "192.0.2.1"), ("2001:DB8:0::1", "2001:db8::1"), ("127.0.0.1", "127.0.0.1")])
-    func `An address prints in its canonical form`(text: String, canonical: String) {
+    func anAddressPrintsInItsCanonicalForm(text: String, canonical: String) {
         #expect(IPAddress(text)?.description == canonical)
     }
 
     @Test(arguments: ["", "localhost", "192.0.2.1:80", "[::1]", "fe80::1%eth0", "1.2.3", "0x7f.1"])
-    func `What is no address is refused`(text: String) {
+    func otherTextsAreNoAddress(text: String) {
         #expect(IPAddress(text) == nil)
     }
 }

@@ -9,7 +9,7 @@ import Testing
         }
     }
 
-    @Test func `Without variables the database is Laravel's default`() throws {
+    @Test func withoutVariablesTheDatabaseIsLaravelsDefault() throws {
         let settings = try settings([:])
         #expect("\(settings.connection)" == "root@127.0.0.1:5432/laravel")
         #expect(settings.connection.password == nil)
@@ -19,7 +19,7 @@ import Testing
         #expect(settings.limits.maxConnections == 6)
     }
 
-    @Test func `Laravel's variables name the database`() throws {
+    @Test func laravelsVariablesNameTheDatabase() throws {
         let settings = try settings([
             "DB_HOST": "db", "DB_PORT": "5433", "DB_DATABASE": "codexflow", "DB_USERNAME": "app", "DB_PASSWORD": "p ss",
             "DB_SSLMODE": "verify-full", "DB_SSLROOTCERT": "/ca.pem", "DB_PREPARED_STATEMENTS": "false",
@@ -33,8 +33,7 @@ import Testing
         #expect(settings.limits.maxConnections == 3)
     }
 
-    @Test func `A URL wins, DATABASE_URL over Laravel's DB_URL, and a program or migrations may have their own`() throws
-    {
+    @Test func theProgramsOwnURLWinsThenDatabaseURLThenDBURL() throws {
         let laravel = ["DB_HOST": "other", "DB_URL": "postgresql://app:x@one/codexflow"]
         #expect(try "\(settings(laravel).connection)" == "app@one:5432/codexflow")
         let both = laravel.merging(["DATABASE_URL": "postgres://app:x@two:1/codexflow?sslmode=require"]) { $1 }
@@ -49,7 +48,7 @@ import Testing
     }
 
     @Test(arguments: ["mysql://app:s3cret@db/x", "postgres://app:s3cret@db:port/x", "s3cret"])
-    func `A malformed URL is a problem that does not show it`(url: String) {
+    func aMalformedURLIsAProblemThatDoesNotShowIt(url: String) {
         let error = #expect(throws: ConfigurationError.self) { try settings(["DATABASE_URL": url]) }
         #expect(error?.problems.count == 1)
         #expect(error?.description.contains("s3cret") == false)

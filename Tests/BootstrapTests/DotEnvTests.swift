@@ -10,11 +10,11 @@ import Testing
         ("A=\"two\nlines\"", "two\nlines"), ("A=p$ss", "p$ss"), ("A=${NOBODY}", "${NOBODY}"), ("A=${", "${"),
         ("\u{FEFF}A=b", "b"), ("A=ı-ş", "ı-ş"), ("A=\"\"\nA=b", "b"),
     ])
-    func `A value is what phpdotenv reads`(text: String, value: String) throws {
+    func aValueIsReadAsPhpdotenvReadsIt(text: String, value: String) throws {
         #expect(try DotEnv(parsing: text).values == ["A": value])
     }
 
-    @Test(arguments: ["\n", "\r\n", "\r"]) func `Lines end in any of the usual ways`(newline: String) throws {
+    @Test(arguments: ["\n", "\r\n", "\r"]) func linesEndInAnyOfTheUsualWays(newline: String) throws {
         let lines = [
             "# Laravel", "", "APP_NAME=\"Codex Flow\"", "  DB_HOST=db  ", "EMPTY=", "NAMED_ONLY", "DB_PORT=5433",
         ]
@@ -22,7 +22,7 @@ import Testing
         #expect(values == ["APP_NAME": "Codex Flow", "DB_HOST": "db", "EMPTY": "", "DB_PORT": "5433"])
     }
 
-    @Test func `References name the real environment first, then earlier lines, and nothing in single quotes`() throws {
+    @Test func referencesNameTheRealEnvironmentFirstThenEarlierLinesAndNothingInSingleQuotes() throws {
         let text =
             "HOST=file\nPORT=1\nURL=http://${HOST}:${PORT}/\nQUOTED=\"<${PORT}>\"\nRAW='${PORT}'\nESCAPED=\"\\${PORT}\""
         let values = try DotEnv(parsing: text, environment: ["HOST": "real"]).values
@@ -32,7 +32,7 @@ import Testing
         #expect(values["ESCAPED"] == "${PORT}")
     }
 
-    @Test func `Every malformed line is named by its number, and no value is shown`() {
+    @Test func everyMalformedLineIsNamedByItsNumberAndNoValueIsShown() {
         let text = "GOOD=1\nBAD NAME=s3cret\n=s3cret\nA=s3cret two words\nB='s3cret\nC=\"s3cret\\q\"\nD=\"s3cret"
         let error = #expect(throws: ConfigurationError.self) { try DotEnv(parsing: text) }
         let problems = error?.problems ?? []

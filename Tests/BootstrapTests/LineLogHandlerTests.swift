@@ -16,7 +16,7 @@ import Testing
         return lines.all
     }
 
-    @Test func `An event is one line with its facts in order`() {
+    @Test func anEventIsOneLineWithItsFactsInOrder() {
         var text = lines {
             var logger = $0
             logger[metadataKey: "request"] = "7"
@@ -28,7 +28,7 @@ import Testing
         #expect(text == " info test: stored count=2 empty=\"\" path=\"/a b\" request=7\n")
     }
 
-    @Test func `No text of a stranger makes a second line or colours a terminal`() {
+    @Test func noTextOfAClientMakesASecondLineOrColoursATerminal() {
         let text = lines {
             $0.info("a\nb", metadata: ["path": "x\r\n2026 info forged\u{1B}[31m\u{2028}", "quote": "a\"b"])
         }
@@ -36,7 +36,7 @@ import Testing
         #expect(text.hasSuffix(" a\\nb path=\"x\\r\\n2026 info forged\\u{1b}[31m\\u{2028}\" quote=\"a\\\"b\"\n"))
     }
 
-    @Test func `Less severe events are not written`() {
+    @Test func lessSevereEventsAreNotWritten() {
         #expect(lines(level: .warning) { $0.info("quiet") }.isEmpty)
         #expect(lines(level: .warning) { $0.warning("loud") }.contains("warning test: loud"))
     }

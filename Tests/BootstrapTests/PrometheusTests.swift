@@ -10,7 +10,7 @@ import Testing
         return registry.render()
     }
 
-    @Test func `Counters and gauges are one line for each set of labels`() {
+    @Test func countersAndGaugesAreOneLineForEachSetOfLabels() {
         let text = rendered { registry in
             let stored = Counter(label: "ingest_events_total", dimensions: [("verdict", "stored")], factory: registry)
             stored.increment(by: 2)
@@ -37,7 +37,7 @@ import Testing
                 """)
     }
 
-    @Test func `A timer is a cumulative histogram of seconds`() {
+    @Test func aTimerIsACumulativeHistogramOfSeconds() {
         let text = rendered { registry in
             let timer = Timer(label: "commit_seconds", dimensions: [("lane", "main")], factory: registry)
             timer.recordNanoseconds(1_000_000)
@@ -54,13 +54,13 @@ import Testing
         #expect(text.contains("commit_seconds_count{lane=\"main\"} 3\n"))
     }
 
-    @Test func `A recorder's histogram counts amounts`() {
+    @Test func aRecordersHistogramCountsAmounts() {
         let text = rendered { Recorder(label: "batch_events", factory: $0).record(50) }
         #expect(text.contains("batch_events_bucket{le=\"20\"} 0\nbatch_events_bucket{le=\"50\"} 1\n"))
         #expect(text.contains("batch_events_sum 50\nbatch_events_count 1\n"))
     }
 
-    @Test func `Names are made valid and label values escaped`() {
+    @Test func namesAreMadeValidAndLabelValuesEscaped() {
         let text = rendered { registry in
             Counter(label: "9 lives-total", dimensions: [("a.b", "x\"y\\z\nw"), ("A", "ü")], factory: registry)
                 .increment()
@@ -68,7 +68,7 @@ import Testing
         #expect(text.contains("_9_lives_total{A=\"ü\",a_b=\"x\\\"y\\\\z\\nw\"} 1\n"))
     }
 
-    @Test func `Beyond the limit new series are only counted, known ones go on`() {
+    @Test func beyondTheLimitNewSeriesAreRefusedAndCounted() {
         let text = rendered(PrometheusRegistry(seriesLimit: 2)) { registry in
             for route in ["a", "b", "c", "d", "a"] {
                 Counter(label: "requests_total", dimensions: [("route", route)], factory: registry).increment()
@@ -79,7 +79,7 @@ import Testing
         #expect(text.contains("metrics_refused_series_total 2\n"))
     }
 
-    @Test func `One name is one kind of metric`() {
+    @Test func oneNameIsOneKindOfMetric() {
         let text = rendered { registry in
             Counter(label: "size", factory: registry).increment()
             Gauge(label: "size", factory: registry).record(9)
@@ -88,7 +88,7 @@ import Testing
         #expect(text.contains("metrics_refused_series_total 1\n"))
     }
 
-    @Test func `Concurrent counting loses nothing`() async {
+    @Test func concurrentCountingLosesNothing() async {
         let registry = PrometheusRegistry()
         await withTaskGroup(of: Void.self) { group in
             for _ in 0..<8 {

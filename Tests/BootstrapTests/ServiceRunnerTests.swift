@@ -21,7 +21,7 @@ import Testing
         func run() async throws { throw Failure() }
     }
 
-    @Test func `A service that fails ends the others, and its error is the program's`() async {
+    @Test func aServiceThatFailsEndsTheOthersAndItsErrorIsThePrograms() async {
         let waiting = Waiting()
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         await #expect(throws: Failure.self) { try await ServiceRunner.run([waiting, Failing()], logger: logger) }

@@ -3,17 +3,17 @@ import Foundation
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct SettingsLoadTests {
-    @Test func `A named file is read, and the real environment wins`() throws {
+    @Test func aNamedFileIsReadAndTheRealEnvironmentWins() throws {
         let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID()).env")
         defer { try? FileManager.default.removeItem(at: file) }
         try Data("A=file\r\nB=\"${A} ${HOME}\"\r\n".utf8).write(to: file)
         let settings = try SettingsReader.load(
             environment: ["CODEXFLOW_ENV_FILE": file.path, "A": "real", "HOME": "/home/ada"])
-        #expect(settings.string("A") == "real")
-        #expect(settings.string("B") == "real /home/ada")
+        #expect(settings.string(Setting("A", .text, "A text.")) == "real")
+        #expect(settings.string(Setting("B", .text, "A text.")) == "real /home/ada")
     }
 
-    @Test func `A named file that is missing is a problem`() {
+    @Test func aNamedFileThatIsMissingIsAProblem() {
         let error = #expect(throws: ConfigurationError.self) {
             try SettingsReader.load(environment: ["CODEXFLOW_ENV_FILE": "/nowhere/.env"])
         }

@@ -4,6 +4,11 @@ import Logging
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct SettingsReaderTests {
+    private static let text = Setting("A", .text, default: "standard", "A text.")
+    private static let secret = Setting("A", .secret, "A secret.")
+
+    private func text(_ name: String) -> Setting { Setting(name, .text, "A text.") }
+
     private func reader(_ environment: [String: String], dotEnv: [String: String] = [:]) -> SettingsReader {
         SettingsReader(environment: environment, dotEnv: dotEnv)
     }
@@ -17,30 +22,30 @@ import Testing
         }
     }
 
-    @Test func `The real environment wins over the file, also with an empty value`() {
+    @Test func theRealEnvironmentWinsOverTheFileAlsoWithAnEmptyValue() {
         let settings = reader(["A": "real", "B": ""], dotEnv: ["A": "file", "B": "file", "C": "file"])
-        #expect(settings.string("A") == "real")
-        #expect(settings.string("B", default: "standard") == "standard")
-        #expect(settings.string("C") == "file")
-        #expect(settings.string("D") == nil)
+        #expect(settings.optionalString(text("A")) == "real")
+        #expect(settings.string(Setting("B", .text, default: "standard", "A text.")) == "standard")
+        #expect(settings.optionalString(text("C")) == "file")
+        #expect(settings.optionalString(text("D")) == nil)
     }
 
     @Test(arguments: ["", "null", "(null)", "NULL", "empty", "(empty)"])
-    func `Laravel's words for nothing are nothing`(word: String) {
-        #expect(reader(["A": word]).string("A", default: "standard") == "standard")
-        #expect(reader(["A": word]).secret("A") == nil)
+    func laravelsWordsForNothingAreNothing(word: String) {
+        #expect(reader(["A": word]).string(Self.text) == "standard")
+        #expect(reader(["A": word]).secret(Self.secret) == nil)
     }
 
-    @Test func `A malformed value is a problem, never the default`() {
+    @Test func aMalformedValueIsAProblemNeverTheDefault() {
         let problems = problems([
             "PORT": "80x", "HIGH": "70000", "FLAG": "maybe", "WAIT": "soon", "SIZE": "9TB", "NETS": "10.0.0.1/8",
         ]) {
-            _ = $0.int("PORT", in: 1...65535, default: 8080)
-            _ = $0.int("HIGH", in: 1...65535, default: 8080)
-            _ = $0.bool("FLAG", default: true)
-            _ = $0.duration("WAIT", in: .seconds(1) ... .seconds(60), default: .seconds(5))
-            _ = $0.bytes("SIZE", in: 1...1024, default: 1)
-            _ = $0.cidrs("NETS")
+            _ = $0.int(Setting("PORT", .number(1...65535), default: "8080", "A port."))
+            _ = $0.int(Setting("HIGH", .number(1...65535), default: "8080", "A port."))
+            _ = $0.bool(Setting("FLAG", .boolean, default: "true", "A flag."))
+            _ = $0.duration(Setting("WAIT", .duration(.seconds(1) ... .seconds(60)), default: "5s", "A time."))
+            _ = $0.bytes(Setting("SIZE", .bytes(1...1024), default: "1", "A size."))
+            _ = $0.cidrs(Setting("NETS", .networks, "Networks."))
             _ = $0.logLevel()
         }
         #expect(
@@ -54,8 +59,10 @@ import Testing
             ])
     }
 
-    @Test func `A problem stays on one line`() {
-        let problems = problems(["PORT": "1\nFORGED: line\u{1B}[31m"]) { _ = $0.int("PORT", in: 0...1, default: 0) }
+    @Test func aProblemStaysOnOneLine() {
+        let problems = problems(["PORT": "1\nFORGED: line\u{1B}[31m"]) {
+            _ = $0.int(Setting("PORT", .number(0...1), default: "0", "A port."))
+        }
         #expect(problems.count == 1)
         #expect(problems.first.map { !$0.contains { $0.isNewline || $0 == "\u{1B}" } } == true)
     }
@@ -64,36 +71,36 @@ import Testing
         ("15", Duration.seconds(15)), ("15s", .seconds(15)), ("500ms", .milliseconds(500)), ("2m", .seconds(120)),
         ("1h", .seconds(3600)), ("2 m", .seconds(120)),
     ])
-    func `Times have units`(text: String, duration: Duration) {
-        #expect(reader(["A": text]).duration("A", in: .zero ... .seconds(7200), default: .zero) == duration)
+    func timesHaveUnits(text: String, duration: Duration) {
+        let setting = Setting("A", .duration(.zero ... .seconds(7200)), default: "0s", "A time.")
+        #expect(reader(["A": text]).duration(setting) == duration)
     }
 
     @Test(arguments: [("65536", 65536), ("64K", 65536), ("64kb", 65536), ("64MB", 64 << 20), ("1GiB", 1 << 30)])
-    func `Sizes have units`(text: String, bytes: Int) {
-        #expect(reader(["A": text]).bytes("A", in: 0...Int.max, default: 0) == bytes)
+    func sizesHaveUnits(text: String, bytes: Int) {
+        #expect(reader(["A": text]).bytes(Setting("A", .bytes(0...Int.max), default: "0", "A size.")) == bytes)
     }
 
     @Test(arguments: [
         ("true", true), ("(true)", true), ("1", true), ("On", true), ("YES", true), ("false", false),
-        ("(false)", false),
-        ("0", false), ("off", false), ("no", false),
+        ("(false)", false), ("0", false), ("off", false), ("no", false),
     ])
-    func `Truth has Laravel's words`(text: String, truth: Bool) {
-        #expect(reader(["A": text]).bool("A", default: !truth) == truth)
+    func truthHasLaravelsWords(text: String, truth: Bool) {
+        #expect(reader(["A": text]).bool(Setting("A", .boolean, default: "\(!truth)", "A flag.")) == truth)
     }
 
     @Test(arguments: [("DEBUG", "debug"), ("emergency", "critical"), ("notice", "notice"), ("", "info")])
-    func `Laravel's log levels are known`(text: String, level: String) {
+    func laravelsLogLevelsAreKnown(text: String, level: String) {
         #expect(reader(["LOG_LEVEL": text]).logLevel().rawValue == level)
     }
 
-    @Test func `The effective settings name value and source, and hide secrets`() {
+    @Test func theEffectiveSettingsNameValueAndSourceAndHideSecrets() {
         let settings = reader(["PORT": "1", "KEY": "s3cret"], dotEnv: ["HOST": "db", "PORT": "2"])
-        _ = settings.int("PORT", in: 0...9, default: 3)
-        _ = settings.string("HOST", default: "localhost")
-        _ = settings.duration("WAIT", in: .zero ... .seconds(9), default: .milliseconds(1500))
-        _ = settings.secret("KEY")
-        _ = settings.secret("OTHER")
+        _ = settings.int(Setting("PORT", .number(0...9), default: "3", "A port."))
+        _ = settings.string(Setting("HOST", .text, default: "localhost", "A host."))
+        _ = settings.duration(Setting("WAIT", .duration(.zero ... .seconds(9)), default: "1500ms", "A time."))
+        _ = settings.secret(Setting("KEY", .secret, "A key."))
+        _ = settings.secret(Setting("OTHER", .secret, "A key."))
         #expect(
             settings.effective.map(\.description) == [
                 "HOST=db (.env)", "KEY=*** (environment)", "OTHER= (default)", "PORT=1 (environment)",
@@ -105,7 +112,17 @@ import Testing
         #expect(logs.entries.first?.metadata["KEY"] == "*** (environment)")
     }
 
-    @Test func `A secret prints nowhere`() {
+    @Test func aTableHasEachNameOnce() {
+        let table = SettingsTable([Setting("B", .number(1...9), default: "3", #"A "b"."#)]) + [text("A"), text("B")]
+        #expect(table["B"].kind == .number(1...9))
+        #expect(
+            table.json == """
+                {"default": "", "form": "a text", "meaning": "A text.", "name": "A", "secret": false}
+                {"default": "3", "form": "a number from 1 to 9", "meaning": "A \\"b\\".", "name": "B", "secret": false}
+                """)
+    }
+
+    @Test func aSecretPrintsNowhere() {
         let secret = Secret("s3cret")
         var dumped = ""
         dump([secret], to: &dumped)

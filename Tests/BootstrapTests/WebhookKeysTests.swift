@@ -9,7 +9,7 @@ import Testing
         try SettingsReader(environment: environment).read { WebhookKeys(reading: $0) }
     }
 
-    @Test func `Both live keys open, nothing else does`() throws {
+    @Test func bothKeysAreAcceptedAndNoOther() throws {
         let keys = try keys([
             "LITELLM_WEBHOOK_KEY": Self.current, "LITELLM_WEBHOOK_KEY_PREVIOUS": Self.previous,
         ])
@@ -19,7 +19,7 @@ import Testing
         }
     }
 
-    @Test func `The previous key may be absent, and the empty key opens nothing`() throws {
+    @Test func thePreviousKeyMayBeAbsentAndTheEmptyKeyOpensNothing() throws {
         let keys = try keys(["LITELLM_WEBHOOK_KEY": Self.current, "LITELLM_WEBHOOK_KEY_PREVIOUS": ""])
         #expect(keys.accepts(Self.current))
         #expect(!keys.accepts(""))
@@ -30,7 +30,7 @@ import Testing
         "secure_webhook_key_here", "an-example-key-0123456789-0123456789", String(repeating: "a", count: 40),
         String(Self.current.dropLast()),
     ])
-    func `A bad key stops the start without being shown`(key: String) {
+    func aBadKeyStopsTheStartWithoutBeingShown(key: String) {
         for name in ["LITELLM_WEBHOOK_KEY", "LITELLM_WEBHOOK_KEY_PREVIOUS"] where name.hasSuffix("KEY") || !key.isEmpty
         {
             let environment = ["LITELLM_WEBHOOK_KEY": Self.current].merging([name: key]) { $1 }

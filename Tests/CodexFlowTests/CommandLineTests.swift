@@ -21,7 +21,7 @@ import Testing
         return (exitCode, process.output)
     }
 
-    @Test func migratesAndSaysWhereTheSchemaIs() async throws {
+    @Test func migratesAndReportsTheSchema() async throws {
         try await withTestDatabase(.empty) { database in
             let before = try await codexflow(["schema"], on: database)
             #expect(before.exitCode == 1)
@@ -104,7 +104,7 @@ import Testing
         }
     }
 
-    @Test func makesAUserWhomLaravelCanLogIn() async throws {
+    @Test func makesAUserThatCanLogInToLaravel() async throws {
         try await withTestDatabase { database in
             let create = ["user", "create", "--name", "Ada", "--email", "ada@example.com", "--plan", "pro", "--json"]
             let made = try await codexflow(create, on: database)
@@ -162,7 +162,7 @@ import Testing
         }
     }
 
-    @Test func verifiesAnAddressAndSaysSoInTheAuditLog() async throws {
+    @Test func verifiesAnAddressAndRecordsItInTheAuditLog() async throws {
         try await withTestDatabase { database in
             _ = try await codexflow(["user", "create", "--name", "Ada", "--email", "ada@example.com"], on: database)
             try await database.execute("INSERT INTO metering.unverified_registrations SELECT id, now() FROM users")
@@ -184,7 +184,7 @@ import Testing
         }
     }
 
-    @Test func noNameSteersTheTerminal() async throws {
+    @Test func noNameControlsTheTerminal() async throws {
         try await withTestDatabase { database in
             let hostile = "a\u{1B}[31m\u{202E}b\t\u{2066}\u{9B}c\n9\tadmin@example.com"
             let email = "\(hostile)@example.com"
@@ -213,7 +213,7 @@ import Testing
         }
     }
 
-    @Test func looksAtLiteLLMFromOutside() async throws {
+    @Test func checksLiteLLMFromOutside() async throws {
         func check(_ answer: String) async throws -> (exitCode: Int32, output: String) {
             let proxy = try CannedServer(answer)
             defer { proxy.stop() }
@@ -224,7 +224,7 @@ import Testing
         }
         let open = try await check(CannedServer.http("200 OK", "\"I'm alive!\""))
         #expect(open.exitCode == 1)
-        #expect(open.output.contains("lets anybody in"))
+        #expect(open.output.contains("accepts any key"))
         #expect(try await check(CannedServer.http("500 Internal Server Error", "")).output.contains("answers 500"))
         let nowhere = try ServiceProcess(product: "codexflow", arguments: ["litellm", "check"], environment: [:])
         #expect(try await nowhere.waitForExit() == 64)
@@ -254,7 +254,7 @@ import Testing
             #expect(!printed.output.contains("PASSWORD "))
             let refused = try await codexflow(["grants", "--role-prefix", "a; DROP"], on: database)
             #expect(refused.exitCode == 64)
-            // What lacks a right is told how to get it.
+            // A missing right is reported with the command that gives it.
             try await database.execute("REVOKE SELECT ON users FROM codexflow_operator")
             try await database.execute("REVOKE SELECT (email) ON users FROM codexflow_operator")
             let list = try await codexflow(["user", "list"], on: database)
@@ -263,7 +263,7 @@ import Testing
         }
     }
 
-    @Test func saysInOneLineWhatIsWrong() async throws {
+    @Test func reportsAFailureInOneLine() async throws {
         try await withTestDatabase { database in
             let plan = try await codexflow(
                 ["user", "create", "--name", "A", "--email", "a@b.c", "--plan", "gold"], on: database)
@@ -280,7 +280,7 @@ import Testing
         #expect(!process.output.contains("secret"))
     }
 
-    @Test func adoptsTheDatabaseOnlyWhenToldToForgetWhatIsNotItsOwn() async throws {
+    @Test func adoptsAForeignDatabaseOnlyWithDiscardHistory() async throws {
         try await withTestDatabase { database in
             #expect(try await codexflow(["adopt"], on: database).output == "nothing had changed\n")
             let needless = try await codexflow(["adopt", "--discard-history"], on: database)
@@ -297,7 +297,7 @@ import Testing
         }
     }
 
-    @Test func showsANewKeyThatOurHistoryCouldNotTake() async throws {
+    @Test func printsANewKeyThatTheKeyHistoryRefuses() async throws {
         try await withTestDatabase { database in
             _ = try await database.pool.withConnection {
                 try $0.execute("ALTER TABLE metering.api_keys ADD CHECK (valid_to IS NOT NULL)")

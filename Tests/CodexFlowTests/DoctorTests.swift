@@ -9,7 +9,7 @@ import Testing
 
 @testable import CodexFlow
 
-/// `codexflow doctor` outside the database: what the settings, the proxy and our own ports are, and how it is told.
+/// `codexflow doctor` outside the database: settings, the proxy, our own ports, and the report.
 @Suite(.timeLimit(.minutes(15))) struct DoctorTests {
     /// Our clock stands still, so that another's distance is what a test says.
     private let http = HTTPChecks(now: { UsageEvent.sampleTime })
@@ -86,7 +86,7 @@ import Testing
         }
     }
 
-    @Test func everyVariableIsToldWithItsSourceAndEveryProblemAtOnce() {
+    @Test func everySettingHasItsSourceAndEveryProblemIsReported() {
         let (reader, _) = settings([
             "WEBHOOK_PORT": "80x", "DB_ROLE_PREFIX": "a;b", "LITELLM_PROXY_URL": "http://me:hush@proxy:4000",
             "DB_PASSWORD": "hush", "LITELLM_WEBHOOK_KEY": "4f1c9e07b2a8d6350f7e41c98b2d60a3",
@@ -121,7 +121,7 @@ import Testing
             ),
             (CannedServer.http("200 OK", "<html>"), [.warning], "not as LiteLLM"),
             (CannedServer.http("502 Bad Gateway", ""), [.failure], "answers 502"),
-            ("SSH-2.0-OpenSSH\r\n", [.failure], "no answer in HTTP"),
+            ("SSH-2.0-OpenSSH\r\n", [.failure], "no HTTP answer"),
         ]
         for (answer, levels, words) in answers {
             let server = try CannedServer(answer)
@@ -169,7 +169,7 @@ import Testing
         #expect(findings.map(\.level) == [.failure, .failure, .ok])
     }
 
-    @Test func aDatabaseThatIsDownIsToldOnceAndTheRestIsLookedAtAllTheSame() async throws {
+    @Test func aDatabaseThatIsDownIsReportedOnceAndTheRestIsChecked() async throws {
         let (exitCode, output) = try await doctor([
             "DATABASE_URL": "postgresql://nobody:hush@127.0.0.1:1/nothing", "LITELLM_WEBHOOK_KEY": "short",
         ])

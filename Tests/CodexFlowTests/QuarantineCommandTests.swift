@@ -17,7 +17,8 @@ import Testing
         return (exitCode, process.output)
     }
 
-    /// Three events of an unknown key, one of them nameless and answered 404, and one whose cost is absurd.
+    /// Three events of an unknown key, one of them without an idempotency key and answered 404, and one with an absurd
+    /// cost.
     private func fill(_ database: TestDatabase) async throws -> [UsageEvent] {
         let writer = EventWriter(pool: database.pool, now: { UsageEvent.sampleTime })
         var events = (1...4).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: UsageEvent.sampleTime) }
@@ -69,7 +70,7 @@ import Testing
         }
     }
 
-    @Test func replaysAndSaysWhatStaysAndWhy() async throws {
+    @Test func replaysAndReportsWhatRemains() async throws {
         try await withTestDatabase { database in
             let events = try await fill(database)
             let vain = try await quarantine(["replay", events[0].key.description], on: database)
@@ -97,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func discardsOnlyWhatItIsTold() async throws {
+    @Test func discardsOnlyWhatIsNamed() async throws {
         try await withTestDatabase { database in
             let events = try await fill(database)
             let unarmed = try await quarantine(["discard"], on: database)

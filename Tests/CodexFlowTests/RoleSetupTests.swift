@@ -132,7 +132,7 @@ import Testing
     }
 
     /// Laravel's role on a server where it makes no roles: they must be there, and are left as they are.
-    @Test func whoMayMakeNoRolesIsToldWhatToDo() async throws {
+    @Test func aRoleThatMayNotMakeRolesGetsARemedy() async throws {
         try await withInstallation(.migrated) { database, prefix, settings in
             let owner = settings.merging(["MIGRATE_DATABASE_URL": database.url(as: .owner)]) { $1 }
             let refused = try await codexflow(["migrate", "--roles"], owner)

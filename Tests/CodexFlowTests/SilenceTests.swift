@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// What an operator is told of a database that hides, changes or swallows rows, or cannot hold our texts.
+/// Reports about a database that hides, changes or drops rows, or cannot hold our texts.
 @Suite(.timeLimit(.minutes(15))) struct SilenceTests {
     private func codexflow(
         _ arguments: [String], url: String, owner: String? = nil
@@ -45,7 +45,10 @@ import Testing
             let made = try await withPool(server.database(name)) { pool in
                 try await pool.withConnection {
                     try $0.query(
-                        "SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace OR oid::regclass::text ~ 'metering'"
+                        """
+                        SELECT FROM pg_class
+                        WHERE relnamespace = 'public'::regnamespace OR oid::regclass::text ~ 'metering'
+                        """
                     ).count
                 }
             }
@@ -91,7 +94,8 @@ import Testing
                 "note: users has soft deletes.",
                 "warning: api_logs has a trigger that runs BEFORE INSERT for each row (swallowing",
                 "SELECT setval('public.users_id_seq', (SELECT max(id) FROM public.users));",
-                "warning: Row-level security hides rows of api_logs from a database role of this installation (role codexflow_admin)",
+                "warning: Row-level security hides rows of api_logs from a database role of this installation "
+                    + "(role codexflow_admin)",
                 "ALTER ROLE \"codexflow_webhook\" BYPASSRLS;",
             ] {
                 #expect(migrate.output.contains(words), "\(migrate.output)")
@@ -113,7 +117,8 @@ import Testing
                 """
                 INSERT INTO metering.quarantine (id, reason, detail, key_hashes, received_at, last_received_at,
                                                  deliveries, is_replayable, next_attempt_at)
-                VALUES ('00000000-0000-0000-0000-000000000001', 'unknown_key', '', '{}', now(), now(), 1, true, 'infinity')
+                VALUES ('00000000-0000-0000-0000-000000000001', 'unknown_key', '', '{}', now(), now(), 1, true,
+                        'infinity')
                 """)
             let show = ["quarantine", "show", "00000000-0000-0000-0000-000000000001"]
             #expect(try await codexflow(show, on: database).output.contains("Else discard"))
@@ -126,7 +131,8 @@ import Testing
             #expect(doctor.exitCode == 1)
             #expect(!doctor.output.contains("or discard the events"), "\(doctor.output)")
             for words in [
-                "Row-level security hides rows of users from a database role of this installation (role codexflow_webhook)",
+                "Row-level security hides rows of users from a database role of this installation "
+                    + "(role codexflow_webhook)",
                 "ALTER ROLE \"codexflow_webhook\" BYPASSRLS;", "Discard nothing before",
             ] {
                 #expect(doctor.output.contains(words), "\(doctor.output)")
@@ -142,7 +148,8 @@ import Testing
             try await database.execute("ALTER TABLE users ADD deleted_at timestamp(0)")
             try await database.execute(
                 """
-                INSERT INTO users (name, email, password, api_key, deleted_at) VALUES ('Ada', 'a@b.c', 'x', 'cf_ada', now())
+                INSERT INTO users (name, email, password, api_key, deleted_at)
+                VALUES ('Ada', 'a@b.c', 'x', 'cf_ada', now())
                 """)
             #expect(try await codexflow(["user", "list"], on: database).output.contains("\tdeleted\t"))
             for command in [

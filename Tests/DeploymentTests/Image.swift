@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What the image would contain, and its programs run as a container engine runs them: as pid 1 and the image's user, in
-/// its root file system, which is read-only, without a capability. The network is this machine's.
+/// The contents of the image. Its programs run as a container engine runs them: as pid 1 and the image's user, in its
+/// read-only root file system, without capabilities. The network is that of this machine.
 ///
 /// The programs are those that were built with the tests.
 struct Image {

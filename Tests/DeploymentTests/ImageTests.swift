@@ -7,7 +7,7 @@ import Postgres
 import TestSupport
 import Testing
 
-/// The image without a container engine: its packages in a Debian root, its files in their place, its user and commands.
+/// The image without a container engine: its packages in a Debian root, its files, its user and its commands.
 @Suite(.timeLimit(.minutes(15))) struct ImageTests {
     /// What every Debian has, so that the Dockerfile need not name it.
     private static let base: Set = ["libc6", "libcrypt1", "libgcc-s1", "libstdc++6", "zlib1g"]
@@ -64,7 +64,7 @@ import Testing
         }
     }
 
-    @Test func migratesTakesAnEventTellsItsHealthAndEndsWhenTold() async throws {
+    @Test func migratesStoresAnEventReportsItsHealthAndStops() async throws {
         let image = try await Image.prepared()
         try await withTestDatabase(.empty) { database in
             let port = try await freePort()

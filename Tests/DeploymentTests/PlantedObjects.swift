@@ -41,7 +41,7 @@ struct PlantedObjects {
         SET search_path = pg_catalog;
         CREATE SEQUENCE public.planted_run;
         CREATE TABLE public.planted (number bigint PRIMARY KEY, what text NOT NULL);
-        -- As the planter, so that the number is left behind by roles without any right.
+        -- As the planter, so that roles without any right leave the number.
         CREATE FUNCTION public.planted_alarm(number bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS
             'BEGIN PERFORM pg_catalog.setval(''public.planted_run'', number); END';
         CREATE FUNCTION pg_temp.plant(kind text, name text, arguments oid[], result oid) RETURNS void

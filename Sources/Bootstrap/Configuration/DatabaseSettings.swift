@@ -1,6 +1,6 @@
 package import Postgres
 
-/// Which database a program uses, under Laravel's names, so that Laravel's `.env` serves unchanged (`design.md` §8).
+/// Which database a program uses, under Laravel's names, so that Laravel's `.env` serves unchanged.
 package struct DatabaseSettings: Sendable {
     /// The database of the service.
     package var connection: ConnectionConfiguration
@@ -8,20 +8,56 @@ package struct DatabaseSettings: Sendable {
     package var migration: ConnectionConfiguration
     package var limits: PoolLimits
 
-    /// `DATABASE_URL` or Laravel's `DB_URL`, else `DB_HOST`, `DB_PORT`, `DB_DATABASE`, `DB_USERNAME` and `DB_PASSWORD` with
-    /// the defaults of Laravel's `config/database.php`; `DB_SSLMODE`, `DB_SSLROOTCERT`, `DB_MAX_CONNECTIONS`,
-    /// `DB_PREPARED_STATEMENTS` and `MIGRATE_DATABASE_URL`. Programs with a role of their own may have a URL of their own
-    /// before all of these, so that one file serves them all.
-    /// - Parameters:
-    ///   - settings: Where the variables are; a malformed one is a problem there.
-    ///   - applicationName: The program's name in `pg_stat_activity`.
-    ///   - ownURL: The variable of the program's own URL, such as `WORKER_DATABASE_URL`.
+    /// The settings of the database. The defaults are those of Laravel's `config/database.php`.
+    ///
+    /// `ownURL` is the program's own URL, such as `WORKER_DATABASE_URL`. It wins over all others, so that one file can
+    /// serve programs with different roles.
+    package static func table(ownURL: String? = nil) -> SettingsTable {
+        let own = ownURL.map { name in
+            Setting(name, .secret, "The database as the role of this program; it wins over DATABASE_URL.")
+        }
+        return SettingsTable([own].compactMap(\.self)) + shared
+    }
+
+    private static let shared: SettingsTable = [
+        Setting(
+            "DATABASE_URL", .secret,
+            "The database in one text, postgresql://user:password@host:port/database; it wins over DB_HOST to "
+                + "DB_PASSWORD."),
+        Setting("DB_URL", .secret, "Laravel's name for DATABASE_URL, which wins over it."),
+        Setting(
+            "DB_HOST", .text, default: "127.0.0.1",
+            "The name or address of the database server, or the directory of its socket."),
+        Setting("DB_PORT", .number(1...65535), default: "5432", "The port of the database server."),
+        Setting("DB_DATABASE", .text, default: "laravel", "The database that Laravel uses."),
+        Setting("DB_USERNAME", .text, default: "root", "The role with which the program connects."),
+        Setting("DB_PASSWORD", .secret, "The password of that role."),
+        Setting(
+            "DB_SSLMODE", .word(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]),
+            default: "prefer", "How the connection to PostgreSQL is encrypted, in libpq's words."),
+        Setting(
+            "DB_SSLROOTCERT", .text,
+            "The PEM file of the authority for verify-ca and verify-full; libpq's default where it is empty."),
+        Setting(
+            "DB_PREPARED_STATEMENTS", .boolean, default: "true",
+            "Whether statements are prepared; false for a pooler in transaction mode, such as PgBouncer."),
+        Setting(
+            "DB_MAX_CONNECTIONS", .number(1...100), default: "6",
+            "How many connections one process opens at most."),
+        Setting(
+            "MIGRATE_DATABASE_URL", .secret,
+            "The same database as a stronger role, for migrations; the program's own role where it is empty."),
+    ]
+
+    /// Reads the settings of ``table(ownURL:)``. A malformed one is a problem of `settings`, also where it is not
+    /// needed. `applicationName` is the program's name in `pg_stat_activity`.
     package init(reading settings: SettingsReader, applicationName: String, ownURL: String? = nil) {
-        let separate = Self.separate(settings)
-        let sslMode = settings.choice(
-            "DB_SSLMODE", of: Dictionary(uniqueKeysWithValues: Self.sslModes.map { ($0, $0) }), default: "prefer")
-        let sslRootCertificate = settings.string("DB_SSLROOTCERT")
-        let preparesStatements = settings.bool("DB_PREPARED_STATEMENTS", default: true)
+        let table = Self.table(ownURL: ownURL)
+        let separate = Self.separate(settings, table)
+        let sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"].map { ($0, $0) }
+        let sslMode = settings.choice(table["DB_SSLMODE"], of: Dictionary(uniqueKeysWithValues: sslModes))
+        let sslRootCertificate = settings.optionalString(table["DB_SSLROOTCERT"])
+        let preparesStatements = settings.bool(table["DB_PREPARED_STATEMENTS"])
         let complete = { (configuration: ConnectionConfiguration) in
             var configuration = configuration
             configuration.applicationName = applicationName
@@ -30,34 +66,29 @@ package struct DatabaseSettings: Sendable {
             configuration.preparesStatements = preparesStatements
             return configuration
         }
-        // Each is read: a malformed one is a problem, needed or not.
-        let urls = [ownURL, "DATABASE_URL", "DB_URL"].compactMap(\.self).compactMap { Self.url($0, settings) }
+        let names = [ownURL, "DATABASE_URL", "DB_URL"].compactMap(\.self)
+        let urls = names.compactMap { Self.url(table[$0], settings) }
         connection = complete(urls.first ?? separate)
-        migration = Self.url("MIGRATE_DATABASE_URL", settings).map(complete) ?? connection
+        migration = Self.url(table["MIGRATE_DATABASE_URL"], settings).map(complete) ?? connection
         // An index takes its time, and so does another process's migration.
         migration.statementTimeout = .zero
-        limits = PoolLimits(maxConnections: settings.int("DB_MAX_CONNECTIONS", in: 1...100, default: 6))
+        limits = PoolLimits(maxConnections: settings.int(table["DB_MAX_CONNECTIONS"]))
     }
 
-    /// PostgreSQL, "SSL Support", table 34.1.
-    private static let sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-
-    private static func separate(_ settings: SettingsReader) -> ConnectionConfiguration {
+    private static func separate(_ settings: SettingsReader, _ table: SettingsTable) -> ConnectionConfiguration {
         ConnectionConfiguration(
-            host: settings.string("DB_HOST", default: "127.0.0.1"),
-            port: settings.int("DB_PORT", in: 1...65535, default: 5432),
-            database: settings.string("DB_DATABASE", default: "laravel"),
-            user: settings.string("DB_USERNAME", default: "root"),
-            password: settings.secret("DB_PASSWORD")?.reveal())
+            host: settings.string(table["DB_HOST"]), port: settings.int(table["DB_PORT"]),
+            database: settings.string(table["DB_DATABASE"]), user: settings.string(table["DB_USERNAME"]),
+            password: settings.secret(table["DB_PASSWORD"])?.reveal())
     }
 
-    private static func url(_ name: String, _ settings: SettingsReader) -> ConnectionConfiguration? {
-        guard let url = settings.secret(name) else { return nil }
+    private static func url(_ setting: Setting, _ settings: SettingsReader) -> ConnectionConfiguration? {
+        guard let url = settings.secret(setting) else { return nil }
         do {
             return try ConnectionConfiguration(url: url.reveal())
         } catch {
             // The driver's own words about a URL quote nothing of it.
-            settings.reject(name, "is not usable: \((error as? PostgresError)?.message ?? "malformed")")
+            settings.reject(setting.name, "is not usable: \((error as? PostgresError)?.message ?? "malformed")")
             return nil
         }
     }

@@ -1,8 +1,9 @@
+internal import Glibc
 package import Logging
 
 /// Writes each event as exactly one line: time in UTC, level, label, message and `key=value` pairs.
 ///
-/// What steers a line or terminal is escaped, so that no text of a client can forge a line or colour a terminal.
+/// Text is escaped, so that no client can forge a line or colour a terminal.
 package struct LineLogHandler: LogHandler {
     package var metadata: Logger.Metadata = [:]
     package var metadataProvider: Logger.MetadataProvider?
@@ -27,7 +28,7 @@ package struct LineLogHandler: LogHandler {
     }
 
     package func log(event: LogEvent) {
-        // From the largest to the smallest: a dictionary that grows is hashed anew.
+        // The largest first, because a dictionary that grows is hashed again.
         var pairs = event.metadata ?? [:]
         if let provided = metadataProvider?.get() { pairs.merge(provided) { own, _ in own } }
         pairs.merge(metadata) { own, _ in own }
@@ -50,10 +51,39 @@ package struct LineLogHandler: LogHandler {
 }
 
 extension String {
-    /// Quoted where a space, a quote or an equals sign would blur where the value ends.
+    /// In quotes if a space, a quote or an equals sign would hide where the value ends.
     fileprivate var asLogValue: String {
         let text = visible
         let needsQuotes = isEmpty || utf8.contains { $0 == 0x20 || $0 == 0x22 || $0 == 0x3D }
         return needsQuotes ? "\"" + text.replacing("\"", with: "\\\"") + "\"" : text
+    }
+}
+
+/// The moment of a log line, in UTC as RFC 3339 writes it, with milliseconds: `2026-01-31T12:00:00.000Z`.
+struct LogTime: CustomStringConvertible {
+    private let time: timespec
+
+    /// The wall clock's time. Only log lines use it; the time of stored data is passed in.
+    static var now: LogTime {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return LogTime(time: time)
+    }
+
+    var description: String {
+        var seconds = time.tv_sec
+        var parts = tm()
+        gmtime_r(&seconds, &parts)
+        let numbers = [
+            (Int(parts.tm_year) + 1900, 4, "-"), (Int(parts.tm_mon) + 1, 2, "-"), (Int(parts.tm_mday), 2, "T"),
+            (Int(parts.tm_hour), 2, ":"), (Int(parts.tm_min), 2, ":"), (Int(parts.tm_sec), 2, "."),
+            (time.tv_nsec / 1_000_000, 3, "Z"),
+        ]
+        return numbers.reduce(into: "") { text, number in
+            let digits = String(number.0)
+            for _ in digits.utf8.count..<number.1 { text += "0" }
+            text += digits
+            text += number.2
+        }
     }
 }

@@ -4,8 +4,7 @@ package import Logging
 
 /// Logs and metrics of one program, set up once, before anything else.
 package enum Telemetry {
-    /// Sends every log of the process to standard error from `level` on, every metric to the registry that is returned,
-    /// and returns the program's own logger.
+    /// Sends logs of the process from `level` on to standard error, and metrics to the returned registry.
     package static func bootstrap(label: String, level: Logger.Level) -> (logger: Logger, metrics: PrometheusRegistry) {
         LoggingSystem.bootstrap { _ in LineLogHandler(label: label, level: level, write: writeToStandardError) }
         let metrics = PrometheusRegistry()
@@ -13,7 +12,7 @@ package enum Telemetry {
         return (Logger(label: label), metrics)
     }
 
-    /// Whole lines in one `write`, so that two programs may share a terminal or a pipe.
+    /// One `write` for a whole line, so that two programs can share a terminal or a pipe.
     private static func writeToStandardError(_ line: String) {
         var line = line
         line.withUTF8 { bytes in

@@ -4,15 +4,15 @@ import Storage
 
 /// The settings in force, and the secrets among them.
 enum ConfigurationCheck {
-    /// Each problem, and each variable with its source; a secret as `***`.
+    /// Each problem, and each setting with its source. A secret is shown as `***`.
     static func findings(_ reader: SettingsReader) -> [Finding] {
         reader.problems.map {
             Finding.failure("configuration", $0, "Correct it in the environment or .env; see .env.example.")
         } + reader.effective.map { .ok("configuration", $0.description) }
     }
 
-    /// Whether the webhook's keys could be guessed or are known elsewhere. A missing, short or placeholder key stops the service
-    /// and is a configuration problem.
+    /// Whether the webhook's keys could be guessed or are known elsewhere. A missing, short or placeholder key is not
+    /// reported here: it is a configuration problem, and the service does not start.
     static func keyStrength(_ settings: DoctorSettings) -> [Finding] {
         let keys = [
             ("LITELLM_WEBHOOK_KEY", settings.webhookKey), ("LITELLM_WEBHOOK_KEY_PREVIOUS", settings.previousKey),
@@ -30,11 +30,11 @@ enum ConfigurationCheck {
         if let current = settings.webhookKey, current == settings.previousKey {
             findings.append(
                 .warning(
-                    "key strength", "LITELLM_WEBHOOK_KEY_PREVIOUS is the current key: nothing was rotated",
+                    "key strength", "LITELLM_WEBHOOK_KEY_PREVIOUS is the current key",
                     "Remove it, or make the current key a new one."))
         }
         findings += masterKey(settings)
-        return findings.isEmpty ? [.ok("key strength", "nothing speaks against the keys")] : findings
+        return findings.isEmpty ? [.ok("key strength", "the keys are fit for use")] : findings
     }
 
     /// Whether LiteLLM's master key is a secret of its own: a sender of events must not administer the proxy.
@@ -62,7 +62,7 @@ enum ConfigurationCheck {
         return weakness(of: bare).map { [.warning("key strength", "LITELLM_MASTER_KEY \($0)", remedy)] } ?? []
     }
 
-    /// What a guesser would try early: a repeated pattern, few different characters, words.
+    /// Why a key would be guessed early: it repeats a pattern, has few different characters, or consists of words.
     static func weakness(of key: String) -> String? {
         let characters = Array(key)
         let repeats = characters.indices.dropFirst().contains { length in

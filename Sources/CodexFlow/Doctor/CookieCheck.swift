@@ -5,20 +5,20 @@ import HTTPSupport
 import Postgres
 import Storage
 
-/// Follows a browser's live cookie to its user, as admin-api does, and says at which step it is lost. It never shows
-/// the cookie's value, or the id of the session.
+/// Follows a browser's cookie to its user, as admin-api does, and reports the step that fails. It shows neither the
+/// cookie's value nor the id of the session.
 struct CookieCheck: Sendable {
     private static let subject = "cookie"
 
-    /// `name=value`, or a whole header of them.
+    /// `name=value`, or a whole `Cookie` header.
     let text: Secret
     /// `nil` without `APP_KEY`.
     let sessions: LaravelSessions?
-    /// As admin-api connects.
+    /// The database as admin-api connects.
     let database: ConnectionPool
     let now: Timestamp
 
-    /// What ends the way of a cookie.
+    /// The step that fails.
     private struct Lost: Error {
         let finding: Finding
 
@@ -27,14 +27,16 @@ struct CookieCheck: Sendable {
         }
     }
 
-    /// A session as either driver keeps it.
+    /// A session of either driver.
     private struct Stored {
         let userID: Int64?
         let contents: JSON?
         let usedAt: Timestamp
     }
 
-    /// The steps, the last of them the failure where there is one.
+    /// Reads the session and its user. Returns the steps; the last one is the failure, if there is one.
+    ///
+    /// - Throws: ``PostgresError``.
     func findings() async throws -> [Finding] {
         var steps: [Finding] = []
         do {
@@ -50,14 +52,13 @@ struct CookieCheck: Sendable {
             throw Lost("APP_KEY is not set: no cookie is accepted", "Set APP_KEY as Laravel's .env has it.")
         }
         let cookie = try named(sessions)
-        steps.append(.ok(Self.subject, "its name '\(cookie.name)' is the one that is looked for"))
+        steps.append(.ok(Self.subject, "its name '\(cookie.name)' is the expected one"))
         let (plain, key) = try opened(cookie.value, sessions)
         steps.append(.ok(Self.subject, "\(Self.name(ofKey: key)) opens it"))
         guard let id = sessions.encrypter.content(plain, of: cookie.name, key: key) else {
             throw Lost(
                 "it was made for a cookie of another name",
-                "Copy name and value of one cookie; or set SESSION_COOKIE to the name that Laravel's config/session.php gives."
-            )
+                "Copy name and value of one cookie; or set SESSION_COOKIE to the name in Laravel's config/session.php.")
         }
         guard LaravelSessions.isID(id) else {
             throw Lost("it does not hold the id of a session", "Copy the session's cookie; see its name above.")
@@ -92,7 +93,7 @@ struct CookieCheck: Sendable {
         }
         let names = cookies.map { "'\($0.name.prefix(80))'" }.joined(separator: ", ")
         throw Lost(
-            "its name is \(names.isEmpty ? "missing" : names), and \(expected) is looked for",
+            "its name is \(names.isEmpty ? "missing" : names), and \(expected) is expected",
             "Give it as name=value. Set APP_NAME as Laravel's .env has it, or SESSION_COOKIE to the cookie's name.")
     }
 
@@ -148,7 +149,7 @@ struct CookieCheck: Sendable {
 
     private func unreadable(_ sessions: LaravelSessions) -> Lost {
         Lost(
-            "what its session remembers cannot be read with SESSION_ENCRYPT=\(sessions.isEncrypted)",
+            "the contents of its session cannot be read with SESSION_ENCRYPT=\(sessions.isEncrypted)",
             "Set SESSION_ENCRYPT as Laravel's .env has it; config/session.php must serialize by php or json.")
     }
 
@@ -176,7 +177,9 @@ struct CookieCheck: Sendable {
         guard sessions.isCurrent(stored.contents, passwordHash: hash) else {
             throw Lost("the password of its user \(id) was changed since", "Log in again.")
         }
-        guard user.isActive else { throw Lost("its user \(id) is suspended", "Let an administrator make them active.") }
+        guard user.isActive else {
+            throw Lost("its user \(id) is suspended", "Ask an administrator.")
+        }
         let found = Finding.ok(Self.subject, "it is user \(id)\(user.isAdmin ? ", an administrator" : "")")
         guard stored.contents?["_token"]?.text?.isEmpty == false else {
             return [

@@ -5,7 +5,7 @@ import Logging
 import Postgres
 import Storage
 
-/// Looks at everything an installation needs, each thing for itself.
+/// Checks everything that an installation needs. A check that fails hides no other.
 struct Doctor: Sendable {
     /// One question, which changes nothing.
     struct Check: Sendable {
@@ -13,15 +13,15 @@ struct Doctor: Sendable {
         let run: @Sendable () async throws -> [Finding]
     }
 
-    /// The time that each check has.
+    /// How long a check may take.
     static let deadline = Duration.seconds(10)
 
     let settings: DoctorSettings
     let now: @Sendable () -> Timestamp
-    /// A browser's cookie that is followed too.
+    /// A browser's cookie to follow too.
     var cookie: (text: Secret, sessions: LaravelSessions?)?
 
-    /// What all checks find, in a fixed order.
+    /// Runs all checks and returns what they find, in a fixed order.
     func examine() async -> [Finding] {
         let pool = ConnectionPool(
             settings.database, limits: PoolLimits(maxConnections: 4),
@@ -49,7 +49,7 @@ struct Doctor: Sendable {
         return findings
     }
 
-    /// A database that cannot be reached is told once, not by each check.
+    /// Reports a database that cannot be reached once, not by each check.
     private func examineDatabase(_ pool: ConnectionPool) async -> [Finding] {
         let probe = Check(name: "database") {
             try await pool.withConnection { _ in [] }
@@ -65,7 +65,7 @@ struct Doctor: Sendable {
             })
     }
 
-    /// Runs `checks` at once; one that fails or takes too long hides no other.
+    /// Runs `checks` at the same time. The findings of one that fails or takes too long say so.
     static func run(_ checks: [Check], deadline: Duration = deadline) async -> [Finding] {
         await withTaskGroup(of: (Int, [Finding]).self) { group in
             for (index, check) in checks.enumerated() {
@@ -90,14 +90,15 @@ struct Doctor: Sendable {
         }
     }
 
-    /// The driver's own words about a connection know no parameter; the server's about a statement stay hidden.
+    /// The driver's message about a connection holds no parameter. The server's message about a statement may hold one,
+    /// so it is not shown.
     private static func failure(of check: Check, _ error: PostgresError) -> Finding {
         switch (error.kind, error.sqlState) {
         case (.connectFailed, _):
             let reason = error.message.prefix { $0 != ";" && !$0.isNewline }
             return .failure(
                 check.name, "cannot be reached: \(reason)",
-                "Start PostgreSQL, or correct DB_HOST, DB_PORT and the credentials; the checks that need it were left out."
+                "Start PostgreSQL, or correct DB_HOST, DB_PORT and the credentials. Checks that need it did not run."
             )
         case _ where error.isRowSecurity:
             return .failure(

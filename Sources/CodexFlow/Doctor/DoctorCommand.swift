@@ -10,15 +10,14 @@ import Storage
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "doctor",
-        abstract:
-            "Looks at configuration, database, schema, rights, clocks, backlog and services, and changes nothing.",
-        discussion: "Exit code 1 when there is a failure. Each warning and failure says what to do.")
+        abstract: "Checks configuration, database, schema, rights, clocks, backlog and services. Changes nothing.",
+        discussion: "Each warning and failure comes with a remedy. The exit code is 1 if there is a failure.")
 
     @Flag(help: "Print JSON.") var json = false
     @Flag(help: "Exit code 1 for warnings too.") var strict = false
-    @Option(help: "A browser's cookie, name=value, that is followed to its user; others on this machine may see it.")
+    @Option(help: "Follow this browser cookie, name=value, to its user. Other users of this machine may see it.")
     var cookie: String?
-    @Flag(help: "Read that cookie from standard input.") var cookieStdin = false
+    @Flag(help: "Read the cookie from standard input.") var cookieStdin = false
 
     func validate() throws {
         if cookie != nil, cookieStdin { throw ValidationError("Give --cookie or --cookie-stdin.") }
@@ -41,7 +40,7 @@ struct DoctorCommand: AsyncParsableCommand {
         if report.level >= (strict ? .warning : .failure) { throw ExitCode(1) }
     }
 
-    /// The settings; where `.env` cannot be read, those of the environment alone, and why.
+    /// The settings. If `.env` cannot be read, those of the environment and the reason.
     private static func reader() -> (SettingsReader, [Finding]) {
         do {
             return (try SettingsReader.load(), [])
@@ -54,44 +53,60 @@ struct DoctorCommand: AsyncParsableCommand {
     }
 }
 
-/// Everything that configures what the doctor looks at.
+/// Everything that the doctor checks.
 struct DoctorSettings {
     let webhook: WebhookSettings
     let operation: Operation
-    /// `LITELLM_PROXY_URL`; a secret, as it may hold a password.
+    /// Where LiteLLM listens.
     let proxy: URL?
-    /// `METERING_SILENCE`: how long no event may come.
+    /// How long no event may arrive.
     let silence: Duration
-    /// As the operator connects.
+    /// The database as the operator connects.
     let database: ConnectionConfiguration
-    /// As admin-api connects.
+    /// The database as admin-api connects.
     let adminDatabase: ConnectionConfiguration
     let webhookKey: Secret?
     let previousKey: Secret?
-    /// `LITELLM_MASTER_KEY`, where it is known here.
+    /// LiteLLM's master key, if it is known here.
     let masterKey: Secret?
 
+    static let table: SettingsTable = [
+        Setting(
+            "METERING_SILENCE", .duration(.seconds(60) ... .seconds(2_592_000)), default: "1h",
+            "How long no event may arrive before the doctor warns."),
+        Setting(
+            "LITELLM_PROXY_URL", .secret,
+            "Where LiteLLM listens; the doctor checks its answer and its clock, unless this is empty."),
+        Setting(
+            "LITELLM_MASTER_KEY", .secret,
+            "The key that administers LiteLLM; the doctor checks that it is a secret of its own."),
+        adminURL,
+    ]
+
+    private static let adminURL = Setting(
+        "ADMIN_DATABASE_URL", .secret, "The database as admin-api connects, for 'doctor --cookie'.")
+
+    /// Reads ``table``, and the settings of webhook-api.
     init(reading settings: SettingsReader) {
         webhook = WebhookSettings(reading: settings)
         operation = Operation(reading: settings)
-        silence = settings.duration(
-            "METERING_SILENCE", in: .seconds(60) ... .seconds(2_592_000), default: .seconds(3600))
+        silence = settings.duration(Self.table["METERING_SILENCE"])
         var database = DatabaseSettings(
-            reading: settings, applicationName: "codexflow", ownURL: "OPERATOR_DATABASE_URL"
+            reading: settings, applicationName: "codexflow", ownURL: Operation.ownURL
         ).connection
         database.statementTimeout = .seconds(5)
         database.lockTimeout = .seconds(2)
         self.database = database
         var admin = DatabaseSettings(
-            reading: settings, applicationName: "codexflow", ownURL: "ADMIN_DATABASE_URL"
+            reading: settings, applicationName: "codexflow", ownURL: Self.adminURL.name
         ).connection
         admin.statementTimeout = .seconds(5)
         admin.lockTimeout = .seconds(2)
         adminDatabase = admin
-        webhookKey = settings.secret("LITELLM_WEBHOOK_KEY")
-        previousKey = settings.secret("LITELLM_WEBHOOK_KEY_PREVIOUS")
-        masterKey = settings.secret("LITELLM_MASTER_KEY")
-        proxy = settings.secret("LITELLM_PROXY_URL").flatMap { text in
+        webhookKey = settings.secret(WebhookKeys.table["LITELLM_WEBHOOK_KEY"])
+        previousKey = settings.secret(WebhookKeys.table["LITELLM_WEBHOOK_KEY_PREVIOUS"])
+        masterKey = settings.secret(Self.table["LITELLM_MASTER_KEY"])
+        proxy = settings.secret(Self.table["LITELLM_PROXY_URL"]).flatMap { text in
             let url = URL(string: text.reveal())
             guard let url, ["http", "https"].contains(url.scheme), url.host() != nil, url.user() == nil else {
                 settings.reject("LITELLM_PROXY_URL", "is not an http or https URL without a password")
@@ -120,7 +135,7 @@ struct Report: Encodable {
         return String(decoding: try encoder.encode(self), as: UTF8.self)
     }
 
-    /// A line each, the remedy indented below, and the counts.
+    /// A line for each finding, its remedy indented below, then the counts.
     func text(colored: Bool) -> String {
         let width = findings.map(\.subject.count).max() ?? 0
         let lines = findings.flatMap { finding in
@@ -131,9 +146,8 @@ struct Report: Encodable {
             return [line] + (finding.remedy.map { [String(repeating: " ", count: width + 11) + $0.visible] } ?? [])
         }
         let (failures, warnings) = (count(.failure), count(.warning))
-        let sum =
-            "\(failures) \(failures == 1 ? "failure" : "failures"), \(warnings) \(warnings == 1 ? "warning" : "warnings")"
-        return (lines + [sum]).joined(separator: "\n")
+        let sum = [(failures, "failure"), (warnings, "warning")].map { "\($0) \($1)\($0 == 1 ? "" : "s")" }
+        return (lines + [sum.joined(separator: ", ")]).joined(separator: "\n")
     }
 
     private func count(_ level: Finding.Level) -> Int { findings.count { $0.level == level } }

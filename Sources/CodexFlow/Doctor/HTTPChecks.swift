@@ -8,29 +8,31 @@ import NIOPosix
 import NIOSSL
 import Storage
 
-/// What answers at the proxy's address and at our own.
+/// Checks what answers at the addresses of the proxy and of webhook-api.
 struct HTTPChecks: Sendable {
     private static let timeout = TimeAmount.seconds(4)
 
     let now: @Sendable () -> Timestamp
 
-    /// What came back, or why nothing did.
+    /// The answer, or why there is none.
     private enum Outcome {
         case answer(status: Int, body: String, headers: [String: String], asked: Timestamp, answered: Timestamp)
         case unreachable
-        /// Somebody took the connection and spoke no HTTP, or not in time, or its certificate is not to be trusted.
+        /// The connection was accepted, but the answer is no HTTP, is late, or has a certificate that is not trusted.
         case unintelligible
     }
 
-    /// LiteLLM's liveliness, and its clock.
+    /// Whether LiteLLM answers, and whether its clock is right.
+    ///
+    /// - Throws: What the HTTP client throws when it ends.
     func proxy(_ url: URL?) async throws -> [Finding] {
         guard let url, let host = url.host() else {
-            return [.ok("proxy", "LITELLM_PROXY_URL is not set: not looked at")]
+            return [.ok("proxy", "LITELLM_PROXY_URL is not set: not checked")]
         }
         let remedy = "Check LITELLM_PROXY_URL, that LiteLLM runs there, and its certificate."
-        switch try await get(url.appending(path: "health/liveliness").absoluteString, trustsAnybody: false) {
+        switch try await get(url.appending(path: "health/liveliness").absoluteString, acceptsAnyCertificate: false) {
         case .unreachable: return [.failure("proxy", "nothing answers at \(host)", remedy)]
-        case .unintelligible: return [.failure("proxy", "\(host) gives no answer in HTTP that can be trusted", remedy)]
+        case .unintelligible: return [.failure("proxy", "\(host) gives no HTTP answer that can be trusted", remedy)]
         case .answer(let status, _, _, _, _) where status != 200:
             return [.failure("proxy", "\(host) answers \(status)", remedy)]
         case .answer(_, let body, let headers, let asked, let answered):
@@ -49,16 +51,19 @@ struct HTTPChecks: Sendable {
         }
     }
 
-    /// Whether webhook-api answers where its settings say, and nobody else does.
+    /// Whether webhook-api answers at the address of its settings, and no other program does.
+    ///
+    /// - Throws: What the HTTP client throws when it ends.
     func webhook(_ server: HTTPServerSettings) async throws -> [Finding] {
-        guard server.port != 0 else { return [.ok("webhook-api", "the system chooses its port: not looked at")] }
+        guard server.port != 0 else { return [.ok("webhook-api", "the system chooses its port: not checked")] }
         let host = HealthProbe.loopback(for: server.host)
         let address = host.contains(":") ? "[\(host)]:\(server.port)" : "\(host):\(server.port)"
         let taken = Finding.failure(
             "webhook-api", "something else answers at \(address)",
             "Stop it, or set WEBHOOK_PORT to a free port and LiteLLM's endpoint with it.")
-        // Its certificate is for the name by which others call it.
-        switch try await get("\(server.tls == nil ? "http" : "https")://\(address)/health/ready", trustsAnybody: true) {
+        // Its certificate is for its public name, not for the loopback address.
+        let scheme = server.tls == nil ? "http" : "https"
+        switch try await get("\(scheme)://\(address)/health/ready", acceptsAnyCertificate: true) {
         case .unreachable:
             return [
                 .warning(
@@ -81,10 +86,10 @@ struct HTTPChecks: Sendable {
         let status: String
     }
 
-    private func get(_ url: String, trustsAnybody: Bool) async throws -> Outcome {
+    private func get(_ url: String, acceptsAnyCertificate: Bool) async throws -> Outcome {
         var configuration = HTTPClient.Configuration(timeout: .init(connect: Self.timeout))
         configuration.connectionPool.retryConnectionEstablishment = false
-        if trustsAnybody {
+        if acceptsAnyCertificate {
             configuration.tlsConfiguration = .makeClientConfiguration()
             configuration.tlsConfiguration?.certificateVerification = .none
         }

@@ -12,16 +12,16 @@ import Storage
 /// `codexflow litellm`
 struct LiteLLMCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "litellm", abstract: "Sets up LiteLLM and sees whether its calls arrive.",
+        commandName: "litellm", abstract: "Prints LiteLLM's settings, and checks that its calls arrive.",
         subcommands: [Check.self, Config.self, ReconcileCommand.self])
 
     /// `codexflow litellm check`
     struct Check: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Asks the proxy at LITELLM_PROXY_URL, and follows one call of a customer to its row.",
-            discussion: "Exit code 1 when something is wrong. The call costs what --model costs; mock costs nothing.")
+            abstract: "Checks the proxy at LITELLM_PROXY_URL, and follows one call of a customer to its log.",
+            discussion: "The exit code is 1 if a check fails. The call costs what --model costs; mock costs nothing.")
 
-        @Flag(help: "Read a customer's key from the first line of standard input, and make a call with it.")
+        @Flag(help: "Make a call with the customer's key that is the first line of standard input.")
         var keyStdin = false
         @Option(help: "The model of that call.") var model = "mock"
 
@@ -90,14 +90,14 @@ struct LiteLLMVersion: Comparable, CustomStringConvertible {
     static let oldest = LiteLLMVersion(1, 109, 1)
     /// The releases that the tests of the module run on.
     static let tested = [oldest, LiteLLMVersion(1, 110, 2)]
-    /// Releases in which somebody else's code was published.
+    /// Releases that contain foreign code.
     static let compromised = [LiteLLMVersion(1, 107, 0)]
 
     private let numbers: [Int]
 
     private init(_ numbers: Int...) { self.numbers = numbers }
 
-    /// The release that `text` names, also with `v` before it and words after it, such as `v1.109.1-stable`.
+    /// The release that `text` names, such as `1.109.1` or `v1.109.1-stable`.
     init?(_ text: some StringProtocol) {
         guard let match = String(text).firstMatch(of: /^v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?!\d)/),
             let major = Int(match.1), let minor = Int(match.2), let patch = Int(match.3)
@@ -111,14 +111,14 @@ struct LiteLLMVersion: Comparable, CustomStringConvertible {
         left.numbers.lexicographicallyPrecedes(right.numbers)
     }
 
-    /// What is wrong with it; `nil` where it is one to use.
+    /// What is wrong with the release; `nil` for one to use.
     var finding: Finding? {
         let newer =
             "Use \(Self.tested.map(\.description).joined(separator: " or ")), the versions that the tests run on."
         if Self.compromised.contains(self) {
             return .failure(
                 "proxy",
-                "LiteLLM \(self) was compromised: it may have given away every key and secret that it has seen",
+                "LiteLLM \(self) was compromised: every key and secret that it has seen may be known to others",
                 "Stop it. \(newer) Replace its provider keys, its master key, the webhook key and the customers' keys.")
         }
         guard self >= Self.oldest else {
@@ -129,35 +129,35 @@ struct LiteLLMVersion: Comparable, CustomStringConvertible {
     }
 }
 
-/// Whether our module works in the proxy, as a stranger and as a customer see it.
+/// Checks from outside whether our module works in the proxy.
 struct LiteLLMChecks: Sendable {
-    /// The proxy.
+    /// Where the proxy listens.
     let url: URL
 
-    /// A key that nobody has must be refused by us and nobody else.
+    /// Sends a key that no user has. Our module must refuse it, not LiteLLM.
     func module() async -> Finding {
         let subject = "module"
         switch await ask("v1/models", key: "cf_" + UUID().uuidString, body: nil) {
         case nil:
             return .failure(subject, "the proxy gives no answer", "See LiteLLM's log.")
         case (401, let body)? where body.contains("This API key is not known"):
-            return .ok(subject, "refuses a key that nobody has")
+            return .ok(subject, "refuses a key that no user has")
         case (503, _)?:
             return .failure(
                 subject, "cannot ask webhook-api about keys",
                 "Correct CODEXFLOW_URL and LITELLM_WEBHOOK_KEY in LiteLLM's environment.")
         case (200, _)?:
             return .failure(
-                subject, "is not there: the proxy lets anybody in",
+                subject, "is missing: the proxy accepts any key",
                 "Set custom_auth and master_key as 'codexflow litellm config' prints them.")
         default:
             return .failure(
-                subject, "is not there: LiteLLM judges keys by itself",
+                subject, "is missing: LiteLLM checks keys by itself",
                 "Set custom_auth as 'codexflow litellm config' prints it, with codexflow.py beside config.yaml.")
         }
     }
 
-    /// One call with a customer's key, until its row is there.
+    /// Makes one call with a customer's key, and waits for its log.
     func call(key: String, model: String, pool: ConnectionPool) async -> [Finding] {
         let mark = "codexflow-check-\(UUID().uuidString)"
         let began = Timestamp.now
@@ -172,7 +172,7 @@ struct LiteLLMChecks: Sendable {
             let words = try? JSONDecoder().decode(Refusal.self, from: Data(answer.utf8)).error.message
             return [
                 .failure(
-                    "call", "is answered \(status): \((words ?? "no words").scrubbed(of: [key]).prefix(200))",
+                    "call", "is answered \(status): \((words ?? "without a reason").scrubbed(of: [key]).prefix(200))",
                     "Correct that, or name a model that LiteLLM has with --model.")
             ]
         }
@@ -181,13 +181,13 @@ struct LiteLLMChecks: Sendable {
             if let user = try? await rowOwner(of: mark, since: began, pool) {
                 let seconds = (ContinuousClock.now - answered) / .seconds(1)
                 let age = String(format: "%.1f", seconds)
-                return [.ok("call", "is a row of user \(user), \(age) s after its answer")]
+                return [.ok("call", "is a log of user \(user), \(age) s after its answer")]
             }
             try? await Task.sleep(for: .milliseconds(100))
         }
         return [
             .failure(
-                "call", "was answered, and is no row 20 s later",
+                "call", "was answered, and is no log 20 s later",
                 "See 'events are not delivered' in LiteLLM's log, and 'codexflow quarantine list'.")
         ]
     }

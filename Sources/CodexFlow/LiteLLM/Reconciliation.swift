@@ -12,22 +12,22 @@ import Storage
 struct ReconcileCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "reconcile",
-        abstract: "Compares LiteLLM's own record of calls (LITELLM_DATABASE_URL) with ours, per hour and key.",
+        abstract: "Compares LiteLLM's record of calls with the stored events, by hour and key.",
         discussion: """
-            Calls of customers' keys that were served, or failed with tokens or a cost. Prints the hours of which both \
-            do not say the same; exit code 2 when there are any, after --take when any are left. LiteLLM's database is \
-            only read.
+            LITELLM_DATABASE_URL names LiteLLM's database, which is only read. Compared are calls of customers that \
+            were served, or that failed with tokens or a cost. The command prints the hours that differ. The exit \
+            code is 2 if there are any, or with --take if any remain.
             """)
 
-    /// Hours of one comparison.
+    /// The longest time of one comparison.
     private static let longest = Duration.seconds(86_400 * 31)
 
-    @Option(help: "Calls begun at this time or later: RFC 3339, or a date in UTC (default: a day before --to).")
+    @Option(help: "Calls that began at or after this time: RFC 3339, or a date in UTC (default: a day before --to).")
     var from: Moment?
-    @Option(help: "Calls begun before this time (default: 15 minutes ago; what is later may be on its way).")
+    @Option(help: "Calls that began before this time (default: 15 minutes ago; later events may not be delivered yet).")
     var to: Moment?
-    @Flag(help: "Store the calls that are missing here, through the same path as the webhook.") var take = false
-    @Flag(help: "One JSON object instead of lines.") var json = false
+    @Flag(help: "Store the missing calls, as if they were delivered now.") var take = false
+    @Flag(help: "Print one JSON object.") var json = false
 
     func run() async throws {
         let now = Timestamp.now
@@ -52,7 +52,7 @@ struct ReconcileCommand: AsyncParsableCommand {
                 let reconciliation = Reconciliation(
                     litellm: spend, schema: settings.schema, pool: pool, retention: settings.retention,
                     errorText: settings.errorText, now: { .now })
-                return try await ReconcileReport(reconciliation, start..<end, takes: take)
+                return try await reconciliation.report(start..<end, takes: take)
             }
         }
         report.print(asJSON: json)
@@ -62,29 +62,36 @@ struct ReconcileCommand: AsyncParsableCommand {
 
 /// Where LiteLLM's own database is, and how long events are kept.
 struct ReconcileSettings {
-    /// `LITELLM_DATABASE_URL`, as LiteLLM has it in its own `DATABASE_URL`.
+    /// LiteLLM's database, under the URL that LiteLLM has in its own `DATABASE_URL`.
     let litellm: ConnectionConfiguration?
     /// The schema of LiteLLM's tables there.
     let schema: String
     let retention: Duration
     let errorText: ErrorText
 
+    static let table: SettingsTable = [
+        Setting(
+            "LITELLM_DATABASE_URL", .secret,
+            "LiteLLM's own database, for 'litellm reconcile'; a role that reads \"LiteLLM_SpendLogs\" is enough.")
+    ]
+
+    /// Reads ``table``, and the settings of webhook-api that decide what is stored.
     init(reading settings: SettingsReader) {
         retention = WebhookSettings.retention(settings)
         errorText = WebhookSettings.errorText(settings)
-        let name = "LITELLM_DATABASE_URL"
-        schema = settings.secret(name).map { Self.schema(ofPrisma: $0.reveal()) } ?? Self.ordinarySchema
-        litellm = settings.secret(name).flatMap { url in
+        let setting = Self.table.settings[0]
+        schema = settings.secret(setting).map { Self.schema(ofPrisma: $0.reveal()) } ?? Self.standardSchema
+        litellm = settings.secret(setting).flatMap { url in
             do {
                 return try Self.configuration(ofPrisma: url.reveal())
             } catch {
-                settings.reject(name, "is not usable: \((error as? PostgresError)?.message ?? "malformed")")
+                settings.reject(setting.name, "is not usable: \((error as? PostgresError)?.message ?? "malformed")")
                 return nil
             }
         }
     }
 
-    /// What Prisma's URL says (Prisma, "PostgreSQL connector"): `schema`, and parameters of its own pool, which say nothing here.
+    /// What Prisma's URL names (Prisma, "PostgreSQL connector"). The parameters of Prisma's own pool are left out.
     private static func configuration(ofPrisma url: String) throws -> ConnectionConfiguration {
         let parts = url.split(separator: "?", maxSplits: 1).map(String.init)
         let parameters = parts.count == 2 ? parts[1].split(separator: "&").map(String.init) : []
@@ -96,12 +103,12 @@ struct ReconcileSettings {
         return configuration
     }
 
-    private static let ordinarySchema = "public"
+    private static let standardSchema = "public"
 
     private static func schema(ofPrisma url: String) -> String {
         let query = url.split(separator: "?", maxSplits: 1).dropFirst().first ?? ""
         let named = query.split(separator: "&").first { $0.hasPrefix("schema=") }?.dropFirst("schema=".count)
-        return named.map(String.init) ?? ordinarySchema
+        return named.map(String.init) ?? standardSchema
     }
 
     private static let own = [
@@ -109,7 +116,7 @@ struct ReconcileSettings {
     ]
 }
 
-/// LiteLLM's own record of calls beside ours, hour by hour and key by key.
+/// Compares LiteLLM's record of calls with ours, by hour and key.
 struct Reconciliation: Sendable {
     /// LiteLLM's database.
     let litellm: ConnectionPool
@@ -121,8 +128,26 @@ struct Reconciliation: Sendable {
     let errorText: ErrorText
     let now: @Sendable () -> Timestamp
 
-    /// The hours and keys of which both do not say the same; their calls are looked up one by one, and what is missing is
-    /// given to `take`, a page at a time.
+    /// Compares, and with `takes` stores what is missing and compares again.
+    ///
+    /// - Throws: ``PostgresError``; ``AppError`` when the missing events cannot be stored.
+    func report(_ range: Range<Timestamp>, takes: Bool) async throws -> ReconcileReport {
+        guard takes else {
+            let (calls, differences) = try await compare(range)
+            return ReconcileReport(range: range, calls: calls, differences: differences, taken: nil)
+        }
+        let writer = EventWriter(pool: pool, now: now)
+        var counts: [String: Int] = [:]
+        _ = try await compare(range) { items in
+            for verdict in try await writer.write(items, lockedUsers: .quarantine).compactMap(\.self) {
+                counts[verdict.word, default: 0] += 1
+            }
+        }
+        let (calls, differences) = try await compare(range)
+        return ReconcileReport(range: range, calls: calls, differences: differences, taken: counts)
+    }
+
+    /// The hours and keys that differ. Their calls are looked up one by one, and `take` gets pages of missing ones.
     ///
     /// - Throws: ``PostgresError``.
     func compare(
@@ -130,7 +155,7 @@ struct Reconciliation: Sendable {
     ) async throws -> (calls: Int64, differences: [HourOfKey]) {
         var total: Int64 = 0
         var found: [HourOfKey] = []
-        // A day at a time: what is held in memory is the hours and keys of one.
+        // One day at a time, which bounds the hours and keys in memory.
         var start = range.lowerBound
         while start < range.upperBound {
             let end = min(range.upperBound, start.advanced(by: .seconds(86_400)))
@@ -188,7 +213,7 @@ struct Reconciliation: Sendable {
         } while cursor != nil
     }
 
-    /// The calls with their events, read as the webhook reads them.
+    /// The calls with their events, parsed as the webhook parses them.
     private func items(_ calls: [SpendLogs.Call]) -> [(item: IngestItem, call: SpendLogs.Call)] {
         guard !calls.isEmpty else { return [] }
         let body = "[" + calls.map(\.event).joined(separator: ",") + "]"
@@ -198,33 +223,14 @@ struct Reconciliation: Sendable {
     }
 }
 
-/// What a reconciliation found, took, and left.
+/// What a reconciliation found, stored, and could not store.
 struct ReconcileReport: Sendable {
     let range: Range<Timestamp>
-    /// Calls that a provider worked for and that LiteLLM's database has of the range.
+    /// Calls of the range in LiteLLM's database that a provider served.
     let calls: Int64
     let differences: [HourOfKey]
-    /// How many of the missing calls got which verdict; `nil` where none were to be taken.
+    /// How many of the missing calls got which verdict; `nil` without `--take`.
     let taken: [String: Int]?
-
-    /// Compares, and where `takes` is set stores what is missing and compares again.
-    init(_ reconciliation: Reconciliation, _ range: Range<Timestamp>, takes: Bool) async throws {
-        self.range = range
-        guard takes else {
-            (calls, differences) = try await reconciliation.compare(range)
-            taken = nil
-            return
-        }
-        let writer = EventWriter(pool: reconciliation.pool, now: reconciliation.now)
-        var counts: [String: Int] = [:]
-        _ = try await reconciliation.compare(range) { items in
-            for verdict in try await writer.write(items, lockedUsers: .quarantine).compactMap(\.self) {
-                counts[verdict.word, default: 0] += 1
-            }
-        }
-        taken = counts
-        (calls, differences) = try await reconciliation.compare(range)
-    }
 
     func print(asJSON: Bool) {
         if asJSON {

@@ -9,24 +9,24 @@ import Storage
 struct QuarantineCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "quarantine",
-        abstract: "Shows and steers what was put aside instead of becoming a row.",
+        abstract: "Lists, replays and discards events that could not become logs.",
         discussion: """
-            What waits for a key, a user or Laravel's tables becomes a row by itself, within seconds of their appearing. \
-            Exit codes: 0 done, 1 something failed or was left, 64 wrong usage.
+            An event that waits for a key, a user or Laravel's tables becomes a log by itself, within seconds after \
+            that is there. Exit codes: 0 done, 1 something failed or remains, 64 wrong usage.
             """,
         subcommands: [List.self, Show.self, Replay.self, Discard.self])
 
     /// `codexflow quarantine list`
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Lists entries in the order in which they were received, or counts them by reason.")
+            abstract: "Lists entries in the order of their arrival, or counts them by reason.")
 
         @OptionGroup var conditions: QuarantineConditions
-        @Flag(help: "Which entries: not yet rows, resolved ones, or both.") var state: QuarantineState = .open
-        @Option(help: "At most so many, 1 to 10000.") var limit = 50
-        @Option(help: "Go on behind this entry, the last of the page before.") var after: EventKey?
+        @Flag(help: "Which entries: open, resolved or all.") var state: QuarantineState = .open
+        @Option(help: "How many entries at most, 1 to 10000.") var limit = 50
+        @Option(help: "List entries after this one, the last of the previous page.") var after: EventKey?
         @Flag(help: "Count by reason instead.") var count = false
-        @Flag(help: "Print a JSON object a line.") var json = false
+        @Flag(help: "Print one JSON object a line.") var json = false
 
         func validate() throws {
             guard (1...10_000).contains(limit) else { throw ValidationError("--limit is 1 to 10000.") }
@@ -49,7 +49,7 @@ struct QuarantineCommand: AsyncParsableCommand {
     /// `codexflow quarantine show`
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Shows everything that is kept of an entry, and what to do about it.")
+            abstract: "Shows an entry, and what to do about it.")
 
         @Argument(help: "The entry's id.") var id: EventKey
         @Flag(help: "Print JSON.") var json = false
@@ -72,7 +72,9 @@ struct QuarantineCommand: AsyncParsableCommand {
 }
 
 extension Operation {
-    /// Does `body` with a connection, once the schema is known to have what it needs.
+    /// Does `body` with a connection whose schema is current.
+    ///
+    /// - Throws: `ExitCode` 1 after the failure was written to standard error.
     static func onQuarantine<T: Sendable>(_ body: @escaping @Sendable (Connection) throws -> T) async throws -> T {
         try await run { _, connection in
             try Migrator.requireCurrent(connection)
@@ -85,11 +87,10 @@ extension QuarantineCommand {
     /// `codexflow quarantine replay`
     struct Replay: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract:
-                "Tries entries now, through the same path as a delivery; without ids or conditions all open ones.",
-            discussion: "Prints the entries that stay and why, then the counts; exit code 1 when any stays.")
+            abstract: "Stores entries now, as if they were delivered again: all open ones, or those that are named.",
+            discussion: "Prints the entries that remain, with the reason, then the counts. Exit code 1 if any remains.")
 
-        /// Lines that a replay of many prints about entries that stay.
+        /// How many entries that remain a replay lists.
         private static let linesAtMost = 100
 
         @Argument(help: "Ids of entries.") var ids: [EventKey] = []
@@ -97,10 +98,11 @@ extension QuarantineCommand {
         @Flag(
             name: .customLong("answered-404"),
             help: """
-                Also entries without a key of their own that were answered 404. Their sender may have sent them again as \
-                new events: then they count twice.
-                """) var answered404 = false
-        @Flag(help: "Say what would happen to each entry, and change nothing.") var dryRun = false
+                Include entries without an idempotency key that were answered 404. Their sender may have sent them \
+                again as new events; such events then count twice.
+                """)
+        var answered404 = false
+        @Flag(help: "Print what would happen to each entry, and change nothing.") var dryRun = false
 
         func run() async throws {
             let filter = conditions.filter(ids.isEmpty ? .open : .all, ids: ids)
@@ -126,7 +128,7 @@ extension QuarantineCommand {
     }
 }
 
-/// What a replay did, counted.
+/// Counts what a replay did.
 private struct ReplayReport: Sendable {
     private let linesAtMost: Int
     private var lines = 0
@@ -151,7 +153,7 @@ private struct ReplayReport: Sendable {
 
     /// Prints the counts.
     ///
-    /// - Throws: `ExitCode` 1 where an entry stays or was not found.
+    /// - Throws: `ExitCode` 1 when an entry remains or was not found.
     func finish(isDryRun: Bool) throws {
         if lines > linesAtMost { print("… and \(lines - linesAtMost) more") }
         for id in missing.sorted() { print(id, "missing", "There is no such entry.", separator: "  ") }
@@ -163,7 +165,7 @@ private struct ReplayReport: Sendable {
 }
 
 extension QuarantineReplay.Outcome {
-    /// One word, and why the entry stays, if it does.
+    /// One word, and the reason if the entry remains.
     fileprivate func words(for item: QuarantinedItem) -> (word: String, why: String?) {
         switch self {
         case .verdict(.stored): ("stored", nil)
@@ -171,14 +173,14 @@ extension QuarantineReplay.Outcome {
         case .verdict(.conflict(let logID)):
             (
                 "conflict",
-                "api_logs \(logID) has other facts; an entry of its own was made. \(QuarantineReason.conflict.remedy)"
+                "api_logs \(logID) has other contents, so a new entry was made. \(QuarantineReason.conflict.remedy)"
             )
         case .verdict(.quarantined(let reason)): (reason.rawValue, "\(reason.explanation) \(reason.remedy)")
-        case .neverARow: (item.reason.rawValue, "This never becomes a row. \(item.reason.remedy)")
+        case .neverARow: (item.reason.rawValue, "This never becomes a log. \(item.reason.remedy)")
         case .wasRefused:
             (
                 "answered_404",
-                "Its sender saw a 404 and may have sent it again. Give --answered-404 if it did not, or discard it."
+                "Its sender received 404 and may have sent it again. Give --answered-404 if it did not, or discard it."
             )
         case .unreadableFacts: ("unreadable_facts", "Another version wrote it; replay it with that version.")
         case .resolvedBefore: ("resolved_before", "It is \(item.resolution?.outcome ?? "resolved") already.")
@@ -190,13 +192,13 @@ extension QuarantineCommand {
     /// `codexflow quarantine discard`
     struct Discard: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Resolves open entries as discarded; they are kept, and shown by 'list --resolved'.",
-            discussion: "If a discarded event is sent again and can be a row by then, it becomes one.")
+            abstract: "Resolves open entries as discarded. 'list --resolved' still shows them.",
+            discussion: "A discarded event that is sent again becomes a log, if it can by then.")
 
         @Argument(help: "Ids of entries.") var ids: [EventKey] = []
         @OptionGroup var conditions: QuarantineConditions
-        @Flag(help: "Every open entry; needed where neither ids nor conditions are given.") var allOpen = false
-        @Flag(help: "Say how many it would be, and change nothing.") var dryRun = false
+        @Flag(help: "Discard every open entry; needed without ids and conditions.") var allOpen = false
+        @Flag(help: "Print how many it would be, and change nothing.") var dryRun = false
 
         func validate() throws {
             let isNarrow = conditions.filter(.open, ids: ids).isNarrow
@@ -225,13 +227,13 @@ extension QuarantineCommand {
     }
 }
 
-/// The options that choose quarantine entries; all that are given must hold.
+/// The options that choose quarantine entries. An entry must meet all that are given.
 struct QuarantineConditions: ParsableArguments {
-    @Option(help: "This reason; may be given several times.") var reason: [QuarantineReason] = []
-    @Option(help: "The id of the user whom the event names, or who holds its key.") var user: Int64?
-    @Option(help: "The first digits of the SHA-256 of the event's key.") var keyHash: HexPrefix?
+    @Option(help: "A reason; may be given several times.") var reason: [QuarantineReason] = []
+    @Option(help: "The id of the user that the event names, or that has its key.") var user: Int64?
+    @Option(help: "The first digits of the SHA-256 of the event's API key.") var keyHash: HexPrefix?
     @Option(help: "The model, as the client named it.") var model: String?
-    @Option(help: "Received at this time or later: RFC 3339, or a date in UTC.") var from: Moment?
+    @Option(help: "Received at or after this time: RFC 3339, or a date in UTC.") var from: Moment?
     @Option(help: "Received before this time.") var to: Moment?
 
     func filter(_ state: QuarantineFilter.State, ids: [EventKey] = []) -> QuarantineFilter {
@@ -263,7 +265,7 @@ struct Moment: ExpressibleByArgument {
             Date.ISO8601FormatStyle(), Date.ISO8601FormatStyle(includingFractionalSeconds: true),
             Date.ISO8601FormatStyle().year().month().day(),
         ]
-        // The date's style would also take a time that it cannot read for a date with something behind it.
+        // The style of dates would read the date of a malformed time, and ignore the rest.
         let fitting = argument.utf8.count == 10 ? styles.suffix(1) : styles.prefix(2)
         guard let date = fitting.lazy.compactMap({ try? $0.parse(argument) }).first else { return nil }
         timestamp = Timestamp(microseconds: Int64((date.timeIntervalSince1970 * 1_000_000).rounded()))

@@ -3,7 +3,7 @@ import Domain
 import Foundation
 import Storage
 
-/// How quarantine entries are printed.
+/// Prints quarantine entries.
 enum QuarantineText {
     static func print(_ items: [QuarantinedItem], asJSON: Bool) {
         guard !asJSON else { return items.forEach { Terminal.print(json: json(QuarantineJSON($0))) } }
@@ -28,10 +28,10 @@ enum QuarantineText {
             })
     }
 
-    /// Everything of one entry, a fact a line; `findings` are those about Laravel's database.
+    /// One entry, a property a line. `findings` are those about Laravel's database.
     static func description(of item: QuarantinedItem, amid findings: [LaravelFinding]) -> [String] {
         let event = item.event
-        let facts: [(String, String?)] = [
+        let properties: [(String, String?)] = [
             ("id", item.id.description), ("reason", item.reason.rawValue), ("meaning", item.detail),
             ("what to do", item.resolution == nil ? item.reason.remedy(amid: findings) : nil),
             ("state", state(of: item)),
@@ -46,7 +46,7 @@ enum QuarantineText {
             ("error", [event?.errorCode, event?.errorMessage].compactMap(\.self).joined(separator: " ")),
             ("flags", event?.flags.map(\.rawValue).joined(separator: ", ")), ("excerpt", item.excerpt),
         ]
-        return facts.compactMap { name, value in
+        return properties.compactMap { name, value in
             value.flatMap { $0.isEmpty ? nil : "\(name.padded(to: 12))\($0)" }
         }
     }
@@ -59,7 +59,7 @@ enum QuarantineText {
         return (try? encoder.encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
     }
 
-    /// A line for the operator beside the output.
+    /// Writes a line for the operator to standard error.
     static func note(_ text: String) {
         Terminal.complain(text)
     }
@@ -69,9 +69,11 @@ enum QuarantineText {
             let row = resolution.logID.map { ", api_logs \($0)" } ?? ""
             return "\(resolution.outcome) at \(resolution.at.text)\(row)"
         }
-        if item.wasRefused { return "open; answered 404 and nameless: no row unless replayed with --answered-404" }
-        guard item.isReplayable else { return "open; never becomes a row by itself" }
-        let next = item.nextAttemptAt.map { "tried next at \($0.text)" } ?? "waits"
+        if item.wasRefused {
+            return "open; answered 404 and without an idempotency key: becomes a log by --answered-404"
+        }
+        guard item.isReplayable else { return "open; never becomes a log by itself" }
+        let next = item.nextAttemptAt.map { "next attempt at \($0.text)" } ?? "waits"
         return "open; \(next), \(item.attempts) attempts so far"
     }
 
@@ -99,7 +101,7 @@ extension String {
 
 /// A quarantine entry as JSON: times as RFC 3339, money as a decimal string, keys as hashes.
 struct QuarantineJSON: Encodable {
-    /// The facts that become the row.
+    /// What becomes the log.
     struct Facts: Encodable {
         let shape, status, model: String
         let provider: String?
@@ -158,7 +160,7 @@ extension QuarantineJSON.Facts {
     }
 }
 
-/// What there is for one reason, as JSON.
+/// The entries of one reason, as JSON.
 struct QuarantineSummaryJSON: Encodable {
     let reason: String
     let entries: Int

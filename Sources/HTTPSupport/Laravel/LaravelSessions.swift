@@ -35,29 +35,62 @@ package struct LaravelSessions: Sendable {
     /// Laravel's key where there is no `APP_KEY`.
     private static let standardKey = "base-key-for-password-hash-mac"
 
-    /// `APP_KEY`, `APP_PREVIOUS_KEYS`, `APP_NAME`, `SESSION_DRIVER`, `SESSION_COOKIE`, `SESSION_LIFETIME` (minutes),
-    /// `SESSION_ENCRYPT`, `SESSION_TABLE` and `SESSION_CONNECTION` as Laravel reads them, and `SESSION_FILES`, the
-    /// folder of the driver `file`.
+    /// Laravel's settings of sessions, under Laravel's names, and `SESSION_FILES`, the folder of the driver `file`.
+    package static let table: SettingsTable = [
+        Setting(
+            "APP_KEY", .secret,
+            "Laravel's key, which opens its session cookies; only tokens are accepted where it is empty."),
+        Setting("APP_PREVIOUS_KEYS", .secret, "Laravel's older keys, separated by commas."),
+        Setting(
+            "APP_NAME", .text,
+            "Laravel's name, from which the name of its session cookie is made, unless SESSION_COOKIE is set."),
+        Setting("SESSION_COOKIE", .text, "The name of Laravel's session cookie."),
+        Setting(
+            "SESSION_DRIVER", .word(["database", "file"]), default: "database",
+            "Where Laravel keeps sessions; other drivers are refused."),
+        sessionTable,
+        Setting(
+            "SESSION_FILES", .text, "Laravel's folder storage/framework/sessions, for the driver file."),
+        Setting(
+            "SESSION_LIFETIME", .number(1...525_600), default: "120",
+            "How many minutes a session lives after its last use."),
+        Setting("SESSION_ENCRYPT", .boolean, default: "false", "Whether Laravel encrypts what a session holds."),
+        Setting(
+            "DB_CONNECTION", .text, default: "pgsql",
+            "Laravel's connection; only compared with SESSION_CONNECTION."),
+        Setting(
+            "SESSION_CONNECTION", .text,
+            "Laravel's connection for sessions; refused where it is another one than DB_CONNECTION."),
+    ]
+
+    /// The table of Laravel's sessions, which `codexflow grants` needs too.
+    package static let sessionTable = Setting(
+        "SESSION_TABLE", .text, default: "sessions",
+        "The table of Laravel's sessions, also in another schema, such as app.sessions.")
+
+    /// Reads ``table``.
     ///
     /// `nil` without `APP_KEY`. A driver that is neither `database` nor `file`, a folder that cannot be read, and
     /// sessions in another database are problems of `settings`.
     package init?(reading settings: SettingsReader) {
-        guard let current = settings.secret("APP_KEY") else { return nil }
-        let previous = settings.secret("APP_PREVIOUS_KEYS")?.reveal().split(separator: ",").map(String.init) ?? []
+        guard let current = settings.secret(Self.table["APP_KEY"]) else { return nil }
+        let older = settings.secret(Self.table["APP_PREVIOUS_KEYS"])?.reveal()
+        let previous = older?.split(separator: ",").map(String.init) ?? []
         let keys = ([("APP_KEY", current.reveal())] + previous.map { ("APP_PREVIOUS_KEYS", $0) }).compactMap {
             name, text in
             let key = Self.key(text)
             if key == nil { settings.reject(name, "is not a key of 32 bytes, as 'php artisan key:generate' makes it") }
             return key
         }
-        let isFile = settings.choice("SESSION_DRIVER", of: ["database": false, "file": true], default: "database")
+        let isFile = settings.choice(Self.table["SESSION_DRIVER"], of: ["database": false, "file": true])
         driver = isFile ? .files(Self.folder(settings)) : .database(table: Self.table(settings))
         encrypter = LaravelEncrypter(keys: keys)
         appKey = current
         cookieNames =
-            settings.string("SESSION_COOKIE").map { [$0] } ?? Self.cookieNames(appName: settings.string("APP_NAME"))
-        lifetime = .seconds(60 * settings.int("SESSION_LIFETIME", in: 1...525_600, default: 120))
-        isEncrypted = settings.bool("SESSION_ENCRYPT", default: false)
+            settings.optionalString(Self.table["SESSION_COOKIE"]).map { [$0] }
+            ?? Self.cookieNames(appName: settings.optionalString(Self.table["APP_NAME"]))
+        lifetime = .seconds(60 * settings.int(Self.table["SESSION_LIFETIME"]))
+        isEncrypted = settings.bool(Self.table["SESSION_ENCRYPT"])
     }
 
     /// The names that versions of Laravel give the cookie of an application called `appName`: that of version 12, the
@@ -72,7 +105,7 @@ package struct LaravelSessions: Sendable {
 
     private static func folder(_ settings: SettingsReader) -> String {
         var isFolder: ObjCBool = false
-        let folder = settings.string("SESSION_FILES")
+        let folder = settings.optionalString(table["SESSION_FILES"])
         let isThere = folder.map { FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) } ?? false
         if !isThere || !isFolder.boolValue {
             settings.reject(
@@ -83,14 +116,14 @@ package struct LaravelSessions: Sendable {
     }
 
     private static func table(_ settings: SettingsReader) -> String {
-        let standard = settings.string("DB_CONNECTION", default: "pgsql")
-        if let other = settings.string("SESSION_CONNECTION"), other != standard {
+        let standard = settings.string(table["DB_CONNECTION"])
+        if let other = settings.optionalString(table["SESSION_CONNECTION"]), other != standard {
             settings.reject(
                 "SESSION_CONNECTION",
                 "is another connection than DB_CONNECTION; sessions are read from our database. Unset it here where both "
                     + "lead to one database")
         }
-        return settings.string("SESSION_TABLE", default: "sessions")
+        return settings.string(sessionTable)
     }
 
     private static func key(_ text: String) -> SymmetricKey? {

@@ -53,10 +53,17 @@ package enum AllowedOrigins: Sendable, Hashable {
     case any
     case these(Set<String>)
 
-    /// `<prefix>_CORS_ORIGINS`: `*`, or origins such as `https://app.example`, separated by commas.
+    package static func table(prefix: String) -> SettingsTable {
+        [
+            Setting(
+                "\(prefix)_CORS_ORIGINS", .form("* or a list of origins such as https://app.example"), default: "*",
+                "The origins whose pages may read answers, separated by commas; * is every one, as in Laravel.")
+        ]
+    }
+
+    /// Reads ``table(prefix:)``.
     package init(reading settings: SettingsReader, prefix: String) {
-        let form = "* or a list of origins such as https://app.example"
-        self = settings.parsed("\(prefix)_CORS_ORIGINS", as: form, default: .any, shownAs: "*") { text in
+        self = settings.parsed(Self.table(prefix: prefix).settings[0]) { text in
             guard text != "*" else { return .any }
             let origins = text.split { $0 == "," || $0.isWhitespace }.map(String.init)
             let areOrigins = origins.allSatisfy { $0.wholeMatch(of: /https?:\/\/[A-Za-z0-9.\-\[\]:]+/) != nil }
