@@ -8,7 +8,7 @@ import Testing
     @Test func pagesAndExampleAreThoseOfThePrograms() async throws {
         let script = Checkout.root.appending(path: "scripts/reference").path()
         let check = try ServiceProcess(path: script, arguments: ["check", Checkout.products.path()])
-        #expect(try await check.waitForExit() == 0, "\(check.output)")
+        #expect(try await check.waitForExit(within: .seconds(300)) == 0, "\(check.output)")
     }
 
     /// A program does not start with a setting that its table does not have, so its table is complete.
