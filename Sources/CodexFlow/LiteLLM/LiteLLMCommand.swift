@@ -65,7 +65,7 @@ struct LiteLLMCommand: AsyncParsableCommand {
             let scheme = server.tls == nil ? "http" : "https"
             Terminal.print(
                 own: """
-                    # config.yaml, with integrations/litellm/codexflow.py beside it,
+                    # config.yaml, beside codexflow.py and codexflow_litellm of integrations/litellm,
                     # for LiteLLM \(LiteLLMVersion.oldest) or newer
                     litellm_settings:
                       callbacks: ["codexflow.callback"]

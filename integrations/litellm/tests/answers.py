@@ -11,7 +11,7 @@ class Piece:
 
     data: bytes
     has_usage: bool = False
-    """Whether whoever has read it knows all tokens of the call."""
+    """Whether a reader of it knows all tokens of the call."""
     words: int = 0
     """How many words of the answer are in it."""
 
@@ -42,7 +42,7 @@ class Call:
     output: int
     words: int = 20
     always_states_usage: bool = False
-    """Whether a stream ends with its usage though nobody asked for it."""
+    """Whether a stream ends with its usage without a request for it."""
     states_usage: bool = True
 
     @property

@@ -17,7 +17,7 @@ MODELS = {
 }
 """The models that LiteLLM has, each with the provider's own name."""
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-UNKNOWN = "field_of_somebodys_framework"
+UNKNOWN = "field_of_another_framework"
 """A field that no provider has."""
 SCHEMA = {
     "type": "object",

@@ -1,4 +1,4 @@
-"""The hooks of `codexflow.py`, which do nothing: what LiteLLM itself takes for having a custom_auth and a logger."""
+"""The hooks of `codexflow.py` that do nothing. They show what a custom_auth and a logger cost LiteLLM itself."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -41,7 +41,7 @@ callback = IdleHooks()
 
 
 async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
-    """Lets everybody in, as the module lets a customer in."""
+    """Accepts every key, as the module accepts a customer's."""
     return UserAPIKeyAuth(
         api_key="0" * 64, user_id="1", metadata={"laravel_user_id": 1}, user_role=LitellmUserRoles.INTERNAL_USER
     )

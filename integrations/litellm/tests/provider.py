@@ -34,7 +34,7 @@ class Fault:
     """Pieces after which the answer pauses."""
     stall: float = 0.0
     is_chunked: bool = True
-    """Whether the reader of a stream can tell a break from an end."""
+    """Whether the reader of a stream can distinguish a break from an end."""
     states_usage: bool = True
     garbles: bool = False
     """Whether the body is not JSON, or a stream has an event that is none."""
@@ -165,7 +165,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 1024
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: whoever calls may be killed meanwhile."""
+        """Nothing: the caller may be killed meanwhile."""
 
 
 class _Left(Exception):

@@ -1,6 +1,6 @@
-"""What the installed LiteLLM wants for its proxy, a line each; ``companions``: its own packages, without their pins.
+"""What the installed LiteLLM requires for its proxy, a line each; ``companions``: its own packages, without their pins.
 
-An index can be behind with the companions that a version of LiteLLM pins: pip then refuses that version.
+An index may not have the companions yet that a version of LiteLLM pins. Then pip refuses that version.
 """
 
 import sys

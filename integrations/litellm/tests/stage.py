@@ -29,7 +29,7 @@ LITELLM = str(Path(sys.executable).with_name("litellm"))
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody has at the moment."""
+    """A free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -91,7 +91,7 @@ class Postgres:
         for victim in [pid, *map(int, children)]:
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-        # pg_ctl takes a process that nobody has waited for yet to be alive.
+        # pg_ctl takes a killed process for a living one until its parent has waited for it.
         eventually("the killed are gone", lambda: all(map(_is_gone, [pid, *map(int, children)])))
         pid_file.unlink()
 
@@ -120,7 +120,7 @@ class Postgres:
         return int(self.sql(text)[0][0])
 
     def dump(self) -> str:
-        """Everything in the databases, but for the column in which Laravel keeps the keys."""
+        """Everything in the databases, except the column in which Laravel keeps the keys."""
         self.sql("UPDATE users SET api_key = NULL")
         urls = [self.url().replace(f"/{self.name}", f"/{name}") for name in (self.name, *self.others)]
         return "".join(
@@ -130,7 +130,7 @@ class Postgres:
 
 @dataclass
 class Service:
-    """A process of the chain, its log, and how to tell that it is up."""
+    """A process of the chain, its log, and the address that answers when it is up."""
 
     command: list[str]
     environment: dict[str, str]
@@ -264,7 +264,7 @@ class Stage:
         }
         if module is not None:
             (home / "codexflow.py").write_text(module.read_text())
-            shutil.copytree(MODULE / "codexflow_gate", home / "codexflow_gate")
+            shutil.copytree(MODULE / "codexflow_litellm", home / "codexflow_litellm")
         else:
             del configuration["litellm_settings"]["callbacks"], configuration["general_settings"]["custom_auth"]
         if beside is not None:
@@ -385,15 +385,16 @@ class Stage:
         eventually("the key", lambda: self.postgres.number(seen))
         return int(user)
 
-    def settle(self, keeps_open: bool = False) -> None:
-        """Waits until no call is open, unless they may be, every spool is delivered, and every delta is folded."""
+    def drain(self, keeps_open: bool = False) -> None:
+        """Waits until every spool is delivered, every quota delta is applied, and no call is open (or some may be)."""
 
         def is_drained(path: Path) -> bool:
             return _is_drained(path, keeps_open)
 
         eventually("the spools are delivered", lambda: all(map(is_drained, self.spools.glob("spool-*.sqlite"))))
         eventually(
-            "the deltas are folded", lambda: self.postgres.number("SELECT count(*) FROM metering.quota_deltas") == 0
+            "the quota deltas are applied",
+            lambda: self.postgres.number("SELECT count(*) FROM metering.quota_deltas") == 0,
         )
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from storm_client import Kill, Outcome, Storm
 from storm_judge import Finding, Judge, OpenIntent, events, open_calls, undelivered
 
 OVERDUE = 40.0
-"""Seconds in which an outcome must come that LiteLLM itself does not tell."""
+"""Seconds in which an outcome must come that LiteLLM itself does not report."""
 WEATHERS = {
     "ordinary": Weather(),
     "faults": Weather(faults=0.6),
@@ -126,7 +126,7 @@ def run(
     if stage.webhook.process is not None and stage.webhook.process.poll() is not None:
         stage.webhook.start()
     still_open = _wait_for_quiet(stage, open_earlier)
-    stage.settle(keeps_open=True)
+    stage.drain(keeps_open=True)
     judge = Judge(storm, events(stage)[earlier:], stage.provider.attempts[earlier_attempts:])
     findings = judge.judge(still_open)
     findings += undelivered(stage)

@@ -41,7 +41,7 @@ class Client:
     cut_after: int | None = None
     """Bytes of the answer after which it leaves."""
     leaves_after: float | None = None
-    """Seconds after which it leaves, whatever it has read."""
+    """Seconds after which the client leaves, even in the middle of the answer."""
     sends: float = 1.0
     """The part of the request that it sends before it leaves."""
     resets: bool = False
@@ -321,12 +321,12 @@ _HOSTILE: list[tuple[str, Any]] = [
     ("x-litellm-session-id", "the-same"),
     ("x-litellm-tags", "free,of,charge"),
     ("x-litellm-enable-message-redaction", "true"),
-    ("x-litellm-api-key", "sk-nobody"),
+    ("x-litellm-api-key", "sk-unknown"),
     ("x-litellm-disable-callbacks", "codexflow"),
     ("x-litellm-spend-logs-metadata", '{"codexflow_call": "mine"}'),
-    ("x-litellm-customer-id", "somebody"),
-    ("x-litellm-end-user-id", "somebody"),
-    ("x-litellm-agent-id", "somebody"),
+    ("x-litellm-customer-id", "somewhere"),
+    ("x-litellm-end-user-id", "somewhere"),
+    ("x-litellm-agent-id", "somewhere"),
     ("x-litellm-include-cost-in-streaming-usage", "true"),
     ("x-stainless-retry-count", "3"),
     ("timeout", "0.3"),

@@ -53,7 +53,7 @@ class Kill:
     act: Callable[[], None]
     """Kills it and starts it again."""
     stops_calls: bool = False
-    """Whether calls wait meanwhile, as nobody would answer them."""
+    """Whether calls wait meanwhile, because no process would answer them."""
 
 
 class Storm:

@@ -44,7 +44,7 @@ class Event:
 
     @property
     def is_success(self) -> bool:
-        """Whether it tells of an answer."""
+        """Whether it is about an answer."""
         return self.status == "success"
 
     @property

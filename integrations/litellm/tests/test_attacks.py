@@ -1,4 +1,4 @@
-"""An hour of attacks by somebody with the module's source, LiteLLM's source and one key, as far as they are quick."""
+"""Quick attacks by a customer who has one key, the module's source and LiteLLM's source."""
 
 import asyncio
 import base64
@@ -15,10 +15,10 @@ import pytest
 from stage import Stage
 from test_calls import MESSAGES, ask, rows
 
-from codexflow_gate import gate
-from codexflow_gate.fields import Fields
-from codexflow_gate.refusal import Refused, kept_words, tidied
-from codexflow_gate.sizes import size_of
+from codexflow_litellm.gate.exchange import Client, Exchange
+from codexflow_litellm.gate.fields import Fields, parsed
+from codexflow_litellm.gate.refusal import Refused, kept_words, tidied
+from codexflow_litellm.gate.sizes import size_of
 
 CHAT, PATH = "chat/completions", "/v1/chat/completions"
 TEXT = [{"role": "user", "content": "Hello"}]
@@ -95,7 +95,7 @@ STALLS: dict[str, bytes] = {
 def test_no_body_makes_the_process_stand_still(name: str) -> None:
     started = time.process_time()
     with pytest.raises(Refused) as caught:
-        Fields().clean(CHAT, gate._parsed(STALLS[name]), None)
+        Fields().clean(CHAT, parsed(STALLS[name]), None)
     assert caught.value.refusal.status in (400, 413)
     assert time.process_time() - started < 1.5
 
@@ -181,7 +181,7 @@ def test_an_answer_about_a_traceback_is_not_touched(more_body: bool) -> None:
         sent.append(message)
 
     async def serve() -> None:
-        client = gate.Client(gate.Exchange(), receive, send, 60)
+        client = Client(Exchange(), receive, send, 60)
         await client.send({"type": "http.response.start", "status": 200, "headers": []})
         await client.send({"type": "http.response.body", "body": answer.encode(), "more_body": more_body})
 
@@ -261,7 +261,7 @@ def test_a_forged_id_of_a_response_reaches_no_provider(stage: Stage) -> None:
     assert ask(stage, stage.keys[other], "/v1/responses", **own).status_code == 200
 
 
-def test_an_answer_tells_nothing_of_the_operators_inside(stage: Stage) -> None:
+def test_an_answer_states_nothing_about_the_operators_system(stage: Stage) -> None:
     key = stage.keys[stage.make_user()]
     answer = ask(stage, key, PATH, model="gpt-4o", messages=MESSAGES)
     assert not [name for name in answer.headers if "api-base" in name or "model-id" in name or "key-spend" in name]

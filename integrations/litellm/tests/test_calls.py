@@ -24,7 +24,7 @@ def chat(stage: Stage, key: str, number: int, **body: Any) -> httpx.Response:
 
 def rows(stage: Stage, user: int) -> list[list[str]]:
     """Status, input and output tokens, and the flag of a stream, of every row of a user."""
-    stage.settle()
+    stage.drain()
     return stage.postgres.sql(
         "SELECT l.status, l.input_tokens, l.output_tokens, e.is_stream, e.call_type, e.model_group "
         f"FROM api_logs l JOIN metering.events e ON e.api_log_id = l.id WHERE l.user_id = {user} ORDER BY l.id"
@@ -62,7 +62,7 @@ def test_the_row_is_in_the_spool_before_the_answer_ends(stage: Stage) -> None:
     stage.webhook.kill()
     try:
         for number in range(100, 103):
-            # Nobody knows this key yet, so webhook-api must be back for the first call.
+            # This key is not known yet, so webhook-api must be back for the first call.
             assert chat(stage, stage.keys[user], number).status_code == 503
     finally:
         stage.webhook.start()
@@ -152,10 +152,10 @@ def test_who_may_not_call_costs_nothing(stage: Stage) -> None:
     stage.postgres.sql(f"INSERT INTO metering.user_models VALUES ({user}, '{{gpt-4o-mini}}')")
     stage.postgres.sql(f"INSERT INTO metering.user_limits (user_id, period, budget) VALUES ({poor}, 'monthly', 0.001)")
     assert chat(stage, stage.keys[poor], 1000).status_code == 200
-    stage.settle()
+    stage.drain()
     before = stage.provider.calls
     for key, status, kind in [
-        ("cf_a_stranger_without_any_account", 401, "invalid_api_key"),
+        ("cf_a_key_without_any_account", 401, "invalid_api_key"),
         ("sk-not-a-key-of-this-proxy", 401, "invalid_api_key"),
         (stage.keys[suspended], 403, "account_suspended"),
         (stage.keys[user], 403, "model_not_allowed"),
@@ -199,7 +199,7 @@ def test_a_burst_stops_at_the_limit(stage: Stage) -> None:
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert "It resets at 20" in refused.json()["error"]["message"]
     assert 0 < int(refused.headers["retry-after"]) <= 86_400
-    stage.settle()
+    stage.drain()
     used = f"SELECT requests FROM metering.quota_usage WHERE user_id = {user} AND period = 'daily'"
     assert stage.postgres.number(used) == 50
     # Also by what the database says, when the module has forgotten what it let through.

@@ -377,7 +377,7 @@ def test_what_is_not_served(client: openai.OpenAI, claude: anthropic.Anthropic, 
 
 def test_every_served_call_is_one_row(stage: Stage, user: int, provider: RecordingProvider) -> None:
     """The last test of the file: all calls of all tests before."""
-    stage.settle()
+    stage.drain()
     stored = stage.postgres.sql(
         "SELECT l.input_tokens, l.output_tokens, e.cached_tokens, e.is_stream, e.end_user, e.reasoning_tokens "
         f"FROM api_logs l JOIN metering.events e ON e.api_log_id = l.id WHERE l.user_id = {user} "

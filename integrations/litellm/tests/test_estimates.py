@@ -1,4 +1,4 @@
-"""Tokens that no provider has stated: what is flagged, what is estimated, and how letters are counted."""
+"""Tokens that no provider has stated: which get a flag, which are estimated, and how letters are counted."""
 
 import asyncio
 import json
@@ -8,8 +8,10 @@ import pytest
 from litellm.litellm_core_utils.streaming_chunk_builder_utils import ChunkProcessor
 from litellm.types.utils import ModelResponseStream, StreamingChoices, Usage
 
-from codexflow import Intent, OpenCall
-from codexflow_gate import estimates, gate
+from codexflow_litellm import estimates
+from codexflow_litellm.calls import OpenCall
+from codexflow_litellm.events import Intent
+from codexflow_litellm.gate.exchange import Exchange, enter, leave, letters
 
 
 def chat(word: str) -> bytes:
@@ -18,7 +20,7 @@ def chat(word: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("part", "letters"),
+    ("part", "count"),
     [
         (chat("four"), 4),
         (chat("four") + chat("more"), 8),
@@ -36,25 +38,25 @@ def chat(word: str) -> bytes:
         (b"", 0),
     ],
 )
-def test_the_letters_of_an_answer_and_not_its_form(part: bytes, letters: int) -> None:
-    assert gate.letters(part) == letters
+def test_the_letters_of_an_answer_and_not_its_form(part: bytes, count: int) -> None:
+    assert letters(part) == count
 
 
-def counted(*usages: Usage | None, finish: str | None = "stop") -> tuple[gate.Exchange, Usage]:
+def counted(*usages: Usage | None, finish: str | None = "stop") -> tuple[Exchange, Usage]:
     """The exchange in whose context LiteLLM counts a stream with these usages, and what it counts."""
     estimates.watch()
-    exchange = gate.Exchange()
+    exchange = Exchange()
     chunks = [ModelResponseStream(usage=usage) if usage is not None else ModelResponseStream() for usage in usages]
     chunks.append(ModelResponseStream(choices=[StreamingChoices(finish_reason=finish)]))
 
     async def count() -> Usage:
-        token = gate._current.set(exchange)
+        token = enter(exchange, {})
         try:
             processor: Any = ChunkProcessor(chunks, [])
             usage: Usage = processor.calculate_usage(chunks=chunks, model="gpt-4o", completion_output="one two three")
             return usage
         finally:
-            gate._current.reset(token)
+            leave(token)
 
     return exchange, asyncio.run(count())
 
@@ -86,10 +88,10 @@ def test_what_litellm_has_counted_has_a_flag() -> None:
     assert estimates.FLAG not in estimates.flagged(cached, exchange)
 
 
-def test_a_failed_attempt_that_nobody_has_counted_here_has_a_flag() -> None:
+def test_a_failed_attempt_that_litellm_has_not_counted_here_has_a_flag() -> None:
     failed = payload(Usage(prompt_tokens=12, completion_tokens=1, total_tokens=13), "failure")
-    assert estimates.flagged(failed, gate.Exchange())[estimates.FLAG] is True
-    assert estimates.FLAG not in estimates.flagged({**failed, "total_tokens": 0}, gate.Exchange())
+    assert estimates.flagged(failed, Exchange())[estimates.FLAG] is True
+    assert estimates.FLAG not in estimates.flagged({**failed, "total_tokens": 0}, Exchange())
 
 
 def test_an_attempt_fails_once_and_again_only_with_more() -> None:

@@ -7,10 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from codexflow_gate import gate, routes
-from codexflow_gate.fields import ALLOWED, Fields, _own_names, steers
-from codexflow_gate.refusal import Refused, kept_words, tidied, tidied_stream
-from codexflow_gate.sizes import answers, longest_answer, size_of
+from codexflow_litellm.gate import routes
+from codexflow_litellm.gate.application import Gate, Limits
+from codexflow_litellm.gate.exchange import Client, Exchange, Message, Receive, Send, letters
+from codexflow_litellm.gate.fields import ALLOWED, Fields, _own_names, parsed, steers
+from codexflow_litellm.gate.refusal import Refused, kept_words, tidied, tidied_stream
+from codexflow_litellm.gate.sizes import answers, longest_answer, size_of
 
 CHAT = "chat/completions"
 TEXT = [{"role": "user", "content": "Hello"}]
@@ -54,7 +56,7 @@ def test_a_field_that_steers_is_refused_on_every_route(name: str) -> None:
     assert {refused_field(route, {name: "x"}) for route in ALLOWED} == {name}
 
 
-def test_a_field_that_nobody_knows_is_dropped_or_refused() -> None:
+def test_an_unknown_field_is_dropped_or_refused() -> None:
     assert clean(CHAT, {"messages": TEXT, "foo": 1}) == {"model": "gpt", "messages": TEXT}
     assert refused_field(CHAT, {"foo": 1}, Fields.read("", "refuse")) == "foo"
     assert clean(CHAT, {"num_retries": None}) == {"model": "gpt"}
@@ -336,7 +338,7 @@ def test_a_path_is_one_of_the_table_or_none() -> None:
 async def refusal_of(body: bytes) -> Refused:
     """How the gate refuses a body before it looks at any field."""
     with pytest.raises(Refused) as caught:
-        gate._parsed(body)
+        parsed(body)
     return caught.value
 
 
@@ -368,7 +370,7 @@ def test_a_large_body_with_lone_surrogates_is_refused_at_once() -> None:
 
 
 def test_the_last_of_two_members_counts_for_all() -> None:
-    body = gate._parsed(b'{"model": "a", "model": "b", "text": "\\ud83d x"}')
+    body = parsed(b'{"model": "a", "model": "b", "text": "\\ud83d x"}')
     assert body == {"model": "b", "text": " x"} and orjson.dumps(body)
 
 
@@ -383,7 +385,7 @@ def test_the_page_lists_the_fields_of_every_route() -> None:
     assert table in PAGE.read_text(), table
 
 
-def test_what_tells_of_the_operators_inside_is_cut_from_errors_alone() -> None:
+def test_only_errors_lose_what_they_state_about_the_operators_system() -> None:
     trace = "Traceback (most recent call last): boom."
     error = {"error": {"message": f"no such part\n{trace}", "code": "500"}}
     assert orjson.loads(tidied(orjson.dumps(error)))["error"]["message"] == "no such part"
@@ -404,30 +406,30 @@ class Door:
     def owns_responses(self) -> bool:
         return True
 
-    async def finish(self, exchange: gate.Exchange) -> None:
+    async def finish(self, exchange: Exchange) -> None:
         return None
 
 
 async def passed_on(parts: list[bytes], status: int = 200) -> bytes:
     """What a customer gets of an answer of LiteLLM's."""
 
-    async def litellm(scope: Any, receive: gate.Receive, send: gate.Send) -> None:
+    async def litellm(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
         for part in parts:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    async def receive() -> gate.Message:
+    async def receive() -> Message:
         return {"type": "http.request", "body": b'{"model": "gpt"}'}
 
     got: list[bytes] = []
 
-    async def send(message: gate.Message) -> None:
+    async def send(message: Message) -> None:
         got.append(message.get("body", b""))
 
     path = "/v1/chat/completions"
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
-    await gate.Gate(litellm, Door(), Fields(), gate.Limits())(scope, receive, send)
+    await Gate(litellm, Door(), Fields(), Limits())(scope, receive, send)
     return b"".join(got)
 
 
@@ -443,23 +445,23 @@ def test_an_answer_about_tracebacks_arrives_whole() -> None:
 
 def test_letters_of_a_text_that_looks_like_an_event_count() -> None:
     text = "a" * 1_000 + ' {"type": "response.created"} "response.'
-    assert gate.letters(orjson.dumps({"choices": [{"message": {"content": text}}]})) > 1_000
+    assert letters(orjson.dumps({"choices": [{"message": {"content": text}}]})) > 1_000
 
 
 def test_one_key_fills_a_part_of_the_memory_alone() -> None:
     async def main() -> None:
-        async def litellm(scope: Any, receive: gate.Receive, send: gate.Send) -> None:
+        async def litellm(scope: Any, receive: Receive, send: Send) -> None:
             raise AssertionError("not reached")
 
-        async def receive() -> gate.Message:
+        async def receive() -> Message:
             return {"type": "http.request", "body": b"x" * 200, "more_body": True}
 
         got: list[int] = []
 
-        async def send(message: gate.Message) -> None:
+        async def send(message: Message) -> None:
             got.append(message.get("status", 0))
 
-        door = gate.Gate(litellm, Door(), Fields(), gate.Limits(held_bytes=1_600, largest_body=10_000))
+        door = Gate(litellm, Door(), Fields(), Limits(held_bytes=1_600, largest_body=10_000))
         path = "/v1/chat/completions"
         scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
         await door(scope, receive, send)
@@ -470,18 +472,18 @@ def test_one_key_fills_a_part_of_the_memory_alone() -> None:
 
 def test_an_operator_who_leaves_in_the_middle_of_a_body_ends_the_request() -> None:
     async def main() -> None:
-        messages: list[gate.Message] = [
+        messages: list[Message] = [
             {"type": "http.request", "body": b"{", "more_body": True},
             {"type": "http.disconnect"},
         ]
 
-        async def receive() -> gate.Message:
+        async def receive() -> Message:
             return messages.pop(0)
 
-        async def send(message: gate.Message) -> None:
+        async def send(message: Message) -> None:
             return None
 
-        client = gate.Client(gate.Exchange(is_operator=True), receive, send, 60)
+        client = Client(Exchange(is_operator=True), receive, send, 60)
         assert [(await client.receive())["type"] for _ in range(2)] == ["http.request", "http.disconnect"]
 
     asyncio.run(main())

@@ -164,19 +164,19 @@ def test_a_rotated_key_stays_refused_while_webhook_api_is_away(stage: Stage) -> 
             stage.proxy.start()
     finally:
         stage.webhook.start()
-    stage.settle()
+    stage.drain()
 
 
-def test_whatever_ends_before_a_provider_releases_its_reservation(stage: Stage) -> None:
+def test_a_call_that_ends_before_a_provider_releases_its_reservation(stage: Stage) -> None:
     user = stage.make_user()
     stage.postgres.sql(f"INSERT INTO metering.user_limits (user_id, period, requests) VALUES ({user}, 'daily', 5)")
     assert chat(stage, stage.keys[user], 77).status_code == 200
-    stage.settle()
+    stage.drain()
     for _ in range(10):
         # LiteLLM refuses these after the pre-call hook.
         assert chat(stage, stage.keys[user], 77, model="no-such-model").status_code >= 400
         assert ask(stage, stage.keys[user], "/v1/embeddings", model="embedding").status_code >= 400
-    stage.settle()
+    stage.drain()
     for _ in range(4):
         assert chat(stage, stage.keys[user], 77).status_code == 200
     assert chat(stage, stage.keys[user], 77).status_code == 429
@@ -212,7 +212,7 @@ def test_a_model_without_a_price_is_not_for_a_budget(stage: Stage) -> None:
     assert answers == [200, 200, 200]
 
 
-def test_an_answer_tells_nothing_of_the_operators_inside(stage: Stage) -> None:
+def test_an_answer_states_nothing_about_the_operators_system(stage: Stage) -> None:
     user = stage.make_user()
     headers = {"Authorization": f"Bearer {stage.keys[user]}", "Accept-Encoding": "gzip"}
     url = stage.url + "/v1/chat/completions"
@@ -239,6 +239,6 @@ def test_slow_and_large_bodies_are_bounded(stage: Stage) -> None:
     deep = b'{"model": "gpt-4o", "messages": ' + b"[" * 900 + b"]" * 900 + b"}"
     assert httpx.post(stage.url + "/v1/chat/completions", content=deep, headers=headers).status_code == 400
     began = time.monotonic()
-    stranger = httpx.post(stage.url + "/v1/chat/completions", content=large, headers={"Authorization": "Bearer x"})
-    assert stranger.status_code == 401 and time.monotonic() - began < 30
+    unknown = httpx.post(stage.url + "/v1/chat/completions", content=large, headers={"Authorization": "Bearer x"})
+    assert unknown.status_code == 401 and time.monotonic() - began < 30
     assert stage.provider.calls == before

@@ -1,4 +1,4 @@
-"""The module's parts without LiteLLM: limits, the spool on a full disk and after a crash, and the delivery."""
+"""The parts of the module without a proxy: limits, the spool on a full disk and after a crash, and the delivery."""
 
 import asyncio
 import dataclasses
@@ -13,25 +13,17 @@ from typing import Any
 
 import pytest
 
-from codexflow import (
-    Account,
-    Accounts,
-    Amounts,
-    Answer,
-    Backend,
-    Delivery,
-    Intent,
-    Price,
-    Prices,
-    Reservation,
-    Settings,
-    Spool,
-    Unreachable,
-    _check_version,
-    trimmed,
-)
-from codexflow_gate.sizes import Size
-from codexflow_gate.store import AnswerStore
+from codexflow_litellm.delivery import Delivery
+from codexflow_litellm.events import Intent, trimmed
+from codexflow_litellm.gate.sizes import Size
+from codexflow_litellm.keys import Accounts
+from codexflow_litellm.limits import Account, Amounts, Answer, Reservation
+from codexflow_litellm.prices import Price, Prices
+from codexflow_litellm.process import check_version
+from codexflow_litellm.settings import Settings
+from codexflow_litellm.spool import Spool
+from codexflow_litellm.store import AnswerStore
+from codexflow_litellm.webhook import Backend, Unreachable
 
 NOON = 1_795_435_200.0
 """2026-11-23T12:00:00Z"""
@@ -47,17 +39,17 @@ def answer(**limits: Any) -> Answer:
     return Answer.parse(json.dumps(value))
 
 
-NOBODY = Answer.parse(json.dumps({"user_id": None}))
-"""The answer about a key that nobody holds."""
+UNKNOWN = Answer.parse(json.dumps({"user_id": None}))
+"""The answer about a key that belongs to no user."""
 
 
 def reserve(account: Account, call: str, at: float = NOON, tokens: int = 0, cost: str = "0") -> None:
-    """Lets a call through."""
+    """Reserves a call."""
     account.reservations[call] = Reservation(at, Amounts(1, tokens, Decimal(cost)))
 
 
 class TestLimits:
-    def test_the_last_request_is_the_last(self) -> None:
+    def test_no_request_passes_after_the_last_one_of_the_limit(self) -> None:
         account = Account(answer(requests=3, used={"requests": 1}), asked_at=0)
         reserve(account, "a")
         assert account.refusal(["gpt"], NOON) is None
@@ -67,7 +59,7 @@ class TestLimits:
         assert (refusal.status, refusal.resets_at) == (429, NOON + DAY / 2)
         assert "2026-11-24T00:00:00Z" in refusal.message
 
-    def test_a_new_window_is_empty_but_for_its_own_calls(self) -> None:
+    def test_a_new_window_is_empty_except_for_its_own_calls(self) -> None:
         account = Account(answer(requests=1, used={"requests": 1}), asked_at=0)
         reserve(account, "yesterday")
         assert account.refusal(["gpt"], NOON) is not None
@@ -115,7 +107,7 @@ class TestLimits:
         assert refusal is not None and refusal.status == 403
 
 
-def test_a_price_is_asked_for_once_in_a_while() -> None:
+def test_a_price_is_read_once_a_minute() -> None:
     asked: list[str] = []
     at = [0.0]
 
@@ -151,20 +143,22 @@ class TestAccounts:
     def down(_: str) -> Answer:
         raise Unreachable("down")
 
-    def test_while_it_is_down_the_last_known_answer_stands_in(self, store: AnswerStore) -> None:
+    def test_the_last_known_answer_is_used_while_webhook_api_is_down(self, store: AnswerStore) -> None:
         store.remember(self.KEY, answer(requests=1).text, 1)
         account = asyncio.run(self.accounts(store, self.down).current(self.KEY))
         assert account is not None and account.answer.user_id == 7
 
     @pytest.mark.parametrize(("is_open", "is_known"), [(False, True), (True, False)])
-    def test_closed_or_never_seen_nobody_is_let_in(self, store: AnswerStore, is_open: bool, is_known: bool) -> None:
+    def test_a_key_is_refused_when_closed_or_never_seen(
+        self, store: AnswerStore, is_open: bool, is_known: bool
+    ) -> None:
         if is_known:
             store.remember(self.KEY, answer().text, 1)
         with pytest.raises(Unreachable):
             asyncio.run(self.accounts(store, self.down, is_open).current(self.KEY))
 
-    def test_an_ended_key_stays_refused_while_it_is_down(self, store: AnswerStore) -> None:
-        answers = [answer(), NOBODY]
+    def test_an_ended_key_stays_refused_while_webhook_api_is_down(self, store: AnswerStore) -> None:
+        answers = [answer(), UNKNOWN]
 
         def ask(_: str) -> Answer:
             if not answers:
@@ -175,7 +169,7 @@ class TestAccounts:
             accounts._settings = dataclasses.replace(accounts._settings, answer_seconds=0)
             return await accounts.current(self.KEY)
 
-        # Another worker, and the same one after a restart, know of it by the store alone.
+        # Another worker, and the same one after a restart, know it only from the store.
         worker, other = self.accounts(store, ask), self.accounts(store, self.down)
         assert asyncio.run(call(worker)) is not None
         assert asyncio.run(call(other)) is not None
@@ -186,14 +180,14 @@ class TestAccounts:
     def test_answers_are_renewed_before_an_outage_needs_them(self, store: AnswerStore) -> None:
         for number, key in enumerate(("a" * 64, "b" * 64)):
             store.remember(key, answer().text, number)
-        accounts = self.accounts(store, lambda key: NOBODY if key == "b" * 64 else answer(requests=9))
+        accounts = self.accounts(store, lambda key: UNKNOWN if key == "b" * 64 else answer(requests=9))
         assert accounts.refresh(older_than=60, count=10) == 2
         assert accounts.refresh(older_than=60, count=10) == 0
         renewed, ended = store.recall("a" * 64), store.recall("b" * 64)
         assert renewed is not None and renewed.text == answer(requests=9).text
         assert ended is not None and ended.text is None
 
-    def test_strangers_take_no_room(self, store: AnswerStore) -> None:
+    def test_an_unknown_key_is_not_stored(self, store: AnswerStore) -> None:
         store.refuse(self.KEY, 5)
         assert store.recall(self.KEY) is None
 
@@ -219,7 +213,7 @@ class TestAccounts:
         assert len(asked) == 1
 
 
-def test_files_are_their_owners_alone(tmp_path: Path) -> None:
+def test_only_their_owner_can_read_the_files(tmp_path: Path) -> None:
     directory = tmp_path / "spools"
     directory.mkdir(mode=0o755)
     (directory / "spool-1.sqlite").touch(mode=0o644)
@@ -236,7 +230,7 @@ def test_files_are_their_owners_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["1.107.0", "1.83.14", "1.109.0"])
 def test_a_litellm_that_is_not_safe_is_refused(version: str) -> None:
     with pytest.raises(RuntimeError, match=re.escape(version)):
-        _check_version(version)
+        check_version(version)
 
 
 @pytest.fixture
@@ -295,7 +289,7 @@ class TestSpool:
         assert [row[:3:2] for row in spool.batch(0, None, 10, 100)] == [(1, "1"), (2, "3")]
         assert spool.lost == 1
 
-    def test_what_was_delivered_is_kept_a_day(self, tmp_path: Path) -> None:
+    def test_a_delivered_outcome_is_kept_for_a_day(self, tmp_path: Path) -> None:
         now = NOON
         spool = Spool(tmp_path / "spool.sqlite", now=lambda: now)
         for number in range(3):
@@ -307,12 +301,12 @@ class TestSpool:
         spool.delivered(3)
         spool.close_intent("nothing").result(5)
         assert [row[0] for row in spool.batch(0, None, 10, 100)] == [3]
-        assert spool.cursor() == 3
+        assert spool.delivered_through() == 3
         spool.release()
 
 
 class Webhook:
-    """A webhook-api that answers as it is told."""
+    """A webhook-api that gives prepared answers."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, Any]]] = []
@@ -369,7 +363,7 @@ class TestDelivery:
         assert calls == ["a", "b"]
         assert delivery.deliver() == 0
 
-    def test_what_is_too_large_goes_in_halves(self, spool: Spool, webhook: Webhook) -> None:
+    def test_a_batch_that_is_too_large_is_sent_in_halves(self, spool: Spool, webhook: Webhook) -> None:
         delivery = self.delivery(spool, webhook)
         for number in range(4):
             spool.conclude(str(number), None, closes=False).result(5)
@@ -379,7 +373,7 @@ class TestDelivery:
         assert [delivery.deliver(), delivery.deliver(), delivery.deliver()] == [2, 2, 0]
         assert webhook.bodies == [(1, [0, 1]), (3, [2, 3])]
 
-    def test_what_is_missed_is_sent_again(self, spool: Spool, webhook: Webhook) -> None:
+    def test_missing_events_are_sent_again(self, spool: Spool, webhook: Webhook) -> None:
         delivery = self.delivery(spool, webhook)
         for number in range(1, 5):
             spool.conclude(str(number), None, closes=False).result(5)

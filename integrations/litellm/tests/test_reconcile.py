@@ -71,7 +71,7 @@ def call_every_kind(stage: Stage, proxy: Service, key: str) -> int:
             assert chat(stage, key, 81, cache={"use-cache": True}).status_code == 200
     finally:
         stage.proxy = original
-    stage.settle()
+    stage.drain()
     return len(KINDS) + 2
 
 
@@ -107,12 +107,12 @@ def test_what_is_missing_is_found_taken_and_known_again(stage: Stage, spending: 
     finally:
         stage.proxy = original
     eventually("no gap", lambda: stage.postgres.number("SELECT count(*) FROM metering.spools WHERE gaps <> '{}'") == 0)
-    stage.settle()
+    stage.drain()
     assert len(stage.postgres.sql(facts)) == served + 1
     assert stage.postgres.number("SELECT count(*) FROM metering.quarantine WHERE reason = 'conflict'") == 0
 
 
-def test_calls_that_the_module_did_not_name_are_told_by_their_facts(stage: Stage, spending: Service) -> None:
+def test_calls_without_an_id_of_the_module_are_recognized_by_their_values(stage: Stage, spending: Service) -> None:
     user = stage.make_user()
     key_hash = stage.key_hash(user)
     database = Database(stage)

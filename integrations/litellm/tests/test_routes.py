@@ -101,7 +101,7 @@ def test_an_open_route_is_exactly_one_event(stage: Stage) -> None:
         # A deployment of a name in the path is asked for another kind of answer than it gives.
         assert status == 200 or "gpt-4o/" in path, (path, status)
         served += status == 200
-    stage.settle()
+    stage.drain()
     stored = f"SELECT count(*) FROM api_logs WHERE user_id = {user} AND status = 'success'"
     assert served >= 12 and stage.provider.calls - before >= served
     assert stage.postgres.number(stored) == served
@@ -133,19 +133,19 @@ def test_every_other_request_is_refused_before_any_work(stage: Stage) -> None:
     ]
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda request: sender.send(request[0], request[1], _bytes(request[1])), requests))
-    # 400 is the server's own answer to what is no HTTP; it reaches nobody.
+    # 400 is the server's own answer to bytes that are not HTTP. They reach no application.
     wrong = [(request, status) for request, status in zip(requests, statuses, strict=True) if status not in (403, 400)]
     assert wrong == []
     no_http = {method for (method, path), status in zip(requests, statuses, strict=True) if status == 400}
     assert statuses.count(403) > 4_000 and no_http <= {*ODD_METHODS}, no_http
     assert stage.provider.calls == before
-    stage.settle()
+    stage.drain()
     assert stage.postgres.number(f"SELECT count(*) FROM api_logs WHERE user_id = {user}") == 0
 
 
-@pytest.mark.parametrize("holder", ["customer", "stranger", "operator"])
+@pytest.mark.parametrize("holder", ["customer", "unknown", "operator"])
 def test_no_websocket_opens(stage: Stage, holder: str) -> None:
-    keys = {"customer": stage.keys[stage.make_user()], "stranger": "", "operator": stage.master_key}
+    keys = {"customer": stage.keys[stage.make_user()], "unknown": "", "operator": stage.master_key}
     sender = Sender(stage, keys[holder])
     found = routes()
     targets = {path for path, is_socket in found if is_socket} | {
@@ -158,7 +158,7 @@ def test_no_websocket_opens(stage: Stage, holder: str) -> None:
     assert {sender.open_socket(path) for path, is_socket in found[::7]} == {403}
 
 
-def test_strangers_reach_the_probes_alone(stage: Stage) -> None:
+def test_a_request_without_a_key_reaches_only_the_probes(stage: Stage) -> None:
     sender = Sender(stage, secrets.token_hex(8))
     assert sender.send("GET", "/health/liveliness") == 200
     assert {sender.send("POST", path, _bytes(path)) for path in ("/v1/chat/completions", "/v1/messages")} == {401}

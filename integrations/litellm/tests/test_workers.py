@@ -59,7 +59,7 @@ def _status(stage: Stage, key: str, number: int) -> int:
 
 def stored(stage: Stage, user: int) -> list[int]:
     """The numbers of the user's calls that are rows."""
-    stage.settle()
+    stage.drain()
     rows = stage.postgres.sql(
         f"SELECT input_tokens FROM metering.events WHERE user_id = {user} AND status = 'success' ORDER BY 1"
     )
@@ -89,7 +89,7 @@ def test_each_worker_has_a_spool_and_a_stop_loses_nothing(stage: Stage, workers:
     key = stage.keys[user]
     spools = stage.spools
     before = served(stage, key, range(FIRST, FIRST + 100))
-    stage.settle()
+    stage.drain()
     # Both know the key by now, and webhook-api is away: what they serve waits in their spools.
     stage.webhook.kill()
     try:

@@ -1,4 +1,4 @@
-"""What is known of keys, for the time in which ``webhook-api`` is away: shared by all workers of a LiteLLM."""
+"""The store of answers about keys, for a time in which ``webhook-api`` is down. All workers of a LiteLLM share it."""
 
 import os
 import sqlite3
@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 def make_private(directory: Path) -> None:
-    """Makes a directory that its owner alone can enter; one that is there already becomes so."""
+    """Makes a directory that only its owner can enter, or makes an existing one private."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
 
 
 def touch_private(path: Path) -> None:
-    """Makes a file that its owner alone can read; SQLite gives its companions the same mode."""
+    """Makes a file that only its owner can read. SQLite gives its companions the same mode."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     for companion in (path, *path.parent.glob(path.name + "-*")):
         companion.chmod(0o600)
@@ -27,20 +27,20 @@ class Known:
     """The newest answer about a key."""
 
     text: str | None
-    """The answer's JSON; ``None`` is a refusal: nobody holds this key any more."""
+    """The answer's JSON; ``None`` is a refusal: the key belongs to no user any more."""
     asked_at: float
-    """When it was asked for, in epoch seconds."""
+    """When it was requested, in epoch seconds."""
 
 
 class AnswerStore:
     """The newest answer about each key, refusals included, in one SQLite file.
 
-    A refusal replaces the answer that it ends. So a key that was rotated, deleted or expired stays refused while
-    ``webhook-api`` is away, whichever worker heard of it.
+    A refusal replaces the answer that it ends. So a key that was rotated, deleted or expired stays refused by every
+    worker while ``webhook-api`` is down.
     """
 
     KEPT_SECONDS = 30 * 86_400
-    """How long a refusal, or an answer that was not renewed, is kept."""
+    """How long a refusal or an answer is kept that was not renewed."""
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         make_private(path.parent)
@@ -65,7 +65,7 @@ class AnswerStore:
         )
 
     def refuse(self, key_hash: str, asked_at: float) -> None:
-        """Keeps that a known key has ended. Keys that were never known cost no room: strangers have many."""
+        """Keeps that a known key has ended. A key that was never known is not kept: anybody can send many of them."""
         self._run(
             "UPDATE answers SET answer = NULL, asked_at = ? WHERE key_hash = ? AND asked_at < ?",
             (asked_at, key_hash, asked_at),

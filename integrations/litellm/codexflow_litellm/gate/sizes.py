@@ -1,11 +1,11 @@
-"""What a call may take at the most, as far as its body tells: reserved before the call, replaced by what it took."""
+"""What a call may take at the most, by its body. It is reserved before the call and replaced by what the call took."""
 
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from codexflow_gate.content import BULK, is_use_of_tool
+from codexflow_litellm.gate.content import BULK, is_use_of_tool
 
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The names of the longest answer."""
@@ -28,7 +28,7 @@ class Size:
 
 
 def size_of(route: str, body: Mapping[str, Any], text: bytes, unstated_answer: int) -> Size:
-    """The size of a cleaned body, which ``text`` is the JSON of."""
+    """The size of a cleaned body; ``text`` is its JSON."""
     if route == "images/generations":
         return Size(_tokens(text), 0, answers(body))
     answer_tokens = 0 if route == "embeddings" else answers(body) * longest_answer(body, unstated_answer)
@@ -38,7 +38,7 @@ def size_of(route: str, body: Mapping[str, Any], text: bytes, unstated_answer: i
 
 
 def _tokens(text: bytes) -> int:
-    """At least half of what any tokenizer makes of a text: letters join, digits, signs and other scripts hardly do."""
+    """At least half of the tokens by any tokenizer. Letters share tokens; digits, signs and other scripts hardly do."""
     without_letters = text.translate(None, delete=_LETTERS)
     beyond_ascii = len(without_letters.translate(None, delete=_ASCII))
     signs = len(without_letters) - beyond_ascii

@@ -47,7 +47,7 @@ class Refusal:
 
 
 class Refused(Exception):
-    """Raised where a request ends with a refusal."""
+    """A request ends with a refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -65,17 +65,17 @@ _LONGEST_ERROR = 300
 
 
 def first_words(text: str) -> str:
-    """The part of an error's text that tells what is wrong: its beginning, before any prompt or traceback."""
+    """The beginning of an error's text, before any prompt or traceback."""
     return _INSIDE.split(text.strip(), maxsplit=1)[0].strip()[:_LONGEST_ERROR]
 
 
 def kept_words(text: str) -> str:
-    """What an event keeps of an error's text: its beginning, without what it quotes."""
+    """The beginning of an error's text without its quotations, for an event."""
     return _QUOTED.sub(r"\1…\1", first_words(text))
 
 
 def tidied(body: bytes) -> bytes:
-    """The body of an error of LiteLLM's, without the operator's inside."""
+    """The body of an error of LiteLLM, without what it states about the operator's system."""
     try:
         value = json.loads(body)
         error = value["error"]
@@ -87,7 +87,7 @@ def tidied(body: bytes) -> bytes:
 
 
 def tidied_stream(part: bytes) -> bytes:
-    """A part of a stream that tells of an error, without the operator's inside."""
+    """A part of a stream with an error, without what it states about the operator's system."""
     data = b"data: "
     lines = part.split(b"\n")
     return b"\n".join(data + tidied(line[len(data) :]) if line.startswith(data + b"{") else line for line in lines)

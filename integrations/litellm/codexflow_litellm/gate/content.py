@@ -1,4 +1,4 @@
-"""The nested parts of a body: what they name must come with the request itself.
+"""The nested parts of a body: everything that they name must come with the request itself.
 
 Stored objects (files, vector stores, containers, responses) belong to the operator's account at the provider. Addresses
 may lead into the operator's network, or to objects that the operator's credentials open. Definitions of schemas can
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from codexflow_gate.refusal import refuse
+from codexflow_litellm.gate.refusal import refuse
 
 _STORED = re.compile(
     r"(.*_)?(file|vector_store|container|connector|prompt|skill|response|conversation|assistant|thread|batch)_ids?"
@@ -23,7 +23,7 @@ _TEXTS = frozenset(
     signature stderr stdout summary text thinking title
     """.split()  # noqa: SIM905
 )
-"""Members whose texts nobody takes for an address."""
+"""Members whose texts no reader takes for an address."""
 _DATA = ("b64_json", "bytes", "data", "file_data")
 BULK = (*_DATA, "file_url", "image_url", "url", "video_url")
 """Members that hold images and files."""
@@ -35,7 +35,8 @@ _HOST = re.compile(r"([a-z0-9_-]+\.)+[a-z][a-z0-9-]*")
 """A name with a dot, and a letter after the last one: no host of a network without a domain, and no number."""
 _PRIVATE_HOSTS = (".local", ".internal", ".localhost", ".home.arpa", ".svc", ".lan", ".intranet", ".corp")
 _PROVIDERS_HOSTS = re.compile(
-    r"(.+[.-])?(aiplatform|generativelanguage|storage\.mtls)\.googleapis\.com|(.+\.)?(openai|anthropic|x|mistral)\.(com|ai)"
+    r"(.+[.-])?(aiplatform|generativelanguage|storage\.mtls)\.googleapis\.com"
+    r"|(.+\.)?(openai|anthropic|x|mistral)\.(com|ai)"
     r"|.+\.(openai|cognitiveservices|services\.ai|api\.cognitive)\.(azure|microsoft)\.com"
     r"|bedrock.*\.amazonaws\.com|(.+\.)?(cohere|groq|together|deepseek|openrouter)\.(com|ai|xyz)"
 )
@@ -73,9 +74,8 @@ def _parts(value: Any) -> list[Any]:
 def check_content(place: str, root: Any) -> int:
     """The number of addresses in a part of a body.
 
-    Refuses references to stored objects, and addresses that are no public page's.
-
-    A loop and no recursion: the depth of a body is its sender's choice.
+    Refuses references to stored objects, and addresses that are not of a public page. It loops and does not recurse,
+    because the sender chooses the depth of a body.
     """
     addresses = 0
     waiting: list[tuple[Any, bool]] = [(root, False)]
@@ -103,19 +103,19 @@ def check_content(place: str, root: Any) -> int:
 
 
 def is_use_of_tool(part: Mapping[str, Any]) -> bool:
-    """Whether a content part has a tool's arguments as its ``input``: any value at all."""
+    """Whether a content part has the arguments of a tool as its ``input``, which may be any value."""
     return str(part.get("type")).endswith("tool_use")
 
 
 def check_texts_to_embed(place: str, value: Any) -> None:
-    """Refuses a text that as a whole is an address: some providers fetch what it leads to."""
+    """Refuses a text that is an address as a whole, because some providers fetch it."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and len(text) < 4_096 and not re.search(r"\s", text.strip()):
             _check_text(place, "text", text.strip())
 
 
 def _is_found(value: Mapping[str, Any], name: str) -> bool:
-    """Whether a field lists what a search of the model's has found: nobody fetches those addresses again."""
+    """Whether a field lists what a search of the model has found. These addresses are not fetched again."""
     return name in _FOUND or (name == "content" and value.get("type") in _SEARCHES)
 
 
@@ -188,7 +188,7 @@ def _single(value: Any) -> list[Any]:
 
 
 def _definitions(schema: Any) -> dict[str, list[Any]]:
-    """All definitions of a name, wherever they stand: which of them a reference means, every reader decides anew."""
+    """All definitions of each name at any place, because readers differ in which of them a reference means."""
     found: dict[str, list[Any]] = {}
     waiting = [schema]
     while waiting:
@@ -211,13 +211,13 @@ class _Expansion:
         self._references = 0
         self._is_circular = False
         size = self._size(schema) if self._definitions else 0
-        # The ways through a circle multiply: few references keep them few.
+        # The paths through a circle multiply with its references.
         is_tangled = self._is_circular and self._references > _MOST_REFERENCES_IN_A_CIRCLE
         self.size = 2 * _LARGEST_SCHEMA if is_tangled else size
         """The values of the schema, or more than the bound where they grow without one."""
 
     def _size(self, value: Any) -> int:
-        # Not deep: the body was checked. A chain of references is as long as a body lets it be.
+        # The body is not deep, as it was checked. A chain of references may still be long.
         if len(self._entered) > _DEEPEST:
             return 2 * _LARGEST_SCHEMA
         if isinstance(value, list):

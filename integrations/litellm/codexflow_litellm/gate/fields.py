@@ -1,19 +1,25 @@
-"""The fields of a body that reach LiteLLM: a customer shapes the answer, never the route, the price or the metering.
+"""The body of a request: its JSON, and the fields that reach LiteLLM.
+
+A customer shapes the answer, and never the route, the price or the metering.
 
 Each route has the fields of its provider's public API, as LiteLLM documents them. A field that steers LiteLLM is
 refused by name. Any other field is unknown: it is dropped, or refused where the operator wants that. The nested places
-that name somebody's stored objects, or tools that the operator runs, are checked too.
+that name stored objects, or tools that the operator runs, are checked too.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from codexflow_gate.content import check_content, check_depth, check_schemas, check_texts_to_embed, check_tool
-from codexflow_gate.refusal import refuse
-from codexflow_gate.sizes import BUDGETS, LIMITS
+import orjson
+
+from codexflow_litellm.gate.content import check_content, check_depth, check_schemas, check_texts_to_embed, check_tool
+from codexflow_litellm.gate.refusal import Refusal, Refused, refuse
+from codexflow_litellm.gate.sizes import BUDGETS, LIMITS
 
 
 def _words(text: str) -> frozenset[str]:
@@ -82,7 +88,7 @@ _NOT_SERVED: Mapping[str, frozenset[str]] = {
 }
 """Public fields that call another model, name an object in the provider's account, or want what LiteLLM cannot do."""
 
-# Beside what LiteLLM itself lists as its own: kinds of names, so that a name of the next version is refused as well.
+# Kinds of names, beside those that LiteLLM lists as its own. So a new name of the next version is refused as well.
 _STEERING = re.compile(
     r"""_.*|.*fallback.*|.*timeout.*|.*retr(y|ies).*|.*_cost(_.*)?|cost_.*|.*pric(e|ing).*|.*api_(key|base|version)
     |.*cach(e|ing).*|.*callback.*|.*credential.*|.*headers?|.*_(host|endpoint|base_url)|base_url|deployment.*|router.*
@@ -99,7 +105,7 @@ _MOST_FIELDS = 200
 _RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_=-]{1,4000}")
 _SCHEMAS = ("tools", "functions", "response_format", "output_config", "output_format", "text")
 _MOST_ADDRESSES = 20
-"""In one body: LiteLLM downloads what each leads to."""
+"""In one body: LiteLLM downloads the content of each."""
 _LARGEST_COUNT = 128
 _LARGEST_TOKENS = 10_000_000
 
@@ -114,7 +120,7 @@ class Fields:
 
     @classmethod
     def read(cls, text: str, unknown: str) -> "Fields":
-        """The fields of a setting such as ``top_a,chat/completions:foo``; ``ValueError`` where it is none."""
+        """The fields of a setting such as ``top_a,chat/completions:foo``; raises ``ValueError`` for anything else."""
         if unknown not in ("drop", "refuse"):
             raise ValueError("CODEXFLOW_UNKNOWN_FIELDS: is neither drop nor refuse")
         added: dict[str, set[str]] = {}
@@ -204,7 +210,7 @@ def _check(route: str, body: dict[str, Any]) -> None:
             body[name] = {**value, part: _whole(f"{name}.{part}", value[part], 1, _LARGEST_TOKENS)}
     previous = body.get("previous_response_id")
     if previous is not None and not (isinstance(previous, str) and _RESPONSE_ID.fullmatch(previous)):
-        # LiteLLM takes any text that begins like its own plain form of an id for one that it has issued.
+        # LiteLLM trusts any text that begins like its own unencrypted form of an id.
         refuse("previous_response_id", "The field 'previous_response_id' is not the id of a response of yours.")
     for tool in _list(body, "tools"):
         check_tool(tool)
@@ -234,7 +240,7 @@ def _list(body: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _check_metadata(route: str, body: dict[str, Any]) -> None:
-    """Keeps what the provider's API takes: LiteLLM looks for settings of its own in metadata."""
+    """Keeps only what the provider's API takes, because LiteLLM reads settings of its own from metadata."""
     metadata = body.pop("metadata", None)
     if metadata is None:
         return
@@ -242,3 +248,44 @@ def _check_metadata(route: str, body: dict[str, Any]) -> None:
         refuse("metadata", "The field 'metadata' is not an object.")
     if route == "messages" and isinstance(metadata.get("user_id"), str):
         body["metadata"] = {"user_id": metadata["user_id"][:256]}
+
+
+_LONE = re.compile("[\ud800-\udfff]")
+_LARGEST_REPAIRED = 1 << 20
+_MOST_VALUES = 250_000
+"""In one body, because values take time. A large body may still be a long text or an image."""
+
+
+def parsed(text: bytes) -> Any:
+    """The value of a body's JSON, without lone surrogates, which no provider takes."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        message = f"The body has more than {_MOST_VALUES} values. Send several smaller requests."
+        raise Refused(Refusal(413, "invalid_request_error", message))
+    with suppress(orjson.JSONDecodeError):
+        return orjson.loads(text)
+    if len(text) > _LARGEST_REPAIRED:
+        # The repair below takes long.
+        raise Refused(Refusal(400, "invalid_request_error", "The body is not JSON in UTF-8 without lone surrogates."))
+    try:
+        value = json.loads(text.decode(), parse_constant=_no_number, parse_int=_short_integer)
+        return orjson.loads(_LONE.sub("", json.dumps(value, ensure_ascii=False)).encode())
+    except (ValueError, RecursionError):
+        message = "The body is not JSON. Send a JSON object."
+        raise Refused(Refusal(400, "invalid_request_error", message)) from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
+
+
+def _short_integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError("an integer beyond 64 bits")
+    return int(digits)
+
+
+def tags_of(body: Any) -> tuple[str, ...]:
+    """The tags in the body's metadata: at most 20 texts of 100 characters."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    tags = metadata.get("tags") if isinstance(metadata, dict) else None
+    return tuple(tag[:100] for tag in tags if isinstance(tag, str))[:20] if isinstance(tags, list) else ()

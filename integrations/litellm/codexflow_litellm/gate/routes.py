@@ -1,7 +1,7 @@
 """The routes that a customer's key opens. Everything else is refused before any other work.
 
 LiteLLM has hundreds of routes, several spellings for most, and routes that pass a request on to a provider with the
-operator's own key. So a request is matched here by its exact text, and handed to LiteLLM under the one spelling in this
+operator's own key. So a request is matched here by its exact text, and reaches LiteLLM under the one spelling in this
 table. ``CodexFlow.authenticate`` then checks the route template that LiteLLM itself has matched.
 """
 
@@ -35,7 +35,7 @@ class Match:
     path: str
     """Its path as LiteLLM gets it."""
     model: str | None = None
-    """The model that the path names: it comes before the body's."""
+    """The model in the path, which takes precedence over that of the body."""
 
     @property
     def is_inference(self) -> bool:

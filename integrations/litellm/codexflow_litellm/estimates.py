@@ -1,4 +1,4 @@
-"""Usage that no provider reported: LiteLLM's estimates, found and flagged, and our own where LiteLLM counts nothing."""
+"""Usage that no provider reported: LiteLLM's estimates, which get a flag, and our own where LiteLLM counts nothing."""
 
 import functools
 import importlib
@@ -9,20 +9,20 @@ from typing import Any
 
 import litellm
 
-from codexflow_gate import gate
+from codexflow_litellm.gate.exchange import Exchange, current
 
 log = logging.getLogger("codexflow")
 
 FLAG = "codexflow_usage_estimated"
 """The field of an event whose tokens no provider has stated."""
 _LONGEST_COUNTED = 200_000
-"""Letters."""
+"""Letters of the longest text that the tokenizer counts."""
 
 
 def watch() -> None:
     """Wraps LiteLLM's counting functions; warns where an installed LiteLLM has others.
 
-    They run while an answer is read, so in the context of its request: what they return is noted in the exchange.
+    LiteLLM calls them while it reads an answer, in the context of its request. Their results are noted in its exchange.
     """
     for module, holder, name, note in _COUNTING:
         try:
@@ -40,7 +40,7 @@ def _wrap(holder: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) 
     @functools.wraps(original)
     def wrapped(*arguments: Any, **named: Any) -> Any:
         result = original(*arguments, **named)
-        # A flag is worth no call: another version may return another shape.
+        # A missing flag must not fail a call: another version of LiteLLM may return another shape.
         with suppress(Exception):
             note(arguments, result)
         return result
@@ -50,13 +50,13 @@ def _wrap(holder: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) 
 
 
 def _note_reported(arguments: tuple[Any, ...], usage: Any) -> None:
-    # A count that no chunk has stated is None. Anthropic states one token of the answer before the first word of it.
+    # A count that no chunk has stated is None. Anthropic states one token of the answer before its first word.
     stated = None not in (usage["prompt_tokens"], usage["completion_tokens"])
     arguments[0].codexflow_is_whole = stated and any(map(_finishes, arguments[0].chunks))
 
 
 def _finishes(chunk: Any) -> bool:
-    """Whether a part of a stream tells why the answer ends."""
+    """Whether a part of a stream states why the answer ends."""
     read: Any = chunk.get if isinstance(chunk, dict) else functools.partial(getattr, chunk)
     for choice in read("choices", None) or ():
         reason = choice.get("finish_reason") if isinstance(choice, dict) else getattr(choice, "finish_reason", None)
@@ -66,7 +66,7 @@ def _finishes(chunk: Any) -> bool:
 
 
 def _note_calculated(arguments: tuple[Any, ...], usage: Any) -> None:
-    exchange = gate.current()
+    exchange = current()
     if exchange is not None and getattr(arguments[0], "codexflow_is_whole", False):
         exchange.reported.add((usage.prompt_tokens, usage.completion_tokens))
     else:
@@ -83,7 +83,7 @@ def _note_recovered(_: tuple[Any, ...], usage: Any) -> None:
 
 
 def _note(prompt: int, completion: int) -> None:
-    exchange = gate.current()
+    exchange = current()
     if exchange is not None:
         exchange.estimates.add((prompt, completion))
 
@@ -100,16 +100,16 @@ _COUNTING: tuple[tuple[str, str, str, Callable[[tuple[Any, ...], Any], None]], .
         _note_recovered,
     ),
 )
-"""Where LiteLLM counts: module, class, function, and what is noted of it."""
+"""Where LiteLLM counts: module, class, function, and how its result is noted."""
 
 
-def flagged(payload: Mapping[str, Any], exchange: gate.Exchange | None) -> Mapping[str, Any]:
+def flagged(payload: Mapping[str, Any], exchange: Exchange | None) -> Mapping[str, Any]:
     """The event with a flag where its tokens are not those that a provider has stated."""
     amounts = (payload.get("prompt_tokens"), payload.get("completion_tokens"))
     if not payload.get("total_tokens") or payload.get("cache_hit") is True:
         return payload
     if payload.get("status") == "failure":
-        # Mostly the stream broke off before its provider stated the usage, and sometimes right after.
+        # Most streams broke before their provider stated the usage, and some right after.
         is_estimate = exchange is None or amounts not in exchange.reported
     else:
         is_estimate = exchange is not None and amounts in exchange.estimates
@@ -137,7 +137,7 @@ def with_usage(payload: Mapping[str, Any], prompt: Any, response: Any) -> Mappin
 
 
 def _count(model: str, text: str) -> int:
-    """Tokens of a text; a long one is not worth the time of the tokenizer."""
+    """Tokens of a text. The tokenizer takes too long for a long one, which counts as a quarter of its letters."""
     if len(text) <= _LONGEST_COUNTED:
         with suppress(Exception):
             return int(litellm.token_counter(model=model, text=text))
@@ -145,7 +145,7 @@ def _count(model: str, text: str) -> int:
 
 
 def cost(payload: Mapping[str, Any], sent: int, received: int) -> float | None:
-    """USD by LiteLLM's prices, those of the deployment first; ``None`` where nobody knows them."""
+    """USD by LiteLLM's prices, those of the deployment first; ``None`` where LiteLLM has none."""
     for model, provider in (
         (payload.get("model_id"), None),
         (payload.get("model"), payload.get("custom_llm_provider")),
@@ -165,7 +165,7 @@ _TEXTS = ("content", "text", "arguments", "reasoning_content", "thinking", "outp
 
 
 def _text(value: Any) -> str:
-    """The texts of a prompt or an answer, whatever its form."""
+    """The texts of a prompt or an answer in any form."""
     parts: list[str] = []
     waiting = [value]
     while waiting:
@@ -181,3 +181,28 @@ def _text(value: Any) -> str:
         elif isinstance(item, (list, tuple)):
             waiting.extend(item)
     return " ".join(parts)
+
+
+_PROMPTS = ("messages", "input", "prompt", "instructions", "system", "tools", "functions")
+
+
+def prompt_tokens(data: Mapping[str, Any]) -> int:
+    """An estimate of the tokens of a body's prompt: a quarter of its letters."""
+    return sum(_letters(data.get(name)) for name in _PROMPTS) // 4
+
+
+def _letters(value: Any) -> int:
+    """The letters of all texts in a value; an image counts as 4,000."""
+    total, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            total += min(len(item), 4_000) if len(item) > 4_000 and " " not in item[:1_000] else len(item)
+        elif isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            waiting.extend(item)
+        elif isinstance(item, int):
+            # A prompt of token numbers.
+            total += 4
+    return total
