@@ -14,7 +14,7 @@ struct StatusCommand: AsyncParsableCommand {
     func run() async throws {
         try await Operation.run { operation in
             let now = operation.now()
-            let status = try await operation.pool.withConnection { try UsageStatus(try .read($0), $0, now: now) }
+            let status = try await operation.pool.withConnection { try RollupStatus(try .read($0), $0, now: now) }
             for (name, value) in status.lines { print(name.padding(toLength: 20, withPad: " ", startingAt: 0) + value) }
             if let maxLag, .seconds(status.secondsBehind ?? 0) > maxLag.duration { throw ExitCode(2) }
         }

@@ -33,7 +33,7 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     package var isNamed: Bool
     package var shape: Shape
     package var identity: IdentityClaim
-    package var status: UsageStatus
+    package var status: EventStatus
     /// The name the client asked for, 1 to 255 characters; Laravel's `model`.
     package var model: String
     /// The deployment that served it (`openai/gpt-4o`), at most 255 characters.
@@ -64,7 +64,7 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     package var flags: [Flag]
 
     package init(
-        key: EventKey, isNamed: Bool, shape: Shape, identity: IdentityClaim, status: UsageStatus, model: String,
+        key: EventKey, isNamed: Bool, shape: Shape, identity: IdentityClaim, status: EventStatus, model: String,
         deployment: String? = nil, provider: String? = nil, callType: String? = nil, inputTokens: Int64 = 0,
         outputTokens: Int64 = 0, cachedTokens: Int64 = 0, reasoningTokens: Int64 = 0, cost: Cost? = nil,
         occurredAt: Timestamp, duration: Int64? = nil, timeToFirstToken: Int64? = nil, isStream: Bool = false,
@@ -99,7 +99,7 @@ package struct UsageEvent: Sendable, Hashable, Codable {
 }
 
 /// How a call ended, in Laravel's words (`api_logs_status_check`).
-package enum UsageStatus: String, Sendable, Codable, CaseIterable {
+package enum EventStatus: String, Sendable, Codable, CaseIterable {
     case success
     case error
     case rateLimited = "rate_limited"

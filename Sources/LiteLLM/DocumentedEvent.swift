@@ -70,7 +70,7 @@ struct DocumentedEvent {
 
     /// A refusal for the rate of calls is one whatever else is stated; of the rest, an error is an error whatever the
     /// status says.
-    private var status: UsageStatus {
+    private var status: EventStatus {
         let stated = fields[.status].trimmedText?.lowercased()
         if stated == "rate_limited" || isTooManyRequests { return .rateLimited }
         if isError(fields[.error]) || isError(fields[.responseError]) { return .error }

@@ -68,7 +68,7 @@ struct ProxyEvent {
         return event
     }
 
-    private var status: UsageStatus {
+    private var status: EventStatus {
         guard isFailure else { return .success }
         return errorCode == "429" ? .rateLimited : .error
     }

@@ -48,7 +48,7 @@ import Testing
 
     @Test(
         arguments: [
-            (#""error": {"message": "boom", "code": 500}"#, UsageStatus.error, "boom"),
+            (#""error": {"message": "boom", "code": 500}"#, EventStatus.error, "boom"),
             (#""error": "boom""#, .error, "boom"),
             (#""error": null"#, .success, nil), (#""error": """#, .success, nil), (#""error": {}"#, .error, nil),
             (#""error": false"#, .success, nil), (#""error": {"message": ["x"]}"#, .error, nil),
@@ -59,9 +59,9 @@ import Testing
             (#""status": "RATE_LIMITED""#, .rateLimited, nil), (#""status": "Failed""#, .error, nil),
             (#""status": "rate_limited", "error": "slow""#, .rateLimited, "slow"),
             (#""error": "key cf_key1""#, .error, "key ***"),
-        ] as [(String, UsageStatus, String?)])
+        ] as [(String, EventStatus, String?)])
     func `an error is an error, whatever the status says`(
-        members: String, status: UsageStatus, message: String?
+        members: String, status: EventStatus, message: String?
     ) throws {
         let event = try event(members)
         #expect(event.status == status)

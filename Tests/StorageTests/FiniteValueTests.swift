@@ -131,7 +131,7 @@ import Testing
             let rows = try await ledger.admin.withConnection { try RecentCalls.list(of: user, $0) }
             #expect(rows.count == 40 && rows.count { $0.flags == [.implausibleTime] } == 35)
             _ = try await ledger.worker.withConnection { connection in
-                try UsageStatus(UsageCursor.read(connection), connection, now: Ledger.noon).lines
+                try RollupStatus(UsageCursor.read(connection), connection, now: Ledger.noon).lines
             }
         }
     }

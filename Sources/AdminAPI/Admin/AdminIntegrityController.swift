@@ -64,7 +64,7 @@ struct AdminIntegrityController: Sendable {
     }
 
     @Sendable private func status(_ request: APIRequest) async throws -> APIResponse {
-        let status = try await database.read { try Storage.UsageStatus(.read($0), $0, now: request.now) }
+        let status = try await database.read { try RollupStatus(.read($0), $0, now: request.now) }
         return .json([
             "folded_events_id": .integer(status.cursor.events), "folded_others_id": .integer(status.cursor.others),
             "final_id": .integer(status.cursor.settled), "rows_behind": .integer(status.rowsBehind),

@@ -20,7 +20,7 @@ struct UsageLogging: Sendable {
         RuledField("output_tokens", .required, .integer, .minimum(0)),
         RuledField("total_cost", .required, .numeric, .minimum(0)),
         RuledField("response_time_ms", .required, .integer, .minimum(0)),
-        RuledField("status", .required, .choice(UsageStatus.allCases.map(\.rawValue))),
+        RuledField("status", .required, .choice(EventStatus.allCases.map(\.rawValue))),
         RuledField("error_message", .nullable, .string),
     ]
 
@@ -35,7 +35,7 @@ struct UsageLogging: Sendable {
                     [
                         "user_id": Schema.integer(1...Int.max), "model": Schema.text(1...255), "input_tokens": count,
                         "output_tokens": count, "total_cost": Schema.amount(below: 8), "response_time_ms": count,
-                        "status": Schema.choice(UsageStatus.allCases.map(\.rawValue)),
+                        "status": Schema.choice(EventStatus.allCases.map(\.rawValue)),
                     ], optional: ["error_message": Schema.optional(Schema.text())]),
                 status: .created, whenRepeated: .ok,
                 answers: [
@@ -123,7 +123,7 @@ struct UsageLogging: Sendable {
             ?? EventKey(arrival: request.now, using: &generator)
         return UsageEvent(
             key: key, isNamed: name != nil, shape: .documented, identity: IdentityClaim(userID: user),
-            status: request.body["status"]?.text.flatMap(UsageStatus.init(rawValue:)) ?? .success,
+            status: request.body["status"]?.text.flatMap(EventStatus.init(rawValue:)) ?? .success,
             model: request.body["model"]?.text ?? "unknown",
             inputTokens: request.body["input_tokens"]?.wholeNumber ?? 0,
             outputTokens: request.body["output_tokens"]?.wholeNumber ?? 0, cost: cost, occurredAt: request.now,

@@ -14,7 +14,7 @@ struct AnalyticsController: Sendable {
             .query("user_id", .integer(1...Int.max), "Whose usage; administrators only, others see their own."),
             .repeated("model", .text(255), "Of these models."),
             .repeated("provider", .text(255), "Of these providers."),
-            .repeated("status", .choice(UsageStatus.allCases.map(\.rawValue)), "Ended in these ways."),
+            .repeated("status", .choice(EventStatus.allCases.map(\.rawValue)), "Ended in these ways."),
             .repeated("plan", .text(255), "Under these plans."),
         ] + Period.parameters
 
@@ -157,7 +157,7 @@ struct AnalyticsController: Sendable {
         let subject = try request.subject
         let scope = UsageScope(
             user: subject, models: Set(request.texts("model") ?? []), providers: Set(request.texts("provider") ?? []),
-            statuses: Set((request.texts("status") ?? []).compactMap(UsageStatus.init(rawValue:))),
+            statuses: Set((request.texts("status") ?? []).compactMap(EventStatus.init(rawValue:))),
             plans: Set(request.texts("plan") ?? []))
         return try await database.read { connection in
             let asked = try Period.range(of: request, connection)

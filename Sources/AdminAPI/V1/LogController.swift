@@ -13,7 +13,7 @@ struct LogController: Sendable {
             .query("user_id", .integer(1...Int.max), "Whose calls; administrators only, others see their own."),
             .repeated("model", .text(255), "Of one of these models."),
             .repeated("provider", .text(255), "Of one of these providers."),
-            .repeated("status", .choice(UsageStatus.allCases.map(\.rawValue)), "Ended in one of these ways."),
+            .repeated("status", .choice(EventStatus.allCases.map(\.rawValue)), "Ended in one of these ways."),
             .repeated("flag", .choice(UsageEvent.Flag.allCases.map(\.rawValue)), "With one of these flags."),
             .query("min_cost", .amount, "Cost at least so much, USD."),
             .query("min_duration", .integer(0...Int(Int32.max)), "Took at least so long, milliseconds."),

@@ -7,7 +7,7 @@ package struct UsageScope: Sendable, Hashable {
     package var users: [Int64]?
     package var models: Set<String>
     package var providers: Set<String>
-    package var statuses: Set<Domain.UsageStatus>
+    package var statuses: Set<EventStatus>
     /// The plan at the time of the call; Laravel's own rows know none.
     package var plans: Set<String>
     /// Whether it leaves out what users reported themselves, as everybody's sums do, also where they are told apart by
@@ -20,7 +20,7 @@ package struct UsageScope: Sendable, Hashable {
 
     package init(
         user: Int64? = nil, models: Set<String> = [], providers: Set<String> = [],
-        statuses: Set<Domain.UsageStatus> = [],
+        statuses: Set<EventStatus> = [],
         plans: Set<String> = []
     ) {
         users = user.map { [$0] }

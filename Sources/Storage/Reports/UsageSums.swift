@@ -68,7 +68,7 @@ extension UsageSums {
     static let aggregates: Query = {
         let counts = UsageMeasures.counts.map { "\(saturated("sum(c.sign * c.\($0))")) AS \($0)" }
         let amounts = UsageMeasures.amounts.map { "sum(c.sign * c.\($0)) AS \($0)" }
-        let statuses = [("errors", Domain.UsageStatus.error), ("rate_limited", .rateLimited)].map { name, status in
+        let statuses = [("errors", EventStatus.error), ("rate_limited", .rateLimited)].map { name, status in
             """
             \(saturated("coalesce(sum(c.sign * c.requests) FILTER (WHERE c.status = '\(status.rawValue)'), 0)")) AS \(name)
             """

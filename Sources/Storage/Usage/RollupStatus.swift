@@ -2,7 +2,7 @@ package import Domain
 package import Postgres
 
 /// How far the sums are, for an operator.
-package struct UsageStatus: Sendable {
+package struct RollupStatus: Sendable {
     /// Names and values, a line each.
     package var lines: [(name: String, value: String)] {
         [
