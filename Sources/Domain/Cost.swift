@@ -1,4 +1,4 @@
-/// What one call cost in USD, as its sender wrote it and as our two ledgers keep it.
+/// What one call cost in USD, as its sender wrote it and as our table and Laravel's keep it.
 package struct Cost: Sendable, Hashable {
     /// The literal of the event, kept because a re-sent event is compared by it.
     package let literal: DecimalLiteral
@@ -31,8 +31,8 @@ package struct Cost: Sendable, Hashable {
     /// The exact amount with 12 decimals, as SQL takes it.
     package var usd: String { Self.decimal(picodollars, scale: 12) }
 
-    /// The amount of Laravel's ledger with 6 decimals.
-    package var ledgerUSD: String { Self.decimal(Int128(microdollars), scale: 6) }
+    /// The Laravel cost: the amount with the 6 decimals of `api_logs.total_cost`.
+    package var laravelUSD: String { Self.decimal(Int128(microdollars), scale: 6) }
 
     private static func decimal(_ value: Int128, scale: Int) -> String {
         let digits = String(value)

@@ -1,4 +1,4 @@
-/// A sum of costs in USD, exact; below zero where Laravel's ledger has such rows.
+/// A sum of costs in USD, exact; below zero where `api_logs` has such rows.
 package struct Money: Sendable, Hashable, Comparable, AdditiveArithmetic {
     /// 10^-12 USD, the last digit of our facts.
     package var picodollars: Int128

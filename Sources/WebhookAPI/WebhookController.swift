@@ -45,7 +45,7 @@ struct WebhookController: Sendable {
         guard let part else { return [] }
         let now = now()
         do {
-            return try await pool.withConnection { try SpoolLedger.record(part, $0, now: now) }
+            return try await pool.withConnection { try Spools.record(part, $0, now: now) }
         } catch let error as PostgresError {
             // Stored all the same: sent again, it is a duplicate.
             throw AppError(error) ?? error

@@ -195,7 +195,7 @@ import Testing
                 for (spool, firsts) in zip(spools, [[1, 11], [1, 31, 71], [5]]) {
                     for first in firsts {
                         let part = try #require(SpoolPart(spool: spool, first: Int64(first), count: 10, lost: 2))
-                        _ = try SpoolLedger.record(part, connection, now: start)
+                        _ = try Spools.record(part, connection, now: start)
                     }
                 }
             }

@@ -57,7 +57,7 @@ import Testing
     @Test(arguments: damages.indices)
     func booksThatDoNotBalanceAreAnError(damage: Int) async throws {
         try await withSite { site, user in
-            let growth = try await LedgerGrowth(site)
+            let growth = try await DatabaseGrowth(site)
             try await store(site, user: user)
             try await site.execute(Self.damages[damage])
             await #expect(throws: WrongResult.self) { try await growth.require(1...1) }
@@ -67,7 +67,7 @@ import Testing
     @Test func booksThatBalanceAreNot() async throws {
         try await withSite { site, user in
             try await store(site, user: user)
-            let growth = try await LedgerGrowth(site)
+            let growth = try await DatabaseGrowth(site)
             try await store(site, user: user)
             try await growth.require(1...2)
             await #expect(throws: WrongResult.self) { try await growth.require(2...2) }

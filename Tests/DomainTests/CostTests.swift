@@ -13,18 +13,18 @@ import Testing
         ("9999.999999", "9999.999999000000", "9999.999999"), ("0", "0.000000000000", "0.000000"),
         ("-0.0", "0.000000000000", "0.000000"),
     ])
-    func `is rounded once into each ledger`(literal: String, usd: String, ledgerUSD: String) throws {
+    func isRoundedOnceForFactsAndForLaravel(literal: String, usd: String, laravelUSD: String) throws {
         let cost = try #require(try cost(literal))
         #expect(cost.usd == usd)
-        #expect(cost.ledgerUSD == ledgerUSD)
+        #expect(cost.laravelUSD == laravelUSD)
         #expect(!cost.isSaturated)
     }
 
     @Test(arguments: ["9999.9999995", "10000", "99999999.999999999999"])
-    func `saturates in the narrower ledger`(literal: String) throws {
+    func saturatesInTheNarrowerColumn(literal: String) throws {
         let cost = try #require(try cost(literal))
         #expect(cost.isSaturated)
-        #expect(cost.ledgerUSD == "9999.999999")
+        #expect(cost.laravelUSD == "9999.999999")
     }
 
     @Test(arguments: ["-0.000001", "-1", "100000000", "99999999.9999999999995", "1e300"])

@@ -8,7 +8,7 @@ import Testing
 /// Each check of the doctor on the database is well on a good one, and says what is wrong where its subject is broken.
 @Suite(.timeLimit(.minutes(15))) struct DiagnosisTests {
     private func context(
-        now: @escaping @Sendable () -> Timestamp = { Ledger.noon }, longTransaction: Duration = .seconds(60)
+        now: @escaping @Sendable () -> Timestamp = { StorageBench.noon }, longTransaction: Duration = .seconds(60)
     ) -> DatabaseCheck.Context {
         DatabaseCheck.Context(
             now: now, rolePrefix: TestRoles.prefix, migrationsPath: Checkout.migrations, silence: .seconds(3600),

@@ -6,22 +6,22 @@ import Testing
 
 /// Error codes, tags and end users, call by call.
 @Suite(.timeLimit(.minutes(15))) struct EventBreakdownTests {
-    private static let day = Timestamp(microseconds: Ledger.noon.microseconds / 86_400_000_000 * 86_400_000_000)
+    private static let day = Timestamp(microseconds: StorageBench.noon.microseconds / 86_400_000_000 * 86_400_000_000)
 
     @Test func whatOnlyCallsKnow() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             let events = (0..<30).map { index in
-                var event = UsageEvent.sample(UInt64(index), by: .user(index % 5 == 4 ? bob : ada), at: Ledger.noon)
+                var event = UsageEvent.sample(UInt64(index), by: .user(index % 5 == 4 ? bob : ada), at: StorageBench.noon)
                 if index % 3 == 0 { (event.status, event.errorCode) = (.error, index % 2 == 0 ? "500" : "timeout") }
                 event.tags = index % 2 == 0 ? ["batch", "team-\(index % 4)"] : []
                 event.endUser = index % 10 == 0 ? "carol" : nil
                 return event
             }
-            _ = try await ledger.write(events)
-            try await ledger.writeAsLaravel(ada)
+            _ = try await bench.write(events)
+            try await bench.writeAsLaravel(ada)
             let range = try ReportRange(from: Self.day, to: Self.day.advanced(by: .seconds(86_400)))
-            let (codes, tags, endUsers, bobs) = try await ledger.report { snapshot in
+            let (codes, tags, endUsers, bobs) = try await bench.report { snapshot in
                 try (
                     EventBreakdown.read(.everybody, range, by: .errorCode, snapshot),
                     EventBreakdown.read(.everybody, range, by: .tag, limit: 2, snapshot),
@@ -34,7 +34,7 @@ import Testing
                     "- 20 0", "500 5 5", "timeout 5 5",
                 ])
             #expect(codes.total.requests == 30)
-            #expect(codes.total.ledgerCost == Money("0.045"))
+            #expect(codes.total.laravelCost == Money("0.045"))
             #expect(tags.parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["batch 15", "- 15"])
             #expect(tags.others?.groups == 2)
             #expect(tags.others?.sums.requests == 15)
@@ -45,37 +45,37 @@ import Testing
     }
 
     @Test func aRangeOfTooManyCallsIsRefusedWithOneThatIsNot() async throws {
-        try await Ledger.with { ledger in
+        try await StorageBench.with { bench in
             // As after millions of calls: 400,000 a day.
-            try await ledger.fill(
-                try await ledger.makeUser(), count: 100, from: "2026-11-10", to: "2026-11-23 11:00:00")
-            try await ledger.fold()
+            try await bench.fill(
+                try await bench.makeUser(), count: 100, from: "2026-11-10", to: "2026-11-23 11:00:00")
+            try await bench.fold()
             for table in ["usage_quarters", "usage_days"] {
-                try await ledger.execute(
+                try await bench.execute(
                     "UPDATE metering.\(unsafeSQL: table) SET requests = requests * 50000 WHERE user_id = 0")
             }
             let end = Self.day.advanced(by: .seconds(86_400))
             let range = try ReportRange(from: end.advanced(by: .seconds(-86_400 * 10)), to: end)
             let error = await #expect(throws: AppError.self) {
-                try await ledger.report { try EventBreakdown.read(.everybody, range, by: .tag, $0) }
+                try await bench.report { try EventBreakdown.read(.everybody, range, by: .tag, $0) }
             }
             let words = error?.message.split(separator: " ") ?? []
             let days = words.firstIndex(of: "last").flatMap { Int(words[$0 + 1]) } ?? 0
             #expect((1..<10).contains(days))
             // What it offers, it gives; a day more, it does not.
             let offer = try ReportRange(from: end.advanced(by: .seconds(-86_400 * days)), to: end)
-            _ = try await ledger.report { try EventBreakdown.read(.everybody, offer, by: .tag, $0) }
+            _ = try await bench.report { try EventBreakdown.read(.everybody, offer, by: .tag, $0) }
             let more = try ReportRange(from: end.advanced(by: .seconds(-86_400 * (days + 1))), to: end)
             _ = await #expect(throws: AppError.self) {
-                try await ledger.report { try EventBreakdown.read(.everybody, more, by: .tag, $0) }
+                try await bench.report { try EventBreakdown.read(.everybody, more, by: .tag, $0) }
             }
         }
     }
 
     @Test func aShortRangeReadsNoTableWhole() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
                     cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
@@ -85,11 +85,11 @@ import Testing
                     'pro', 'gpt-4'
                 FROM generate_series(1, 30000) g
                 """)
-            try await ledger.execute("VACUUM ANALYZE metering.events")
+            try await bench.execute("VACUUM ANALYZE metering.events")
             let range = try ReportRange(from: Self.day, to: Self.day.advanced(by: .seconds(86_400)))
-            let scans = try await ledger.sequentialScans {
+            let scans = try await bench.sequentialScans {
                 for group in EventGroup.allCases {
-                    let calls = try await ledger.report { snapshot in
+                    let calls = try await bench.report { snapshot in
                         let place = DecimalLiteral("1441").map { UsageBreakdown.Place(weight: $0, key: "x") }
                         let pages = try [nil, place].map { place in
                             try EventBreakdown.read(.user(user), range, by: group, after: place, snapshot)

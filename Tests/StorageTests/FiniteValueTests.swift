@@ -22,9 +22,9 @@ import Testing
 
     /// A statement of a report that was prepared before the column changed no longer fits it.
     @Test func aChangedColumnTypeFailsNoReport() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.pool.withConnection { connection in
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.pool.withConnection { connection in
                 func read() throws -> [LogRow] {
                     try UsageSnapshot.take(connection) { try RecentCalls.list(of: user, $0.connection) }
                 }
@@ -39,28 +39,28 @@ import Testing
         }
     }
 
-    private func mend(_ ledger: Ledger, _ range: UsageRange = UsageRange(from: 20_700, to: 20_800)) async throws -> Int
+    private func mend(_ bench: StorageBench, _ range: UsageRange = UsageRange(from: 20_700, to: 20_800)) async throws -> Int
     {
-        let outcome = try await UsageRebuild(pool: ledger.worker).mend(range) { _, _ in }
+        let outcome = try await UsageRebuild(pool: bench.worker).mend(range) { _, _ in }
         return outcome.cells + outcome.counters
     }
 
-    private func sums(_ ledger: Ledger, _ user: Int64?) async throws -> UsageSums {
-        try await ledger.report {
+    private func sums(_ bench: StorageBench, _ user: Int64?) async throws -> UsageSums {
+        try await bench.report {
             try UsageSummary(user.map(UsageScope.user) ?? .everybody, .allTime, $0).current.sums
         }
     }
 
     @Test(arguments: columns) func aCostThatIsNoneIsUnpriced(type: String) async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute("ALTER TABLE api_logs ALTER total_cost TYPE \(unsafeSQL: type)")
-            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
-            try await ledger.writeAsLaravel(user, cost: "0.25")
-            try await ledger.execute("UPDATE metering.user_limits SET budget = 1")
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute("ALTER TABLE api_logs ALTER total_cost TYPE \(unsafeSQL: type)")
+            _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
+            try await bench.writeAsLaravel(user, cost: "0.25")
+            try await bench.execute("UPDATE metering.user_limits SET budget = 1")
             let bad = Self.badCosts(type)
             for cost in bad {
-                try await ledger.execute(
+                try await bench.execute(
                     """
                     INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                                           created_at, updated_at)
@@ -69,20 +69,20 @@ import Testing
                     """)
             }
             for state in ["tail", "rolled up", "made again"] {
-                if state != "tail" { try await ledger.fold() }
-                try await ledger.settleCounters()
-                if state == "made again" { #expect(try await mend(ledger) == 0, "\(state)") }
+                if state != "tail" { try await bench.fold() }
+                try await bench.settleCounters()
+                if state == "made again" { #expect(try await mend(bench) == 0, "\(state)") }
                 for scope in [user, nil] {
-                    let sums = try await sums(ledger, scope)
+                    let sums = try await sums(bench, scope)
                     #expect(sums.requests == Int64(2 + bad.count) && sums.unpriced == Int64(bad.count), "\(state)")
-                    #expect(sums.cost == Money("0.2515") && sums.ledgerCost == Money("0.2515"), "\(state)")
+                    #expect(sums.cost == Money("0.2515") && sums.laravelCost == Money("0.2515"), "\(state)")
                 }
-                if state != "tail" { #expect(try await ledger.verify().findings == [], "\(state)") }
+                if state != "tail" { #expect(try await bench.verify().findings == [], "\(state)") }
             }
             #expect(
-                try await ledger.text(
+                try await bench.text(
                     "SELECT trim_scale(sum(cost))::text FROM metering.quota_usage WHERE period = 'daily'") == "0.2515")
-            let rows = try await ledger.admin.withConnection {
+            let rows = try await bench.admin.withConnection {
                 try LogList.read(LogFilter(userID: user), by: .cost, limit: 100, $0).rows
             }
             #expect(rows.count == 2 + bad.count && rows[0].cost == Money("0.25") && rows[0].flags == [])
@@ -92,10 +92,10 @@ import Testing
     }
 
     @Test func absurdTimesAndCountsAreSurvived() async throws {
-        try await Ledger.with { ledger in
-            let (user, other) = (try await ledger.makeUser(), try await ledger.makeUser())
-            try await ledger.writeAsLaravel(other)
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            let (user, other) = (try await bench.makeUser(), try await bench.makeUser())
+            try await bench.writeAsLaravel(other)
+            try await bench.execute(
                 """
                 ALTER TABLE api_logs ALTER input_tokens TYPE bigint, ALTER output_tokens TYPE numeric,
                     ALTER response_time_ms TYPE double precision
@@ -105,7 +105,7 @@ import Testing
                 "2300-01-01",
             ]
             for time in times.map(Optional.some) + [nil] {
-                try await ledger.execute(
+                try await bench.execute(
                     """
                     INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                                           created_at, updated_at)
@@ -115,106 +115,106 @@ import Testing
                                  (-5, -5, -5.5)) AS v (i, j, k)
                     """)
             }
-            let before = try await sums(ledger, other)
+            let before = try await sums(bench, other)
             for state in ["tail", "rolled up"] {
-                if state == "rolled up" { try await ledger.fold() }
-                try await ledger.settleCounters()
-                #expect(try await sums(ledger, user).requests == 40, "\(state)")
-                #expect(try await sums(ledger, other) == before, "\(state)")
-                _ = try await sums(ledger, nil)
+                if state == "rolled up" { try await bench.fold() }
+                try await bench.settleCounters()
+                #expect(try await sums(bench, user).requests == 40, "\(state)")
+                #expect(try await sums(bench, other) == before, "\(state)")
+                _ = try await sums(bench, nil)
             }
-            #expect(try await ledger.verify().findings == [])
-            try await ledger.execute(
+            #expect(try await bench.verify().findings == [])
+            try await bench.execute(
                 "UPDATE metering.usage_quarters SET requests = requests + 1 WHERE user_id = \(user)")
-            #expect(try await mend(ledger, UsageRange(from: 0, to: 130_000)) > 0)
-            #expect(try await ledger.verify().findings == [])
-            let rows = try await ledger.admin.withConnection { try RecentCalls.list(of: user, $0) }
+            #expect(try await mend(bench, UsageRange(from: 0, to: 130_000)) > 0)
+            #expect(try await bench.verify().findings == [])
+            let rows = try await bench.admin.withConnection { try RecentCalls.list(of: user, $0) }
             #expect(rows.count == 40 && rows.count { $0.flags == [.implausibleTime] } == 35)
-            _ = try await ledger.worker.withConnection { connection in
-                try RollupStatus(UsageCursor.read(connection), connection, now: Ledger.noon).lines
+            _ = try await bench.worker.withConnection { connection in
+                try RollupStatus(UsageCursor.read(connection), connection, now: StorageBench.noon).lines
             }
         }
     }
 
     /// Sums and counters that an older version made NaN.
-    private func poison(_ ledger: Ledger) async throws {
-        try await ledger.execute("UPDATE metering.quota_usage SET cost = 'NaN'")
-        try await ledger.execute("UPDATE metering.usage_quarters SET cost = 'NaN', ledger_cost = 'Infinity'")
-        try await ledger.execute("UPDATE metering.usage_days SET cost = 'NaN', ledger_cost = '-Infinity'")
-        try await ledger.execute("UPDATE metering.usage_spans SET cost = 'NaN'")
-        try await ledger.execute(
+    private func poison(_ bench: StorageBench) async throws {
+        try await bench.execute("UPDATE metering.quota_usage SET cost = 'NaN'")
+        try await bench.execute("UPDATE metering.usage_quarters SET cost = 'NaN', ledger_cost = 'Infinity'")
+        try await bench.execute("UPDATE metering.usage_days SET cost = 'NaN', ledger_cost = '-Infinity'")
+        try await bench.execute("UPDATE metering.usage_spans SET cost = 'NaN'")
+        try await bench.execute(
             """
             INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
             SELECT ARRAY[min(id)], ARRAY['2026-11-23'::date], '{0}', '{0}', '{NaN}' FROM users
             """)
     }
 
-    private func poisoned(_ body: @escaping @Sendable (Ledger, Int64) async throws -> Void) async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            _ = try await ledger.makeUser()
-            _ = try await ledger.write(
-                (1...3).map { .sample($0, by: .user(user), at: Ledger.noon.advanced(by: .seconds(-90_000))) })
-            try await ledger.writeAsLaravel(user, at: "2026-11-22 11:00:00", cost: "0.25")
-            try await ledger.fold()
-            _ = try await ledger.write([.sample(9, by: .user(user), at: Ledger.noon)])
-            ledger.clock.advance(by: .seconds(7200))
-            try await ledger.fold()
-            try await ledger.settleCounters()
-            #expect(try await ledger.verify().findings == [])
-            try await poison(ledger)
-            try await body(ledger, user)
+    private func poisoned(_ body: @escaping @Sendable (StorageBench, Int64) async throws -> Void) async throws {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            _ = try await bench.makeUser()
+            _ = try await bench.write(
+                (1...3).map { .sample($0, by: .user(user), at: StorageBench.noon.advanced(by: .seconds(-90_000))) })
+            try await bench.writeAsLaravel(user, at: "2026-11-22 11:00:00", cost: "0.25")
+            try await bench.fold()
+            _ = try await bench.write([.sample(9, by: .user(user), at: StorageBench.noon)])
+            bench.clock.advance(by: .seconds(7200))
+            try await bench.fold()
+            try await bench.settleCounters()
+            #expect(try await bench.verify().findings == [])
+            try await poison(bench)
+            try await body(bench, user)
         }
     }
 
     @Test func rebuildSetsTheTruth() async throws {
-        try await poisoned { ledger, user in
+        try await poisoned { bench, user in
             // More is added while it is so.
-            _ = try await ledger.write([.sample(10, by: .user(user), at: Ledger.noon)])
-            #expect(try await sums(ledger, user).requests == 6)
-            _ = try await ledger.report {
+            _ = try await bench.write([.sample(10, by: .user(user), at: StorageBench.noon)])
+            #expect(try await sums(bench, user).requests == 6)
+            _ = try await bench.report {
                 try UsageBreakdown(.everybody, .allTime, by: .user, limit: 5, rankedBy: .cost, $0)
             }
-            let levels = Set(try await ledger.verify().findings.map(\.level))
+            let levels = Set(try await bench.verify().findings.map(\.level))
             #expect(levels.isSuperset(of: ["quarters", "everybody", "days", "daily", "monthly"]), "\(levels)")
-            #expect(try await mend(ledger) > 0)
+            #expect(try await mend(bench) > 0)
             for state in ["deltas wait", "deltas are folded"] {
-                #expect(try await ledger.verify().findings == [], "\(state)")
-                try await ledger.settleCounters()
+                #expect(try await bench.verify().findings == [], "\(state)")
+                try await bench.settleCounters()
             }
-            #expect(try await sums(ledger, user).cost == Money("0.2575"))
+            #expect(try await sums(bench, user).cost == Money("0.2575"))
             #expect(
-                try await ledger.text(
+                try await bench.text(
                     "SELECT string_agg(trim_scale(cost)::text, ' ' ORDER BY period, window_start) FROM metering.quota_usage"
                 ) == "0.2545 0.003 0.2575")
-            #expect(try await ledger.number("SELECT count(*) FROM metering.usage_spans WHERE cost = 'NaN'") == 0)
+            #expect(try await bench.number("SELECT count(*) FROM metering.usage_spans WHERE cost = 'NaN'") == 0)
         }
     }
 
     @Test func rebuildClearsADeletedUsersSums() async throws {
-        try await poisoned { ledger, user in
-            try await ledger.execute("DELETE FROM users WHERE id = \(user)")
-            _ = try await mend(ledger)
-            let sums = try await sums(ledger, nil)
+        try await poisoned { bench, user in
+            try await bench.execute("DELETE FROM users WHERE id = \(user)")
+            _ = try await mend(bench)
+            let sums = try await sums(bench, nil)
             #expect(sums.requests == 5 && sums.unpriced == 5 && sums.pricedCost == .zero)
-            #expect(try await ledger.number("SELECT count(*) FROM metering.usage_quarters WHERE cost = 'NaN'") == 0)
+            #expect(try await bench.number("SELECT count(*) FROM metering.usage_quarters WHERE cost = 'NaN'") == 0)
         }
     }
 
     @Test func theMigrationHeals() async throws {
-        try await poisoned { ledger, user in
+        try await poisoned { bench, user in
             let file = try String(
                 contentsOf: Checkout.root.appending(path: "migrations/0019_finite_values.sql"), encoding: .utf8)
             let begin = try #require(file.range(of: "-- A worker of an older version waits"))
             let healing = String(file[begin.lowerBound...])
-            try await ledger.owner.transaction {
+            try await bench.owner.transaction {
                 try $0.executeScript("SET LOCAL search_path = pg_catalog; \(healing)")
             }
-            try await ledger.fold()
-            #expect(try await ledger.verify().findings == [])
-            try await ledger.settleCounters()
-            #expect(try await ledger.verify().findings == [])
-            #expect(try await sums(ledger, user).cost == Money("0.256"))
+            try await bench.fold()
+            #expect(try await bench.verify().findings == [])
+            try await bench.settleCounters()
+            #expect(try await bench.verify().findings == [])
+            #expect(try await sums(bench, user).cost == Money("0.256"))
         }
     }
 }

@@ -9,10 +9,10 @@ import Testing
 @Suite(.timeLimit(.minutes(15))) struct GroupCommitTests {
     /// Runs a queue while `body` uses it, and stops it as a service group does at SIGTERM.
     private func withQueue<T: Sendable>(
-        _ ledger: Ledger, _ limits: GroupCommit.Limits = .init(lockedRetryInterval: .milliseconds(1)),
+        _ bench: StorageBench, _ limits: GroupCommit.Limits = .init(lockedRetryInterval: .milliseconds(1)),
         _ body: @escaping @Sendable (GroupCommit) async throws -> T
     ) async throws -> T {
-        let queue = GroupCommit(writer: ledger.writer, limits: limits)
+        let queue = GroupCommit(writer: bench.writer, limits: limits)
         let group = ServiceGroup(services: [queue], logger: Logger(label: "test"))
         let running = Task { try await group.run() }
         let result = try await body(queue)
@@ -24,15 +24,15 @@ import Testing
     private func items(_ events: [UsageEvent]) -> [IngestItem] { events.map { IngestItem(.success($0)) } }
 
     @Test func everyWaiterGetsTheVerdictsOfItsOwnEvents() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await withQueue(ledger, .init(batchEvents: 7)) { queue in
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await withQueue(bench, .init(batchEvents: 7)) { queue in
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     for index in 0..<50 {
                         group.addTask {
                             let size = index % 5 + 1
                             let events = (0..<size).map {
-                                UsageEvent.sample(UInt64(index * 10 + $0), by: .user(user), at: Ledger.noon)
+                                UsageEvent.sample(UInt64(index * 10 + $0), by: .user(user), at: StorageBench.noon)
                             }
                             let verdicts = try await queue.submit(items(events))
                             for (event, verdict) in zip(events, verdicts) {
@@ -40,7 +40,7 @@ import Testing
                                     Issue.record("\(verdict)")
                                     continue
                                 }
-                                let stored = try await ledger.number(
+                                let stored = try await bench.number(
                                     "SELECT api_log_id FROM metering.events WHERE event_key = \(event.key.description)::uuid"
                                 )
                                 #expect(stored == Int(log))
@@ -50,20 +50,20 @@ import Testing
                     try await group.waitForAll()
                 }
             }
-            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 150)
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 150)
         }
     }
 
     @Test func aLockedUsersEventIsPutAsideAfterItsAttempts() async throws {
-        try await Ledger.with { ledger in
-            let (free, locked) = (try await ledger.makeUser(), try await ledger.makeUser())
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let (free, locked) = (try await bench.makeUser(), try await bench.makeUser())
+            let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
-            let verdicts = try await withQueue(ledger) { queue in
+            let verdicts = try await withQueue(bench) { queue in
                 try await queue.submit(
                     items([
-                        .sample(1, by: .user(free), at: Ledger.noon), .sample(2, by: .user(locked), at: Ledger.noon),
+                        .sample(1, by: .user(free), at: StorageBench.noon), .sample(2, by: .user(locked), at: StorageBench.noon),
                     ]))
             }
             guard case .stored = verdicts[0] else {
@@ -76,18 +76,18 @@ import Testing
     }
 
     @Test func othersAreAnsweredWhileALockedUserIsWaitedFor() async throws {
-        try await Ledger.with { ledger in
-            let (free, locked) = (try await ledger.makeUser(), try await ledger.makeUser())
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let (free, locked) = (try await bench.makeUser(), try await bench.makeUser())
+            let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let limits = GroupCommit.Limits(lockedRetryInterval: .milliseconds(1), lockedAttempts: .max)
-            try await withQueue(ledger, limits) { queue in
-                async let waiting = queue.submit(items([.sample(1, by: .user(locked), at: Ledger.noon)]))
+            try await withQueue(bench, limits) { queue in
+                async let waiting = queue.submit(items([.sample(1, by: .user(locked), at: StorageBench.noon)]))
                 try await eventually("the locked user waits") { queue.lockedDepth > 0 }
                 for index in 0..<10 {
                     let verdicts = try await queue.submit(
-                        items([.sample(UInt64(10 + index), by: .user(free), at: Ledger.noon)]))
+                        items([.sample(UInt64(10 + index), by: .user(free), at: StorageBench.noon)]))
                     guard case .stored = verdicts[0] else {
                         Issue.record("\(verdicts)")
                         return
@@ -99,14 +99,14 @@ import Testing
                     return
                 }
             }
-            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 11)
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 11)
         }
     }
 
     @Test func aSecondWriterBeginsOnlyUnderABacklog() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("LOCK TABLE metering.quota_deltas IN EXCLUSIVE MODE")
             }
             let writing: Query = """
@@ -114,41 +114,41 @@ import Testing
                 WHERE relation = 'metering.quota_deltas'::regclass AND NOT granted
                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 """
-            try await withQueue(ledger, .init(backlogEvents: 2)) { queue in
+            try await withQueue(bench, .init(backlogEvents: 2)) { queue in
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     let submit = { (group: inout ThrowingTaskGroup<Void, any Error>, seed: UInt64) in
                         group.addTask {
-                            _ = try await queue.submit(items([.sample(seed, by: .user(user), at: Ledger.noon)]))
+                            _ = try await queue.submit(items([.sample(seed, by: .user(user), at: StorageBench.noon)]))
                         }
                     }
                     submit(&group, 1)
-                    try await eventually("a writer waits") { try await ledger.number(writing) == 1 }
+                    try await eventually("a writer waits") { try await bench.number(writing) == 1 }
                     submit(&group, 2)
                     submit(&group, 3)
                     try await eventually("two events are queued") { queue.depth == 2 }
-                    #expect(try await ledger.number(writing) == 1)
+                    #expect(try await bench.number(writing) == 1)
                     submit(&group, 4)
-                    try await eventually("two writers wait") { try await ledger.number(writing) == 2 }
+                    try await eventually("two writers wait") { try await bench.number(writing) == 2 }
                     #expect(queue.depth == 0)
                     try await lock.end()
                     try await group.waitForAll()
                 }
             }
-            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 4)
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 4)
         }
     }
 
     @Test func aFullQueueIsUnavailableAtOnce() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let queue = GroupCommit(writer: ledger.writer, limits: .init(queuedEvents: 3))
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let queue = GroupCommit(writer: bench.writer, limits: .init(queuedEvents: 3))
             // Nobody writes yet, so this waits.
             let waiting = Task {
-                try await queue.submit(items((0..<3).map { .sample($0, by: .user(user), at: Ledger.noon) }))
+                try await queue.submit(items((0..<3).map { .sample($0, by: .user(user), at: StorageBench.noon) }))
             }
             try await eventually("three events are queued") { queue.depth == 3 }
             let refusal = await #expect(throws: AppError.self) {
-                try await queue.submit(items([.sample(9, by: .user(user), at: Ledger.noon)]))
+                try await queue.submit(items([.sample(9, by: .user(user), at: StorageBench.noon)]))
             }
             #expect(refusal?.code == .unavailable)
             #expect(refusal?.retryAfter != nil)
@@ -162,11 +162,11 @@ import Testing
     }
 
     @Test func stoppingAnswersWhatWasTaken() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let submissions = try await withQueue(ledger) { queue in
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let submissions = try await withQueue(bench) { queue in
                 let submissions = (0..<20).map { index in
-                    Task { try await queue.submit(items([.sample(UInt64(index), by: .user(user), at: Ledger.noon)])) }
+                    Task { try await queue.submit(items([.sample(UInt64(index), by: .user(user), at: StorageBench.noon)])) }
                 }
                 _ = try await submissions[0].value
                 return submissions
@@ -180,7 +180,7 @@ import Testing
                 }
             }
             #expect(answered > 0)
-            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == answered)
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == answered)
         }
     }
 }

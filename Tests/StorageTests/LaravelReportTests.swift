@@ -11,9 +11,9 @@ import Testing
     private static let now = Timestamp(microseconds: 1_795_421_050_000_000)
 
     @Test func theGoldensOnTheirRows() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
                 """
                 INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                                       error_message, created_at, updated_at)
@@ -24,14 +24,14 @@ import Testing
                 FROM generate_series(0, 119) i
                 """)
             for _ in 0..<2 {
-                try await Self.compare(ledger, user)
-                try await ledger.fold()
+                try await Self.compare(bench, user)
+                try await bench.fold()
             }
         }
     }
 
-    private static func compare(_ ledger: Ledger, _ user: Int64) async throws {
-        let (stats, chart, analytics, calls) = try await ledger.report { snapshot in
+    private static func compare(_ bench: StorageBench, _ user: Int64) async throws {
+        let (stats, chart, analytics, calls) = try await bench.report { snapshot in
             try (
                 LaravelStats(of: user, now: now, snapshot), LaravelChart(of: user, now: now, snapshot),
                 LaravelAnalytics(of: user, now: now, snapshot), RecentCalls.list(of: user, snapshot.connection)
@@ -65,9 +65,9 @@ import Testing
     }
 
     @Test func aUserWithoutCallsHasNothing() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let (stats, chart, analytics) = try await ledger.report { snapshot in
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let (stats, chart, analytics) = try await bench.report { snapshot in
                 try (
                     LaravelStats(of: user, now: Self.now, snapshot), LaravelChart(of: user, now: Self.now, snapshot),
                     LaravelAnalytics(of: user, now: Self.now, snapshot)
@@ -83,17 +83,17 @@ import Testing
 
     /// At every minute of the day the window begins at the second, whichever quarter holds it.
     @Test func theWindowBeginsAtItsSecond() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.fill(user, count: 6_000, from: "2026-10-23", to: "2026-10-25")
-            try await ledger.fold()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.fill(user, count: 6_000, from: "2026-10-23", to: "2026-10-25")
+            try await bench.fold()
             let midnight = Timestamp(microseconds: 1_795_392_000_000_000)
             for second in [0, 1, 59, 899, 900, 43_201, 85_499, 85_500, 85_501, 86_399] {
                 let now = midnight.advanced(by: .seconds(second) + .milliseconds(7))
-                let (chart, analytics) = try await ledger.report {
+                let (chart, analytics) = try await bench.report {
                     try (LaravelChart(of: user, now: now, $0), LaravelAnalytics(of: user, now: now, $0))
                 }
-                let expected = try await ledger.text(
+                let expected = try await bench.text(
                     """
                     SELECT concat_ws(' ', count(*), coalesce(sum(input_tokens + output_tokens), 0),
                                      coalesce(trim_scale(sum(total_cost)), 0))

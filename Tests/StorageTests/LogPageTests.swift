@@ -7,10 +7,10 @@ import Testing
 /// Laravel's numbered pages.
 @Suite(.timeLimit(.minutes(15))) struct LogPageTests {
     /// Rows of two users over 40 days, some in one second, some without a time.
-    private func fill(_ ledger: Ledger, rows: Int, withoutTime: Int) async throws -> Int64 {
-        let user = try await ledger.makeUser()
-        let other = try await ledger.makeUser(key: "cf_other")
-        try await ledger.execute(
+    private func fill(_ bench: StorageBench, rows: Int, withoutTime: Int) async throws -> Int64 {
+        let user = try await bench.makeUser()
+        let other = try await bench.makeUser(key: "cf_other")
+        try await bench.execute(
             """
             INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                                          created_at)
@@ -23,26 +23,26 @@ import Testing
     }
 
     /// A worker's pass up to now, or none.
-    private func aggregate(_ ledger: Ledger) async throws {
-        let now = ledger.clock.now
-        _ = try await UsagePass(pool: ledger.worker, now: { now }).run()
+    private func aggregate(_ bench: StorageBench) async throws {
+        let now = bench.clock.now
+        _ = try await UsagePass(pool: bench.worker, now: { now }).run()
     }
 
     @Test(arguments: [0, 4], [false, true])
     func everyPageIsTheRowsAndTheirNumber(withoutTime: Int, isAggregated: Bool) async throws {
-        try await Ledger.with { ledger in
-            let user = try await fill(ledger, rows: 900, withoutTime: withoutTime)
-            if isAggregated { try await aggregate(ledger) }
+        try await StorageBench.with { bench in
+            let user = try await fill(bench, rows: 900, withoutTime: withoutTime)
+            if isAggregated { try await aggregate(bench) }
             let filters: [(models: [String]?, statuses: [String]?, from: String?, through: String?)] = [
                 (nil, nil, nil, nil), (["model-1"], nil, nil, nil), (nil, ["error"], nil, nil),
                 (["model-2"], ["error"], "2026-10-17", "2026-10-20"), (nil, nil, "2026-10-20", nil),
                 ([], nil, nil, nil),
             ]
             for filter in filters {
-                let expected = try await ids(of: user, filter, ledger)
+                let expected = try await ids(of: user, filter, bench)
                 var found: [Int64] = []
                 for number in 1...(expected.count / 50 + 2) {
-                    let page = try await ledger.admin.transaction(.snapshot) { connection in
+                    let page = try await bench.admin.transaction(.snapshot) { connection in
                         try LogPage.read(
                             of: user, number: number, size: 50, models: filter.models, statuses: filter.statuses,
                             from: filter.from.flatMap { CalendarDate($0) },
@@ -58,9 +58,9 @@ import Testing
 
     private func ids(
         of user: Int64, _ filter: (models: [String]?, statuses: [String]?, from: String?, through: String?),
-        _ ledger: Ledger
+        _ bench: StorageBench
     ) async throws -> [Int64] {
-        try await ledger.pool.withConnection { connection in
+        try await bench.pool.withConnection { connection in
             try connection.query(
                 """
                 SELECT id FROM public.api_logs
@@ -75,20 +75,20 @@ import Testing
     }
 
     @Test func neitherPagesNorListsScanTheRows() async throws {
-        try await Ledger.with { ledger in
-            let user = try await fill(ledger, rows: 30_000, withoutTime: 0)
-            try await aggregate(ledger)
-            try await ledger.execute("VACUUM ANALYZE")
-            let read = try await ledger.rowsRead {
+        try await StorageBench.with { bench in
+            let user = try await fill(bench, rows: 30_000, withoutTime: 0)
+            try await aggregate(bench)
+            try await bench.execute("VACUUM ANALYZE")
+            let read = try await bench.rowsRead {
                 for number in [1, 200, 470] {
-                    _ = try await ledger.admin.transaction(.snapshot) {
+                    _ = try await bench.admin.transaction(.snapshot) {
                         try LogPage.read(of: user, number: number, size: 50, $0)
                     }
                 }
                 var cursor: LogList.Cursor?
                 for _ in 0..<3 {
                     let after = cursor
-                    cursor = try await ledger.admin.transaction(.snapshot) { connection in
+                    cursor = try await bench.admin.transaction(.snapshot) { connection in
                         let page = try LogList.read(
                             LogFilter(userID: user), by: .time, after: after, limit: 100, connection)
                         _ = try LogEntry.of(page.rows, connection)
@@ -101,9 +101,9 @@ import Testing
     }
 
     @Test func countingWhatIsMissingReadsOnlyWhatIsOpen() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
                 """
                 INSERT INTO metering.quarantine (id, reason, detail, key_hashes, user_id, occurred_at, received_at,
                                                  last_received_at, deliveries, is_replayable, next_attempt_at, resolved_at,
@@ -113,13 +113,13 @@ import Testing
                        CASE WHEN g > 200 THEN 'discarded' END
                 FROM generate_series(1, 20000) g
                 """)
-            try await ledger.execute("VACUUM ANALYZE metering.quarantine")
-            let (from, to) = (Ledger.noon.advanced(by: .seconds(-86_400)), Ledger.noon)
+            try await bench.execute("VACUUM ANALYZE metering.quarantine")
+            let (from, to) = (StorageBench.noon.advanced(by: .seconds(-86_400)), StorageBench.noon)
             var counts: [Int] = []
-            let scans = try await ledger.sequentialScans {
+            let scans = try await bench.sequentialScans {
                 for owner in [nil, user] {
                     counts.append(
-                        try await ledger.service.withConnection {
+                        try await bench.service.withConnection {
                             try Quarantine.openCount(of: owner, from: from, to: to, $0)
                         })
                 }
@@ -130,7 +130,7 @@ import Testing
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// How many rows of `api_logs` `body` read, by index or scan.
     func rowsRead(_ body: () async throws -> Void) async throws -> Int {
         let count: () async throws -> Int = {

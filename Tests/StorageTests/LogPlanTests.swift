@@ -7,14 +7,14 @@ import Testing
 /// Lists and exports of a million logs read indexes, and sort in memory.
 @Suite(.timeLimit(.minutes(15))) struct LogPlanTests {
     /// A million logs of a year, a quarter of them of one user, the others of 3,000.
-    private func fill(_ ledger: Ledger) async throws -> Int64 {
-        let user = try await ledger.makeUser()
-        try await ledger.execute(
+    private func fill(_ bench: StorageBench) async throws -> Int64 {
+        let user = try await bench.makeUser()
+        try await bench.execute(
             """
             INSERT INTO users (name, email, password)
             SELECT 'x', 'x' || g, 'x' FROM generate_series(1, 3000) g
             """)
-        try await ledger.pool.withConnection { connection in
+        try await bench.pool.withConnection { connection in
             // Without a look at users for each row.
             try connection.executeScript("SET session_replication_role = replica")
             for part in 0..<4 {
@@ -30,20 +30,20 @@ import Testing
             }
             try connection.executeScript("RESET session_replication_role")
         }
-        try await ledger.execute("VACUUM ANALYZE api_logs")
-        try await ledger.execute("VACUUM ANALYZE users")
+        try await bench.execute("VACUUM ANALYZE api_logs")
+        try await bench.execute("VACUUM ANALYZE users")
         return user
     }
 
     @Test func listsOfAMillionRowsScanNoTable() async throws {
-        try await Ledger.with { ledger in
-            let user = try await fill(ledger)
+        try await StorageBench.with { bench in
+            let user = try await fill(bench)
             let spilled: Query = "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()"
-            let before = try await ledger.number(spilled)
-            let scans = try await ledger.sequentialScans {
+            let before = try await bench.number(spilled)
+            let scans = try await bench.sequentialScans {
                 for number in [1, 2_500, 5_000] {
                     for model in [nil, ["model-1"]] {
-                        let page = try await ledger.admin.transaction(.snapshot) {
+                        let page = try await bench.admin.transaction(.snapshot) {
                             try LogPage.read(of: user, number: number, size: 50, models: model, $0)
                         }
                         #expect(page.total == (model == nil ? 250_000 : 50_000))
@@ -54,7 +54,7 @@ import Testing
                         var cursor: LogList.Cursor?
                         for _ in 0..<2 {
                             let after = cursor
-                            let page = try await ledger.admin.transaction(.snapshot) {
+                            let page = try await bench.admin.transaction(.snapshot) {
                                 try LogList.read(filter, by: order, after: after, limit: 100, $0)
                             }
                             #expect(page.rows.count == 100)
@@ -65,21 +65,21 @@ import Testing
                 var rare = LogFilter()
                 rare.errorText = "RARE"
                 let filter = rare
-                let found = try await ledger.admin.transaction(.snapshot) {
+                let found = try await bench.admin.transaction(.snapshot) {
                     try LogList.read(filter, by: .time, limit: 100, $0)
                 }
                 #expect(found.rows.count == 10)
-                #expect(try await exported(Self.filters[0], ledger) == 86_400)
+                #expect(try await exported(Self.filters[0], bench) == 86_400)
             }
             #expect(scans == [:])
             // Nothing is rolled up, and the last log is weeks old.
-            let read = try await ledger.rowsRead {
-                _ = try await ledger.admin.transaction(.snapshot) {
+            let read = try await bench.rowsRead {
+                _ = try await bench.admin.transaction(.snapshot) {
                     try LogList.read(LogFilter(), by: .time, limit: 100, $0)
                 }
             }
             #expect(read < 10_000)
-            #expect(try await ledger.number(spilled) == before)
+            #expect(try await bench.number(spilled) == before)
         }
     }
 
@@ -91,8 +91,8 @@ import Testing
         return [month, LogFilter()]
     }
 
-    private func exported(_ filter: LogFilter, _ ledger: Ledger) async throws -> Int {
-        try await ledger.admin.transaction(.snapshot) { connection in
+    private func exported(_ filter: LogFilter, _ bench: StorageBench) async throws -> Int {
+        try await bench.admin.transaction(.snapshot) { connection in
             var (rows, last) = (0, LogRow?.none)
             try LogStream.forEachBatch(filter, connection) { (batch: [LogRow]) in
                 for row in batch {

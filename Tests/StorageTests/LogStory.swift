@@ -6,22 +6,22 @@ import Testing
 
 /// What other writers do to `api_logs`, one step after the other, and what our lists say after each.
 struct LogStory {
-    private let ledger: Ledger
+    private let bench: StorageBench
     private var random: SplitMix64
     private var users: [Int64] = []
     /// What differed from a plain query.
     private(set) var mismatches: [String] = []
 
-    init(_ ledger: Ledger, seed: UInt64) async throws {
-        self.ledger = ledger
+    init(_ bench: StorageBench, seed: UInt64) async throws {
+        self.bench = bench
         random = SplitMix64(seed: seed)
-        for _ in 0..<4 { users.append(try await ledger.makeUser()) }
+        for _ in 0..<4 { users.append(try await bench.makeUser()) }
         try await insert(300)
     }
 
     mutating func step() async throws {
         try await change()
-        if Int.random(in: 0..<25, using: &random) == 0 { try await ledger.fold() }
+        if Int.random(in: 0..<25, using: &random) == 0 { try await bench.fold() }
         try await comparePage()
         try await compareList()
         if Int.random(in: 0..<10, using: &random) == 0 { try await compareStream() }
@@ -35,16 +35,16 @@ struct LogStory {
         switch Int.random(in: 0..<100, using: &random) {
         case 0..<30: try await insert(Int.random(in: 1...40, using: &random))
         case 30..<45:
-            try await ledger.execute("DELETE FROM api_logs WHERE user_id = \(user) AND hashint8(id) % \(share) = 0")
+            try await bench.execute("DELETE FROM api_logs WHERE user_id = \(user) AND hashint8(id) % \(share) = 0")
         case 45..<55:
             let other = users.randomElement(using: &random) ?? 0
-            try await ledger.execute(
+            try await bench.execute(
                 "UPDATE api_logs SET user_id = \(other) WHERE user_id = \(user) AND hashint8(id) % \(share) = 1")
         case 55..<65:
-            try await ledger.execute(
+            try await bench.execute(
                 "UPDATE api_logs SET created_at = created_at - interval '3 days' WHERE hashint8(id) % \(share) = 2")
         case 65..<72:
-            try await ledger.execute(
+            try await bench.execute(
                 """
                 UPDATE api_logs
                 SET created_at = (ARRAY[NULL, 'infinity', '-infinity', '294276-12-31 23:59:59', '4713-01-01 BC',
@@ -53,24 +53,24 @@ struct LogStory {
                 """)
         case 72..<80:
             // Old ids come back.
-            try await ledger.execute(
+            try await bench.execute(
                 """
                 INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
                 SELECT 0 - 1000 * \(share) - g, \(user), 'import', 1, 1, 0.5, g, '2026-10-05'::timestamp + g * interval '1 hour'
                 FROM generate_series(1, 15) g ON CONFLICT DO NOTHING
                 """)
         case 80..<90:
-            try await ledger.execute(
+            try await bench.execute(
                 "UPDATE api_logs SET total_cost = 'NaN', status = 'error', error_message = 'Boom ' || id WHERE hashint8(id) % 41 = 3"
             )
-        case 90..<93: try await ledger.execute("DELETE FROM api_logs WHERE created_at > '2026-11-10'")
-        case 93..<95: try await ledger.execute("TRUNCATE api_logs")
-        case 95..<97: try await ledger.execute("DELETE FROM users WHERE id = \(user)")
-        default: try await ledger.execute("VACUUM ANALYZE api_logs")
+        case 90..<93: try await bench.execute("DELETE FROM api_logs WHERE created_at > '2026-11-10'")
+        case 93..<95: try await bench.execute("TRUNCATE api_logs")
+        case 95..<97: try await bench.execute("DELETE FROM users WHERE id = \(user)")
+        default: try await bench.execute("VACUUM ANALYZE api_logs")
         }
-        if users.count > 1, try await ledger.number("SELECT count(*) FROM users WHERE id = \(user)") == 0 {
+        if users.count > 1, try await bench.number("SELECT count(*) FROM users WHERE id = \(user)") == 0 {
             users.removeAll { $0 == user }
-            users.append(try await ledger.makeUser())
+            users.append(try await bench.makeUser())
         }
     }
 
@@ -78,7 +78,7 @@ struct LogStory {
         let user = users.randomElement(using: &random) ?? 0
         let start = Int.random(in: 0..<2_000, using: &random)
         let seconds = [0, 1, 600, 5000].randomElement(using: &random) ?? 0
-        try await ledger.execute(
+        try await bench.execute(
             """
             INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                                   error_message, created_at)
@@ -106,7 +106,7 @@ struct LogStory {
         var filter = LogFilter(userID: user)
         (filter.models, filter.statuses, filter.from, filter.to) = (models, statuses, from?.start, through?.next.start)
         let expected = try await plain(filter, "l.created_at DESC, l.id DESC")
-        let page = try await ledger.admin.transaction(.snapshot) {
+        let page = try await bench.admin.transaction(.snapshot) {
             try LogPage.read(
                 of: user, number: number, size: size, models: models, statuses: statuses, from: from, through: through,
                 effort: chosen, $0)
@@ -145,7 +145,7 @@ struct LogStory {
         var cursor: LogList.Cursor?
         repeat {
             let after = cursor
-            let page = try await ledger.admin.transaction(.snapshot) {
+            let page = try await bench.admin.transaction(.snapshot) {
                 try LogList.read(filter, by: order, after: after, limit: limit, stretch: stretch, $0)
             }
             found += page.rows.map(\.id)
@@ -159,7 +159,7 @@ struct LogStory {
     private mutating func compareStream() async throws {
         let filter = filter()
         let expected = try await plain(filter, "l.created_at DESC, l.id DESC")
-        let found = try await ledger.admin.transaction(.snapshot) { connection in
+        let found = try await bench.admin.transaction(.snapshot) { connection in
             var ids: [Int64] = []
             try LogStream.forEachBatch(filter, connection) { (rows: [LogRow]) in ids += rows.map(\.id) }
             return ids
@@ -169,7 +169,7 @@ struct LogStory {
 
     /// The ids that a plain query finds.
     private func plain(_ filter: LogFilter, _ order: Query) async throws -> [Int64] {
-        try await ledger.pool.withConnection { connection in
+        try await bench.pool.withConnection { connection in
             try connection.query(
                 """
                 SELECT l.id FROM api_logs l
@@ -191,15 +191,15 @@ struct LogStory {
 /// Lists and pages are those of the table, whoever changed it and however.
 @Suite(.timeLimit(.minutes(15))) struct LogStoryTests {
     @Test(arguments: 1...4) func afterEachChangeListsAreThoseOfTheTable(seed: UInt64) async throws {
-        try await Ledger.with { ledger in
+        try await StorageBench.with { bench in
             switch seed {
-            case 2: try await ledger.execute("CREATE INDEX metering_api_logs_time ON api_logs (created_at, id)")
+            case 2: try await bench.execute("CREATE INDEX metering_api_logs_time ON api_logs (created_at, id)")
             case 3:
                 // Rows of users who are gone stay where nothing deletes them.
-                try await ledger.execute("ALTER TABLE api_logs DROP CONSTRAINT api_logs_user_id_foreign")
+                try await bench.execute("ALTER TABLE api_logs DROP CONSTRAINT api_logs_user_id_foreign")
             default: break
             }
-            var story = try await LogStory(ledger, seed: TestSeed.seed(standard: seed))
+            var story = try await LogStory(bench, seed: TestSeed.seed(standard: seed))
             for _ in 0..<200 where story.mismatches.isEmpty { try await story.step() }
             #expect(story.mismatches == [])
         }

@@ -83,7 +83,7 @@ import Testing
         try await withTestDatabase(.empty) { database in
             let migrations = try Migration.load(from: Checkout.migrations)
             let older = Migrator(migrations: Array(migrations.prefix(7)))
-            _ = try await database.pool.withConnection { try older.migrate($0, now: Ledger.noon) }
+            _ = try await database.pool.withConnection { try older.migrate($0, now: StorageBench.noon) }
             // A priced and two unpriced calls on a day that is in usage_days, one unpriced call of today, one behind the cursor.
             try await database.execute(
                 """
@@ -164,48 +164,48 @@ import Testing
     }
 
     @Test func monthsAroundNowHavePartitionsAndOthersTheDefault() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let moments = [Ledger.noon, Ledger.noon.advanced(by: .seconds(-86_400 * 365 * 3))]
-            _ = try await ledger.write(moments.enumerated().map { .sample(UInt64($0), by: .user(user), at: $1) })
-            let homes = try await ledger.text(
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let moments = [StorageBench.noon, StorageBench.noon.advanced(by: .seconds(-86_400 * 365 * 3))]
+            _ = try await bench.write(moments.enumerated().map { .sample(UInt64($0), by: .user(user), at: $1) })
+            let homes = try await bench.text(
                 "SELECT string_agg(tableoid::regclass::text, ' ' ORDER BY occurred_at DESC) FROM metering.events")
             #expect(homes == "metering.events_2026_11 metering.events_default")
         }
     }
 
     @Test func newMonthsDoNotWaitForIngest() async throws {
-        try await Ledger.with { ledger in
-            let ingest = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let ingest = try await OpenTransaction(bench.pool) { connection in
                 try connection.executeScript("LOCK TABLE ONLY metering.events IN ROW EXCLUSIVE MODE")
             }
-            try await makePartitionsOfNextYear(ledger)
-            try await makePartitionsOfNextYear(ledger)
+            try await makePartitionsOfNextYear(bench)
+            try await makePartitionsOfNextYear(bench)
             try await ingest.end()
-            #expect(try await ledger.text("SELECT to_regclass('metering.events_2028_11')") == "metering.events_2028_11")
-            let (user, nextYear) = (try await ledger.makeUser(), Ledger.noon.advanced(by: .seconds(86_400 * 700)))
-            _ = try await ledger.write([.sample(1, by: .user(user), at: nextYear)])
+            #expect(try await bench.text("SELECT to_regclass('metering.events_2028_11')") == "metering.events_2028_11")
+            let (user, nextYear) = (try await bench.makeUser(), StorageBench.noon.advanced(by: .seconds(86_400 * 700)))
+            _ = try await bench.write([.sample(1, by: .user(user), at: nextYear)])
             #expect(
-                try await ledger.text("SELECT tableoid::regclass FROM metering.events") == "metering.events_2028_10")
+                try await bench.text("SELECT tableoid::regclass FROM metering.events") == "metering.events_2028_10")
         }
     }
 
     @Test func newMonthsGiveWayToADump() async throws {
-        try await Ledger.with { ledger in
-            let dump = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let dump = try await OpenTransaction(bench.pool) { connection in
                 try connection.executeScript("LOCK TABLE metering.events IN ACCESS SHARE MODE")
             }
-            let refusal = await #expect(throws: PostgresError.self) { try await makePartitionsOfNextYear(ledger) }
+            let refusal = await #expect(throws: PostgresError.self) { try await makePartitionsOfNextYear(bench) }
             #expect(refusal?.sqlState == "55P03")
             try await dump.end()
-            try await makePartitionsOfNextYear(ledger)
-            #expect(try await ledger.text("SELECT to_regclass('metering.events_2028_11')") != nil)
+            try await makePartitionsOfNextYear(bench)
+            #expect(try await bench.text("SELECT to_regclass('metering.events_2028_11')") != nil)
         }
     }
 
-    private func makePartitionsOfNextYear(_ ledger: Ledger) async throws {
-        let nextYear = Ledger.noon.advanced(by: .seconds(86_400 * 366))
-        try await ledger.owner.withConnection { try EventPartitions.ensure($0, now: nextYear) }
+    private func makePartitionsOfNextYear(_ bench: StorageBench) async throws {
+        let nextYear = StorageBench.noon.advanced(by: .seconds(86_400 * 366))
+        try await bench.owner.withConnection { try EventPartitions.ensure($0, now: nextYear) }
     }
 
     @Test func countersGoOnFromWhatLaravelHadCounted() async throws {
@@ -228,7 +228,7 @@ import Testing
             try await database.pool.withConnection { connection in
                 try connection.executeScript(history)
                 for _ in 0..<2 { try Self.migrate(connection) }
-                try RateLimitProjection.project(connection, .all, now: Ledger.noon)
+                try RateLimitProjection.project(connection, .all, now: StorageBench.noon)
             }
             let projected = try await database.text(
                 """
@@ -276,7 +276,7 @@ import Testing
 
     @discardableResult
     private static func migrate(_ connection: Connection) throws -> [Migration] {
-        try Migrator(migrations: Migration.load(from: Checkout.migrations)).migrate(connection, now: Ledger.noon)
+        try Migrator(migrations: Migration.load(from: Checkout.migrations)).migrate(connection, now: StorageBench.noon)
     }
 
     private func catalog(afterScript script: String) async throws -> Set<String> {

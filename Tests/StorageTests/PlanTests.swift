@@ -7,16 +7,16 @@ import Testing
 /// Queries that meet big tables use their indexes (PostgreSQL manual, "Using EXPLAIN").
 @Suite(.timeLimit(.minutes(15))) struct PlanTests {
     @Test func ingestScansNoBigTable() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser(key: "cf_ada")
-            try await ledger.fill(rows: 20_000, user: user)
-            let scans = try await ledger.sequentialScans {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser(key: "cf_ada")
+            try await bench.fill(rows: 20_000, user: user)
+            let scans = try await bench.sequentialScans {
                 for round in 0..<5 {
                     let events = (0..<20).map {
-                        UsageEvent.sample(UInt64(1_000_000 + round * 20 + $0), by: .key("cf_ada"), at: Ledger.noon)
+                        UsageEvent.sample(UInt64(1_000_000 + round * 20 + $0), by: .key("cf_ada"), at: StorageBench.noon)
                     }
-                    _ = try await ledger.write(events)
-                    _ = try await ledger.write(events)
+                    _ = try await bench.write(events)
+                    _ = try await bench.write(events)
                 }
             }
             #expect(scans == [:])
@@ -24,14 +24,14 @@ import Testing
     }
 
     @Test func countersScanNoBigTable() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.fill(rows: 20_000, user: user)
-            let now = Ledger.noon
-            let scans = try await ledger.sequentialScans {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.fill(rows: 20_000, user: user)
+            let now = StorageBench.noon
+            let scans = try await bench.sequentialScans {
                 for index in 0..<5 {
-                    _ = try await ledger.write([.sample(UInt64(1_000_000 + index), by: .user(user), at: now)])
-                    try await ledger.service.withConnection { connection in
+                    _ = try await bench.write([.sample(UInt64(1_000_000 + index), by: .user(user), at: now)])
+                    try await bench.service.withConnection { connection in
                         let users = try QuotaFold.fold(connection, now: now)
                         try RateLimitProjection.project(connection, .users(users), now: now)
                     }
@@ -42,14 +42,14 @@ import Testing
     }
 
     @Test func anAuthorizationScansNoBigTable() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser(key: "cf_ada")
-            try await ledger.fill(rows: 20_000, user: user)
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
-            let scans = try await ledger.sequentialScans {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser(key: "cf_ada")
+            try await bench.fill(rows: 20_000, user: user)
+            try await bench.service.withConnection { try KeyHistory.look($0, now: StorageBench.noon) }
+            let scans = try await bench.sequentialScans {
                 for _ in 0..<20 {
-                    let found = try await ledger.service.withConnection {
-                        try CallAuthorization.find(KeyHash(of: "cf_ada"), $0, now: Ledger.noon)
+                    let found = try await bench.service.withConnection {
+                        try CallAuthorization.find(KeyHash(of: "cf_ada"), $0, now: StorageBench.noon)
                     }
                     #expect(found?.userID == user)
                 }
@@ -59,16 +59,16 @@ import Testing
     }
 
     @Test func aPageOfSpoolsReadsNoMore() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            try await bench.execute(
                 """
                 INSERT INTO metering.spools (spool, highest, gaps, lost, seen_at)
                 SELECT gen_random_uuid(), 10, '{}', 0, now() FROM generate_series(1, 20000)
                 """)
-            try await ledger.execute("VACUUM ANALYZE metering.spools")
-            let scans = try await ledger.sequentialScans {
+            try await bench.execute("VACUUM ANALYZE metering.spools")
+            let scans = try await bench.sequentialScans {
                 for _ in 0..<5 {
-                    let spools = try await ledger.admin.withConnection { connection in
+                    let spools = try await bench.admin.withConnection { connection in
                         let first = try SpoolStatus.list(limit: 100, connection)
                         return try first + SpoolStatus.list(after: first.last?.spool, limit: 100, connection)
                     }
@@ -80,27 +80,27 @@ import Testing
     }
 
     @Test func aScanWouldBeSeen() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.fill(rows: 20_000, user: try await ledger.makeUser())
-            let scans = try await ledger.sequentialScans {
-                try await ledger.execute("SELECT count(*) FROM metering.quarantine WHERE detail = 'x'")
+        try await StorageBench.with { bench in
+            try await bench.fill(rows: 20_000, user: try await bench.makeUser())
+            let scans = try await bench.sequentialScans {
+                try await bench.execute("SELECT count(*) FROM metering.quarantine WHERE detail = 'x'")
             }
             #expect(scans == ["metering.quarantine": 1])
         }
     }
 
     @Test func theDoctorScansNoBigTable() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.fill(rows: 20_000, user: try await ledger.makeUser())
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            try await bench.fill(rows: 20_000, user: try await bench.makeUser())
+            try await bench.execute(
                 "UPDATE metering.quarantine SET resolved_at = now(), resolution = 'stored' WHERE ctid > '(0,9)'")
-            try await ledger.execute("VACUUM ANALYZE metering.quarantine")
+            try await bench.execute("VACUUM ANALYZE metering.quarantine")
             let context = DatabaseCheck.Context(
-                now: { Ledger.noon }, rolePrefix: TestRoles.prefix, migrationsPath: Checkout.migrations,
+                now: { StorageBench.noon }, rolePrefix: TestRoles.prefix, migrationsPath: Checkout.migrations,
                 silence: .seconds(3600))
-            let scans = try await ledger.sequentialScans {
+            let scans = try await bench.sequentialScans {
                 for check in DatabaseCheck.all where ["counters", "quarantine", "last event"].contains(check.name) {
-                    _ = try await ledger.service.withConnection { try check.run($0, context) }
+                    _ = try await bench.service.withConnection { try check.run($0, context) }
                 }
             }
             #expect(scans == [:])
@@ -108,7 +108,7 @@ import Testing
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// Rows in the tables that grow: events and logs of `user`, usage and limits of 20,000 others.
     fileprivate func fill(rows: Int, user: Int64) async throws {
         try await execute(
@@ -153,7 +153,7 @@ extension Ledger {
     }
 
     private func scans() async throws -> [String: Int] {
-        // A ledger used by one task at a time has one session for itself and one for each role, with these counters.
+        // A bench used by one task at a time has one session for itself and one for each role, with these counters.
         for pool in [pool, service, worker, admin] {
             _ = try await pool.withConnection { try $0.execute("SELECT pg_stat_force_next_flush()") }
         }

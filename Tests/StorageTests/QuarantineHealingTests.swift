@@ -7,17 +7,17 @@ import Testing
 /// Entries become rows when what they wait for is there, whatever happens meanwhile.
 @Suite(.timeLimit(.minutes(15))) struct QuarantineHealingTests {
     @Test func aWakenedBacklogIsDrainedAcrossAMonthsEnd() async throws {
-        try await Ledger.with { ledger in
-            let before = ledger.clock.now.advanced(by: .seconds(-23 * 86_400))
+        try await StorageBench.with { bench in
+            let before = bench.clock.now.advanced(by: .seconds(-23 * 86_400))
             let events = (0..<2_500).map { index in
                 UsageEvent.sample(
-                    UInt64(index), by: .hash(of: "cf_late"), at: index % 2 == 0 ? Ledger.noon : before)
+                    UInt64(index), by: .hash(of: "cf_late"), at: index % 2 == 0 ? StorageBench.noon : before)
             }
-            _ = try await ledger.write(events)
-            try await ledger.makeUser(key: "cf_late")
-            #expect(try await ledger.heal() == 2_500)
-            try await ledger.settleCounters()
-            let windows = try await ledger.text(
+            _ = try await bench.write(events)
+            try await bench.makeUser(key: "cf_late")
+            #expect(try await bench.heal() == 2_500)
+            try await bench.settleCounters()
+            let windows = try await bench.text(
                 """
                 SELECT string_agg(concat(period, ' ', window_start, ' ', requests), ', ' ORDER BY period, window_start)
                 FROM metering.quota_usage
@@ -29,18 +29,18 @@ import Testing
     }
 
     @Test func anEventPutAsideWhileItsKeyAppearsIsNotStranded() async throws {
-        try await Ledger.with { ledger in
-            _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
-            try await ledger.execute("CREATE TABLE kept AS SELECT * FROM metering.quarantine")
-            try await ledger.execute("DELETE FROM metering.quarantine")
+        try await StorageBench.with { bench in
+            _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
+            try await bench.execute("CREATE TABLE kept AS SELECT * FROM metering.quarantine")
+            try await bench.execute("DELETE FROM metering.quarantine")
             // A delivery that did not see the key commits after the arrival was served.
-            let delivery = try await OpenTransaction(ledger.pool) { connection in
+            let delivery = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("INSERT INTO metering.quarantine SELECT * FROM kept")
             }
-            try await ledger.makeUser(key: "cf_late")
-            let now = ledger.clock.now
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
-            let replay = ledger.replay
+            try await bench.makeUser(key: "cf_late")
+            let now = bench.clock.now
+            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+            let replay = bench.replay
             for _ in 0..<3 { #expect(try await replay.replay() == 0) }
             try await delivery.end()
             // Other tests' transactions hold the horizon back too.
@@ -49,89 +49,89 @@ import Testing
     }
 
     @Test func anEntryThatSomebodyHoldsIsWokenLater() async throws {
-        try await Ledger.with { ledger in
-            _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
-            let holder = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
+            let holder = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("SELECT FROM metering.quarantine FOR UPDATE")
             }
-            try await ledger.makeUser(key: "cf_late")
-            #expect(try await ledger.heal() == 0)
+            try await bench.makeUser(key: "cf_late")
+            #expect(try await bench.heal() == 0)
             try await holder.end()
-            #expect(try await ledger.heal() == 1)
+            #expect(try await bench.heal() == 1)
         }
     }
 
     @Test func aKeyThatWasRecordedWhileNoServiceRanWakesItsEntries() async throws {
-        try await Ledger.with { ledger in
-            _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
-            try await ledger.makeUser(key: "cf_late")
-            let now = ledger.clock.now
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
-            ledger.clock.advance(by: .seconds(30 * 86_400))
-            #expect(try await ledger.replay.replay() == 1)
+        try await StorageBench.with { bench in
+            _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
+            try await bench.makeUser(key: "cf_late")
+            let now = bench.clock.now
+            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+            bench.clock.advance(by: .seconds(30 * 86_400))
+            #expect(try await bench.replay.replay() == 1)
         }
     }
 
     @Test func laravelsTablesAreProbedHoweverLongTheyRefused() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute("ALTER TABLE public.api_logs ADD COLUMN region text NOT NULL")
-            _ = try await ledger.write((0..<60).map { .sample($0, by: .user(user), at: Ledger.noon) })
-            let replay = ledger.replay
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute("ALTER TABLE public.api_logs ADD COLUMN region text NOT NULL")
+            _ = try await bench.write((0..<60).map { .sample($0, by: .user(user), at: StorageBench.noon) })
+            let replay = bench.replay
             for _ in 0..<20 { #expect(try await replay.replay() == 0) }
-            #expect(try await ledger.number("SELECT max(attempts) FROM metering.quarantine") == 3)
-            try await ledger.execute("ALTER TABLE public.api_logs DROP COLUMN region")
-            #expect(try await ledger.heal() == 60)
+            #expect(try await bench.number("SELECT max(attempts) FROM metering.quarantine") == 3)
+            try await bench.execute("ALTER TABLE public.api_logs DROP COLUMN region")
+            #expect(try await bench.heal() == 60)
         }
     }
 
     @Test func whatLaravelRefusesForEverHoldsUpNobody() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute("ALTER TABLE public.api_logs ADD CHECK (model <> 'forbidden')")
-            var events = (0..<40).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon) }
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute("ALTER TABLE public.api_logs ADD CHECK (model <> 'forbidden')")
+            var events = (0..<40).map { UsageEvent.sample($0, by: .user(user), at: StorageBench.noon) }
             for index in 0..<20 { events[index].model = "forbidden" }
-            try await ledger.execute("ALTER TABLE public.api_logs ADD COLUMN region text NOT NULL")
-            _ = try await ledger.write(events)
-            try await ledger.execute("ALTER TABLE public.api_logs DROP COLUMN region")
-            let replay = ledger.replay
+            try await bench.execute("ALTER TABLE public.api_logs ADD COLUMN region text NOT NULL")
+            _ = try await bench.write(events)
+            try await bench.execute("ALTER TABLE public.api_logs DROP COLUMN region")
+            let replay = bench.replay
             for _ in 0..<5 { try await replay.replay() }
-            #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 20)
-            #expect(try await ledger.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") == 20)
+            #expect(try await bench.number("SELECT count(*) FROM public.api_logs") == 20)
+            #expect(try await bench.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") == 20)
         }
     }
 
     @Test func aUserWithoutAKeyWakesWhatNamesThem() async throws {
-        try await Ledger.with { ledger in
-            _ = try await ledger.write((1...1_200).map { .sample(UInt64($0), by: .user($0), at: Ledger.noon) })
-            let replay = ledger.replay
+        try await StorageBench.with { bench in
+            _ = try await bench.write((1...1_200).map { .sample(UInt64($0), by: .user($0), at: StorageBench.noon) })
+            let replay = bench.replay
             #expect(try await replay.replay() == 0)
-            try await ledger.execute("SELECT setval('users_id_seq', 1100)")
-            let user = try await ledger.makeUser()
+            try await bench.execute("SELECT setval('users_id_seq', 1100)")
+            let user = try await bench.makeUser()
             // More users are awaited than one round asks for: they take turns.
             let rows = try await replay.replay() + replay.replay()
             #expect(rows == 1)
-            #expect(try await ledger.number("SELECT user_id FROM public.api_logs") == Int(user))
+            #expect(try await bench.number("SELECT user_id FROM public.api_logs") == Int(user))
         }
     }
 
     @Test func replaysAndDeliveriesAtOnceMakeOneRowEach() async throws {
-        try await Ledger.with { ledger in
-            let events = (0..<600).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: Ledger.noon) }
-            _ = try await ledger.write(events)
-            try await ledger.makeUser(key: "cf_late")
+        try await StorageBench.with { bench in
+            let events = (0..<600).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: StorageBench.noon) }
+            _ = try await bench.write(events)
+            try await bench.makeUser(key: "cf_late")
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for part in 0..<3 {
-                    group.addTask { _ = try await ledger.write(Array(events[(part * 100)..<(part * 100 + 300)])) }
+                    group.addTask { _ = try await bench.write(Array(events[(part * 100)..<(part * 100 + 300)])) }
                 }
-                for _ in 0..<2 { group.addTask { _ = try await ledger.heal() } }
+                for _ in 0..<2 { group.addTask { _ = try await bench.heal() } }
                 try await group.waitForAll()
             }
-            _ = try await ledger.heal()
-            try await ledger.settleCounters()
-            #expect(try await ledger.number("SELECT count(*) FROM public.api_logs") == 600)
-            #expect(try await ledger.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 600)
-            #expect(try await ledger.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") == 0)
+            _ = try await bench.heal()
+            try await bench.settleCounters()
+            #expect(try await bench.number("SELECT count(*) FROM public.api_logs") == 600)
+            #expect(try await bench.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 600)
+            #expect(try await bench.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") == 0)
         }
     }
 }

@@ -7,65 +7,65 @@ import Testing
 /// What the services do every second, and what an operator asks, meets a big quarantine by its indexes.
 @Suite(.timeLimit(.minutes(15))) struct QuarantinePlanTests {
     @Test func idleRoundsNeitherScanNorTouchWhatWaits() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.fillQuarantine()
-            for index in 0..<100 { try await ledger.makeUser(key: "cf_\(index)") }
-            let replay = ledger.replay
-            let before = try await ledger.work()
-            let scans = try await ledger.sequentialScans {
+        try await StorageBench.with { bench in
+            try await bench.fillQuarantine()
+            for index in 0..<100 { try await bench.makeUser(key: "cf_\(index)") }
+            let replay = bench.replay
+            let before = try await bench.work()
+            let scans = try await bench.sequentialScans {
                 for round in 0..<5 {
                     // Keys appear meanwhile for which nobody waits.
                     if round == 1 {
-                        try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
+                        try await bench.service.withConnection { try KeyHistory.look($0, now: StorageBench.noon) }
                     }
                     try await replay.replay()
                 }
             }
             #expect(scans == [:])
-            let after = try await ledger.work()
+            let after = try await bench.work()
             #expect(after.updated == before.updated)
             // The round with new keys may join the 5,000 entries that wait for users, once; five rounds would be 25,000.
             #expect(after.fetched - before.fetched < 10_000)
             // Nobody waits for the keys; they are forgotten when the transactions of other tests have ended too.
             let end = ContinuousClock.now + .seconds(30)
             let arrivals: Query = "SELECT count(*) FROM metering.key_arrivals"
-            while try await ledger.number(arrivals) > 0, ContinuousClock.now < end { try await replay.replay() }
-            #expect(try await ledger.number(arrivals) == 0)
+            while try await bench.number(arrivals) > 0, ContinuousClock.now < end { try await replay.replay() }
+            #expect(try await bench.number(arrivals) == 0)
         }
     }
 
     @Test func aLookAtTheNewestUsersScansNoBigTable() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            try await bench.execute(
                 """
                 INSERT INTO public.users (name, email, password, api_key)
                 SELECT 'x', 'x' || g, 'x', 'cf_' || g FROM generate_series(1, 20000) g
                 """)
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: Ledger.noon) }
-            try await ledger.execute("ANALYZE")
-            try await ledger.makeUser(key: "cf_new")
-            let scans = try await ledger.sequentialScans {
+            try await bench.service.withConnection { try KeyHistory.look($0, now: StorageBench.noon) }
+            try await bench.execute("ANALYZE")
+            try await bench.makeUser(key: "cf_new")
+            let scans = try await bench.sequentialScans {
                 for _ in 0..<3 {
-                    try await ledger.service.withConnection { try KeyHistory.lookAtNewest($0, now: Ledger.noon) }
+                    try await bench.service.withConnection { try KeyHistory.lookAtNewest($0, now: StorageBench.noon) }
                 }
             }
             #expect(scans == [:])
-            #expect(try await ledger.number("SELECT count(*) FROM metering.api_keys WHERE valid_to IS NULL") == 20_001)
+            #expect(try await bench.number("SELECT count(*) FROM metering.api_keys WHERE valid_to IS NULL") == 20_001)
         }
     }
 
     @Test func anOperatorsPageScansNoQuarantine() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.fillQuarantine()
-            let noon = Ledger.noon
+        try await StorageBench.with { bench in
+            try await bench.fillQuarantine()
+            let noon = StorageBench.noon
             let filters = [
                 QuarantineFilter(), QuarantineFilter(state: .all), QuarantineFilter(reasons: [.unknownUser]),
                 QuarantineFilter(reasons: [.unknownUser, .denied]), QuarantineFilter(userID: 1_019_999),
                 QuarantineFilter(keyHash: HexPrefix("abcde")), QuarantineFilter(model: "gpt-4"),
                 QuarantineFilter(from: noon.advanced(by: .seconds(19_000)), to: noon.advanced(by: .seconds(19_500))),
             ]
-            let scans = try await ledger.sequentialScans {
-                try await ledger.operator.withConnection { connection in
+            let scans = try await bench.sequentialScans {
+                try await bench.operator.withConnection { connection in
                     for filter in filters {
                         let first = try Quarantine.list(filter, limit: 20, connection)
                         guard let last = first.last else { continue }
@@ -76,14 +76,14 @@ import Testing
                     _ = try Quarantine.discard(QuarantineFilter(ids: ids), connection, now: noon)
                     _ = try Quarantine.discard(QuarantineFilter(reasons: [.denied]), connection, now: noon)
                 }
-                _ = try await ledger.replay.replay(QuarantineFilter(), limit: 50, options: .init(isDryRun: true))
+                _ = try await bench.replay.replay(QuarantineFilter(), limit: 50, options: .init(isDryRun: true))
             }
             #expect(scans == [:])
         }
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// 20,000 entries, a second apart: half wait for keys, a quarter for users, some are denied, a quarter is settled.
     fileprivate func fillQuarantine() async throws {
         try await execute(

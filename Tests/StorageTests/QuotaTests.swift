@@ -7,8 +7,8 @@ import Testing
 /// Counters and their projection into Laravel's `rate_limits` (`design.md` §4, Counters).
 @Suite(.timeLimit(.minutes(15))) struct QuotaTests {
     /// `period used_tokens/limit_tokens used_requests/limit_requests reset_at` of a user, a line each.
-    private func rateLimits(_ ledger: Ledger, _ user: Int64) async throws -> String? {
-        try await ledger.text(
+    private func rateLimits(_ bench: StorageBench, _ user: Int64) async throws -> String? {
+        try await bench.text(
             """
             SELECT string_agg(concat_ws(' ', period, used_tokens || '/' || limit_tokens,
                                         used_requests || '/' || limit_requests, reset_at), E'\\n' ORDER BY period)
@@ -17,9 +17,9 @@ import Testing
     }
 
     @Test func whatCountsAndWhatDoesNot() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser(plan: "pro")
-            var events = (0..<8).map { UsageEvent.sample($0, by: .user(user), at: Ledger.noon) }
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser(plan: "pro")
+            var events = (0..<8).map { UsageEvent.sample($0, by: .user(user), at: StorageBench.noon) }
             events[1].isCacheHit = true
             events[2].status = .rateLimited
             (events[3].status, events[3].inputTokens, events[3].outputTokens) = (.error, 0, 0)
@@ -29,10 +29,10 @@ import Testing
             (events[6].shape, events[6].status) = (.documented, .rateLimited)
             // Images and the like cost without tokens.
             (events[7].status, events[7].inputTokens, events[7].outputTokens) = (.error, 0, 0)
-            _ = try await ledger.write(events)
-            try await ledger.settleCounters()
+            _ = try await bench.write(events)
+            try await bench.settleCounters()
             #expect(
-                try await rateLimits(ledger, user) == """
+                try await rateLimits(bench, user) == """
                     daily 314/500000 5/5000 2026-11-24 00:00:00
                     monthly 314/10000000 5/100000 2026-12-01 00:00:00
                     """)
@@ -41,23 +41,23 @@ import Testing
 
     /// Since 1.109 LiteLLM's failures can carry tokens and a cost: a stream that broke off.
     @Test func aFailureThatCostCountsInQuotaBudgetAndReports() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser(key: "cf_ada")
-            var cut = UsageEvent.sample(1, by: .user(user), at: Ledger.noon, cost: "0.25")
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser(key: "cf_ada")
+            var cut = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon, cost: "0.25")
             (cut.status, cut.errorCode, cut.flags) = (.error, "500", [.usageEstimated])
-            var unknown = UsageEvent.sample(2, by: .user(user), at: Ledger.noon, cost: "0")
+            var unknown = UsageEvent.sample(2, by: .user(user), at: StorageBench.noon, cost: "0")
             unknown.status = .error
-            _ = try await ledger.write([cut, unknown])
-            let now = ledger.clock.now
-            let authorization = try await ledger.service.withConnection { connection in
+            _ = try await bench.write([cut, unknown])
+            let now = bench.clock.now
+            let authorization = try await bench.service.withConnection { connection in
                 try KeyHistory.look(connection, now: now)
                 return try CallAuthorization.find(KeyHash(of: "cf_ada"), connection, now: now)
             }
             #expect(authorization?.windows.map(\.cost.used.description) == ["0.25", "0.25"])
             #expect(authorization?.windows.map(\.tokens.used) == [300, 300])
             for isFolded in [false, true] {
-                if isFolded { try await ledger.fold() }
-                let sums = try await ledger.report { snapshot in
+                if isFolded { try await bench.fold() }
+                let sums = try await bench.report { snapshot in
                     try UsageSummary(
                         .user(user), .days("2026-11-23", "2026-11-24", in: "UTC", snapshot.connection), snapshot
                     ).current.sums
@@ -65,25 +65,25 @@ import Testing
                 #expect([sums.requests, sums.errors, sums.tokens, sums.unpriced] == [2, 2, 300, 1])
                 #expect(sums.pricedCost == Money("0.25"))
             }
-            let flags = try await ledger.text("SELECT flags FROM metering.events WHERE cost = 0.25")
+            let flags = try await bench.text("SELECT flags FROM metering.events WHERE cost = 0.25")
             #expect(flags == "{usage_estimated}")
-            #expect(try await ledger.verify().count == 0)
+            #expect(try await bench.verify().count == 0)
         }
     }
 
     @Test func anEventCountsInTheWindowInWhichItOccurred() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             let ages: [Duration] = [.zero, .seconds(-86_400), .seconds(-86_400 * 40)]
-            _ = try await ledger.write(
+            _ = try await bench.write(
                 ages.enumerated().map {
-                    .sample(UInt64($0), by: .user(user), at: Ledger.noon.advanced(by: $1))
+                    .sample(UInt64($0), by: .user(user), at: StorageBench.noon.advanced(by: $1))
                 })
-            try await ledger.settleCounters()
-            let requests = try await ledger.text(
+            try await bench.settleCounters()
+            let requests = try await bench.text(
                 "SELECT string_agg(period || used_requests, ' ' ORDER BY period) FROM rate_limits")
             #expect(requests == "daily1 monthly2")
-            let windows = try await ledger.text(
+            let windows = try await bench.text(
                 """
                 SELECT string_agg(concat_ws(' ', period, window_start, requests), ',' ORDER BY period, window_start)
                 FROM metering.quota_usage
@@ -96,31 +96,31 @@ import Testing
     }
 
     @Test func whatLaravelWroteIsRepaired() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
-            try await ledger.settleCounters()
-            let truth = try await rateLimits(ledger, user)
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
+            try await bench.settleCounters()
+            let truth = try await rateLimits(bench, user)
             // A reset from a stale read, an increment of its own, and the limits of an old plan.
-            try await ledger.execute(
+            try await bench.execute(
                 """
                 UPDATE rate_limits SET used_tokens = 0, used_requests = used_requests + 7, limit_tokens = 1,
                                        reset_at = '2026-11-25'
                 """)
-            try await ledger.settleCounters()
-            #expect(try await rateLimits(ledger, user) == truth)
+            try await bench.settleCounters()
+            #expect(try await rateLimits(bench, user) == truth)
         }
     }
 
     @Test func aNewWindowBeginsAtZero() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
-            try await ledger.settleCounters()
-            ledger.clock.advance(by: .seconds(86_400 * 31))
-            try await ledger.settleCounters()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
+            try await bench.settleCounters()
+            bench.clock.advance(by: .seconds(86_400 * 31))
+            try await bench.settleCounters()
             #expect(
-                try await rateLimits(ledger, user) == """
+                try await rateLimits(bench, user) == """
                     daily 0/100000 0/1000 2026-12-25 00:00:00
                     monthly 0/1000000 0/10000 2027-01-01 00:00:00
                     """)
@@ -128,74 +128,74 @@ import Testing
     }
 
     @Test func aUsersOwnLimitsStandInsteadOfThePlans() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
                 "INSERT INTO metering.user_limits VALUES (\(user), 'daily', 9000000000, 5)")
-            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
-            try await ledger.settleCounters()
-            let daily = try await ledger.text(
+            _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
+            try await bench.settleCounters()
+            let daily = try await bench.text(
                 "SELECT limit_tokens || ' ' || limit_requests FROM rate_limits WHERE period = 'daily'")
             #expect(daily == "2147483647 5")
         }
     }
 
     @Test func aLockedRowHoldsUpNobodyElse() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
-            for id in [ada, bob] { _ = try await ledger.write([.sample(UInt64(id), by: .user(id), at: Ledger.noon)]) }
-            try await ledger.settleCounters()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
+            for id in [ada, bob] { _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)]) }
+            try await bench.settleCounters()
+            let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
-            _ = try await ledger.write([.sample(99, by: .user(bob), at: Ledger.noon)])
-            try await ledger.settleCounters()
+            _ = try await bench.write([.sample(99, by: .user(bob), at: StorageBench.noon)])
+            try await bench.settleCounters()
             let used: Query = "SELECT used_requests FROM rate_limits WHERE period = 'daily' AND user_id = "
-            #expect(try await ledger.number("\(used)\(bob)") == 2)
+            #expect(try await bench.number("\(used)\(bob)") == 2)
             try await lock.end()
-            try await ledger.settleCounters()
-            #expect(try await ledger.number("\(used)\(ada)") == 1)
+            try await bench.settleCounters()
+            #expect(try await bench.number("\(used)\(ada)") == 1)
         }
     }
 
     @Test func foldsAtOnceFoldEachDeltaOnce() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             for index in 0..<40 {
-                _ = try await ledger.write([.sample(UInt64(index), by: .user(user), at: Ledger.noon)])
+                _ = try await bench.write([.sample(UInt64(index), by: .user(user), at: StorageBench.noon)])
             }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<4 {
                     group.addTask {
-                        _ = try await ledger.service.withConnection { try QuotaFold.fold($0, now: Ledger.noon) }
+                        _ = try await bench.service.withConnection { try QuotaFold.fold($0, now: StorageBench.noon) }
                     }
                 }
                 try await group.waitForAll()
             }
-            #expect(try await ledger.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 40)
-            #expect(try await ledger.number("SELECT count(*) FROM metering.quota_deltas") == 0)
+            #expect(try await bench.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 40)
+            #expect(try await bench.number("SELECT count(*) FROM metering.quota_deltas") == 0)
         }
     }
 
     /// The fold itself sets the rows that are there, so that a projection has the new ones and the strange ones only.
     @Test func theFoldShowsWhatItCounts() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
-            _ = try await ledger.write([.sample(1, by: .user(ada), at: Ledger.noon)])
-            #expect(try await fold(ledger) == [ada])
-            try await ledger.settleCounters()
-            _ = try await ledger.write([ada, bob].map { .sample(UInt64($0) + 10, by: .user($0), at: Ledger.noon) })
-            #expect(try await fold(ledger) == [bob])
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
+            _ = try await bench.write([.sample(1, by: .user(ada), at: StorageBench.noon)])
+            #expect(try await fold(bench) == [ada])
+            try await bench.settleCounters()
+            _ = try await bench.write([ada, bob].map { .sample(UInt64($0) + 10, by: .user($0), at: StorageBench.noon) })
+            #expect(try await fold(bench) == [bob])
             #expect(
-                try await rateLimits(ledger, ada) == """
+                try await rateLimits(bench, ada) == """
                     daily 300/100000 2/1000 2026-11-24 00:00:00
                     monthly 300/1000000 2/10000 2026-12-01 00:00:00
                     """)
             // Of yesterday: this month's row alone changes, and today's is nobody's to set.
-            _ = try await ledger.write([.sample(99, by: .user(ada), at: Ledger.noon.advanced(by: .seconds(-86_400)))])
-            #expect(try await fold(ledger) == [])
+            _ = try await bench.write([.sample(99, by: .user(ada), at: StorageBench.noon.advanced(by: .seconds(-86_400)))])
+            #expect(try await fold(bench) == [])
             #expect(
-                try await rateLimits(ledger, ada) == """
+                try await rateLimits(bench, ada) == """
                     daily 300/100000 2/1000 2026-11-24 00:00:00
                     monthly 450/1000000 3/10000 2026-12-01 00:00:00
                     """)
@@ -203,24 +203,24 @@ import Testing
     }
 
     @Test func aFoldDoesNotWaitForARowThatLaravelHolds() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
-            for id in [ada, bob] { _ = try await ledger.write([.sample(UInt64(id), by: .user(id), at: Ledger.noon)]) }
-            try await ledger.settleCounters()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
+            for id in [ada, bob] { _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)]) }
+            try await bench.settleCounters()
+            let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
             for id in [ada, bob] {
-                _ = try await ledger.write([.sample(UInt64(id) + 9, by: .user(id), at: Ledger.noon)])
+                _ = try await bench.write([.sample(UInt64(id) + 9, by: .user(id), at: StorageBench.noon)])
             }
-            #expect(try await fold(ledger) == [ada, bob])
+            #expect(try await fold(bench) == [ada, bob])
             #expect(
-                try await ledger.number("SELECT sum(requests) FROM metering.quota_usage WHERE period = 'daily'") == 4)
+                try await bench.number("SELECT sum(requests) FROM metering.quota_usage WHERE period = 'daily'") == 4)
             try await lock.end()
         }
     }
 
-    private func fold(_ ledger: Ledger) async throws -> [Int64] {
-        try await ledger.service.withConnection { try QuotaFold.fold($0, now: Ledger.noon) }
+    private func fold(_ bench: StorageBench) async throws -> [Int64] {
+        try await bench.service.withConnection { try QuotaFold.fold($0, now: StorageBench.noon) }
     }
 }

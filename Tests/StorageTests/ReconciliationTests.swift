@@ -8,12 +8,12 @@ import Testing
 @Suite(.timeLimit(.minutes(15))) struct ReconciliationTests {
     private static let hash = KeyHash(of: "cf_ada")
     private static let day =
-        Ledger.noon.advanced(by: .seconds(-43_200))..<Ledger.noon.advanced(by: .seconds(43_200))
+        StorageBench.noon.advanced(by: .seconds(-43_200))..<StorageBench.noon.advanced(by: .seconds(43_200))
 
     /// `body` with LiteLLM's table, as far as it is read (`litellm-proxy-extras`, schema.prisma).
-    private static func with(_ body: @escaping @Sendable (Ledger) async throws -> Void) async throws {
-        try await Ledger.with { ledger in
-            try await ledger.execute(
+    private static func with(_ body: @escaping @Sendable (StorageBench) async throws -> Void) async throws {
+        try await StorageBench.with { bench in
+            try await bench.execute(
                 """
                 CREATE TABLE "LiteLLM_SpendLogs" (
                     request_id text PRIMARY KEY, call_type text NOT NULL DEFAULT 'acompletion', api_key text NOT NULL,
@@ -23,16 +23,16 @@ import Testing
                     model_group text, custom_llm_provider text, "user" text, metadata jsonb DEFAULT '{}', cache_hit text,
                     request_tags jsonb, end_user text, status text)
                 """)
-            try await ledger.execute(#"CREATE INDEX ON "LiteLLM_SpendLogs" ("startTime")"#)
-            try await body(ledger)
+            try await bench.execute(#"CREATE INDEX ON "LiteLLM_SpendLogs" ("startTime")"#)
+            try await body(bench)
         }
     }
 
     private static func insert(
         _ id: String, at start: String, spend: String = "0.0022500000000000003", call: String? = nil,
-        status: String = "success", key: String = hash.hex, _ ledger: Ledger
+        status: String = "success", key: String = hash.hex, _ bench: StorageBench
     ) async throws {
-        try await ledger.execute(
+        try await bench.execute(
             """
             INSERT INTO "LiteLLM_SpendLogs" (request_id, api_key, spend, prompt_tokens, completion_tokens, "startTime",
                 "endTime", "completionStartTime", model_group, cache_hit, status, metadata)
@@ -43,21 +43,21 @@ import Testing
     }
 
     @Test func sumsAreOfServedCallsOfCustomersByTheHourInWhichOursBegan() async throws {
-        try await Self.with { ledger in
-            try await Self.insert("a", at: "2026-11-23 09:59:59.999", ledger)
+        try await Self.with { bench in
+            try await Self.insert("a", at: "2026-11-23 09:59:59.999", bench)
             // Our module let it through at 10:59:59.900; LiteLLM began after a failed attempt.
             try await Self.insert(
-                "b", at: "2026-11-23 11:00:02", call: Self.name(10 * 3_600_000 + 3_599_900), ledger)
-            try await Self.insert("c", at: "2026-11-23 11:00:02", spend: "NaN", ledger)
-            try await Self.insert("d", at: "2026-11-23 11:00:02", status: "failure", ledger)
-            try await ledger.execute(
+                "b", at: "2026-11-23 11:00:02", call: Self.name(10 * 3_600_000 + 3_599_900), bench)
+            try await Self.insert("c", at: "2026-11-23 11:00:02", spend: "NaN", bench)
+            try await Self.insert("d", at: "2026-11-23 11:00:02", status: "failure", bench)
+            try await bench.execute(
                 #"""
                 UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0, spend = 0
                 WHERE request_id = 'd'
                 """#)
-            try await Self.insert("e", at: "2026-11-23 11:00:02", key: "litellm_proxy_master_key", ledger)
-            try await Self.insert("f", at: "2026-11-24 00:00:00", ledger)
-            let sums = try await ledger.pool.withConnection { try SpendLogs.sums(Self.day, $0) }
+            try await Self.insert("e", at: "2026-11-23 11:00:02", key: "litellm_proxy_master_key", bench)
+            try await Self.insert("f", at: "2026-11-24 00:00:00", bench)
+            let sums = try await bench.pool.withConnection { try SpendLogs.sums(Self.day, $0) }
             let found = sums.map { "\($0.key.start.rfc3339) \($0.value.calls) \($0.value.tokens) \($0.value.cost)" }
             #expect(
                 found.sorted() == [
@@ -69,26 +69,26 @@ import Testing
 
     /// Since 1.109: a stream that broke off was paid for.
     @Test func aFailureThatCostIsCountedFoundAndTaken() async throws {
-        try await Self.with { ledger in
-            let user = try await ledger.makeUser(key: "cf_ada")
+        try await Self.with { bench in
+            let user = try await bench.makeUser(key: "cf_ada")
             let call = Self.name(43_200_000)
-            try await Self.insert("f", at: "2026-11-23 12:00:00.25", call: call, status: "failure", ledger)
-            try await Self.insert("free", at: "2026-11-23 12:00:00.25", spend: "0", status: "failure", ledger)
-            try await Self.insert("nan", at: "2026-11-23 12:00:00.25", spend: "NaN", status: "failure", ledger)
-            try await ledger.execute(
+            try await Self.insert("f", at: "2026-11-23 12:00:00.25", call: call, status: "failure", bench)
+            try await Self.insert("free", at: "2026-11-23 12:00:00.25", spend: "0", status: "failure", bench)
+            try await Self.insert("nan", at: "2026-11-23 12:00:00.25", spend: "NaN", status: "failure", bench)
+            try await bench.execute(
                 #"""
                 UPDATE "LiteLLM_SpendLogs" SET prompt_tokens = 0, completion_tokens = 0
                 WHERE request_id IN ('free', 'nan');
                 """#)
-            try await ledger.execute(
+            try await bench.execute(
                 #"""
                 UPDATE "LiteLLM_SpendLogs" SET metadata = metadata || '{"error_information": {"error_code": "500",
                     "error_class": "APIError", "error_message": "cut ''off''", "traceback": "x"}}'
                 WHERE request_id = 'f'
                 """#)
-            let sums = try await ledger.pool.withConnection { try SpendLogs.sums(Self.day, $0) }
+            let sums = try await bench.pool.withConnection { try SpendLogs.sums(Self.day, $0) }
             #expect(sums.values.map { "\($0.calls) \($0.tokens) \($0.cost)" } == ["1 150 0.00225"])
-            let calls = try await ledger.pool.withConnection {
+            let calls = try await bench.pool.withConnection {
                 try SpendLogs.page(Self.day, keys: [Self.hash.hex], after: nil, $0).calls
             }
             #expect(calls.count == 1 && calls[0].failedAt?.rfc3339 == "2026-11-23T12:00:01.750Z")
@@ -96,23 +96,23 @@ import Testing
                 #expect(calls[0].event.contains(part), "\(calls[0].event) lacks \(part)")
             }
             // Our event of the attempt has another name: it is known by its key, its tokens and when it began.
-            var event = UsageEvent.sample(7, by: .key("cf_ada"), at: Ledger.noon.advanced(by: .milliseconds(250)))
+            var event = UsageEvent.sample(7, by: .key("cf_ada"), at: StorageBench.noon.advanced(by: .milliseconds(250)))
             event.status = .error
             let key = event.key
             let items = calls.map { call in
-                (item: IngestItem(.success(.sample(1, by: .hash(of: "cf_ada"), at: Ledger.noon))), call: call)
+                (item: IngestItem(.success(.sample(1, by: .hash(of: "cf_ada"), at: StorageBench.noon))), call: call)
             }
             func place() async throws -> [ServedCalls.Place] {
-                try await ledger.service.withConnection { try ServedCalls.find(items, $0) }
+                try await bench.service.withConnection { try ServedCalls.find(items, $0) }
             }
             #expect(try await place() == [.missing])
-            _ = try await ledger.write([event])
+            _ = try await bench.write([event])
             #expect(try await place() == [.here])
-            let ours = try await ledger.service.withConnection { try ServedCalls.sums(Self.day, $0) }
+            let ours = try await bench.service.withConnection { try ServedCalls.sums(Self.day, $0) }
             #expect(ours.values.map(\.calls) == [1])
             // Withdrawn, it is not taken again.
-            _ = try await ledger.operator.transaction {
-                try EventWithdrawal.withdraw(.key(key), reason: nil, $0, now: Ledger.noon)
+            _ = try await bench.operator.transaction {
+                try EventWithdrawal.withdraw(.key(key), reason: nil, $0, now: StorageBench.noon)
             }
             #expect(try await place() == [.aside])
             #expect(user > 0)
@@ -120,12 +120,12 @@ import Testing
     }
 
     @Test func anEventHasTheNumbersThatPythonWrites() async throws {
-        try await Self.with { ledger in
+        try await Self.with { bench in
             let call = Self.name(43_200_100)
             try await Self.insert(
-                "x_cache_hit1795435200.5", at: "2026-11-23 12:00:01", spend: "5e-07", call: call, ledger)
-            try await Self.insert("y", at: "2026-11-23 12:00:02", spend: "0", ledger)
-            let page = try await ledger.pool.withConnection {
+                "x_cache_hit1795435200.5", at: "2026-11-23 12:00:01", spend: "5e-07", call: call, bench)
+            try await Self.insert("y", at: "2026-11-23 12:00:02", spend: "0", bench)
+            let page = try await bench.pool.withConnection {
                 try SpendLogs.page(Self.day, keys: [Self.hash.hex], after: nil, $0)
             }
             #expect(page.next == nil)
@@ -142,8 +142,8 @@ import Testing
     }
 
     @Test func pagesKeepWhatBeganTogether() async throws {
-        try await Self.with { ledger in
-            try await ledger.execute(
+        try await Self.with { bench in
+            try await bench.execute(
                 """
                 INSERT INTO "LiteLLM_SpendLogs" (request_id, api_key, "startTime", "endTime")
                 SELECT g::text, \(Self.hash.hex), '2026-11-23 12:00'::timestamp + g / 7 * interval '1 ms', '2026-11-23 13:00'
@@ -152,7 +152,7 @@ import Testing
             var (cursor, sizes): (String?, [Int]) = (nil, [])
             repeat {
                 let after = cursor
-                let page = try await ledger.pool.withConnection {
+                let page = try await bench.pool.withConnection {
                     try SpendLogs.page(Self.day, keys: [Self.hash.hex], after: after, $0)
                 }
                 sizes.append(page.calls.count)
@@ -165,9 +165,9 @@ import Testing
     }
 
     @Test func nothingReadsOurHistoryWhole() async throws {
-        try await Self.with { ledger in
-            let user = try await ledger.makeUser(key: "cf_ada")
-            try await ledger.execute(
+        try await Self.with { bench in
+            let user = try await bench.makeUser(key: "cf_ada")
+            try await bench.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
                     cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
@@ -177,38 +177,38 @@ import Testing
                     'success', 'pro', 'gpt-4', \(Self.hash.bytes)
                 FROM generate_series(1, 20000) g
                 """)
-            try await ledger.execute(
+            try await bench.execute(
                 """
                 INSERT INTO metering.quarantine (id, reason, detail, key_hashes, received_at, last_received_at,
                                                  deliveries, is_replayable, next_attempt_at)
                 SELECT gen_random_uuid(), 'unknown_key', '', '{}', now(), now(), 1, false, now()
                 FROM generate_series(1, 20000)
                 """)
-            try await ledger.execute(
+            try await bench.execute(
                 """
                 INSERT INTO "LiteLLM_SpendLogs" (request_id, api_key, "startTime", "endTime")
                 SELECT g::text, \(Self.hash.hex), '2026-11-01'::timestamp + g * interval '1 minute', '2026-12-01'
                 FROM generate_series(1, 40000) g
                 """)
-            try await ledger.execute("ANALYZE")
-            let range = Ledger.noon..<Ledger.noon.advanced(by: .seconds(3600))
+            try await bench.execute("ANALYZE")
+            let range = StorageBench.noon..<StorageBench.noon.advanced(by: .seconds(3600))
             let calls = (0..<50).map { index in
                 (
                     item: IngestItem(
-                        .success(.sample(UInt64(index), by: .hash(of: "cf_ada"), at: Ledger.noon))),
+                        .success(.sample(UInt64(index), by: .hash(of: "cf_ada"), at: StorageBench.noon))),
                     call: SpendLogs.Call(
                         place: .init(hour: 0, keyHash: Self.hash.hex), event: "", isNamed: index.isMultiple(of: 2))
                 )
             }
-            let scans = try await ledger.sequentialScans {
+            let scans = try await bench.sequentialScans {
                 for _ in 0..<3 {
-                    let sums = try await ledger.service.withConnection { try ServedCalls.sums(range, $0) }
+                    let sums = try await bench.service.withConnection { try ServedCalls.sums(range, $0) }
                     #expect(sums.isEmpty)
-                    let places = try await ledger.service.withConnection { try ServedCalls.find(calls, $0) }
+                    let places = try await bench.service.withConnection { try ServedCalls.find(calls, $0) }
                     #expect(places == Array(repeating: .missing, count: 50))
-                    let theirs = try await ledger.pool.withConnection { try SpendLogs.sums(range, $0) }
+                    let theirs = try await bench.pool.withConnection { try SpendLogs.sums(range, $0) }
                     #expect(theirs.count == 1)
-                    _ = try await ledger.pool.withConnection {
+                    _ = try await bench.pool.withConnection {
                         try SpendLogs.page(range, keys: [Self.hash.hex], after: nil, $0)
                     }
                 }

@@ -9,68 +9,68 @@ import Testing
 /// What one absurd event, one open transaction or one changed table must not do to everybody else.
 @Suite(.timeLimit(.minutes(15))) struct ResilienceTests {
     @Test func aTimeThatPostgresCannotKeepIsPutAsideAlone() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let good = UsageEvent.sample(1, by: .user(user), at: Ledger.noon)
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let good = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
             for moment: Int64 in [-1_700_000_000_000_000_000, .min, .max, 9_223_371_999_000_000_000] {
-                var absurd = UsageEvent.sample(UInt64(bitPattern: moment), by: .user(user), at: Ledger.noon)
+                var absurd = UsageEvent.sample(UInt64(bitPattern: moment), by: .user(user), at: StorageBench.noon)
                 absurd.occurredAt = Timestamp(microseconds: moment)
                 let rejection = Rejection(reason: .implausibleTime, detail: "why", key: absurd.key, event: absurd)
-                let verdicts = try await ledger.writer.write(
+                let verdicts = try await bench.writer.write(
                     [IngestItem(.failure(rejection)), IngestItem(.success(good))], lockedUsers: .quarantine)
                 #expect(verdicts[0] == .quarantined(.implausibleTime))
             }
-            #expect(try await ledger.number("SELECT count(*) FROM api_logs") == 1)
-            #expect(try await ledger.number("SELECT count(*) FROM metering.quarantine") == 4)
+            #expect(try await bench.number("SELECT count(*) FROM api_logs") == 1)
+            #expect(try await bench.number("SELECT count(*) FROM metering.quarantine") == 4)
         }
     }
 
     @Test func factsThatCannotBeKeptLeaveAnEntryWithoutThem() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
                 "ALTER TABLE metering.quarantine ADD CHECK (event->>'model' IS DISTINCT FROM 'odd')")
-            var odd = UsageEvent.sample(1, by: .user(user), at: Ledger.noon)
+            var odd = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
             odd.model = "odd"
             let rejection = Rejection(reason: .implausibleCost, detail: "why", key: odd.key, event: odd)
-            let verdicts = try await ledger.writer.write(
+            let verdicts = try await bench.writer.write(
                 [
                     IngestItem(.failure(rejection)),
-                    IngestItem(.success(.sample(2, by: .user(user), at: Ledger.noon))),
+                    IngestItem(.success(.sample(2, by: .user(user), at: StorageBench.noon))),
                 ], lockedUsers: .quarantine)
             guard case .stored = verdicts[1] else {
                 Issue.record("\(verdicts)")
                 return
             }
-            #expect(try await ledger.text("SELECT reason FROM metering.quarantine") == "unstorable")
+            #expect(try await bench.text("SELECT reason FROM metering.quarantine") == "unstorable")
         }
     }
 
     @Test func arraysOfNamelessEventsAreStoredByOneTransaction() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             let events = (0..<25).map { index in
-                var event = UsageEvent.sample(UInt64(index), by: .user(user), at: Ledger.noon)
+                var event = UsageEvent.sample(UInt64(index), by: .user(user), at: StorageBench.noon)
                 event.isNamed = false
                 return event
             }
-            let queue = GroupCommit(writer: ledger.writer, limits: .init(batchEvents: 10))
+            let queue = GroupCommit(writer: bench.writer, limits: .init(batchEvents: 10))
             let group = ServiceGroup(services: [queue], logger: Logger(label: "test"))
             let running = Task { try await group.run() }
             _ = try await queue.submit(events.map { IngestItem(.success($0)) })
-            #expect(try await ledger.number("SELECT count(DISTINCT xmin::text) FROM api_logs") == 1)
+            #expect(try await bench.number("SELECT count(DISTINCT xmin::text) FROM api_logs") == 1)
             await group.triggerGracefulShutdown()
             try await running.value
         }
     }
 
     @Test func longTextsCountAsSeveralEventsOfTheQueue() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let queue = GroupCommit(writer: ledger.writer, limits: .init(queuedEvents: 10))
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let queue = GroupCommit(writer: bench.writer, limits: .init(queuedEvents: 10))
             func items(_ count: UInt64, message: String?) -> [IngestItem] {
                 (0..<count).map { index in
-                    var event = UsageEvent.sample(index, by: .user(user), at: Ledger.noon)
+                    var event = UsageEvent.sample(index, by: .user(user), at: StorageBench.noon)
                     event.errorMessage = message
                     return IngestItem(.success(event))
                 }
@@ -89,107 +89,107 @@ import Testing
     }
 
     @Test func aRowThatLaravelIsJustMakingHoldsUpNobodyElsesCounters() async throws {
-        try await Ledger.with { ledger in
+        try await StorageBench.with { bench in
             let (ada, bob, eve) = (
-                try await ledger.makeUser(), try await ledger.makeUser(), try await ledger.makeUser()
+                try await bench.makeUser(), try await bench.makeUser(), try await bench.makeUser()
             )
-            _ = try await ledger.write([.sample(1, by: .user(eve), at: Ledger.noon)])
-            try await ledger.settleCounters()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            _ = try await bench.write([.sample(1, by: .user(eve), at: StorageBench.noon)])
+            try await bench.settleCounters()
+            let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO rate_limits (user_id, period, limit_tokens, limit_requests, reset_at)
                     VALUES (\(ada), 'daily', 1, 1, '2026-11-24')
                     """)
             }
-            _ = try await ledger.write(
-                [ada, bob, eve].map { .sample(UInt64($0) + 10, by: .user($0), at: Ledger.noon) })
-            let now = ledger.clock.now
-            _ = try await ledger.pool.withConnection { connection in
+            _ = try await bench.write(
+                [ada, bob, eve].map { .sample(UInt64($0) + 10, by: .user($0), at: StorageBench.noon) })
+            let now = bench.clock.now
+            _ = try await bench.pool.withConnection { connection in
                 try RateLimitProjection.project(connection, .users(try QuotaFold.fold(connection, now: now)), now: now)
             }
             let used: Query = "SELECT used_requests FROM rate_limits WHERE period = 'daily' AND user_id = "
-            #expect(try await ledger.number("\(used)\(bob)") == 1)
-            #expect(try await ledger.number("\(used)\(eve)") == 2)
+            #expect(try await bench.number("\(used)\(bob)") == 1)
+            #expect(try await bench.number("\(used)\(eve)") == 2)
             try await lock.end()
-            try await ledger.settleCounters()
-            #expect(try await ledger.number("\(used)\(ada)") == 1)
+            try await bench.settleCounters()
+            #expect(try await bench.number("\(used)\(ada)") == 1)
         }
     }
 
     @Test func aPlanWithoutLimitsLeavesTheUsersOwn() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute("DELETE FROM metering.plan_limits WHERE plan = 'starter'")
-            try await ledger.execute("INSERT INTO metering.user_limits VALUES (\(user), 'daily', 7, 7)")
-            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
-            try await ledger.settleCounters()
-            #expect(try await ledger.text("SELECT string_agg(period, ' ') FROM rate_limits") == "daily")
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute("DELETE FROM metering.plan_limits WHERE plan = 'starter'")
+            try await bench.execute("INSERT INTO metering.user_limits VALUES (\(user), 'daily', 7, 7)")
+            _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
+            try await bench.settleCounters()
+            #expect(try await bench.text("SELECT string_agg(period, ' ') FROM rate_limits") == "daily")
         }
     }
 
     @Test func aChangedUsersTableParksEventsUntilItIsBack() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.makeUser(key: "cf_ada")
-            let event = UsageEvent.sample(1, by: .key("cf_ada"), at: Ledger.noon)
-            try await ledger.execute("ALTER TABLE users RENAME api_key TO token")
-            #expect(try await ledger.write([event]) == [.quarantined(.laravelUnavailable)])
-            try await ledger.execute("ALTER TABLE users RENAME token TO api_key")
-            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
-            let now = ledger.clock.now
-            try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
+        try await StorageBench.with { bench in
+            try await bench.makeUser(key: "cf_ada")
+            let event = UsageEvent.sample(1, by: .key("cf_ada"), at: StorageBench.noon)
+            try await bench.execute("ALTER TABLE users RENAME api_key TO token")
+            #expect(try await bench.write([event]) == [.quarantined(.laravelUnavailable)])
+            try await bench.execute("ALTER TABLE users RENAME token TO api_key")
+            let replay = QuarantineReplay(pool: bench.service, writer: bench.writer, now: { bench.clock.now })
+            let now = bench.clock.now
+            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
             #expect(try await replay.replay() == 1)
         }
     }
 
     @Test func aNarrowedColumnParksOnlyWhatItRefuses() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute("ALTER TABLE api_logs ALTER model TYPE varchar(5)")
-            var long = UsageEvent.sample(1, by: .user(user), at: Ledger.noon)
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute("ALTER TABLE api_logs ALTER model TYPE varchar(5)")
+            var long = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
             long.model = "gpt-4-turbo"
-            let verdicts = try await ledger.write([long, .sample(2, by: .user(user), at: Ledger.noon)])
+            let verdicts = try await bench.write([long, .sample(2, by: .user(user), at: StorageBench.noon)])
             #expect(verdicts[0] == .quarantined(.laravelUnavailable))
-            try await ledger.execute("ALTER TABLE api_logs ALTER model TYPE varchar(255)")
-            let replay = QuarantineReplay(pool: ledger.service, writer: ledger.writer, now: { ledger.clock.now })
+            try await bench.execute("ALTER TABLE api_logs ALTER model TYPE varchar(255)")
+            let replay = QuarantineReplay(pool: bench.service, writer: bench.writer, now: { bench.clock.now })
             #expect(try await replay.replay() == 1)
         }
     }
 
     @Test func aKeyGivenBackIsFoundAgain() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(key: "cf_shared"), try await ledger.makeUser())
-            _ = try await ledger.write([.sample(1, by: .key("cf_shared"), at: Ledger.noon)])
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(key: "cf_shared"), try await bench.makeUser())
+            _ = try await bench.write([.sample(1, by: .key("cf_shared"), at: StorageBench.noon)])
             for (holder, former) in [(bob, ada), (ada, bob)] {
-                ledger.clock.advance(by: .seconds(60))
-                try await ledger.execute("UPDATE users SET api_key = NULL WHERE id = \(former)")
+                bench.clock.advance(by: .seconds(60))
+                try await bench.execute("UPDATE users SET api_key = NULL WHERE id = \(former)")
                 // We see that nobody holds it, before it is given to somebody.
-                let now = ledger.clock.now
-                try await ledger.service.withConnection { try KeyHistory.look($0, now: now) }
-                ledger.clock.advance(by: .seconds(60))
-                try await ledger.execute("UPDATE users SET api_key = 'cf_shared' WHERE id = \(holder)")
-                let moment = ledger.clock.now
-                _ = try await ledger.write([.sample(UInt64(moment.microseconds), by: .key("cf_shared"), at: moment)])
+                let now = bench.clock.now
+                try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+                bench.clock.advance(by: .seconds(60))
+                try await bench.execute("UPDATE users SET api_key = 'cf_shared' WHERE id = \(holder)")
+                let moment = bench.clock.now
+                _ = try await bench.write([.sample(UInt64(moment.microseconds), by: .key("cf_shared"), at: moment)])
             }
-            let owners = try await ledger.text(
+            let owners = try await bench.text(
                 "SELECT string_agg(user_id::text, ' ' ORDER BY occurred_at) FROM metering.events")
             #expect(owners == "\(ada) \(bob) \(ada)")
         }
     }
 
     @Test func oneNameOfTwoUsersIsAConflictNotADuplicate() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             let events = [ada, bob].map { user in
-                var event = UsageEvent.sample(1, by: .user(user), at: Ledger.noon)
+                var event = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
                 event.key = EventKey(idempotencyKey: "1")
                 return event
             }
-            guard case .stored(let log) = try await ledger.write([events[0]])[0] else {
+            guard case .stored(let log) = try await bench.write([events[0]])[0] else {
                 Issue.record("not stored")
                 return
             }
-            #expect(try await ledger.write([events[1], events[0]]) == [.conflict(logID: log), .duplicate(logID: log)])
+            #expect(try await bench.write([events[1], events[0]]) == [.conflict(logID: log), .duplicate(logID: log)])
         }
     }
 }

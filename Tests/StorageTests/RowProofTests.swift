@@ -56,80 +56,80 @@ import Testing
     ]
 
     private static func event(_ id: UInt64, _ model: String = "bad") -> UsageEvent {
-        var event = UsageEvent.sample(id, by: .user(1), at: Ledger.noon)
+        var event = UsageEvent.sample(id, by: .user(1), at: StorageBench.noon)
         event.model = model
         return event
     }
 
-    private func with(_ script: String, _ body: (Ledger) async throws -> Void) async throws {
-        try await Ledger.with { ledger in
-            for _ in 0..<2 { try await ledger.makeUser() }
-            try await ledger.pool.withConnection { try $0.executeScript(script) }
-            try await body(ledger)
+    private func with(_ script: String, _ body: (StorageBench) async throws -> Void) async throws {
+        try await StorageBench.with { bench in
+            for _ in 0..<2 { try await bench.makeUser() }
+            try await bench.pool.withConnection { try $0.executeScript(script) }
+            try await body(bench)
         }
     }
 
     /// `count` events are rows, facts, counted and in the sums.
-    private func expect(_ count: Int, _ ledger: Ledger, _ comment: Comment) async throws {
-        try await ledger.fold()
-        try await ledger.settleCounters()
-        let numbers = try await ledger.text(
+    private func expect(_ count: Int, _ bench: StorageBench, _ comment: Comment) async throws {
+        try await bench.fold()
+        try await bench.settleCounters()
+        let numbers = try await bench.text(
             """
             SELECT concat_ws(' ', (SELECT count(*) FROM public.api_logs), (SELECT count(*) FROM metering.events),
                 (SELECT coalesce(sum(requests), 0) FROM metering.quota_usage WHERE period = 'daily'),
                 (SELECT coalesce(sum(requests), 0) FROM metering.usage_quarters WHERE user_id = 0))
             """)
         #expect(numbers == "\(count) \(count) \(count) \(count)", comment)
-        #expect(try await ledger.verify().findings == [], comment)
+        #expect(try await bench.verify().findings == [], comment)
     }
 
-    private func heal(_ ledger: Ledger, without script: String) async throws -> Int {
-        try await ledger.pool.withConnection { try $0.executeScript(script) }
-        ledger.clock.advance(by: .seconds(7200))
-        return try await ledger.heal()
+    private func heal(_ bench: StorageBench, without script: String) async throws -> Int {
+        try await bench.pool.withConnection { try $0.executeScript(script) }
+        bench.clock.advance(by: .seconds(7200))
+        return try await bench.heal()
     }
 
     @Test(arguments: Obstacle.allCases) func anEventWithoutItsRowWaits(obstacle: Obstacle) async throws {
-        try await with(obstacle.rawValue) { ledger in
+        try await with(obstacle.rawValue) { bench in
             let comment: Comment = "\(obstacle)"
-            #expect(try await ledger.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
-            try await expect(0, ledger, comment)
+            #expect(try await bench.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
+            try await expect(0, bench, comment)
             // A replay proves its rows as a delivery does.
-            ledger.clock.advance(by: .seconds(3600))
-            #expect(try await ledger.heal() == 0, comment)
-            try await expect(0, ledger, comment)
+            bench.clock.advance(by: .seconds(3600))
+            #expect(try await bench.heal() == 0, comment)
+            try await expect(0, bench, comment)
             // Sent again it waits still, and is the same one.
-            #expect(try await ledger.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
-            #expect(try await heal(ledger, without: Obstacle.removal) == 1, comment)
-            try await expect(1, ledger, comment)
-            let verdicts = try await ledger.write([Self.event(1)])
-            #expect(verdicts == [.duplicate(logID: Int64(try await ledger.number("SELECT id FROM api_logs")))], comment)
+            #expect(try await bench.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
+            #expect(try await heal(bench, without: Obstacle.removal) == 1, comment)
+            try await expect(1, bench, comment)
+            let verdicts = try await bench.write([Self.event(1)])
+            #expect(verdicts == [.duplicate(logID: Int64(try await bench.number("SELECT id FROM api_logs")))], comment)
         }
     }
 
     @Test(arguments: Obstacle.allCases) func theOthersOfItsBatchAreStored(obstacle: Obstacle) async throws {
-        try await with(obstacle.rawValue) { ledger in
+        try await with(obstacle.rawValue) { bench in
             let comment: Comment = "\(obstacle)"
-            let verdicts = try await ledger.write((0..<500).map { Self.event($0, $0 == 217 ? "bad" : "m") })
+            let verdicts = try await bench.write((0..<500).map { Self.event($0, $0 == 217 ? "bad" : "m") })
             #expect(verdicts.compactMap(\.?.logID).count == 499, comment)
             #expect(verdicts[217] == .quarantined(.laravelUnavailable), comment)
-            try await expect(499, ledger, comment)
+            try await expect(499, bench, comment)
             // All of them at once.
-            let bad = try await ledger.write((500..<520).map { Self.event($0) })
+            let bad = try await bench.write((500..<520).map { Self.event($0) })
             #expect(bad == Array(repeating: .quarantined(.laravelUnavailable), count: 20), comment)
             // A replay finds among many the one that could be stored.
-            #expect(try await heal(ledger, without: Obstacle.removal) == 21, comment)
-            try await expect(520, ledger, comment)
+            #expect(try await heal(bench, without: Obstacle.removal) == 21, comment)
+            try await expect(520, bench, comment)
         }
     }
 
     @Test(arguments: rules) func aRuleIsNoRow(rule: String) async throws {
-        try await with(rule) { ledger in
-            let verdicts = try await ledger.write((0..<50).map { Self.event($0, $0 == 3 ? "bad" : "m") })
+        try await with(rule) { bench in
+            let verdicts = try await bench.write((0..<50).map { Self.event($0, $0 == 3 ? "bad" : "m") })
             #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 50))
-            try await expect(0, ledger, "\(rule)")
-            #expect(try await heal(ledger, without: "DROP RULE r ON public.api_logs") == 50)
-            try await expect(50, ledger, "\(rule)")
+            try await expect(0, bench, "\(rule)")
+            #expect(try await heal(bench, without: "DROP RULE r ON public.api_logs") == 50)
+            try await expect(50, bench, "\(rule)")
         }
     }
 
@@ -140,12 +140,12 @@ import Testing
             BEGIN NEW.id := NEW.id + 1; RETURN NEW; END $$;
             CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
             """
-        try await with(script) { ledger in
-            let verdicts = try await ledger.write((0..<9).map { Self.event($0) })
+        try await with(script) { bench in
+            let verdicts = try await bench.write((0..<9).map { Self.event($0) })
             #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 9))
-            try await expect(0, ledger, "next id")
-            #expect(try await heal(ledger, without: Obstacle.removal) == 9)
-            try await expect(9, ledger, "next id")
+            try await expect(0, bench, "next id")
+            #expect(try await heal(bench, without: Obstacle.removal) == 9)
+            try await expect(9, bench, "next id")
         }
     }
 
@@ -156,12 +156,12 @@ import Testing
             BEGIN NEW.id := NEW.id # 1; RETURN NEW; END $$;
             CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
             """
-        try await with(script) { ledger in
-            let verdicts = try await ledger.write((0..<9).map { Self.event($0, "model \($0)") })
+        try await with(script) { bench in
+            let verdicts = try await bench.write((0..<9).map { Self.event($0, "model \($0)") })
             #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 9))
-            try await expect(0, ledger, "exchanged ids")
-            #expect(try await heal(ledger, without: Obstacle.removal) == 9)
-            try await expect(9, ledger, "exchanged ids")
+            try await expect(0, bench, "exchanged ids")
+            #expect(try await heal(bench, without: Obstacle.removal) == 9)
+            try await expect(9, bench, "exchanged ids")
         }
     }
 
@@ -175,9 +175,9 @@ import Testing
             END $$;
             CREATE TRIGGER t BEFORE INSERT ON public.api_logs FOR EACH ROW EXECUTE FUNCTION public.f()
             """
-        try await with(script) { ledger in
-            #expect(try await ledger.write((0..<9).map { Self.event($0) }).compactMap(\.?.logID).count == 9)
-            try await expect(9, ledger, "changed values")
+        try await with(script) { bench in
+            #expect(try await bench.write((0..<9).map { Self.event($0) }).compactMap(\.?.logID).count == 9)
+            try await expect(9, bench, "changed values")
         }
     }
 
@@ -190,10 +190,10 @@ import Testing
             CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.api_logs DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION public.f()
             """
-        try await with(script) { ledger in
-            #expect(try await ledger.write((0..<9).map { Self.event($0) }).compactMap(\.?.logID).count == 9)
-            #expect(try await ledger.number("SELECT count(*) FROM public.seen") == 9)
-            try await expect(9, ledger, "a log of logs")
+        try await with(script) { bench in
+            #expect(try await bench.write((0..<9).map { Self.event($0) }).compactMap(\.?.logID).count == 9)
+            #expect(try await bench.number("SELECT count(*) FROM public.seen") == 9)
+            try await expect(9, bench, "a log of logs")
         }
     }
 }

@@ -7,11 +7,11 @@ import Testing
 /// Self-reported usage is its user's alone, in rollups and in what comes after them.
 @Suite(.timeLimit(.minutes(15))) struct SelfReportedTests {
     @Test(arguments: [true, false]) func noSumOfAllUsersHasIt(isAlone: Bool) async throws {
-        try await Ledger.with { ledger in
-            let (user, other) = (try await ledger.makeUser(), try await ledger.makeUser())
+        try await StorageBench.with { bench in
+            let (user, other) = (try await bench.makeUser(), try await bench.makeUser())
             // Days ago, yesterday and now: longer runs of days, single days, and quarters.
             let ages: [Int64] = [86_400 * 20, 86_400, 60]
-            let moments = ages.map { Ledger.noon.advanced(by: .seconds(-$0)) }
+            let moments = ages.map { StorageBench.noon.advanced(by: .seconds(-$0)) }
             var events = moments.enumerated().map { index, moment in
                 var event = UsageEvent.sample(UInt64(index + 1), by: .user(user), at: moment)
                 event.flags = [.selfReported]
@@ -24,9 +24,9 @@ import Testing
                 }
             }
             let all = isAlone ? 0 : 6
-            _ = try await ledger.write(events)
+            _ = try await bench.write(events)
             for pass in 0..<3 {
-                let found = try await ledger.report { snapshot in
+                let found = try await bench.report { snapshot in
                     let range = try ReportRange.days("2026-10-01", "2026-12-01", in: "UTC", snapshot.connection)
                     let users = try UsageBreakdown(.everybody, range, by: .user, snapshot)
                     let codes = try EventBreakdown.read(.everybody, range, by: .errorCode, snapshot)
@@ -41,19 +41,19 @@ import Testing
                 }
                 let own = 3 + all / 2
                 #expect(found == [all, all, all, all, all, own, own], "after \(pass) passes")
-                try await ledger.fold()
-                #expect(try await ledger.verify().findings.map { "\($0)" } == [])
-                ledger.clock.advance(by: .seconds(3600 * 3))
+                try await bench.fold()
+                #expect(try await bench.verify().findings.map { "\($0)" } == [])
+                bench.clock.advance(by: .seconds(3600 * 3))
             }
             #expect(
-                try await ledger.number("SELECT count(*) FROM metering.usage_days WHERE user_id = \(user)") == 3 + all
+                try await bench.number("SELECT count(*) FROM metering.usage_days WHERE user_id = \(user)") == 3 + all
                     / 2)
             // Made again from the raw rows, they are the same.
-            let before = try await ledger.usage(of: 0)
-            try await ledger.execute("UPDATE metering.usage_quarters SET requests = requests + 1")
-            _ = try await UsageRebuild(pool: ledger.worker).mend(UsageRange(from: 20_700, to: 20_800)) { _, _ in }
-            #expect(try await ledger.usage(of: 0) == before)
-            #expect(try await ledger.verify().count == 0)
+            let before = try await bench.usage(of: 0)
+            try await bench.execute("UPDATE metering.usage_quarters SET requests = requests + 1")
+            _ = try await UsageRebuild(pool: bench.worker).mend(UsageRange(from: 20_700, to: 20_800)) { _, _ in }
+            #expect(try await bench.usage(of: 0) == before)
+            #expect(try await bench.verify().count == 0)
         }
     }
 }

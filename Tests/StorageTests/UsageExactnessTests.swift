@@ -37,7 +37,7 @@ import Testing
 
     /// Pass after pass, each in small windows, until it is cancelled; killed, it goes on.
     private static func work(
-        _ number: Int, on database: ConnectionConfiguration, _ clock: Ledger.ManualClock
+        _ number: Int, on database: ConnectionConfiguration, _ clock: StorageBench.ManualClock
     ) async {
         var configuration = database
         configuration.applicationName = UsageStory.worker

@@ -9,96 +9,96 @@ import Testing
     private static func event(_ id: UInt64, _ user: Int64, _ change: (inout UsageEvent) -> Void = { _ in })
         -> UsageEvent
     {
-        var event = UsageEvent.sample(id, by: .user(user), at: Ledger.noon)
+        var event = UsageEvent.sample(id, by: .user(user), at: StorageBench.noon)
         change(&event)
         return event
     }
 
     @Test func anAnswerIsTheSameBeforeAndAfterAPass() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(plan: "pro"), try await ledger.makeUser())
-            _ = try await ledger.write(
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(plan: "pro"), try await bench.makeUser())
+            _ = try await bench.write(
                 [
                     Self.event(1, ada), Self.event(2, ada) { $0.timeToFirstToken = 310 },
-                    Self.event(3, ada) { $0.occurredAt = Ledger.noon.advanced(by: .seconds(-86_400 * 40)) },
+                    Self.event(3, ada) { $0.occurredAt = StorageBench.noon.advanced(by: .seconds(-86_400 * 40)) },
                     Self.event(4, ada) { ($0.status, $0.duration) = (.error, nil) },
                     Self.event(5, bob) { ($0.cachedTokens, $0.reasoningTokens, $0.cost) = (7, 9, nil) },
                     Self.event(6, bob) { $0.cost = DecimalLiteral("0.0000014999999999999998").flatMap(Cost.init) },
                     Self.event(7, bob) { $0.cost = DecimalLiteral("123456.5").flatMap(Cost.init) },
                 ])
-            try await ledger.writeAsLaravel(ada)
-            try await ledger.writeAsLaravel(bob, at: nil, cost: "-0.5")
-            try await ledger.writeAsLaravel(bob, at: "infinity", status: "rate_limited")
+            try await bench.writeAsLaravel(ada)
+            try await bench.writeAsLaravel(bob, at: nil, cost: "-0.5")
+            try await bench.writeAsLaravel(bob, at: "infinity", status: "rate_limited")
             let before = [
-                try await ledger.usage(of: ada), try await ledger.usage(of: bob), try await ledger.usage(of: 0),
+                try await bench.usage(of: ada), try await bench.usage(of: bob), try await bench.usage(of: 0),
             ]
-            let outcome = try await ledger.fold()
+            let outcome = try await bench.fold()
             #expect(outcome.rows == 10)
             #expect(outcome.waitingFor.isEmpty)
             #expect(
-                [try await ledger.usage(of: ada), try await ledger.usage(of: bob), try await ledger.usage(of: 0)]
+                [try await bench.usage(of: ada), try await bench.usage(of: bob), try await bench.usage(of: 0)]
                     == before)
             #expect(
-                try await ledger.number("SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = 0") == 10)
-            #expect(try await ledger.fold().rows == 0)
-            #expect(try await ledger.usage(of: ada) == before[0])
+                try await bench.number("SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = 0") == 10)
+            #expect(try await bench.fold().rows == 0)
+            #expect(try await bench.usage(of: ada) == before[0])
         }
     }
 
     @Test func costsAreExactAndAsLaravelRoundsThem() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             let literals = ["0.0000014999999999999998", "0.1", "0.2", "123456.5", "0.0000005", "1e-12"]
-            _ = try await ledger.write(
+            _ = try await bench.write(
                 literals.enumerated().map { index, literal in
                     Self.event(UInt64(index), user) { $0.cost = DecimalLiteral(literal).flatMap(Cost.init) }
                 })
-            let laravel = try await ledger.text("SELECT sum(total_cost) FROM api_logs")
+            let laravel = try await bench.text("SELECT sum(total_cost) FROM api_logs")
             for _ in 0..<2 {
-                try await ledger.fold()
-                let sums = try await ledger.text(
+                try await bench.fold()
+                let sums = try await bench.text(
                     "SELECT concat_ws(' ', sum(cost), sum(ledger_cost)) FROM metering.usage_quarters WHERE user_id = \(user)"
                 )
                 #expect(sums == "123456.800002000001 \(laravel ?? "")")
                 // Nobody knows what it cost; to Laravel it is 0.
-                _ = try await ledger.write([Self.event(100, user) { $0.cost = nil }])
+                _ = try await bench.write([Self.event(100, user) { $0.cost = nil }])
             }
         }
     }
 
     @Test func lateRowsReachTheirQuarterAndTheirDay() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             for index: UInt64 in 0..<6 {
-                _ = try await ledger.write([
-                    Self.event(index, user) { $0.occurredAt = Ledger.noon.advanced(by: .seconds(-7200 * Int64(index))) }
+                _ = try await bench.write([
+                    Self.event(index, user) { $0.occurredAt = StorageBench.noon.advanced(by: .seconds(-7200 * Int64(index))) }
                 ])
-                try await ledger.fold()
-                ledger.clock.advance(by: .seconds(3600))
+                try await bench.fold()
+                bench.clock.advance(by: .seconds(3600))
             }
             #expect(
-                try await ledger.number("SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = \(user)")
+                try await bench.number("SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = \(user)")
                     == 6)
-            #expect(try await ledger.daysDifferences() == 0)
+            #expect(try await bench.daysDifferences() == 0)
             #expect(
-                try await ledger.number("SELECT sum(requests) FROM metering.usage_days WHERE user_id = \(user)") == 6)
+                try await bench.number("SELECT sum(requests) FROM metering.usage_days WHERE user_id = \(user)") == 6)
         }
     }
 
     @Test func laravelsRowsReachTheCounters() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.writeAsLaravel(user)
-            try await ledger.writeAsLaravel(user, status: "rate_limited")
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.writeAsLaravel(user)
+            try await bench.writeAsLaravel(user, status: "rate_limited")
             // What was there at the first migration is counted already.
-            try await ledger.execute("UPDATE metering.installation SET counted_log_id = (SELECT max(id) FROM api_logs)")
-            try await ledger.writeAsLaravel(user)
-            try await ledger.writeAsLaravel(user, status: "rate_limited")
-            try await ledger.writeAsLaravel(user, at: "2026-11-02 00:00:00")
-            _ = try await ledger.write([Self.event(1, user)])
-            for _ in 0..<2 { try await ledger.fold() }
-            try await ledger.settleCounters()
-            let used = try await ledger.text(
+            try await bench.execute("UPDATE metering.installation SET counted_log_id = (SELECT max(id) FROM api_logs)")
+            try await bench.writeAsLaravel(user)
+            try await bench.writeAsLaravel(user, status: "rate_limited")
+            try await bench.writeAsLaravel(user, at: "2026-11-02 00:00:00")
+            _ = try await bench.write([Self.event(1, user)])
+            for _ in 0..<2 { try await bench.fold() }
+            try await bench.settleCounters()
+            let used = try await bench.text(
                 "SELECT string_agg(concat_ws(' ', period, used_tokens, used_requests), ', ' ORDER BY period) FROM rate_limits"
             )
             #expect(used == "daily 300 2, monthly 450 3")
@@ -106,48 +106,48 @@ import Testing
     }
 
     @Test func whatIsDeletedAfterwardsStays() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            _ = try await ledger.write([Self.event(1, user)])
-            try await ledger.writeAsLaravel(user)
-            try await ledger.fold()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            _ = try await bench.write([Self.event(1, user)])
+            try await bench.writeAsLaravel(user)
+            try await bench.fold()
             // Their rows cascade: the event's facts are ours, the other was never folded.
-            _ = try await ledger.write([Self.event(2, user)])
-            try await ledger.writeAsLaravel(user)
-            #expect(try await ledger.requests(of: user) == 4)
-            try await ledger.execute("DELETE FROM users WHERE id = \(user)")
-            #expect(try await ledger.requests(of: user) == 3)
-            try await ledger.fold()
-            #expect(try await ledger.requests(of: user) == 3)
+            _ = try await bench.write([Self.event(2, user)])
+            try await bench.writeAsLaravel(user)
+            #expect(try await bench.requests(of: user) == 4)
+            try await bench.execute("DELETE FROM users WHERE id = \(user)")
+            #expect(try await bench.requests(of: user) == 3)
+            try await bench.fold()
+            #expect(try await bench.requests(of: user) == 3)
         }
     }
 
     @Test func gapsCostNoWindow() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            for _ in 0..<5 { try await ledger.writeAsLaravel(user) }
-            try await ledger.execute("SELECT setval('api_logs_id_seq', 4000000000000)")
-            for index: UInt64 in 0..<5 { _ = try await ledger.write([Self.event(index, user)]) }
-            #expect(try await ledger.fold(window: 3).rows == 10)
-            #expect(try await ledger.requests(of: user) == 10)
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            for _ in 0..<5 { try await bench.writeAsLaravel(user) }
+            try await bench.execute("SELECT setval('api_logs_id_seq', 4000000000000)")
+            for index: UInt64 in 0..<5 { _ = try await bench.write([Self.event(index, user)]) }
+            #expect(try await bench.fold(window: 3).rows == 10)
+            #expect(try await bench.requests(of: user) == 10)
         }
     }
 
     @Test func tokensBeyondInt64Saturate() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             for index: UInt64 in 0..<3 {
-                _ = try await ledger.write([Self.event(index, user) { $0.inputTokens = .max }])
-                try await ledger.fold()
+                _ = try await bench.write([Self.event(index, user) { $0.inputTokens = .max }])
+                try await bench.fold()
             }
             #expect(
-                try await ledger.text("SELECT input_tokens FROM metering.usage_quarters WHERE user_id = \(user)")
+                try await bench.text("SELECT input_tokens FROM metering.usage_quarters WHERE user_id = \(user)")
                     == "9223372036854775807")
         }
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// Cells of usage_days that differ from the quarters before the border.
     func daysDifferences() async throws -> Int {
         try await number(

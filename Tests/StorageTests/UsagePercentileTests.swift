@@ -15,32 +15,32 @@ import Testing
 
     @Test(arguments: shapes.indices)
     func percentilesAreWithinTwoPercent(_ shape: Int) async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             for user in [ada, bob] {
-                try await ledger.fill(
+                try await bench.fill(
                     user, count: 6_000, from: "2026-11-01", to: "2026-11-23 11:59:00", duration: Self.shapes[shape],
                     seed: Int(user))
             }
-            try await ledger.fold()
+            try await bench.fold()
             // A tail of other durations, and streams whose first token is a fifth of it.
-            try await ledger.fill(
+            try await bench.fill(
                 ada, count: 700, from: "2026-11-10", to: "2026-11-23 11:59:00", duration: "100 + r * 5", seed: 9)
-            _ = try await ledger.write(
+            _ = try await bench.write(
                 (1...400).map { index in
-                    var event = UsageEvent.sample(UInt64(index), by: .user(ada), at: Ledger.noon)
+                    var event = UsageEvent.sample(UInt64(index), by: .user(ada), at: StorageBench.noon)
                     event.duration = Int64(index * index)
                     event.timeToFirstToken = Int64(index * index / 5 + 1)
                     return event
                 })
             for (scope, condition) in [(UsageScope.user(ada), "user_id = \(ada)" as Query), (.everybody, "true")] {
-                try await Self.compare(ledger, scope, condition)
+                try await Self.compare(bench, scope, condition)
             }
         }
     }
 
-    private static func compare(_ ledger: Ledger, _ scope: UsageScope, _ condition: Query) async throws {
-        let (summary, series, models) = try await ledger.admin.withConnection { connection in
+    private static func compare(_ bench: StorageBench, _ scope: UsageScope, _ condition: Query) async throws {
+        let (summary, series, models) = try await bench.admin.withConnection { connection in
             // A window that cuts days and quarters of the border, in a zone whose days cut them again.
             let range = try ReportRange.days("2026-11-02", "2026-11-24", in: "Asia/Kolkata", connection)
             return try UsageSnapshot.take(connection) { snapshot in
@@ -55,15 +55,15 @@ import Testing
             (SELECT *, (created_at AT TIME ZONE 'UTC') AT TIME ZONE 'Asia/Kolkata' AS local FROM api_logs
              WHERE \(condition) AND created_at >= '2026-11-01 18:30' AND created_at < '2026-11-23 18:30') l
             """
-        try await ledger.expect(summary.current.latency.duration, "SELECT response_time_ms AS v FROM \(rows)")
+        try await bench.expect(summary.current.latency.duration, "SELECT response_time_ms AS v FROM \(rows)")
         for part in models.parts {
-            try await ledger.expect(
+            try await bench.expect(
                 part.latency.duration,
                 "SELECT response_time_ms AS v FROM \(rows) WHERE model = \(part.key as String?)")
         }
         for line in series.lines {
             for (bucket, latency) in zip(series.buckets, line.latencies) {
-                try await ledger.expect(
+                try await bench.expect(
                     latency.duration,
                     """
                     SELECT response_time_ms AS v FROM \(rows)
@@ -72,13 +72,13 @@ import Testing
                     """)
             }
         }
-        try await ledger.expect(
+        try await bench.expect(
             summary.current.latency.firstToken,
             "SELECT first_token_ms AS v FROM metering.events WHERE first_token_ms IS NOT NULL")
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// Expects the percentiles of the rows `values` of one column `v`, within 2 %.
     fileprivate func expect(_ found: UsageLatency.Percentiles?, _ values: Query) async throws {
         let exact = try await pool.withConnection { connection in

@@ -3,7 +3,7 @@ import Postgres
 import Storage
 import TestSupport
 
-extension Ledger {
+extension StorageBench {
     /// Runs a pass as the worker does.
     @discardableResult
     func fold(

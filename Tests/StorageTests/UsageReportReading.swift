@@ -11,7 +11,7 @@ extension ReportRange {
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// What `body` reads in one state of the database.
     func report<T: Sendable>(_ body: @Sendable (UsageSnapshot) throws -> T) async throws -> T {
         try await admin.withConnection { try UsageSnapshot.take($0, body) }

@@ -6,35 +6,35 @@ import Testing
 
 /// Questions about usage, answered from sums and tail (`design.md` §6).
 @Suite(.timeLimit(.minutes(15))) struct UsageReportTests {
-    private static func range(_ from: String, _ to: String, _ ledger: Ledger, zone: String = "UTC") async throws
+    private static func range(_ from: String, _ to: String, _ bench: StorageBench, zone: String = "UTC") async throws
         -> ReportRange
     {
-        try await ledger.admin.withConnection { try ReportRange.days(from, to, in: zone, $0) }
+        try await bench.admin.withConnection { try ReportRange.days(from, to, in: zone, $0) }
     }
 
     @Test func aSummaryHasItsPeriodAndTheOneBefore() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
-            try await ledger.fill(ada, count: 2_000, from: "2026-11-01", to: "2026-11-23 11:59:00")
-            try await ledger.fill(bob, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00", seed: 2)
-            var event = UsageEvent.sample(1, by: .user(ada), at: Ledger.noon)
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
+            try await bench.fill(ada, count: 2_000, from: "2026-11-01", to: "2026-11-23 11:59:00")
+            try await bench.fill(bob, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00", seed: 2)
+            var event = UsageEvent.sample(1, by: .user(ada), at: StorageBench.noon)
             (event.cost, event.timeToFirstToken, event.cachedTokens, event.reasoningTokens) = (nil, 310, 7, 9)
-            _ = try await ledger.write([event])
-            let range = try await Self.range("2026-11-14", "2026-11-24", ledger)
+            _ = try await bench.write([event])
+            let range = try await Self.range("2026-11-14", "2026-11-24", bench)
             var summaries: [UsageSummary] = []
             for _ in 0..<2 {
                 for scope in [
                     UsageScope.user(ada), .everybody, UsageScope(user: ada, models: ["gpt-4"], statuses: [.error]),
                 ] {
-                    summaries.append(try await ledger.report { try UsageSummary(scope, range, $0) })
+                    summaries.append(try await bench.report { try UsageSummary(scope, range, $0) })
                 }
-                try await ledger.fold()
+                try await bench.fold()
             }
             #expect(Array(summaries[3...]) == Array(summaries[..<3]))
             let sums = summaries[0].current.sums
             let found =
-                "\(sums.requests) \(sums.errors) \(sums.rateLimited) \(sums.inputTokens) \(sums.outputTokens) \(sums.duration) \(sums.ledgerCost)"
-            let expected = try await ledger.text(
+                "\(sums.requests) \(sums.errors) \(sums.rateLimited) \(sums.inputTokens) \(sums.outputTokens) \(sums.duration) \(sums.laravelCost)"
+            let expected = try await bench.text(
                 """
                 SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE status = 'error'),
                                  count(*) FILTER (WHERE status = 'rate_limited'), sum(input_tokens), sum(output_tokens),
@@ -46,28 +46,28 @@ import Testing
             #expect(abs((summaries[0].current.latency.firstToken?.p50 ?? 0) / 310 - 1) <= 0.02)
             #expect(summaries[0].previous?.range.to == range.from)
             #expect(
-                try await ledger.number(
+                try await bench.number(
                     "SELECT count(*) FROM api_logs WHERE user_id = \(ada) AND created_at >= '2026-11-04' AND created_at < '2026-11-14'"
                 )
                     == Int(summaries[0].previous?.sums.requests ?? 0))
             #expect(
-                try await ledger.number("SELECT count(*) FROM api_logs WHERE created_at >= '2026-11-14'")
+                try await bench.number("SELECT count(*) FROM api_logs WHERE created_at >= '2026-11-14'")
                     == Int(summaries[1].current.sums.requests))
             #expect(
-                try await ledger.number(
+                try await bench.number(
                     "SELECT count(*) FROM api_logs WHERE user_id = \(ada) AND created_at >= '2026-11-14' AND model = 'gpt-4' AND status = 'error'"
                 ) == Int(summaries[2].current.sums.requests))
         }
     }
 
     @Test func aBreakdownNamesTheLargestAndSumsTheOthers() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.fill(user, count: 700, from: "2026-11-01", to: "2026-11-23 11:59:00")
-            try await ledger.fold()
-            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
-            let range = try await Self.range("2026-11-01", "2026-11-24", ledger)
-            let models = try await ledger.report {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.fill(user, count: 700, from: "2026-11-01", to: "2026-11-23 11:59:00")
+            try await bench.fold()
+            _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
+            let range = try await Self.range("2026-11-01", "2026-11-24", bench)
+            let models = try await bench.report {
                 try UsageBreakdown(.user(user), range, by: .model, limit: 2, hasLatency: true, $0)
             }
             #expect(models.parts.map(\.key) == ["gpt-4", "claude"])
@@ -77,12 +77,12 @@ import Testing
             #expect(models.total.requests == 701)
             #expect(models.parts[0].share == 301.0 / 701)
             #expect(models.parts[0].latency.duration != nil)
-            let providers = try await ledger.report {
+            let providers = try await bench.report {
                 try UsageBreakdown(.everybody, range, by: .provider, rankedBy: .cost, $0)
             }
             #expect(
                 Set(providers.parts.map(\.key)) == [
-                    nil, UsageEvent.sample(1, by: .user(user), at: Ledger.noon).provider,
+                    nil, UsageEvent.sample(1, by: .user(user), at: StorageBench.noon).provider,
                 ])
             #expect(providers.others == nil)
         }
@@ -90,38 +90,38 @@ import Testing
 
     /// The last day of the range is one of UTC less its quarters behind the local midnight, which were all that `late` had.
     @Test func whatIsBehindTheLocalMidnightIsNoGroup() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             for (model, moment) in [("gpt-4", "2026-11-20 10:00:00"), ("late", "2026-11-20 22:00:00")] {
-                try await ledger.execute(
+                try await bench.execute(
                     """
                     INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
                     VALUES (\(user), \(model), 1, 1, 0, 1, \(moment)::timestamp)
                     """)
             }
-            try await ledger.fold()
-            let range = try await Self.range("2026-11-01", "2026-11-21", ledger, zone: "Europe/Istanbul")
+            try await bench.fold()
+            let range = try await Self.range("2026-11-01", "2026-11-21", bench, zone: "Europe/Istanbul")
             for scope in [UsageScope.user(user), .everybody] {
-                let models = try await ledger.report { try UsageBreakdown(scope, range, by: .model, limit: 1, $0) }
+                let models = try await bench.report { try UsageBreakdown(scope, range, by: .model, limit: 1, $0) }
                 #expect(models.parts.map(\.key) == ["gpt-4"] && models.others == nil)
-                let series = try await ledger.report { try UsageSeries(scope, range, by: .model, $0) }
+                let series = try await bench.report { try UsageSeries(scope, range, by: .model, $0) }
                 #expect(series.lines.map(\.key) == ["gpt-4"])
             }
         }
     }
 
     @Test func theOperatorSeesWhoUsesMost() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(plan: "pro"), try await ledger.makeUser(status: "suspended"))
-            try await ledger.fill(ada, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00")
-            try await ledger.fill(bob, count: 500, from: "2026-10-01", to: "2026-11-23 11:59:00", seed: 2)
-            try await ledger.fold()
-            _ = try await ledger.write([.sample(1, by: .user(ada), at: Ledger.noon)])
-            let range = try await Self.range("2026-09-01", "2026-11-25", ledger, zone: "Pacific/Chatham")
-            let (users, overview, count) = try await ledger.report { snapshot in
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(plan: "pro"), try await bench.makeUser(status: "suspended"))
+            try await bench.fill(ada, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00")
+            try await bench.fill(bob, count: 500, from: "2026-10-01", to: "2026-11-23 11:59:00", seed: 2)
+            try await bench.fold()
+            _ = try await bench.write([.sample(1, by: .user(ada), at: StorageBench.noon)])
+            let range = try await Self.range("2026-09-01", "2026-11-25", bench, zone: "Pacific/Chatham")
+            let (users, overview, count) = try await bench.report { snapshot in
                 try (
                     UsageBreakdown(.everybody, range, by: .user, snapshot),
-                    UsageOverview(now: Ledger.noon, snapshot), CallCount(.user(bob), .allTime, snapshot)
+                    UsageOverview(now: StorageBench.noon, snapshot), CallCount(.user(bob), .allTime, snapshot)
                 )
             }
             #expect(users.parts.map(\.key) == ["\(bob)", "\(ada)"])
@@ -131,24 +131,24 @@ import Testing
                 overview.users.map { "\($0.plan) \($0.status) \($0.count)" } == ["pro active 1", "starter suspended 1"])
             for (sums, day) in [(overview.today, "2026-11-23"), (overview.month, "2026-11-01")] {
                 #expect(
-                    try await ledger.text(
+                    try await bench.text(
                         "SELECT concat_ws(' ', count(*), trim_scale(sum(total_cost))) FROM api_logs WHERE created_at >= \(day)::date"
-                    ) == "\(sums.requests) \(sums.ledgerCost)")
+                    ) == "\(sums.requests) \(sums.laravelCost)")
             }
         }
     }
 
     @Test func aSeriesIsFilledWithZero() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            let range = try await Self.range("2026-11-01", "2026-11-24", ledger, zone: "America/New_York")
-            let empty = try await ledger.report { try UsageSeries(.user(user), range, $0) }
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let range = try await Self.range("2026-11-01", "2026-11-24", bench, zone: "America/New_York")
+            let empty = try await bench.report { try UsageSeries(.user(user), range, $0) }
             #expect(empty.granularity == .day)
             #expect(empty.buckets.count == 23)
             #expect(empty.lines.count == 1)
             #expect(empty.lines[0].sums == Array(repeating: UsageSums(), count: 23))
-            try await ledger.fill(user, count: 700, from: "2026-11-03", to: "2026-11-23 11:59:00")
-            let series = try await ledger.report {
+            try await bench.fill(user, count: 700, from: "2026-11-03", to: "2026-11-23 11:59:00")
+            let series = try await bench.report {
                 try UsageSeries(.user(user), range, by: .model, limit: 2, hasLatency: true, $0)
             }
             #expect(series.lines.map(\.key) == ["gpt-4", "claude", nil])
@@ -159,36 +159,36 @@ import Testing
     }
 
     @Test func tooManyBucketsAreRefusedWithAGranularityThatFits() async throws {
-        try await Ledger.with { ledger in
-            let range = try await Self.range("2020-01-01", "2026-11-24", ledger)
+        try await StorageBench.with { bench in
+            let range = try await Self.range("2020-01-01", "2026-11-24", bench)
             let error = await #expect(throws: AppError.self) {
-                try await ledger.report { try UsageSeries(.everybody, range, every: .day, $0) }
+                try await bench.report { try UsageSeries(.everybody, range, every: .day, $0) }
             }
             #expect(error?.message.contains("Ask for week") == true)
-            let series = try await ledger.report { try UsageSeries(.everybody, range, every: .week, $0) }
+            let series = try await bench.report { try UsageSeries(.everybody, range, every: .week, $0) }
             #expect(series.buckets.count == 361)
-            #expect(try await ledger.report { try UsageSeries(.everybody, range, $0).granularity } == .month)
+            #expect(try await bench.report { try UsageSeries(.everybody, range, $0).granularity } == .month)
         }
     }
 
     @Test func aRangeIsCutToQuartersAndNeverEmpty() throws {
         let range = try ReportRange(
-            from: Ledger.noon.advanced(by: .seconds(1)), to: Ledger.noon.advanced(by: .seconds(2699)))
-        #expect(range.from == Ledger.noon)
-        #expect(range.to == Ledger.noon.advanced(by: .seconds(1800)))
+            from: StorageBench.noon.advanced(by: .seconds(1)), to: StorageBench.noon.advanced(by: .seconds(2699)))
+        #expect(range.from == StorageBench.noon)
+        #expect(range.to == StorageBench.noon.advanced(by: .seconds(1800)))
         for seconds in [-900, 0, 899] {
             #expect(throws: AppError.self) {
-                try ReportRange(from: Ledger.noon, to: Ledger.noon.advanced(by: .seconds(seconds)))
+                try ReportRange(from: StorageBench.noon, to: StorageBench.noon.advanced(by: .seconds(seconds)))
             }
         }
-        #expect(throws: AppError.self) { try ReportRange(from: Timestamp(microseconds: -1), to: Ledger.noon) }
+        #expect(throws: AppError.self) { try ReportRange(from: Timestamp(microseconds: -1), to: StorageBench.noon) }
     }
 
     @Test(arguments: ["Mars/Olympus", "X/Y+3", "EST5EDT4", "right/UTC", "", "Europe/Istanbul'", "UTC "])
     func aZoneThatIsNoneIsRefused(_ name: String) async throws {
-        try await Ledger.with { ledger in
+        try await StorageBench.with { bench in
             _ = await #expect(throws: AppError.self) {
-                try await ledger.admin.withConnection { try TimeZoneName.require(name, $0) }
+                try await bench.admin.withConnection { try TimeZoneName.require(name, $0) }
             }
         }
     }

@@ -7,18 +7,18 @@ import Testing
 /// A pass, and a reader's tail, cost what is new and not what is there.
 @Suite(.timeLimit(.minutes(15))) struct UsageScanTests {
     /// A user with one of Laravel's rows in each of 20,000 quarters up to October and 10,000 events on a day of November, all folded.
-    private static func withHistory(_ body: @escaping @Sendable (Ledger, _ user: Int64) async throws -> Void)
+    private static func withHistory(_ body: @escaping @Sendable (StorageBench, _ user: Int64) async throws -> Void)
         async throws
     {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
                 """
                 INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
                 SELECT \(user), 'gpt-4', 1, 1, 0, g, '2026-04-01'::timestamp + g * interval '15 minutes'
                 FROM generate_series(1, 20000) g
                 """)
-            try await ledger.execute(
+            try await bench.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
                     cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
@@ -27,21 +27,21 @@ import Testing
                     '2026-11-03', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4'
                 FROM generate_series(1, 10000) g
                 """)
-            try await ledger.fold()
-            try await ledger.execute("ANALYZE")
-            try await body(ledger, user)
+            try await bench.fold()
+            try await bench.execute("ANALYZE")
+            try await body(bench, user)
         }
     }
 
     @Test func aPassAndATailReadNoTableWhole() async throws {
-        try await Self.withHistory { ledger, user in
-            let scans = try await ledger.sequentialScans {
+        try await Self.withHistory { bench, user in
+            let scans = try await bench.sequentialScans {
                 for round in 0..<4 {
-                    _ = try await ledger.write(
-                        (0..<20).map { .sample(UInt64(1_000_000 + round * 20 + $0), by: .user(user), at: Ledger.noon) })
-                    try await ledger.writeAsLaravel(user)
-                    let cursor = try await ledger.worker.withConnection { try UsageCursor.read($0) }
-                    let tail = try await ledger.number(
+                    _ = try await bench.write(
+                        (0..<20).map { .sample(UInt64(1_000_000 + round * 20 + $0), by: .user(user), at: StorageBench.noon) })
+                    try await bench.writeAsLaravel(user)
+                    let cursor = try await bench.worker.withConnection { try UsageCursor.read($0) }
+                    let tail = try await bench.number(
                         """
                         SELECT (SELECT count(*) FROM metering.event_facts(\(cursor.events), 9223372036854775807)
                                 WHERE user_id = \(user))
@@ -49,8 +49,8 @@ import Testing
                                   WHERE user_id = \(user))
                         """)
                     #expect(tail == 21)
-                    try await ledger.fold()
-                    ledger.clock.advance(by: .seconds(3600))
+                    try await bench.fold()
+                    bench.clock.advance(by: .seconds(3600))
                 }
             }
             #expect(scans == [:])
@@ -58,10 +58,10 @@ import Testing
     }
 
     @Test func aProofAndARebuildOfADayReadThatDay() async throws {
-        try await Self.withHistory { ledger, user in
+        try await Self.withHistory { bench, user in
             // 2026-10-15, as days since 1970.
             let range = UsageRange(from: 20_741, to: 20_742)
-            let planted = try await ledger.worker.withConnection { connection in
+            let planted = try await bench.worker.withConnection { connection in
                 try connection.query(
                     """
                     UPDATE metering.usage_quarters SET requests = 0
@@ -70,30 +70,30 @@ import Testing
                 ).count
             }
             #expect(planted == 1)
-            let scans = try await ledger.sequentialScans {
+            let scans = try await bench.sequentialScans {
                 for user in [nil, user] {
                     let range = UsageRange(from: 20_741, to: 20_742, user: user)
-                    let report = try await ledger.worker.withConnection { try UsageVerification.verify(range, $0) }
+                    let report = try await bench.worker.withConnection { try UsageVerification.verify(range, $0) }
                     #expect(report.count > 0)
                 }
-                let outcome = try await UsageRebuild(pool: ledger.worker).mend(range) { _, _ in }
+                let outcome = try await UsageRebuild(pool: bench.worker).mend(range) { _, _ in }
                 #expect(outcome.cells == 1)
             }
             #expect(scans == [:])
-            #expect(try await ledger.verify(range).count == 0)
+            #expect(try await bench.verify(range).count == 0)
         }
     }
 
     /// A function that PostgreSQL calls for each row costs more than all else that a fold or a tail does with the row.
     @Test func aRowsQuarterIsWrittenOutInTheStatement() async throws {
-        try await Ledger.with { ledger in
-            let plan = try await ledger.worker.withConnection { connection in
+        try await StorageBench.with { bench in
+            let plan = try await bench.worker.withConnection { connection in
                 try connection.query(
                     "EXPLAIN (VERBOSE) SELECT metering.quarter_of(f.occurred_at) FROM metering.event_facts(0, 9) f"
                 ).map { try $0.decode(0, as: String.self) }.joined(separator: "\n")
             }
             #expect(plan.contains("date_part") && !plan.contains("quarter_of"))
-            let wrong = try await ledger.number(
+            let wrong = try await bench.number(
                 """
                 SELECT count(*) FROM generate_series(-1000, 1000) q, unnest('{0,1,899999999}'::bigint[]) microseconds
                 WHERE metering.quarter_of('epoch'::timestamptz + (q * 900000000::bigint * 1001 + microseconds)
@@ -105,23 +105,23 @@ import Testing
 
     /// Sums of many quarters and users, and a tail.
     @Test func reportsReadNoTableWhole() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
-            try await ledger.fill(ada, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00")
-            try await ledger.fill(bob, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00", seed: 2)
-            try await ledger.fold()
-            try await ledger.execute("ANALYZE")
-            _ = try await ledger.write(
-                (0..<20).map { .sample(UInt64($0), by: .user(ada), at: Ledger.noon) })
-            try await ledger.writeAsLaravel(ada)
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
+            try await bench.fill(ada, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00")
+            try await bench.fill(bob, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00", seed: 2)
+            try await bench.fold()
+            try await bench.execute("ANALYZE")
+            _ = try await bench.write(
+                (0..<20).map { .sample(UInt64($0), by: .user(ada), at: StorageBench.noon) })
+            try await bench.writeAsLaravel(ada)
             #expect(
-                try await ledger.number(
+                try await bench.number(
                     "SELECT count(*) FROM pg_stat_user_tables WHERE relname ~ '^(usage_quarters|api_logs)$' AND n_live_tup > 5000"
                 )
                     == 2)
-            let scans = try await ledger.sequentialScans {
+            let scans = try await bench.sequentialScans {
                 for _ in 0..<3 {
-                    try await ledger.report { snapshot in
+                    try await bench.report { snapshot in
                         let range = try ReportRange.days(
                             "2026-10-24", "2026-11-24", in: "Asia/Kolkata", snapshot.connection)
                         for scope in [UsageScope.user(ada), .everybody] {
@@ -131,10 +131,10 @@ import Testing
                             _ = try CallCount(scope, range, snapshot)
                         }
                         _ = try UsageBreakdown(.everybody, range, by: .user, snapshot)
-                        _ = try UsageOverview(now: Ledger.noon, snapshot)
-                        _ = try LaravelStats(of: ada, now: Ledger.noon, snapshot)
-                        _ = try LaravelChart(of: ada, now: Ledger.noon, snapshot)
-                        _ = try LaravelAnalytics(of: ada, now: Ledger.noon, snapshot)
+                        _ = try UsageOverview(now: StorageBench.noon, snapshot)
+                        _ = try LaravelStats(of: ada, now: StorageBench.noon, snapshot)
+                        _ = try LaravelChart(of: ada, now: StorageBench.noon, snapshot)
+                        _ = try LaravelAnalytics(of: ada, now: StorageBench.noon, snapshot)
                         _ = try RecentCalls.list(of: ada, snapshot.connection)
                     }
                 }

@@ -7,119 +7,119 @@ import Testing
 /// Which ids are final while others write (`design.md` §6).
 @Suite(.timeLimit(.minutes(15))) struct UsageSettlementTests {
     private static func event(_ id: UInt64, _ user: Int64) -> UsageEvent {
-        .sample(id, by: .user(user), at: Ledger.noon)
+        .sample(id, by: .user(user), at: StorageBench.noon)
     }
 
     @Test func aTransactionThatCommitsLateIsNotPassedBy() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.writeAsLaravel(user)
-            try await ledger.fold()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.writeAsLaravel(user)
+            try await bench.fold()
             // It draws an id, then others draw and commit theirs.
-            let late = try await OpenTransaction(ledger.pool) { connection in
+            let late = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms)
                     VALUES (\(user), 'late', 1, 1, 1, 1)
                     """)
             }
-            _ = try await ledger.write([Self.event(1, user), Self.event(2, user)])
-            try await ledger.writeAsLaravel(user)
-            let held = try await ledger.fold()
+            _ = try await bench.write([Self.event(1, user), Self.event(2, user)])
+            try await bench.writeAsLaravel(user)
+            let held = try await bench.fold()
             #expect(held.rows == 0)
             #expect(held.waitingFor.count == 1)
             #expect(held.waitingFor.first?.application == "codexflow")
             #expect(held.waitingFor.first?.since != nil)
             // Nobody waits: ingest has answered, and readers see what is committed.
-            #expect(try await ledger.requests(of: user) == 4)
+            #expect(try await bench.requests(of: user) == 4)
             try await late.end()
-            #expect(try await ledger.requests(of: user) == 5)
-            #expect(try await ledger.fold().rows == 4)
-            #expect(try await ledger.requests(of: user) == 5)
+            #expect(try await bench.requests(of: user) == 5)
+            #expect(try await bench.fold().rows == 4)
+            #expect(try await bench.requests(of: user) == 5)
         }
     }
 
     @Test func whatWasFinalBeforeAnOpenTransactionIsFolded() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            _ = try await ledger.write([Self.event(1, user)])
-            let first = try await OpenTransaction(ledger.pool) { try $0.execute("UPDATE api_logs SET model = model") }
-            #expect(try await ledger.fold().rows == 0)
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            _ = try await bench.write([Self.event(1, user)])
+            let first = try await OpenTransaction(bench.pool) { try $0.execute("UPDATE api_logs SET model = model") }
+            #expect(try await bench.fold().rows == 0)
             // The next one begins before the first ends, as somebody's always does.
-            let second = try await OpenTransaction(ledger.pool) { try $0.execute("DELETE FROM api_logs WHERE false") }
-            _ = try await ledger.write([Self.event(2, user)])
+            let second = try await OpenTransaction(bench.pool) { try $0.execute("DELETE FROM api_logs WHERE false") }
+            _ = try await bench.write([Self.event(2, user)])
             try await first.end()
-            let pass = try await ledger.fold()
+            let pass = try await bench.fold()
             #expect(pass.rows == 1)
             #expect(pass.waitingFor.count == 1)
             try await second.end()
-            #expect(try await ledger.fold().rows == 1)
+            #expect(try await bench.fold().rows == 1)
         }
     }
 
     @Test func readersOfTheTableAreNotWaitedFor() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.writeAsLaravel(user)
-            let reader = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.writeAsLaravel(user)
+            let reader = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("SELECT * FROM api_logs FOR SHARE")
             }
-            #expect(try await ledger.fold().rows == 1)
+            #expect(try await bench.fold().rows == 1)
             try await reader.end()
         }
     }
 
     @Test func rolledBackIdsAreGaps() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
             for _ in 0..<3 {
-                try? await ledger.pool.transaction { connection in
+                try? await bench.pool.transaction { connection in
                     try connection.execute("SELECT nextval('api_logs_id_seq') FROM generate_series(1, 5)")
                     throw CancellationError()
                 }
-                try await ledger.writeAsLaravel(user)
+                try await bench.writeAsLaravel(user)
             }
-            #expect(try await ledger.fold().rows == 3)
+            #expect(try await bench.fold().rows == 3)
         }
     }
 
     @Test func aSequenceThatHandsOutAheadIsRefused() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.execute("ALTER SEQUENCE api_logs_id_seq CACHE 10")
-            await #expect(throws: UsageSettlement.CachedSequence.self) { try await ledger.fold() }
+        try await StorageBench.with { bench in
+            try await bench.execute("ALTER SEQUENCE api_logs_id_seq CACHE 10")
+            await #expect(throws: UsageSettlement.CachedSequence.self) { try await bench.fold() }
         }
     }
 
     @Test func aForeignDatabaseIsNotFolded() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.execute("UPDATE metering.installation SET highest_user_id = 1000000")
-            await #expect(throws: Installation.Mismatch.self) { try await ledger.fold() }
+        try await StorageBench.with { bench in
+            try await bench.execute("UPDATE metering.installation SET highest_user_id = 1000000")
+            await #expect(throws: Installation.Mismatch.self) { try await bench.fold() }
         }
     }
 
     @Test func oneWorkerWorks() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.writeAsLaravel(user)
-            let other = try await OpenTransaction(ledger.pool) { connection in
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.writeAsLaravel(user)
+            let other = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("SELECT FROM metering.usage_cursor FOR UPDATE")
             }
-            #expect(try await ledger.fold().isBusy)
-            #expect(try await ledger.requests(of: user) == 1)
+            #expect(try await bench.fold().isBusy)
+            #expect(try await bench.requests(of: user) == 1)
             try await other.end()
-            #expect(try await ledger.fold().rows == 1)
+            #expect(try await bench.fold().rows == 1)
         }
     }
 
     @Test func aStoppedPassLeavesTheRestToTheNext() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            for _ in 0..<7 { try await ledger.writeAsLaravel(user) }
-            let stopped = try await ledger.fold(window: 3, goesOn: false)
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            for _ in 0..<7 { try await bench.writeAsLaravel(user) }
+            let stopped = try await bench.fold(window: 3, goesOn: false)
             #expect(stopped.isStopped)
             #expect(stopped.rows == 3)
-            #expect(try await ledger.requests(of: user) == 7)
-            #expect(try await ledger.fold().rows == 4)
+            #expect(try await bench.requests(of: user) == 7)
+            #expect(try await bench.fold().rows == 4)
         }
     }
 }

@@ -42,45 +42,45 @@ import Testing
     ]
 
     @Test func theOrderIsThatOfAPlainQueryWhateverComesLate() async throws {
-        try await Ledger.with { ledger in
+        try await StorageBench.with { bench in
             var users: [Int64] = []
             // Some with many calls, some with one, and several with equal ones.
             for index in 0..<30 {
-                users.append(try await ledger.makeUser())
-                try await ledger.fill(
+                users.append(try await bench.makeUser())
+                try await bench.fill(
                     users[index], count: [1, 1, 7, 40, 150][index % 5], from: "2026-01-10", to: "2026-11-23 11:59:00",
                     seed: index / 10)
             }
-            try await Self.compare(ledger, "tail only")
-            try await ledger.fold()
-            try await Self.compare(ledger, "folded")
-            #expect(try await ledger.number("SELECT max(days)::bigint FROM metering.usage_spans") == 256)
+            try await Self.compare(bench, "tail only")
+            try await bench.fold()
+            try await Self.compare(bench, "folded")
+            #expect(try await bench.number("SELECT max(days)::bigint FROM metering.usage_spans") == 256)
             // Late, some for users of whom there was nothing yet, on days of whom there was.
             for index in 0..<10 {
-                users.append(try await ledger.makeUser())
-                try await ledger.fill(
+                users.append(try await bench.makeUser())
+                try await bench.fill(
                     users[index * 4], count: 20, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 50 + index)
             }
-            try await Self.compare(ledger, "late rows behind the cursor")
-            try await ledger.fold()
-            try await Self.compare(ledger, "late rows folded")
+            try await Self.compare(bench, "late rows behind the cursor")
+            try await bench.fold()
+            try await Self.compare(bench, "late rows folded")
             // The border goes on over days with usage and, with runs that end in them, days without any.
             for days in [1, 1, 1, 40] {
-                ledger.clock.advance(by: .seconds(86_400 * Int64(days)))
-                if days == 1 { try await ledger.writeAsLaravel(users[3], at: "2026-11-24 11:00:00") }
-                try await ledger.fold()
+                bench.clock.advance(by: .seconds(86_400 * Int64(days)))
+                if days == 1 { try await bench.writeAsLaravel(users[3], at: "2026-11-24 11:00:00") }
+                try await bench.fold()
             }
-            try await Self.compare(ledger, "later")
-            #expect(try await ledger.verify().findings == [])
+            try await Self.compare(bench, "later")
+            #expect(try await bench.verify().findings == [])
         }
     }
 
-    private static func compare(_ ledger: Ledger, _ state: String) async throws {
+    private static func compare(_ bench: StorageBench, _ state: String) async throws {
         for question in questions {
-            let expected = try await ledger.plainOrder(
+            let expected = try await bench.plainOrder(
                 question.zone, question.from, question.to, question.ranking, Array(question.models))
             for limit in [1_000, 7] {
-                let (parts, others) = try await ledger.admin.withConnection { connection in
+                let (parts, others) = try await bench.admin.withConnection { connection in
                     let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
                     return try UsageSnapshot.take(connection) { snapshot in
                         var (parts, others): ([UsageBreakdown.Part], [UsageBreakdown.Others]) = ([], [])
@@ -96,7 +96,7 @@ import Testing
                         return (parts, others)
                     }
                 }
-                let found = parts.map { "\($0.key ?? "-") \($0.sums.requests) \($0.sums.tokens) \($0.sums.ledgerCost)" }
+                let found = parts.map { "\($0.key ?? "-") \($0.sums.requests) \($0.sums.tokens) \($0.sums.laravelCost)" }
                 #expect(found.joined(separator: "\n") == expected ?? "", "\(question), \(state)")
                 #expect(parts.allSatisfy { $0.latency.duration != nil })
                 for (page, rest) in others.enumerated() {
@@ -109,14 +109,14 @@ import Testing
     }
 
     @Test func wrongRunsAreFoundAndMended() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             for user in [ada, bob] {
-                try await ledger.fill(user, count: 400, from: "2026-06-01", to: "2026-11-23 11:59:00", seed: Int(user))
+                try await bench.fill(user, count: 400, from: "2026-06-01", to: "2026-11-23 11:59:00", seed: Int(user))
             }
-            try await ledger.fold()
-            #expect(try await ledger.verify().findings == [])
-            let (requests, start) = try await ledger.pool.withConnection { connection in
+            try await bench.fold()
+            #expect(try await bench.verify().findings == [])
+            let (requests, start) = try await bench.pool.withConnection { connection in
                 try connection.query(
                     """
                     UPDATE metering.usage_spans SET requests = requests + 5
@@ -125,85 +125,85 @@ import Testing
                     """)[0].decode(Int64.self, String.self)
             }
             #expect(
-                try await ledger.verify().findings.map {
+                try await bench.verify().findings.map {
                     "\($0.level) \($0.user) \($0.bucket) \($0.dimension) \($0.difference)"
                 }
                 .first == "spans \(ada) \(start)T00:00:00Z 64 days requests \(requests), should be \(requests - 5)")
-            try await ledger.execute("DELETE FROM metering.usage_spans WHERE user_id = \(bob) AND days IN (1, 8)")
-            try await ledger.execute(
+            try await bench.execute("DELETE FROM metering.usage_spans WHERE user_id = \(bob) AND days IN (1, 8)")
+            try await bench.execute(
                 """
                 INSERT INTO metering.usage_spans VALUES (1, '2026-08-15', 999, 1, 1, 0), (32, '2026-07-06', 999, 1, 1, 0),
                     (256, '2026-10-10', \(ada), 1, 1, 0)
                 """)
             // 2026-08-15, as days since 1970.
-            let mended = try await UsageRebuild(pool: ledger.worker).mend(
+            let mended = try await UsageRebuild(pool: bench.worker).mend(
                 UsageRange(from: 20_680, to: 20_681, user: ada)
             ) {
                 _, _ in
             }
             #expect(mended.cells > 0)
-            #expect(try await ledger.verify(UsageRange(from: 20_680, to: 20_681, user: ada)).findings == [])
-            _ = try await UsageRebuild(pool: ledger.worker).mend(UsageRange(from: 20_550, to: 20_800)) { _, _ in }
-            #expect(try await ledger.verify().findings == [])
+            #expect(try await bench.verify(UsageRange(from: 20_680, to: 20_681, user: ada)).findings == [])
+            _ = try await UsageRebuild(pool: bench.worker).mend(UsageRange(from: 20_550, to: 20_800)) { _, _ in }
+            #expect(try await bench.verify().findings == [])
         }
     }
 
     /// A worker of version 13 knows no runs: nobody sees that there are none, and the next pass makes them.
     @Test func aWorkerThatKnowsNoRunsIsMadeGood() async throws {
-        try await Ledger.with { ledger in
+        try await StorageBench.with { bench in
             for seed in 1...3 {
-                try await ledger.fill(
-                    try await ledger.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: seed)
+                try await bench.fill(
+                    try await bench.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: seed)
             }
-            try await ledger.fold()
+            try await bench.fold()
             let runs: Query =
                 "SELECT string_agg(s::text, ' ' ORDER BY s.days, s.first_day, s.user_id) FROM metering.usage_spans s"
-            let before = try await ledger.text(runs)
+            let before = try await bench.text(runs)
             #expect(before?.isEmpty == false)
-            try await ledger.execute("DROP TABLE metering.usage_spans")
-            try await ledger.execute("ALTER TABLE metering.usage_cursor DROP COLUMN spans_through")
+            try await bench.execute("DROP TABLE metering.usage_spans")
+            try await bench.execute("ALTER TABLE metering.usage_cursor DROP COLUMN spans_through")
             let migration = try #require(try Migration.load(from: Checkout.migrations).first { $0.version == 14 })
-            try await ledger.pool.withConnection { try $0.executeScript(migration.sql) }
-            try await ledger.execute("GRANT ALL ON metering.usage_spans TO PUBLIC")
-            try await Self.compare(ledger, "migrated")
-            try await ledger.fold()
-            #expect(try await ledger.text(runs) == before)
+            try await bench.pool.withConnection { try $0.executeScript(migration.sql) }
+            try await bench.execute("GRANT ALL ON metering.usage_spans TO PUBLIC")
+            try await Self.compare(bench, "migrated")
+            try await bench.fold()
+            #expect(try await bench.text(runs) == before)
             // What the older worker does beside the migrated database: the runs stay as they are, and so does their mark.
-            try await ledger.execute("CREATE TABLE runs AS SELECT * FROM metering.usage_spans")
-            let mark = try await ledger.text("SELECT spans_through FROM metering.usage_cursor")
-            try await ledger.fill(
-                try await ledger.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 4)
-            ledger.clock.advance(by: .seconds(86_400 * 2))
-            try await ledger.fold()
-            let after = try await ledger.text(runs)
-            try await ledger.execute("TRUNCATE metering.usage_spans")
-            try await ledger.execute("INSERT INTO metering.usage_spans SELECT * FROM runs")
-            try await ledger.execute("UPDATE metering.usage_cursor SET spans_through = \(mark as String?)::bigint[]")
-            try await Self.compare(ledger, "folded by an older worker")
-            #expect(try await ledger.verify().findings == [])
-            try await ledger.writeAsLaravel(1, at: "2026-11-24 11:00:00")
-            try await ledger.fold()
-            #expect(try await ledger.text(runs) != before)
-            #expect(try await ledger.verify().findings == [])
-            try await Self.compare(ledger, "made good")
+            try await bench.execute("CREATE TABLE runs AS SELECT * FROM metering.usage_spans")
+            let mark = try await bench.text("SELECT spans_through FROM metering.usage_cursor")
+            try await bench.fill(
+                try await bench.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 4)
+            bench.clock.advance(by: .seconds(86_400 * 2))
+            try await bench.fold()
+            let after = try await bench.text(runs)
+            try await bench.execute("TRUNCATE metering.usage_spans")
+            try await bench.execute("INSERT INTO metering.usage_spans SELECT * FROM runs")
+            try await bench.execute("UPDATE metering.usage_cursor SET spans_through = \(mark as String?)::bigint[]")
+            try await Self.compare(bench, "folded by an older worker")
+            #expect(try await bench.verify().findings == [])
+            try await bench.writeAsLaravel(1, at: "2026-11-24 11:00:00")
+            try await bench.fold()
+            #expect(try await bench.text(runs) != before)
+            #expect(try await bench.verify().findings == [])
+            try await Self.compare(bench, "made good")
             #expect(after != before)
         }
     }
 
     @Test func tokensBeyondInt64LeaveTheOthersTheirs() async throws {
-        try await Ledger.with { ledger in
+        try await StorageBench.with { bench in
             var users: [Int64] = []
             for (index, tokens) in [Int64.max, 100, 5].enumerated() {
-                users.append(try await ledger.makeUser())
-                var event = UsageEvent.sample(UInt64(index), by: .user(users[index]), at: Ledger.noon)
+                users.append(try await bench.makeUser())
+                var event = UsageEvent.sample(UInt64(index), by: .user(users[index]), at: StorageBench.noon)
                 event.inputTokens = tokens
-                _ = try await ledger.write([event])
+                _ = try await bench.write([event])
             }
             let range = try ReportRange(
-                from: Ledger.noon.advanced(by: .seconds(-86_400)), to: Ledger.noon.advanced(by: .seconds(900)),
+                from: StorageBench.noon.advanced(by: .seconds(-86_400)), to: StorageBench.noon.advanced(by: .seconds(900)),
                 zone: .utc)
             for limit in [1, 2] {
-                let others = try await ledger.report { snapshot in
+                let others = try await bench.report { snapshot in
                     try UsageBreakdown(.everybody, range, by: .user, limit: limit, rankedBy: .tokens, snapshot).others
                 }
                 #expect(others?.sums.inputTokens == [105, 5][limit - 1])
@@ -212,44 +212,44 @@ import Testing
     }
 
     @Test func aDeletedUserKeepsTheirPlace() async throws {
-        try await Ledger.with { ledger in
-            let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
+        try await StorageBench.with { bench in
+            let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             for (user, count) in [(ada, 30), (bob, 20)] {
-                try await ledger.fill(user, count: count, from: "2026-11-01", to: "2026-11-23 11:59:00")
+                try await bench.fill(user, count: count, from: "2026-11-01", to: "2026-11-23 11:59:00")
             }
-            try await ledger.fold()
-            try await ledger.execute("DELETE FROM users WHERE id = \(ada)")
-            _ = try await UsageRebuild(pool: ledger.worker).mend(UsageRange(from: 20_750, to: 20_790)) { _, _ in }
+            try await bench.fold()
+            try await bench.execute("DELETE FROM users WHERE id = \(ada)")
+            _ = try await UsageRebuild(pool: bench.worker).mend(UsageRange(from: 20_750, to: 20_790)) { _, _ in }
             let range = try ReportRange(
-                from: Ledger.noon.advanced(by: .seconds(-86_400 * 30)), to: Ledger.noon, zone: .utc)
-            let parts = try await ledger.report { try UsageBreakdown(.everybody, range, by: .user, $0).parts }
+                from: StorageBench.noon.advanced(by: .seconds(-86_400 * 30)), to: StorageBench.noon, zone: .utc)
+            let parts = try await bench.report { try UsageBreakdown(.everybody, range, by: .user, $0).parts }
             #expect(parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["\(ada) 30", "\(bob) 20"])
         }
     }
 
     @Test func aRankingReadsNoTableWhole() async throws {
-        try await Ledger.with { ledger in
-            try await ledger.execute(
+        try await StorageBench.with { bench in
+            try await bench.execute(
                 """
                 INSERT INTO users (id, name, email, password)
                 SELECT 1000 + g, 'user', g || '@example.com', 'x' FROM generate_series(1, 200) g
                 """)
-            try await ledger.execute(
+            try await bench.execute(
                 """
                 INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
                 SELECT 1000 + u, 'gpt-4', 1, 1, 0, 1, '2026-07-01'::timestamp + d * interval '1 day' + u * interval '7 minutes'
                 FROM generate_series(1, 200) u, generate_series(0, 140) d
                 """)
-            try await ledger.fold()
-            try await ledger.execute("ANALYZE")
+            try await bench.fold()
+            try await bench.execute("ANALYZE")
             let big: Query = """
                 SELECT count(*) FROM pg_stat_user_tables
                 WHERE relname IN ('usage_quarters', 'usage_days', 'usage_spans') AND n_live_tup > 5000
                 """
-            #expect(try await ledger.number(big) == 3)
-            let scans = try await ledger.sequentialScans {
+            #expect(try await bench.number(big) == 3)
+            let scans = try await bench.sequentialScans {
                 for zone in ["UTC", "Asia/Kolkata"] {
-                    try await ledger.report { snapshot in
+                    try await bench.report { snapshot in
                         let range = try ReportRange.days("2026-10-24", "2026-11-24", in: zone, snapshot.connection)
                         let whole = try UsageBreakdown(
                             .everybody, range, by: .user, limit: 5, hasLatency: true, snapshot)
@@ -265,7 +265,7 @@ import Testing
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// `user requests tokens cost` in the order of the measure, a line each, from Laravel's table.
     fileprivate func plainOrder(
         _ zone: String, _ from: String, _ to: String, _ ranking: UsageRanking, _ models: [String]

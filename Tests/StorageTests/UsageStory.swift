@@ -12,7 +12,7 @@ struct UsageStory: Queryable {
 
     let pool: ConnectionPool
     private let database: TestDatabase
-    let clock = Ledger.ManualClock()
+    let clock = StorageBench.ManualClock()
     private(set) var steps = 0
     private(set) var reads = 0
     /// Reads that were not as the model has it.
@@ -58,21 +58,21 @@ struct UsageStory: Queryable {
     /// Ends what is open, folds, and looks at everything once more.
     mutating func end() async throws {
         while !open.isEmpty { try await endSlowly() }
-        let ledger = Ledger(database: database, clock: clock, writer: writer)
-        try await ledger.fold()
+        let bench = StorageBench(database: database, clock: clock, writer: writer)
+        try await bench.fold()
         for user in users + [0] {
             try await read(of: user)
             try await askReports(of: user)
         }
-        let days = try await ledger.daysDifferences()
+        let days = try await bench.daysDifferences()
         if days > 0 { mismatches.append("\(days) cells of days") }
-        try await ledger.settleCounters()
-        mismatches += try await ledger.verify().findings.map { "\($0)" }
+        try await bench.settleCounters()
+        mismatches += try await bench.verify().findings.map { "\($0)" }
     }
 
     private mutating func makeUser() async throws {
-        let ledger = Ledger(database: database, clock: clock, writer: writer)
-        users.append(try await ledger.makeUser(plan: ["starter", "pro"].randomElement(using: &random) ?? "pro"))
+        let bench = StorageBench(database: database, clock: clock, writer: writer)
+        users.append(try await bench.makeUser(plan: ["starter", "pro"].randomElement(using: &random) ?? "pro"))
     }
 
     private mutating func moment() -> Timestamp {

@@ -35,32 +35,32 @@ import Testing
     ]
 
     @Test func bucketsEqualAPlainQuery() async throws {
-        try await Ledger.with { ledger in
-            let user = try await ledger.makeUser()
-            try await ledger.fill(user, count: 9_000, from: "2026-02-20", to: "2026-11-23 11:59:00")
-            try await ledger.fill(
-                try await ledger.makeUser(), count: 500, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 2)
-            try await Self.compare(ledger, user, "tail only")
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.fill(user, count: 9_000, from: "2026-02-20", to: "2026-11-23 11:59:00")
+            try await bench.fill(
+                try await bench.makeUser(), count: 500, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 2)
+            try await Self.compare(bench, user, "tail only")
             // Rows without an event are folded every second, days later.
-            let clock = ledger.clock
-            _ = try await UsagePass(pool: ledger.worker, now: { clock.now }).run(.others)
-            try await Self.compare(ledger, user, "quarters only")
-            try await ledger.fold()
-            try await Self.compare(ledger, user, "days")
-            try await ledger.fill(user, count: 900, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 3)
-            _ = try await ledger.write([.sample(1, by: .user(user), at: Ledger.noon)])
-            try await Self.compare(ledger, user, "days, quarters and tail")
+            let clock = bench.clock
+            _ = try await UsagePass(pool: bench.worker, now: { clock.now }).run(.others)
+            try await Self.compare(bench, user, "quarters only")
+            try await bench.fold()
+            try await Self.compare(bench, user, "days")
+            try await bench.fill(user, count: 900, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 3)
+            _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
+            try await Self.compare(bench, user, "days, quarters and tail")
             for border in ["2026-11-01 05:45", "2026-10-30", "2026-03-08 07:00"] {
                 // A border that stands in the middle of the range, as when days are late.
-                try await ledger.moveBorder(back: border)
-                try await Self.compare(ledger, user, "border at \(border)")
+                try await bench.moveBorder(back: border)
+                try await Self.compare(bench, user, "border at \(border)")
             }
         }
     }
 
-    private static func compare(_ ledger: Ledger, _ user: Int64, _ state: String) async throws {
+    private static func compare(_ bench: StorageBench, _ user: Int64, _ state: String) async throws {
         for question in questions {
-            let (series, total) = try await ledger.admin.withConnection { connection in
+            let (series, total) = try await bench.admin.withConnection { connection in
                 let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
                 return try UsageSnapshot.take(connection) { snapshot in
                     try (
@@ -70,9 +70,9 @@ import Testing
                 }
             }
             let found = zip(series.buckets, series.lines[0].sums).filter { $1.requests > 0 }.map {
-                "\($0.start.microseconds / 1_000_000) \($1.requests) \($1.tokens) \($1.ledgerCost)"
+                "\($0.start.microseconds / 1_000_000) \($1.requests) \($1.tokens) \($1.laravelCost)"
             }
-            let expected = try await ledger.plainSeries(
+            let expected = try await bench.plainSeries(
                 of: user, question.zone, question.from, question.to, question.granularity)
             #expect(found.joined(separator: "\n") == expected, "\(question), \(state)")
             #expect(series.lines[0].sums.reduce(UsageSums(), +) == total, "\(question), \(state)")
@@ -80,7 +80,7 @@ import Testing
     }
 }
 
-extension Ledger {
+extension StorageBench {
     /// `begin requests tokens cost` of each bucket with rows, a line each, from Laravel's table.
     fileprivate func plainSeries(
         of user: Int64, _ zone: String, _ from: String, _ to: String, _ granularity: Granularity

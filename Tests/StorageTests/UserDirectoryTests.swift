@@ -6,9 +6,9 @@ import Testing
 
 /// The pages in which an administrator finds users.
 @Suite(.timeLimit(.minutes(15))) struct UserDirectoryTests {
-    private func with(_ body: @escaping @Sendable (Ledger) async throws -> Void) async throws {
-        try await Ledger.with { ledger in
-            try await ledger.execute(
+    private func with(_ body: @escaping @Sendable (StorageBench) async throws -> Void) async throws {
+        try await StorageBench.with { bench in
+            try await bench.execute(
                 """
                 INSERT INTO users (name, email, password, api_key, plan, status, is_admin, created_at)
                 SELECT (ARRAY['Ada', 'ada', 'Bob', 'Çelik', 'Eve_%'])[1 + g % 5], 'user' || g || '@example.com', 'x',
@@ -17,20 +17,20 @@ import Testing
                        g = 1, CASE WHEN g % 4 > 0 THEN '2026-01-01'::timestamp + g % 6 * interval '1 day' END
                 FROM generate_series(1, 25) g
                 """)
-            try await body(ledger)
+            try await body(bench)
         }
     }
 
     @Test(arguments: UserDirectory.Sort.allCases, [false, true])
     func pagesHoldEveryUserOnceInOneOrder(sort: UserDirectory.Sort, isDescending: Bool) async throws {
-        try await with { ledger in
-            let whole = try await ledger.admin.withConnection {
+        try await with { bench in
+            let whole = try await bench.admin.withConnection {
                 try UserDirectory.list(.init(), sort: sort, isDescending: isDescending, limit: 100, $0)
             }
             #expect(whole.next == nil && Set(whole.accounts.map(\.id)).count == 25)
             var (accounts, cursor): ([UserAccounts.Account], UserDirectory.Cursor?) = ([], nil)
             repeat {
-                let page = try await ledger.admin.withConnection { [cursor] in
+                let page = try await bench.admin.withConnection { [cursor] in
                     try UserDirectory.list(.init(), sort: sort, isDescending: isDescending, after: cursor, limit: 4, $0)
                 }
                 accounts += page.accounts
@@ -53,18 +53,18 @@ import Testing
             (.init(isAdmin: true), [1]),
             (.init(search: "nobody"), []),
         ]
-        try await with { ledger in
+        try await with { bench in
             for (filter, ids) in expected {
-                let page = try await ledger.admin.withConnection { try UserDirectory.list(filter, limit: 100, $0) }
+                let page = try await bench.admin.withConnection { try UserDirectory.list(filter, limit: 100, $0) }
                 #expect(page.accounts.map(\.id) == ids, "\(filter)")
             }
         }
     }
 
     @Test func aCursorOfAnotherOrderIsRefused() async throws {
-        try await with { ledger in
+        try await with { bench in
             let error = await #expect(throws: AppError.self) {
-                try await ledger.admin.withConnection {
+                try await bench.admin.withConnection {
                     _ = try UserDirectory.list(.init(), sort: .id, after: .init(key: "ada", id: 1), limit: 4, $0)
                 }
             }

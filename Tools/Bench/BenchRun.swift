@@ -76,8 +76,8 @@ struct BenchRun: Sendable {
 
     /// Hot users lose nothing: for each user and window, what was there before and what the run added.
     private func requireExactCounters(_ site: BenchSite) async throws {
-        let (count, examples) = try await LedgerAudit(pool: site.pool).offenders(of: .counters, within: .zero)
-        try WrongResult.require(count == 0, "\(count) \(LedgerCheck.counters.name): \(examples)")
+        let (count, examples) = try await IntegrityAudit(pool: site.pool).offenders(of: .counters, within: .zero)
+        try WrongResult.require(count == 0, "\(count) \(IntegrityCheck.counters.name): \(examples)")
     }
 
     /// The same server by its socket: what costs least, for everybody alike.

@@ -138,7 +138,7 @@ struct UsageLogging: Sendable {
         let members = Self.fields.compactMap { field -> JSON.Member? in
             guard let value = request.body[field.name] else { return nil }
             switch (field.name, value) {
-            case ("total_cost", _): return .init(field.name, .string(cost.ledgerUSD))
+            case ("total_cost", _): return .init(field.name, .string(cost.laravelUSD))
             case ("error_message", _): return .init(field.name, event.errorMessage.json)
             case (_, .number): return .init(field.name, value.wholeNumber.json)
             default: return .init(field.name, value)

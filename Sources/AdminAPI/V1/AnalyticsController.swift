@@ -266,7 +266,7 @@ extension UsageSums {
             "unpriced_requests": .integer(unpriced), "input_tokens": .integer(inputTokens),
             "output_tokens": .integer(outputTokens), "cached_tokens": .integer(cachedTokens),
             "reasoning_tokens": .integer(reasoningTokens), "total_tokens": .integer(tokens),
-            "cost": (cost?.description).json, "ledger_cost": .string(ledgerCost.description),
+            "cost": (cost?.description).json, "ledger_cost": .string(laravelCost.description),
             "error_rate": errorRate.ratio,
             "average_duration_ms": averageDuration.milliseconds, "duration_ms": latency.duration.json,
             "time_to_first_token_ms": latency.firstToken.json,

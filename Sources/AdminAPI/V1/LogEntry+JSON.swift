@@ -26,7 +26,7 @@ extension LogEntry {
     var cost: Money? { if let facts { facts.cost } else { row.cost } }
 
     /// USD as Laravel's column has it; 0 where that is no cost.
-    var ledgerCost: Money { row.cost ?? .zero }
+    var laravelCost: Money { row.cost ?? .zero }
 
     /// The values of ``columns``.
     var values: [JSON] {
@@ -35,7 +35,7 @@ extension LogEntry {
             (facts?.provider).json, (facts?.deployment).json, (facts?.callType).json, .string(row.status),
             .integer(facts?.inputTokens ?? row.inputTokens), .integer(facts?.outputTokens ?? row.outputTokens),
             (facts?.cachedTokens).json, (facts?.reasoningTokens).json, (cost?.description).json,
-            .string(ledgerCost.description),
+            .string(laravelCost.description),
             facts.map(\.duration).json(or: row.duration), (facts?.timeToFirstToken).json,
             facts.map { .bool($0.isStream) } ?? .null, facts.map { .bool($0.isCacheHit) } ?? .null,
             (facts?.errorCode).json, row.errorMessage.json, (facts?.endUser).json,

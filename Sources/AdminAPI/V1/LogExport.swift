@@ -12,7 +12,7 @@ struct LogExport {
     private var digest = SHA256()
     private var rows = 0
     private var cost = Money.zero
-    private var ledgerCost = Money.zero
+    private var laravelCost = Money.zero
 
     init(_ format: Format) {
         self.format = format
@@ -31,7 +31,7 @@ struct LogExport {
         for entry in entries {
             format.appendLine(entry.values, names: Self.names, to: &bytes)
             cost = cost + (entry.cost ?? .zero)
-            ledgerCost = ledgerCost + entry.ledgerCost
+            laravelCost = laravelCost + entry.laravelCost
         }
         rows += entries.count
         return counted(bytes)
@@ -42,10 +42,10 @@ struct LogExport {
         var bytes: [UInt8] = []
         let hash = digest.finalize().lowercaseHex
         switch format {
-        case .csv: bytes += "#rows=\(rows),cost=\(cost),ledger_cost=\(ledgerCost),sha256=\(hash)\r\n".utf8
+        case .csv: bytes += "#rows=\(rows),cost=\(cost),ledger_cost=\(laravelCost),sha256=\(hash)\r\n".utf8
         default:
             let total: JSON = [
-                "rows": .integer(rows), "cost": .string("\(cost)"), "ledger_cost": .string("\(ledgerCost)"),
+                "rows": .integer(rows), "cost": .string("\(cost)"), "ledger_cost": .string("\(laravelCost)"),
                 "sha256": .string(hash),
             ]
             format.appendLine(["total": total], to: &bytes)

@@ -42,7 +42,7 @@ package struct ModelAdministration: Sendable {
                 """
                 INSERT INTO public.models (name, model_id, cost_per_1k_tokens, availability, description, created_at,
                                            updated_at)
-                VALUES (\(model.name), \(model.modelID), \(model.costPer1kTokens.ledgerUSD)::numeric, \(model.isAvailable),
+                VALUES (\(model.name), \(model.modelID), \(model.costPer1kTokens.laravelUSD)::numeric, \(model.isAvailable),
                         \(model.description as String?), date_trunc('second', \(now) AT TIME ZONE 'UTC'),
                         date_trunc('second', \(now) AT TIME ZONE 'UTC'))
                 RETURNING id
@@ -61,7 +61,7 @@ package struct ModelAdministration: Sendable {
             let changed = try connection.execute(
                 """
                 UPDATE public.models SET name = \(model.name), model_id = \(model.modelID),
-                    cost_per_1k_tokens = \(model.costPer1kTokens.ledgerUSD)::numeric, availability = \(model.isAvailable),
+                    cost_per_1k_tokens = \(model.costPer1kTokens.laravelUSD)::numeric, availability = \(model.isAvailable),
                     description = \(model.description as String?), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
                 WHERE id = \(id)
                 """)

@@ -26,7 +26,7 @@ struct EventColumns {
     var streams: [Bool] { column { $0.isStream } }
     var cacheHits: [Bool] { column { $0.isCacheHit } }
     var costs: [String?] { column { $0.cost?.usd } }
-    var ledgerCosts: [String?] { column { $0.cost?.ledgerUSD } }
+    var laravelCosts: [String?] { column { $0.cost?.laravelUSD } }
     var zeroIsUnpriced: [Bool] { column { $0.isUnpricedUnlessFree } }
     var shapes: [String] { column { $0.shape.rawValue } }
     var statuses: [String] { column { $0.status.rawValue } }

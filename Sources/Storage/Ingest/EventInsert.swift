@@ -83,7 +83,7 @@ struct EventInsert {
                 FROM unnest(
                     \(column.keys)::uuid[], \(stored.map(\.1))::bigint[], \(column.userIDs)::bigint[],
                     \(column.models)::text[], \(column.inputTokens)::bigint[], \(column.outputTokens)::bigint[],
-                    \(column.ledgerCosts)::numeric[], \(column.durations)::bigint[], \(column.statuses)::text[],
+                    \(column.laravelCosts)::numeric[], \(column.durations)::bigint[], \(column.statuses)::text[],
                     \(column.occurredAt)::bigint[]
                 ) AS w (event_key, id, user_id, model, input_tokens, output_tokens, ledger_cost, duration_ms, status,
                         occurred_us)
@@ -119,7 +119,7 @@ struct EventInsert {
                 \(column.durations)::bigint[], \(column.timesToFirstToken)::bigint[],
                 \(column.digests)::bigint[], \(column.quotaTokens)::bigint[], \(column.quotaRequests)::smallint[],
                 \(column.streams)::boolean[], \(column.cacheHits)::boolean[],
-                \(column.costs)::numeric[], \(column.ledgerCosts)::numeric[], \(column.zeroIsUnpriced)::boolean[],
+                \(column.costs)::numeric[], \(column.laravelCosts)::numeric[], \(column.zeroIsUnpriced)::boolean[],
                 \(column.shapes)::text[], \(column.statuses)::text[], \(column.providers)::text[],
                 \(column.models)::text[], \(column.deployments)::text[], \(column.callTypes)::text[],
                 \(column.errorCodes)::text[], \(column.errorMessages)::text[], \(column.endUsers)::text[],

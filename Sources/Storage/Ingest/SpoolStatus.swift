@@ -1,7 +1,7 @@
 package import Domain
 package import Postgres
 
-/// What is known of one proxy's spool, and what of it is missing (``SpoolLedger``).
+/// What is known of one proxy's spool, and what of it is missing (``Spools``).
 package struct SpoolStatus: Sendable, Hashable {
     /// Ranges that are named of one spool; a restore makes one, and more than a few are rare.
     private static let named = 100

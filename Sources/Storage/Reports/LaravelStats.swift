@@ -16,7 +16,7 @@ package struct LaravelStats: Sendable, Hashable {
         let sums = try table.cells(snapshot).first?.sums ?? UsageSums()
         apiCalls = sums.requests
         tokensUsed = sums.tokens
-        totalCost = sums.ledgerCost
+        totalCost = sums.laravelCost
         averageResponseTime = ((sums.averageDuration ?? 0) * 100).rounded() / 100
     }
 }

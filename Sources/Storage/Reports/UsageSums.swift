@@ -20,7 +20,7 @@ package struct UsageSums: Sendable, Hashable {
     /// Exact, of the priced.
     package var pricedCost = Money.zero
     /// As Laravel's `numeric(10,6)` rounds each row.
-    package var ledgerCost = Money.zero
+    package var laravelCost = Money.zero
 
     package init() {}
 
@@ -31,7 +31,7 @@ package struct UsageSums: Sendable, Hashable {
             sums[keyPath: count] = overflow ? .max : sum
         }
         sums.pricedCost = left.pricedCost + right.pricedCost
-        sums.ledgerCost = left.ledgerCost + right.ledgerCost
+        sums.laravelCost = left.laravelCost + right.laravelCost
         return sums
     }
 
@@ -43,7 +43,7 @@ package struct UsageSums: Sendable, Hashable {
         var rest = whole
         for count in counts { rest[keyPath: count] &-= part[keyPath: count] }
         rest.pricedCost = whole.pricedCost - part.pricedCost
-        rest.ledgerCost = whole.ledgerCost - part.ledgerCost
+        rest.laravelCost = whole.laravelCost - part.laravelCost
         return rest
     }
 
@@ -92,7 +92,7 @@ extension UsageSums {
             self[keyPath: count] = try row.decode(first + index)
         }
         pricedCost = try row.decode(first + Self.counts.count)
-        ledgerCost = try row.decode(first + Self.counts.count + 1)
+        laravelCost = try row.decode(first + Self.counts.count + 1)
     }
 
     /// The whole numbers, as ``total`` orders them: those of ``UsageMeasures/counts``, then those by status.

@@ -3,32 +3,32 @@ internal import Postgres
 extension FaultDrill {
     /// Counts what is there after the last acknowledgement, stops the services, and looks for what they leave.
     func audit(
-        _ ledger: LoadLedger, _ outages: [Fault: Duration], _ processes: WebhookProcesses,
+        _ record: LoadRecord, _ outages: [Fault: Duration], _ processes: WebhookProcesses,
         _ database: ConnectionConfiguration
     ) async throws -> FaultDrillReport {
         let loadEnded = ContinuousClock.now
         return try await withPool(database) { pool in
-            let audit = LedgerAudit(pool: pool)
+            let audit = IntegrityAudit(pool: pool)
             var report = FaultDrillReport()
             report.add("seed", options.seed)
             try await audit.check(.projection, &report)
             report.add("rate_limits right after", (ContinuousClock.now - loadEnded).inMilliseconds)
             try await audit.check(.openTransactions, &report)
-            try await audit.load(ledger.entries)
-            for check in LedgerCheck.ledger { try await audit.check(check, &report) }
+            try await audit.load(record.entries)
+            for check in IntegrityCheck.afterLoad { try await audit.check(check, &report) }
             report.findings += processes.findings
             try await processes.stop()
             try await audit.check(.sessions, &report)
             try await audit.addFigures(to: &report)
-            report.add(ledger, outages)
+            report.add(record, outages)
             report.errorLines = processes.errorLines
             return report
         }
     }
 }
 
-extension LedgerAudit {
-    fileprivate func check(_ check: LedgerCheck, _ report: inout FaultDrillReport) async throws {
+extension IntegrityAudit {
+    fileprivate func check(_ check: IntegrityCheck, _ report: inout FaultDrillReport) async throws {
         let (count, examples) = try await offenders(of: check)
         report.add(check.name, count)
         if count > 0 { report.findings.append("\(count) \(check.name): \(examples)") }
@@ -54,8 +54,8 @@ extension LedgerAudit {
 }
 
 extension FaultDrillReport {
-    fileprivate mutating func add(_ ledger: LoadLedger, _ outages: [Fault: Duration]) {
-        let counts = ledger.counts
+    fileprivate mutating func add(_ record: LoadRecord, _ outages: [Fault: Duration]) {
+        let counts = record.counts
         add("bodies sent", counts.bodies)
         add("events acknowledged", counts.acknowledgedEvents)
         for (status, attempts) in counts.attempts.sorted(by: { ($0.key ?? 0) < ($1.key ?? 0) }) {
@@ -65,7 +65,7 @@ extension FaultDrillReport {
             guard let outage = outages[fault] else { continue }
             add("longest outage after \(fault.rawValue)", outage.inMilliseconds)
         }
-        findings += ledger.findings
+        findings += record.findings
     }
 }
 

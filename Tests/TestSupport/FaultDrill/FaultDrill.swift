@@ -55,27 +55,27 @@ package struct FaultDrill: Sendable {
             let database = try await DrillDatabase.make(in: cluster)
             let users = try await DrillDatabase.makeUsers(options.users, in: database)
             let processes = WebhookProcesses(databaseURL: database.role(.webhook).url)
-            let ledger = LoadLedger()
+            let record = LoadRecord()
             defer { processes.kill() }
             for _ in 0..<options.services { try await processes.start() }
             let injector = FaultInjector(cluster: cluster, database: database, processes: processes)
-            let outages = try await withLoad(of: users, to: processes, ledger) {
-                try await injectFaults(by: injector, ledger)
+            let outages = try await withLoad(of: users, to: processes, record) {
+                try await injectFaults(by: injector, record)
             }
-            return try await audit(ledger, outages, processes, database)
+            return try await audit(record, outages, processes, database)
         }
     }
 
     /// Runs `body` while the clients send; returns when all they sent is acknowledged.
     private func withLoad<Result: Sendable>(
-        of users: [LoadUser], to processes: WebhookProcesses, _ ledger: LoadLedger,
+        of users: [LoadUser], to processes: WebhookProcesses, _ record: LoadRecord,
         _ body: () async throws -> Result
     ) async throws -> Result {
         let http = LoadClient.makeHTTPClient()
         let isStopped = Observed(false)
         let result: Swift.Result<Result, any Error> = await withTaskGroup(of: Void.self) { group in
             for number in 0..<options.clients {
-                let client = LoadClient(number: number, http: http, processes: processes, ledger: ledger)
+                let client = LoadClient(number: number, http: http, processes: processes, record: record)
                 let generator = LoadGenerator(client: number, users: users, seed: options.seed)
                 group.addTask { await client.run(generator) { isStopped.value } }
             }
@@ -95,30 +95,30 @@ package struct FaultDrill: Sendable {
     }
 
     /// The faults, each at a random moment after some events were acknowledged; the longest outage of each kind.
-    private func injectFaults(by injector: FaultInjector, _ ledger: LoadLedger) async throws -> [Fault: Duration] {
+    private func injectFaults(by injector: FaultInjector, _ record: LoadRecord) async throws -> [Fault: Duration] {
         var random = SplitMix64(seed: options.seed)
         var outages: [Fault: Duration] = [:]
         let schedule = Fault.schedule(rounds: options.rounds, using: &random)
         for (number, fault) in schedule.enumerated() {
-            guard try await ledger.waitForEvents(Self.eventsBetweenFaults, within: Self.recoveryDeadline) else {
-                ledger.note(finding: "the load stood still before \(fault.rawValue)")
+            guard try await record.waitForEvents(Self.eventsBetweenFaults, within: Self.recoveryDeadline) else {
+                record.note(finding: "the load stood still before \(fault.rawValue)")
                 break
             }
             try await Task.sleep(for: .milliseconds(Int.random(in: 0...300, using: &random)))
-            injector.processes.findings.forEach { ledger.note(finding: $0) }
+            injector.processes.findings.forEach { record.note(finding: $0) }
             let start = ContinuousClock.now
             try await injector.inject(fault, using: &random)
             let isOver = ContinuousClock.now
-            guard let recovery = try await ledger.waitForRecovery(within: Self.recoveryDeadline) else {
-                ledger.note(finding: "nothing was acknowledged within \(Self.recoveryDeadline) of \(fault.rawValue)")
+            guard let recovery = try await record.waitForRecovery(within: Self.recoveryDeadline) else {
+                record.note(finding: "nothing was acknowledged within \(Self.recoveryDeadline) of \(fault.rawValue)")
                 break
             }
             outages[fault] = max(outages[fault] ?? .zero, recovery - start)
             log(
                 """
                 \(number + 1)/\(schedule.count) \(fault.rawValue): over after \((isOver - start).inMilliseconds), next \
-                acknowledgement after \((recovery - start).inMilliseconds); \(ledger.counts.acknowledgedEvents) events acknowledged, \
-                \(ledger.findings.count) findings
+                acknowledgement after \((recovery - start).inMilliseconds); \(record.counts.acknowledgedEvents) events acknowledged, \
+                \(record.findings.count) findings
                 """)
         }
         return outages

@@ -11,7 +11,7 @@ struct LoadClient: Sendable {
     let number: Int
     let http: HTTPClient
     let processes: WebhookProcesses
-    let ledger: LoadLedger
+    let record: LoadRecord
 
     /// An HTTP client that fails at once where nobody listens.
     static func makeHTTPClient() -> HTTPClient {
@@ -29,7 +29,7 @@ struct LoadClient: Sendable {
         var generator = generator
         while !isStopped(), !Task.isCancelled {
             let body = generator.body(now: .now)
-            ledger.note(sending: body)
+            record.note(sending: body)
             switch generator.number(in: 0...19) {
             case 0:
                 await deliver(body)
@@ -56,9 +56,9 @@ struct LoadClient: Sendable {
             let endpoint = processes.endpoint(number + failures)
             let start = ContinuousClock.now
             let answer = try? await post(payload, body.form, to: endpoint)
-            ledger.note(attempt: answer?.status)
+            record.note(attempt: answer?.status)
             if let answer, answer.isRefused {
-                return ledger.note(finding: "a body was refused with \(answer.status)")
+                return record.note(finding: "a body was refused with \(answer.status)")
             }
             if let answer, answer.isAcknowledged {
                 return settle(body, answer, attemptedAt: start, isTakenUnanswered: failures > 0 && isOnlyUnanswered)
@@ -68,7 +68,7 @@ struct LoadClient: Sendable {
             try? await Task.sleep(for: .milliseconds(Int.random(in: 1...min(100, 4 << min(failures, 5)))))
         }
         if !Task.isCancelled {
-            ledger.note(finding: "a body was not acknowledged within \(Self.deliveryDeadline)")
+            record.note(finding: "a body was not acknowledged within \(Self.deliveryDeadline)")
         }
     }
 
@@ -77,12 +77,12 @@ struct LoadClient: Sendable {
         _ body: LoadBody, _ answer: LoadAnswer, attemptedAt start: ContinuousClock.Instant, isTakenUnanswered: Bool
     ) {
         guard let verdicts = try? answer.verdicts(of: body.form) else {
-            return ledger.note(finding: "a body was answered \(answer.status) in words that are not documented")
+            return record.note(finding: "a body was answered \(answer.status) in words that are not documented")
         }
         if isTakenUnanswered, case .duplicate = verdicts.first {
-            ledger.note(finding: "a process that was asked to stop stored a body and did not answer it")
+            record.note(finding: "a process that was asked to stop stored a body and did not answer it")
         }
-        ledger.note(verdicts, of: body, attemptedAt: start)
+        record.note(verdicts, of: body, attemptedAt: start)
     }
 
     /// The answer to one attempt. Throws what AsyncHTTPClient throws where there is none.

@@ -34,7 +34,7 @@ struct Filling: Sendable {
             try connection.execute("SELECT setval('public.api_logs_id_seq', \(rows))")
             try Installation.recordHighestIDs(connection)
         }
-        // For the question which facts are new (LedgerGrowth): a scan of all would cool every cache. BRIN costs ingest next to
+        // For the question which facts are new (DatabaseGrowth): a scan of all would cool every cache. BRIN costs ingest next to
         // nothing, as a new range of pages is in no index until a VACUUM puts it there.
         try await pool.withConnection {
             try $0.executeScript("CREATE INDEX ON metering.events USING brin (api_log_id)")

@@ -27,7 +27,7 @@ struct HTTPBenchmark: Benchmark {
         let key = (0..<32).map { _ in UInt8.random(in: .min ... .max) }.lowercaseHex
         let load = try WrkLoad(
             EventTemplate(kind), events: events, people: people, connections: connections, key: key, site: site)
-        let growth = try await LedgerGrowth(site)
+        let growth = try await DatabaseGrowth(site)
         let (measurement, acknowledged) = try await MeasuredService(site, key: key).whileRunning {
             try await measure($0, load, site, seconds: seconds)
         }

@@ -20,7 +20,7 @@ struct CopyBenchmark: Benchmark {
 
     func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
         let text = Self.text
-        let growth = try await LedgerGrowth(site)
+        let growth = try await DatabaseGrowth(site)
         let pool = site.makePool(connections: Self.connections)
         let clock = ContinuousClock()
         let result: Result<(Measurement, Int), any Error>

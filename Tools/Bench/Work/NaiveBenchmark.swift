@@ -19,7 +19,7 @@ struct NaiveBenchmark: Benchmark {
     func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
         let script = site.folder.appending(path: "naive.sql")
         try Self.script(people).write(to: script, atomically: false, encoding: .utf8)
-        let growth = try await LedgerGrowth(site)
+        let growth = try await DatabaseGrowth(site)
         let warmUp = try await run(script, site, seconds: 1)
         let meter = CPUMeter(service: nil, postmaster: site.postmaster)
         let report = try await run(script, site, seconds: seconds)

@@ -42,7 +42,7 @@ struct WriterBenchmark: Benchmark {
     private func measureIngest(_ site: BenchSite, seconds: Int) async throws -> (measurement: Measurement, stored: Int)
     {
         let source = try EventSource()
-        let growth = try await LedgerGrowth(site)
+        let growth = try await DatabaseGrowth(site)
         let pool = site.makePool(connections: connections)
         let (measurement, stored): (Measurement, Int)
         do {

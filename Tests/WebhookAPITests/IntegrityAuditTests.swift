@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// The audit at the end of the fault drill sees every kind of loss and double that it promises to see.
-@Suite(.timeLimit(.minutes(15))) struct LedgerAuditTests {
+@Suite(.timeLimit(.minutes(15))) struct IntegrityAuditTests {
     /// Something that went wrong, and the checks that must say so.
     struct Damage: Sendable, CustomTestStringConvertible {
         let testDescription: String
@@ -77,11 +77,11 @@ import Testing
     @Test(arguments: damages)
     func seesTheDamage(_ damage: Damage) async throws {
         try await withTestDatabase { database in
-            let audit = LedgerAudit(pool: database.pool)
+            let audit = IntegrityAudit(pool: database.pool)
             try await audit.load(try await sent(to: database))
             try await database.pool.withConnection { _ = try $0.execute(damage.sql) }
             var findings: Set<String> = []
-            for check in LedgerCheck.ledger + [.projection] {
+            for check in IntegrityCheck.afterLoad + [.projection] {
                 if try await audit.offenders(of: check, within: .zero).count > 0 { findings.insert(check.name) }
             }
             #expect(findings == damage.findings)
@@ -90,7 +90,7 @@ import Testing
 
     @Test func seesSessionsThatAreLeft() async throws {
         try await withTestDatabase { database in
-            let audit = LedgerAudit(pool: database.pool)
+            let audit = IntegrityAudit(pool: database.pool)
             var configuration = database.configuration.role(.webhook)
             configuration.applicationName = "webhook-api"
             let service = ConnectionPool(configuration, logger: Logger(label: "service"))
@@ -113,7 +113,7 @@ import Testing
     }
 
     /// Two events stored and one put aside, and what their sender knows of them.
-    private func sent(to database: TestDatabase) async throws -> [LoadLedger.Entry] {
+    private func sent(to database: TestDatabase) async throws -> [LoadRecord.Entry] {
         let (now, pool) = (Timestamp.now, database.pool(as: .webhook))
         let user: Int64 = try await database.pool.withConnection { connection in
             try connection.query(
@@ -132,9 +132,9 @@ import Testing
         }
         return zip(events, verdicts).map { event, verdict in
             guard case .stored(let logID) = verdict else {
-                return LoadLedger.Entry(name: event.model, fate: .quarantined(.implausibleCost))
+                return LoadRecord.Entry(name: event.model, fate: .quarantined(.implausibleCost))
             }
-            return LoadLedger.Entry(
+            return LoadRecord.Entry(
                 name: event.model, fate: .stored(userID: user, tokens: 150, requests: 1), logID: logID)
         }
     }

@@ -2,7 +2,7 @@ internal import Domain
 internal import Synchronization
 
 /// What was sent, what was answered, and every answer that cannot be right.
-package final class LoadLedger: Sendable {
+package final class LoadRecord: Sendable {
     /// One event, however often it was sent.
     package struct Entry: Sendable {
         package let name: String
@@ -124,7 +124,7 @@ package final class LoadLedger: Sendable {
     }
 }
 
-extension LoadLedger.Entry {
+extension LoadRecord.Entry {
     /// Takes an answer; what is wrong with it, or `nil`.
     mutating func note(_ verdict: Verdict) -> String? {
         switch (fate, verdict) {

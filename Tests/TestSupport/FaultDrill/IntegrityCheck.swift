@@ -1,7 +1,7 @@
 package import Postgres
 
 /// One property of the database after a load, as a query for everything that violates it.
-package struct LedgerCheck: Sendable {
+package struct IntegrityCheck: Sendable {
     /// What an offender is.
     package let name: String
     /// How long it may take until there is none.
@@ -17,33 +17,33 @@ package struct LedgerCheck: Sendable {
 
     /// Nothing acknowledged is lost, nothing is stored twice, and a row, its facts and its contribution to the counters
     /// are there together (`design.md` §1).
-    package static let ledger = [
-        LedgerCheck(
+    package static let afterLoad = [
+        IntegrityCheck(
             name: "acknowledged events without a fact",
             offenders: """
                 SELECT x.name FROM drill.expected x
                 WHERE x.reason IS NULL AND NOT EXISTS (SELECT FROM metering.events e WHERE e.model_group = x.name)
                 """),
-        LedgerCheck(
+        IntegrityCheck(
             name: "events with more than one fact",
             offenders: "SELECT e.model_group FROM metering.events e GROUP BY 1 HAVING count(*) > 1"),
-        LedgerCheck(
+        IntegrityCheck(
             name: "events with more than one row of api_logs",
             offenders: "SELECT l.model FROM public.api_logs l GROUP BY 1 HAVING count(*) > 1"),
-        LedgerCheck(
+        IntegrityCheck(
             name: "facts that are not what was sent",
             offenders: """
                 SELECT e.model_group
                 FROM metering.events e LEFT JOIN drill.expected x ON x.name = e.model_group AND x.reason IS NULL
                 WHERE (e.user_id, e.quota_tokens, e.quota_requests) IS DISTINCT FROM (x.user_id, x.tokens, x.requests)
                 """),
-        LedgerCheck(
+        IntegrityCheck(
             name: "facts under another log_id than was answered",
             offenders: """
                 SELECT e.model_group FROM metering.events e JOIN drill.expected x ON x.name = e.model_group
                 WHERE e.api_log_id IS DISTINCT FROM x.log_id
                 """),
-        LedgerCheck(
+        IntegrityCheck(
             name: "facts without their row of api_logs",
             offenders: """
                 SELECT e.model_group
@@ -52,13 +52,13 @@ package struct LedgerCheck: Sendable {
                     ON (l.id, l.user_id, l.model) = (e.api_log_id, e.user_id, e.model_group)
                 WHERE l.id IS NULL
                 """),
-        LedgerCheck(
+        IntegrityCheck(
             name: "rows of api_logs without a fact",
             offenders: """
                 SELECT l.model FROM public.api_logs l
                 WHERE NOT EXISTS (SELECT FROM metering.events e WHERE e.api_log_id = l.id)
                 """),
-        LedgerCheck(
+        IntegrityCheck(
             name: "unstorable events that are not in quarantine exactly once",
             offenders: """
                 SELECT x.name
@@ -67,7 +67,7 @@ package struct LedgerCheck: Sendable {
                 GROUP BY x.name, x.reason
                 HAVING count(q.id) <> 1 OR bool_or(q.reason <> x.reason OR q.resolved_at IS NOT NULL)
                 """),
-        LedgerCheck(
+        IntegrityCheck(
             name: "entries in quarantine that should be rows",
             offenders: """
                 SELECT q.reason || ' ' || coalesce(q.event->>'model', q.detail) FROM metering.quarantine q
@@ -78,7 +78,7 @@ package struct LedgerCheck: Sendable {
     ]
 
     /// The counters of every user and window are the sum of the facts, folded or not.
-    package static let counters = LedgerCheck(
+    package static let counters = IntegrityCheck(
         name: "counters that are not the sum of the facts",
         offenders: """
             WITH truth AS (\(truth)), counted AS (
@@ -102,7 +102,7 @@ package struct LedgerCheck: Sendable {
             """)
 
     /// What Laravel reads, right after the load (`design.md` §4, Counters).
-    package static let projection = LedgerCheck(
+    package static let projection = IntegrityCheck(
         name: "rows of rate_limits that are not the current windows' truth", within: .seconds(2),
         offenders: """
             WITH truth AS (\(truth)), bound (period, window_start, reset_at) AS (
@@ -119,7 +119,7 @@ package struct LedgerCheck: Sendable {
             """)
 
     /// While the services run and nobody sends.
-    package static let openTransactions = LedgerCheck(
+    package static let openTransactions = IntegrityCheck(
         name: "sessions left in a transaction", within: .seconds(5),
         offenders: """
             SELECT concat_ws(' ', a.application_name, a.pid) FROM pg_stat_activity a
@@ -127,7 +127,7 @@ package struct LedgerCheck: Sendable {
             """)
 
     /// Once every service was stopped.
-    package static let sessions = LedgerCheck(
+    package static let sessions = IntegrityCheck(
         name: "sessions that outlived their process", within: .seconds(10),
         offenders: """
             SELECT a.pid::text FROM pg_stat_activity a

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 
 /// What the database gained since a moment, counted in rows, facts and counters.
-struct LedgerGrowth: Sendable {
+struct DatabaseGrowth: Sendable {
     /// Counted requests and tokens of the windows that a run can touch.
     private struct Counters: Equatable {
         var requests: Int

@@ -2,7 +2,7 @@ internal import Domain
 package import Postgres
 
 /// Compares the database with what was sent and answered.
-package struct LedgerAudit: Sendable {
+package struct IntegrityAudit: Sendable {
     /// Events of one INSERT.
     private static let chunk = 5_000
 
@@ -13,7 +13,7 @@ package struct LedgerAudit: Sendable {
     }
 
     /// Puts what was sent beside what was stored, in the schema `drill`. Throws `PostgresError`.
-    package func load(_ entries: [LoadLedger.Entry]) async throws {
+    package func load(_ entries: [LoadRecord.Entry]) async throws {
         try await pool.withConnection { connection in
             try connection.executeScript(
                 """
@@ -41,7 +41,7 @@ package struct LedgerAudit: Sendable {
     ///
     /// Throws `PostgresError`.
     package func offenders(
-        of check: LedgerCheck, within grace: Duration? = nil
+        of check: IntegrityCheck, within grace: Duration? = nil
     ) async throws -> (count: Int, examples: String) {
         let deadline = ContinuousClock.now + (grace ?? check.grace)
         while true {

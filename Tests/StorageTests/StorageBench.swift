@@ -9,7 +9,7 @@ import TestSupport
 ///
 /// The test speaks through ``pool`` as a superuser; the code under test has ``service``, ``owner``,
 /// ``operator``, ``worker`` or ``admin``, with their roles' rights.
-struct Ledger: Queryable {
+struct StorageBench: Queryable {
     /// 2026-11-23T12:00:00Z; the clock of every test until it is moved.
     static let noon = UsageEvent.sampleTime
 
@@ -30,19 +30,19 @@ struct Ledger: Queryable {
 
     /// A clock that a test moves.
     final class ManualClock: Sendable {
-        private let moment = Mutex(Ledger.noon)
+        private let moment = Mutex(StorageBench.noon)
         var now: Timestamp { moment.withLock { $0 } }
         func advance(by duration: Duration) { moment.withLock { $0 = $0.advanced(by: duration) } }
     }
 
     /// Gives `body` a migrated database of its own.
-    static func with<T: Sendable>(_ body: (Ledger) async throws -> T) async throws -> T {
+    static func with<T: Sendable>(_ body: (StorageBench) async throws -> T) async throws -> T {
         try await withTestDatabase { database in
             let clock = ManualClock()
-            let ledger = Ledger(
+            let bench = StorageBench(
                 database: database, clock: clock,
                 writer: EventWriter(pool: database.pool(as: .webhook), now: { clock.now }))
-            return try await body(ledger)
+            return try await body(bench)
         }
     }
 

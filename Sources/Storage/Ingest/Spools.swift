@@ -6,7 +6,7 @@ package import Postgres
 ///
 /// A spool is drained in order, so a gap means that something acknowledged is not here, such as after a restore of the
 /// database to an earlier time.
-package enum SpoolLedger {
+package enum Spools {
     /// Gaps that a sender is told of at once; the others follow with its next bodies.
     private static let told = 20
 
