@@ -30,9 +30,9 @@ struct WebhookService {
         let writer = EventWriter(pool: pool, now: now)
         let queue = GroupCommit(
             writer: writer, limits: GroupCommit.Limits(queuedEvents: settings.maxQueuedEvents))
-        let upkeep: [any Service] = Upkeep.services(pool: pool, writer: writer, logger: logger, now: now)
+        let jobs: [any Service] = BackgroundJobs.all(pool: pool, writer: writer, logger: logger, now: now)
         let application = try buildApplication(queue: queue, pool: pool)
-        try await ServiceRunner.run([pool] + upkeep + [queue, application], logger: logger)
+        try await ServiceRunner.run([pool] + jobs + [queue, application], logger: logger)
     }
 
     /// The HTTP side, without the services it needs.

@@ -81,7 +81,7 @@ import Testing
             #expect(shown.json?["daily"]?["limit"] == 0 && shown.json?["monthly"]?["limit_requests"] == 0, "\(shown)")
             try await bench.execute("UPDATE users SET api_key = 'cf_laravels' WHERE id = \(laravels)")
             try await bench.database.pool(as: .webhook).withConnection {
-                try KeyHistory.look($0, now: AdminBench.start)
+                try KeyHistory.sync($0, now: AdminBench.start)
             }
             #expect(try await authorization(bench, of: laravels)?.refusal == nil)
 

@@ -96,7 +96,7 @@ import Testing
     @Test func aKeyOfAnotherUserPutsHistoryAtRisk() async throws {
         try await StorageBench.with { bench in
             try await bench.makeUser(key: "cf_ada")
-            try await bench.service.withConnection { try KeyHistory.look($0, now: StorageBench.noon) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: StorageBench.noon) }
             try await makeTablesAgain(
                 bench,
                 filledBy: """

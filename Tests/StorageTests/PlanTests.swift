@@ -45,7 +45,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser(key: "cf_ada")
             try await bench.fill(rows: 20_000, user: user)
-            try await bench.service.withConnection { try KeyHistory.look($0, now: StorageBench.noon) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: StorageBench.noon) }
             let scans = try await bench.sequentialScans {
                 for _ in 0..<20 {
                     let found = try await bench.service.withConnection {
@@ -119,7 +119,7 @@ extension StorageBench {
         try await execute(
             "INSERT INTO metering.unverified_registrations SELECT id, now() FROM public.users WHERE id <> \(user)")
         let now = clock.now
-        try await service.withConnection { try KeyHistory.look($0, now: now) }
+        try await service.withConnection { try KeyHistory.sync($0, now: now) }
         try await execute(
             """
             INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,

@@ -39,7 +39,7 @@ import Testing
             }
             try await bench.makeUser(key: "cf_late")
             let now = bench.clock.now
-            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
             let replay = bench.replay
             for _ in 0..<3 { #expect(try await replay.replay() == 0) }
             try await delivery.end()
@@ -66,7 +66,7 @@ import Testing
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
             try await bench.makeUser(key: "cf_late")
             let now = bench.clock.now
-            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
             bench.clock.advance(by: .seconds(30 * 86_400))
             #expect(try await bench.replay.replay() == 1)
         }

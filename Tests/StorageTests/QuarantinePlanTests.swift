@@ -16,7 +16,7 @@ import Testing
                 for round in 0..<5 {
                     // Keys appear meanwhile for which nobody waits.
                     if round == 1 {
-                        try await bench.service.withConnection { try KeyHistory.look($0, now: StorageBench.noon) }
+                        try await bench.service.withConnection { try KeyHistory.sync($0, now: StorageBench.noon) }
                     }
                     try await replay.replay()
                 }
@@ -41,12 +41,12 @@ import Testing
                 INSERT INTO public.users (name, email, password, api_key)
                 SELECT 'x', 'x' || g, 'x', 'cf_' || g FROM generate_series(1, 20000) g
                 """)
-            try await bench.service.withConnection { try KeyHistory.look($0, now: StorageBench.noon) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: StorageBench.noon) }
             try await bench.execute("ANALYZE")
             try await bench.makeUser(key: "cf_new")
             let scans = try await bench.sequentialScans {
                 for _ in 0..<3 {
-                    try await bench.service.withConnection { try KeyHistory.lookAtNewest($0, now: StorageBench.noon) }
+                    try await bench.service.withConnection { try KeyHistory.syncNewest($0, now: StorageBench.noon) }
                 }
             }
             #expect(scans == [:])

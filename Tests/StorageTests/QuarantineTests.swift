@@ -45,7 +45,7 @@ import Testing
             try await bench.makeUser(key: "cf_late")
             bench.clock.advance(by: .seconds(2))
             let now = bench.clock.now
-            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
             #expect(try await bench.replay.replay() == 2)
             try await bench.settleCounters()
             #expect(
@@ -62,7 +62,7 @@ import Testing
                 [IngestItem(.success(event), isRefusedWhenUnknown: true)], lockedUsers: .quarantine)
             try await bench.makeUser(key: "cf_late")
             let now = bench.clock.now
-            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
             #expect(try await bench.replay.replay() == 0)
             #expect(try await bench.number("SELECT count(*) FROM api_logs") == 0)
         }

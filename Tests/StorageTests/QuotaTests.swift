@@ -50,7 +50,7 @@ import Testing
             _ = try await bench.write([cut, unknown])
             let now = bench.clock.now
             let authorization = try await bench.service.withConnection { connection in
-                try KeyHistory.look(connection, now: now)
+                try KeyHistory.sync(connection, now: now)
                 return try CallAuthorization.find(KeyHash(of: "cf_ada"), connection, now: now)
             }
             #expect(authorization?.windows.map(\.cost.used.description) == ["0.25", "0.25"])

@@ -137,7 +137,7 @@ import Testing
             try await bench.execute("ALTER TABLE users RENAME token TO api_key")
             let replay = QuarantineReplay(pool: bench.service, writer: bench.writer, now: { bench.clock.now })
             let now = bench.clock.now
-            try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+            try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
             #expect(try await replay.replay() == 1)
         }
     }
@@ -165,7 +165,7 @@ import Testing
                 try await bench.execute("UPDATE users SET api_key = NULL WHERE id = \(former)")
                 // We see that nobody holds it, before it is given to somebody.
                 let now = bench.clock.now
-                try await bench.service.withConnection { try KeyHistory.look($0, now: now) }
+                try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
                 bench.clock.advance(by: .seconds(60))
                 try await bench.execute("UPDATE users SET api_key = 'cf_shared' WHERE id = \(holder)")
                 let moment = bench.clock.now

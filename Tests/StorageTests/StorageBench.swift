@@ -80,7 +80,7 @@ struct StorageBench: Queryable {
     /// number of new rows.
     func heal() async throws -> Int {
         let now = clock.now
-        try await service.withConnection { try KeyHistory.look($0, now: now) }
+        try await service.withConnection { try KeyHistory.sync($0, now: now) }
         let replay = replay
         var rows = 0
         while true {

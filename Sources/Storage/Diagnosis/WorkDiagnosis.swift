@@ -18,7 +18,7 @@ enum WorkDiagnosis {
         let (isStill, count) = try rows[0].decode(Bool.self, Int.self)
         guard isStill else { return [.ok("counters", "deltas are folded; \(count) wait")] }
         let message = "\(count > 100_000 ? "over 100000" : "\(count)") deltas wait, the oldest for more than a second"
-        let remedy = "Start webhook-api, which folds them, and look for 'recurring work failed' in its log."
+        let remedy = "Start webhook-api, which folds them, and look for 'background job failed' in its log."
         return [count > 100_000 ? .failure("counters", message, remedy) : .warning("counters", message, remedy)]
     }
 

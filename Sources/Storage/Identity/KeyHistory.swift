@@ -37,23 +37,23 @@ package enum KeyHistory {
         return Set(try rows.map { try $0.decode(0, as: Int64.self) })
     }
 
-    /// How many of the newest users ``lookAtNewest(_:now:)`` looks at.
+    /// How many of the newest users ``syncNewest(_:now:)`` looks at.
     private static let newest = 500
 
     /// Looks at every user's key. A scan of `users`: call it at a bounded rate.
-    package static func look(_ connection: Connection, now: Timestamp) throws {
-        try connection.transaction { try lookInTransaction($0, now: now) }
+    package static func sync(_ connection: Connection, now: Timestamp) throws {
+        try connection.transaction { try syncInTransaction($0, now: now) }
     }
 
-    /// ``look(_:now:)`` as a part of the transaction that is open.
-    static func lookInTransaction(_ connection: Connection, now: Timestamp) throws {
+    /// ``sync(_:now:)`` as a part of the transaction that is open.
+    static func syncInTransaction(_ connection: Connection, now: Timestamp) throws {
         // One look at everybody at a time, also of other processes: what another one is finding is known afterwards.
         try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
         try transfer(connection, now: now, users: "", tenures: "", history: "")
     }
 
     /// Looks at the users with the highest ids, whatever the number of all: a new customer's key is known within a second.
-    package static func lookAtNewest(_ connection: Connection, now: Timestamp) throws {
+    package static func syncNewest(_ connection: Connection, now: Timestamp) throws {
         // LIMIT 1 keeps the planner at one index look-up a user, however few users there are.
         let rows = try connection.query(
             """
@@ -65,19 +65,19 @@ package enum KeyHistory {
             WHERE u.api_key <> '' AND sha256(convert_to(u.api_key, 'UTF8')) IS DISTINCT FROM k.key_hash
             """)
         guard !rows.isEmpty else { return }
-        try look(for: rows.map { try $0.decode(0, as: String.self) }, connection, now: now)
+        try sync(for: rows.map { try $0.decode(0, as: String.self) }, connection, now: now)
     }
 
     /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody does.
     @discardableResult
-    static func look(for keys: [String], _ connection: Connection, now: Timestamp) throws -> Bool {
+    static func sync(for keys: [String], _ connection: Connection, now: Timestamp) throws -> Bool {
         guard let present = try Present(of: keys, connection) else { return false }
         try connection.transaction { try transfer(present, $0, now: now) }
         return true
     }
 
-    /// ``look(for:_:now:)`` as a part of the transaction that is open.
-    static func lookInTransaction(for keys: [String], _ connection: Connection, now: Timestamp) throws {
+    /// ``sync(for:_:now:)`` as a part of the transaction that is open.
+    static func syncInTransaction(for keys: [String], _ connection: Connection, now: Timestamp) throws {
         if let present = try Present(of: keys, connection) { try transfer(present, connection, now: now) }
     }
 

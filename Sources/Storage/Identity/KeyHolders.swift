@@ -26,7 +26,7 @@ struct KeyHolders: Hashable {
     }
 
     /// Whether only a look at everybody could tell: a key may have been stated as a hash, or its holder has it no longer.
-    func needLookAtEverybody(for claims: [IdentityClaim]) -> Bool {
+    func needKeySync(for claims: [IdentityClaim]) -> Bool {
         uncertain(of: claims).contains { $0.mayBeHash || !stale.isDisjoint(with: $0.keyHashes) }
     }
 

@@ -28,7 +28,7 @@ struct EventAttribution: Sendable {
 
     let pool: ConnectionPool
     let now: @Sendable () -> Timestamp
-    private let look = LookAtEverybody()
+    private let keySync = KeySync()
 
     init(pool: ConnectionPool, now: @escaping @Sendable () -> Timestamp) {
         self.pool = pool
@@ -43,15 +43,15 @@ struct EventAttribution: Sendable {
     func attribute(_ items: [IngestItem]) async throws -> [Outcome] {
         let claims = items.compactMap { item in try? item.result.get().identity }
         let hashes = Array(Set(claims.flatMap(\.keyHashes)))
-        let (now, look) = (now(), look)
+        let (now, keySync) = (now(), keySync)
         let holders = try await pool.withConnection { connection in
             var holders = try KeyHistory.holders(of: hashes, connection)
             let presented = holders.uncertain(of: claims).compactMap(\.presentedKey?.text)
-            if !presented.isEmpty, try KeyHistory.look(for: presented, connection, now: now) {
+            if !presented.isEmpty, try KeyHistory.sync(for: presented, connection, now: now) {
                 holders = try KeyHistory.holders(of: hashes, connection)
             }
-            if holders.needLookAtEverybody(for: claims) {
-                try look.refresh(connection, now: now)
+            if holders.needKeySync(for: claims) {
+                try keySync.refresh(connection, now: now)
                 holders = try KeyHistory.holders(of: hashes, connection)
             }
             holders.knownIDs = try KeyHistory.knownIDs(of: claims, connection)
@@ -88,15 +88,15 @@ struct EventAttribution: Sendable {
 }
 
 /// The look at all users' keys, one at a time and at most once a second.
-private final class LookAtEverybody: Sendable {
-    private let pace = Pace(every: .seconds(1))
-    private let looking = Mutex(())
+private final class KeySync: Sendable {
+    private let throttle = Throttle(every: .seconds(1))
+    private let lock = Mutex(())
 
     /// Returns when a look that began less than a second ago is done. Blocks a connection's own thread meanwhile: who did not
     /// wait for another writer's look would take its keys for unknown.
     func refresh(_ connection: Connection, now: Timestamp) throws {
-        try looking.withLock { _ in
-            try pace.whenDue(at: now) { try KeyHistory.look(connection, now: now) }
+        try lock.withLock { _ in
+            try throttle.whenDue(at: now) { try KeyHistory.sync(connection, now: now) }
         }
     }
 }

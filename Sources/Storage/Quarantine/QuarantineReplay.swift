@@ -15,7 +15,7 @@ package struct QuarantineReplay: Sendable {
     let pool: ConnectionPool
     let writer: EventWriter
     private let now: @Sendable () -> Timestamp
-    private let wake = QuarantineWake()
+    private let retries = RetrySchedule()
 
     package init(pool: ConnectionPool, writer: EventWriter, now: @escaping @Sendable () -> Timestamp) {
         self.pool = pool
@@ -28,12 +28,12 @@ package struct QuarantineReplay: Sendable {
     @discardableResult
     package func replay() async throws -> Int {
         let moment = now()
-        try await pool.withConnection { try wake.wake($0, now: moment) }
+        try await pool.withConnection { try retries.schedule($0, now: moment) }
         let end = ContinuousClock.now + Self.roundLimit
-        let woken = try await drain(until: end, batches: { _ in Self.batch }, Self.selectDue)
+        let scheduled = try await drain(until: end, batches: { _ in Self.batch }, Self.selectDue)
         // As soon as one of the probes is a row, the others probably can be too, however long they are postponed.
         let refused = try await drain(until: end, batches: { $0 == 0 ? Self.probes : Self.batch }, Self.selectRefused)
-        return woken + refused
+        return scheduled + refused
     }
 
     /// Replays what `select` finds as long as that makes rows; `batches` gives the size of the batch after so many rows.
@@ -53,7 +53,7 @@ package struct QuarantineReplay: Sendable {
         return rows
     }
 
-    /// Entries that were woken, and those to be tried again.
+    /// Entries that were scheduled, and those to be tried again.
     private static func selectDue(_ connection: Connection, now: Timestamp, limit: Int) throws -> [UsageEvent] {
         try events(
             connection.query(

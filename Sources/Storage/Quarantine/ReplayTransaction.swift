@@ -69,7 +69,7 @@ struct ReplayTransaction: Sendable {
         _ items: [IngestItem], _ connection: Connection, isolatesFailures: Bool, now: Timestamp
     ) throws -> [EventAttribution.Outcome] {
         let attribute = { (connection: Connection) in
-            if looksAtUsers { try KeyHistory.lookInTransaction(connection, now: now) }
+            if looksAtUsers { try KeyHistory.syncInTransaction(connection, now: now) }
             return try EventAttribution.attribute(items, connection)
         }
         guard isolatesFailures else { return try attribute(connection) }

@@ -158,7 +158,7 @@ package enum UserAccounts {
                 try requirePresent(id, connection)
                 // The old key is in our history before it leaves Laravel's table, also when two give a key at once.
                 let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id) FOR NO KEY UPDATE")
-                try KeyHistory.lookInTransaction(
+                try KeyHistory.syncInTransaction(
                     for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
                 try connection.execute(
                     """
@@ -175,6 +175,6 @@ package enum UserAccounts {
     /// Looks at a key that a user has by now. It must be shown to them whatever comes: a failing look is left to the next
     /// one, or to the key's first call.
     static func remember(_ key: String, _ connection: Connection, now: Timestamp) {
-        _ = try? KeyHistory.look(for: [key], connection, now: now)
+        _ = try? KeyHistory.sync(for: [key], connection, now: now)
     }
 }

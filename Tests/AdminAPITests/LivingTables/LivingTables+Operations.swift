@@ -70,14 +70,14 @@ extension LivingTables {
         expect(outcome?.isBusy != true, "pass", "is busy alone")
     }
 
-    /// What webhook-api does within a second (`Upkeep`).
+    /// What webhook-api does within a second (`BackgroundJobs`).
     func keepUp() async throws {
         let now = now
         await attempt("upkeep") {
             try await database.pool(as: .webhook).withConnection { connection in
                 _ = try QuotaFold.fold(connection, now: now)
                 try RateLimitProjection.project(connection, .all, now: now)
-                try KeyHistory.look(connection, now: now)
+                try KeyHistory.sync(connection, now: now)
                 try Installation.require(connection)
                 try Installation.recordHighestIDs(connection)
             }

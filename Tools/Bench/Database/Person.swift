@@ -54,7 +54,7 @@ enum Person {
             FROM unnest(\(ids.map(Int64.init))::bigint[], \(ids.map(key))::text[]) AS u (id, key)
             """)
         try connection.execute("SELECT setval('public.users_id_seq', \(firstID + count))")
-        try KeyHistory.look(connection, now: now)
+        try KeyHistory.sync(connection, now: now)
     }
 }
 

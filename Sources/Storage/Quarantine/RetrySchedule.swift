@@ -6,7 +6,7 @@ import Synchronization
 ///
 /// Parked entries are found by what appears, or by the users they wait for, never by looking at all of them: a million
 /// entries of unknown keys cost nothing while no key appears.
-final class QuarantineWake: Sendable {
+final class RetrySchedule: Sendable {
     /// Entries made due by one statement.
     private static let batch = 10_000
     /// Arrivals of one round; the newest first, so that a new customer never waits behind a first look at everybody.
@@ -18,16 +18,16 @@ final class QuarantineWake: Sendable {
     private let lastUser = Mutex(Int64.min)
 
     /// One round, each of its statements a transaction of its own.
-    func wake(_ connection: Connection, now: Timestamp) throws {
+    func schedule(_ connection: Connection, now: Timestamp) throws {
         for arrival in try Self.openArrivals(connection) {
-            try Self.wake(Self.waiting(for: arrival), connection, now: now)
+            try Self.schedule(Self.waiting(for: arrival), connection, now: now)
             try Self.close(arrival, connection)
         }
         let free = try freeUsers(connection)
         guard !free.isEmpty else { return }
         let entries: Query =
             "SELECT q.id FROM metering.quarantine q WHERE \(Self.awaitsUser) AND q.user_id = ANY(\(free)::bigint[])"
-        try Self.wake(entries, connection, now: now)
+        try Self.schedule(entries, connection, now: now)
     }
 
     private static let parked: Query = "q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at = 'infinity'"
@@ -67,7 +67,7 @@ final class QuarantineWake: Sendable {
         ).map { try $0.decode(0, as: Int64.self) }
     }
 
-    private static func wake(_ entries: Query, _ connection: Connection, now: Timestamp) throws {
+    private static func schedule(_ entries: Query, _ connection: Connection, now: Timestamp) throws {
         // One that somebody is delivering again is left to the next round: waiting for it could close a ring. Arrays and not
         // joins, whose sizes the planner overrates.
         try connection.execute(

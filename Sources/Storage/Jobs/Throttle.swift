@@ -3,7 +3,7 @@ import Synchronization
 
 /// How often a piece of recurring work may begin: never more often than `interval`, and never so often that it takes
 /// more than a twentieth of the time, however large the tables grow.
-package final class Pace: Sendable {
+package final class Throttle: Sendable {
     private struct State {
         var next = Timestamp(microseconds: .min)
         var lastBegin = Timestamp(microseconds: .min)

@@ -1,18 +1,18 @@
 import Storage
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct RecurringWorkTests {
+@Suite(.timeLimit(.minutes(15))) struct BackgroundJobTests {
     @Test(arguments: [0, 10, 200, 420]) func anEffectIsSeenWithinItsBound(milliseconds: Int) {
         let (bound, took) = (Duration.milliseconds(900), Duration.milliseconds(milliseconds))
         // What misses a round by a hair waits for its end, the pause, and the next round.
-        #expect(took + RecurringWork.Rhythm.effect(within: bound).pause(after: took) + took == bound)
+        #expect(took + BackgroundJob.Rhythm.effect(within: bound).pause(after: took) + took == bound)
     }
 
     @Test func slowRoundsLeaveAPauseBetweenThem() {
-        #expect(RecurringWork.Rhythm.effect(within: .seconds(1)).pause(after: .seconds(5)) == .milliseconds(50))
+        #expect(BackgroundJob.Rhythm.effect(within: .seconds(1)).pause(after: .seconds(5)) == .milliseconds(50))
     }
 
     @Test func aPauseIsAsLongAsItSays() {
-        #expect(RecurringWork.Rhythm.pause(.seconds(1)).pause(after: .seconds(5)) == .seconds(1))
+        #expect(BackgroundJob.Rhythm.pause(.seconds(1)).pause(after: .seconds(5)) == .seconds(1))
     }
 }

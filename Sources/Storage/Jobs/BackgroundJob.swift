@@ -4,7 +4,7 @@ import Metrics
 import ServiceLifecycle
 
 /// A piece of work that a service repeats as long as it lives; one failure is logged and the next round tries again.
-package struct RecurringWork: Service {
+package struct BackgroundJob: Service {
     /// When the next round begins.
     package enum Rhythm: Sendable {
         /// So long after the end of the last.
@@ -48,7 +48,7 @@ package struct RecurringWork: Service {
                 let start = clock.now
                 try await round()
                 let took = clock.now - start
-                Metrics.Timer(label: "upkeep_seconds", dimensions: [("work", name)]).record(duration: took)
+                Metrics.Timer(label: "background_job_seconds", dimensions: [("work", name)]).record(duration: took)
                 try? await Task.sleep(for: rhythm.pause(after: took))
             }
         }
@@ -62,9 +62,9 @@ package struct RecurringWork: Service {
             throw error
         } catch {
             guard !Task.isCancelled else { return }
-            Counter(label: "upkeep_failures_total", dimensions: [("work", name)]).increment()
+            Counter(label: "background_job_failures_total", dimensions: [("work", name)]).increment()
             logger.warning(
-                "recurring work failed", metadata: ["work": "\(name)", "error": "\(String(reflecting: error))"])
+                "background job failed", metadata: ["work": "\(name)", "error": "\(String(reflecting: error))"])
         }
     }
 }
