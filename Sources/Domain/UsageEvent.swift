@@ -29,14 +29,16 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     }
 
     package var key: EventKey
-    /// Whether the sender named the event; a nameless one counts at every delivery.
-    package var isNamed: Bool
+    /// Whether the event has an idempotency key. One without counts at every delivery.
+    package var isIdempotent: Bool
     package var shape: Shape
     package var identity: IdentityClaim
     package var status: EventStatus
-    /// The name the client asked for, 1 to 255 characters; Laravel's `model`.
-    package var model: String
-    /// The deployment that served it (`openai/gpt-4o`), at most 255 characters.
+    /// The model that the client asked for, 1 to 255 characters: LiteLLM's `model_group`, `metering.events.model_group`
+    /// and Laravel's `api_logs.model`.
+    package var modelGroup: String
+    /// The deployment that served the call (`openai/gpt-4o`), at most 255 characters. LiteLLM and `metering.events` call it
+    /// `model`.
     package var deployment: String?
     package var provider: String?
     package var callType: String?
@@ -49,10 +51,10 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     /// `nil` where the sender stated none.
     package var cost: Cost?
     package var occurredAt: Timestamp
-    /// Milliseconds from start to end.
-    package var duration: Int64?
-    /// Milliseconds to the first token, of streams only.
-    package var timeToFirstToken: Int64?
+    /// From start to end.
+    package var durationMilliseconds: Int64?
+    /// To the first token, of streams only.
+    package var timeToFirstTokenMilliseconds: Int64?
     package var isStream: Bool
     package var isCacheHit: Bool
     package var errorCode: String?
@@ -63,20 +65,22 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     package var tags: [String]
     package var flags: [Flag]
 
+    /// An event with the facts that every sender states, and those that only some do.
     package init(
-        key: EventKey, isNamed: Bool, shape: Shape, identity: IdentityClaim, status: EventStatus, model: String,
-        deployment: String? = nil, provider: String? = nil, callType: String? = nil, inputTokens: Int64 = 0,
-        outputTokens: Int64 = 0, cachedTokens: Int64 = 0, reasoningTokens: Int64 = 0, cost: Cost? = nil,
-        occurredAt: Timestamp, duration: Int64? = nil, timeToFirstToken: Int64? = nil, isStream: Bool = false,
-        isCacheHit: Bool = false, errorCode: String? = nil, errorMessage: String? = nil, endUser: String? = nil,
-        tags: [String] = [], flags: [Flag] = []
+        key: EventKey, isIdempotent: Bool, shape: Shape, identity: IdentityClaim, status: EventStatus,
+        modelGroup: String, deployment: String? = nil, provider: String? = nil, callType: String? = nil,
+        inputTokens: Int64 = 0, outputTokens: Int64 = 0, cachedTokens: Int64 = 0, reasoningTokens: Int64 = 0,
+        cost: Cost? = nil, occurredAt: Timestamp, durationMilliseconds: Int64? = nil,
+        timeToFirstTokenMilliseconds: Int64? = nil, isStream: Bool = false, isCacheHit: Bool = false,
+        errorCode: String? = nil, errorMessage: String? = nil, endUser: String? = nil, tags: [String] = [],
+        flags: [Flag] = []
     ) {
         self.key = key
-        self.isNamed = isNamed
+        self.isIdempotent = isIdempotent
         self.shape = shape
         self.identity = identity
         self.status = status
-        self.model = model
+        self.modelGroup = modelGroup
         self.deployment = deployment
         self.provider = provider
         self.callType = callType
@@ -86,8 +90,8 @@ package struct UsageEvent: Sendable, Hashable, Codable {
         self.reasoningTokens = reasoningTokens
         self.cost = cost
         self.occurredAt = occurredAt
-        self.duration = duration
-        self.timeToFirstToken = timeToFirstToken
+        self.durationMilliseconds = durationMilliseconds
+        self.timeToFirstTokenMilliseconds = timeToFirstTokenMilliseconds
         self.isStream = isStream
         self.isCacheHit = isCacheHit
         self.errorCode = errorCode
@@ -95,6 +99,17 @@ package struct UsageEvent: Sendable, Hashable, Codable {
         self.endUser = endUser
         self.tags = tags
         self.flags = flags
+    }
+
+    /// The names in the JSON of a quarantined event (`metering.quarantine.event`). They stay: stored entries have them, and
+    /// an older program reads what a newer one wrote.
+    private enum CodingKeys: String, CodingKey {
+        case key, shape, identity, status, deployment, provider, callType, inputTokens, outputTokens, cachedTokens
+        case reasoningTokens, cost, occurredAt, isStream, isCacheHit, errorCode, errorMessage, endUser, tags, flags
+        case isIdempotent = "isNamed"
+        case modelGroup = "model"
+        case durationMilliseconds = "duration"
+        case timeToFirstTokenMilliseconds = "timeToFirstToken"
     }
 }
 

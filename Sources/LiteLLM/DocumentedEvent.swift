@@ -5,7 +5,7 @@ struct DocumentedEvent {
     private let fields: EventFields
     private let arrival: Arrival
     private let key: EventKey
-    private let isNamed: Bool
+    private let isIdempotent: Bool
     private let identity: IdentityClaim
     private let secrets: [String]
 
@@ -19,10 +19,10 @@ struct DocumentedEvent {
         let name = idempotencyKey?.trimmed ?? ""
         if let name = name.isEmpty ? fields[.eventID].trimmedText : name {
             key = EventKey(idempotencyKey: name)
-            isNamed = true
+            isIdempotent = true
         } else {
             key = EventKey(arrival: arrival.at, using: &generator)
-            isNamed = false
+            isIdempotent = false
         }
         identity = IdentityClaim(ofDocumented: fields)
         // A number is no secret, and would be found in every message.
@@ -41,10 +41,10 @@ struct DocumentedEvent {
     private func event(cost: Cost?) -> UsageEvent {
         let tokens = tokens
         var event = UsageEvent(
-            key: key, isNamed: isNamed, shape: .documented, identity: identity, status: status, model: model,
+            key: key, isIdempotent: isIdempotent, shape: .documented, identity: identity, status: status, modelGroup: model,
             inputTokens: tokens.input, outputTokens: tokens.output, cachedTokens: tokens.cached,
             reasoningTokens: tokens.reasoning, cost: cost, occurredAt: arrival.at,
-            duration: EventTime.milliseconds(seconds: fields.first(.responseTime, .responseSeconds).number),
+            durationMilliseconds: EventTime.milliseconds(seconds: fields.first(.responseTime, .responseSeconds).number),
             errorCode: status == .success ? nil : errorCode,
             errorMessage: status == .success || arrival.errorText == .code ? nil : errorMessage)
         event.note(tokens, cost)

@@ -52,14 +52,14 @@ struct ProxyEvent {
         let firstToken = isStream ? fields[.firstTokenTime].number : nil
         let deployment = fields[.model].label(scrubbing: secrets)
         var event = UsageEvent(
-            key: key(start: start), isNamed: true, shape: .litellm, identity: identity, status: status,
-            model: fields[.modelGroup].label(scrubbing: secrets) ?? deployment ?? "unknown", deployment: deployment,
+            key: key(start: start), isIdempotent: true, shape: .litellm, identity: identity, status: status,
+            modelGroup: fields[.modelGroup].label(scrubbing: secrets) ?? deployment ?? "unknown", deployment: deployment,
             provider: fields[.provider].label(scrubbing: secrets),
             callType: fields[.callType].label(scrubbing: secrets),
             inputTokens: tokens.input, outputTokens: tokens.output, cachedTokens: tokens.cached,
             reasoningTokens: tokens.reasoning, cost: cost, occurredAt: arrival.at,
-            duration: EventTime.milliseconds(from: start, to: fields[.endTime].number),
-            timeToFirstToken: EventTime.milliseconds(from: start, to: firstToken), isStream: isStream,
+            durationMilliseconds: EventTime.milliseconds(from: start, to: fields[.endTime].number),
+            timeToFirstTokenMilliseconds: EventTime.milliseconds(from: start, to: firstToken), isStream: isStream,
             isCacheHit: fields[.cacheHit].isTrue, errorCode: errorCode, errorMessage: isFailure ? errorMessage : nil,
             endUser: fields[.endUser].label(scrubbing: secrets), tags: fields[.tags].labels(scrubbing: secrets))
         event.note(time)

@@ -26,7 +26,7 @@ import Testing
                 if index % 4 == 0 { (event.status, event.errorCode) = (.error, "\(500 + index % 3)") }
                 event.tags = index % 5 == 0 ? [] : ["tag-\(index % 7)", "all"]
                 event.endUser = index % 3 == 0 ? nil : "client-\(index % 11)"
-                event.model = "model-\(index % 9)"
+                event.modelGroup = "model-\(index % 9)"
                 return event
             }
             _ = try await EventWriter(pool: bench.database.pool(as: .webhook), now: { now })

@@ -22,10 +22,10 @@ import Testing
                 try EventParser.parse(Array(body.utf8), arrival: Self.arrival).results.first?.get()
             }
             #expect(events[0]?.key != events[1]?.key)
-            #expect(events[0]?.isNamed == true)
+            #expect(events[0]?.isIdempotent == true)
             #expect(events[0]?.identity.keyHashes.contains(KeyHash(of: Person.key(of: 10_001))) == true)
             #expect(kind == .documented || events[0]?.identity.laravelUserID ?? 10_001 == 10_001)
-            #expect(kind == .documented || events[0]?.duration == 1250)
+            #expect(kind == .documented || events[0]?.durationMilliseconds == 1250)
         }
     }
 

@@ -44,7 +44,7 @@ import Testing
             let now = Timestamp.now
             let writer = EventWriter(pool: database.pool(as: .webhook), now: { now })
             var event = UsageEvent.sample(1, by: .user(7), at: now.advanced(by: .seconds(-60)), cost: "0.25")
-            event.model = "gpt\u{1B}[31m"
+            event.modelGroup = "gpt\u{1B}[31m"
             _ = try await writer.write(
                 [event, .sample(2, by: .user(7), at: now.advanced(by: .seconds(-60)))].map { IngestItem(.success($0)) },
                 lockedUsers: .quarantine)

@@ -22,7 +22,7 @@ import Testing
     private func fill(_ database: TestDatabase) async throws -> [UsageEvent] {
         let writer = EventWriter(pool: database.pool, now: { UsageEvent.sampleTime })
         var events = (1...4).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: UsageEvent.sampleTime) }
-        events[2].isNamed = false
+        events[2].isIdempotent = false
         let costly = Rejection(reason: .implausibleCost, detail: "too much", key: events[3].key, event: events[3])
         _ = try await writer.write(
             events[..<2].map { IngestItem(.success($0)) }

@@ -5,8 +5,8 @@ import Testing
 @Suite(.timeLimit(.minutes(15))) struct UsageEventTests {
     private func event(_ change: (inout UsageEvent) -> Void = { _ in }) -> UsageEvent {
         var event = UsageEvent(
-            key: EventKey(high: 1, low: 2), isNamed: true, shape: .litellm, identity: IdentityClaim(userID: 42),
-            status: .success, model: "gpt-4o", inputTokens: 1000, outputTokens: 50,
+            key: EventKey(high: 1, low: 2), isIdempotent: true, shape: .litellm, identity: IdentityClaim(userID: 42),
+            status: .success, modelGroup: "gpt-4o", inputTokens: 1000, outputTokens: 50,
             cost: DecimalLiteral("0.00225").flatMap(Cost.init), occurredAt: Timestamp(microseconds: 1))
         change(&event)
         return event
@@ -16,7 +16,7 @@ import Testing
         let digest = event().billableDigest
         #expect(
             event {
-                $0.model = "other"; $0.duration = 7; $0.tags = ["x"]
+                $0.modelGroup = "other"; $0.durationMilliseconds = 7; $0.tags = ["x"]
             }.billableDigest == digest)
         let others = [
             event { $0.inputTokens = 1001 }, event { $0.outputTokens = 0 }, event { $0.status = .error },

@@ -13,13 +13,13 @@ import Testing
         let event = try #require(try events("1.109.1/chat_success_upstream").first)
         let key = "cf_a111111111111111111111111111111111111111111111111111111111111111"
         let expected = UsageEvent(
-            key: event.key, isNamed: true, shape: .litellm,
+            key: event.key, isIdempotent: true, shape: .litellm,
             identity: IdentityClaim(
                 keyHashes: [KeyHash(of: key)], laravelUserID: 42, userID: 42, presentedKey: key),
-            status: .success, model: "gpt-4o", deployment: "openai/gpt-4o", provider: "openai", callType: "acompletion",
+            status: .success, modelGroup: "gpt-4o", deployment: "openai/gpt-4o", provider: "openai", callType: "acompletion",
             inputTokens: 1000, outputTokens: 50, cachedTokens: 600, reasoningTokens: 32,
             cost: DecimalLiteral("0.0022500000000000003").flatMap(Cost.init),
-            occurredAt: Timestamp(microseconds: 1_795_420_563_637_132), duration: 26,
+            occurredAt: Timestamp(microseconds: 1_795_420_563_637_132), durationMilliseconds: 26,
             tags: ["User-Agent: Python-urllib", "User-Agent: Python-urllib/3.11"])
         #expect(event == expected)
         #expect(event.key.high >> 16 == 1_795_420_563_637)
@@ -35,10 +35,10 @@ import Testing
     @Test func `streams have a time to the first token`() throws {
         let stream = try #require(try events("1.109.1/chat_stream_upstream").first)
         #expect(stream.isStream)
-        #expect(stream.duration == 496)
-        #expect(stream.timeToFirstToken == 478)
+        #expect(stream.durationMilliseconds == 496)
+        #expect(stream.timeToFirstTokenMilliseconds == 478)
         let cut = try #require(try events("1.109.1/chat_stream_cut").first)
-        #expect(cut.status == .error && !cut.isStream && cut.timeToFirstToken == nil)
+        #expect(cut.status == .error && !cut.isStream && cut.timeToFirstTokenMilliseconds == nil)
         #expect([cut.inputTokens, cut.outputTokens] == [10, 4])
         #expect(cut.errorMessage == "Stream ended before a finish_reason was received")
         let hungUp = try #require(try events("1.109.1/client_disconnect_stream").first)
@@ -89,7 +89,7 @@ import Testing
 
     @Test func `an unknown price is a cost of zero`() throws {
         let event = try #require(try events("1.109.1/unknown_price").first)
-        #expect(event.model == "unknown-price" && event.cost?.isZero == true && event.inputTokens == 1000)
+        #expect(event.modelGroup == "unknown-price" && event.cost?.isZero == true && event.inputTokens == 1000)
     }
 
     @Test(arguments: [

@@ -17,10 +17,10 @@ import Testing
         for body in [documentedEvent(), nested] {
             let event = try EventParser.parse(body).onlyEvent()
             let expected = UsageEvent(
-                key: event.key, isNamed: false, shape: .documented,
+                key: event.key, isIdempotent: false, shape: .documented,
                 identity: IdentityClaim(keyHashes: [KeyHash(of: "cf_key1")], presentedKey: "cf_key1"), status: .success,
-                model: "gpt-4", inputTokens: 100, outputTokens: 50, cost: DecimalLiteral("0.0015").flatMap(Cost.init),
-                occurredAt: captured.at, duration: 1250)
+                modelGroup: "gpt-4", inputTokens: 100, outputTokens: 50, cost: DecimalLiteral("0.0015").flatMap(Cost.init),
+                occurredAt: captured.at, durationMilliseconds: 1250)
             #expect(event == expected)
         }
     }
@@ -30,7 +30,7 @@ import Testing
         #expect(try event(#""usage": null, \#(response)"#).inputTokens == 7)
         for usage in ["[1, 2]", "5", "{}", "\"x\""] {
             let event = try event(#""usage": \#(usage), \#(response)"#)
-            #expect(event.inputTokens == 0 && event.outputTokens == 0 && event.model == "gpt-4")
+            #expect(event.inputTokens == 0 && event.outputTokens == 0 && event.modelGroup == "gpt-4")
         }
     }
 
@@ -131,7 +131,7 @@ import Testing
             ("null", nil), ("\"abc\"", nil), ("[1]", nil), ("1e300", 2_147_483_647), ("2147483.648", 2_147_483_647),
         ] as [(String, Int64?)])
     func `seconds become milliseconds`(value: String, expected: Int64?) throws {
-        #expect(try event(#""response_time": \#(value)"#).duration == expected)
+        #expect(try event(#""response_time": \#(value)"#).durationMilliseconds == expected)
     }
 
     @Test(arguments: ["null", "\"\"", "\" \"", "0", "\"0\"", "false", "0.0", "[]", "{}", "-0"])
@@ -169,10 +169,10 @@ import Testing
 
     @Test func `an event has the header's name, else its own, else none`() throws {
         var arrival = captured
-        #expect(try !event("").isNamed)
+        #expect(try !event("").isIdempotent)
         #expect(try event(#""event_id": "e1""#).key == EventKey(idempotencyKey: "e1"))
         #expect(try event(#""event_id": 17"#).key == EventKey(idempotencyKey: "17"))
-        #expect(try !event(#""event_id": " ""#).isNamed)
+        #expect(try !event(#""event_id": " ""#).isIdempotent)
         arrival.idempotencyKey = "h1"
         let body = documentedEvent(#""event_id": "e1""#)
         #expect(try EventParser.parse(body, arrival: arrival).onlyEvent().key == EventKey(idempotencyKey: "h1"))

@@ -34,14 +34,14 @@ import Testing
         let end = try #require(object["endTime"] as? Double)
         let group = object["model_group"] as? String ?? ""
         let model = object["model"] as? String ?? ""
-        #expect(event.shape == .litellm && event.isNamed, "\(name)")
+        #expect(event.shape == .litellm && event.isIdempotent, "\(name)")
         #expect(event.inputTokens == object["prompt_tokens"] as? Int64, "\(name)")
         #expect(event.outputTokens == object["completion_tokens"] as? Int64, "\(name)")
-        #expect(event.model == (group.isEmpty ? (model.isEmpty ? "unknown" : model) : group), "\(name)")
+        #expect(event.modelGroup == (group.isEmpty ? (model.isEmpty ? "unknown" : model) : group), "\(name)")
         let cost = try #require(event.cost.flatMap { Double($0.literal.text) }, "\(name)")
         #expect(abs(cost - (try #require(object["response_cost"] as? Double))) < 1e-15, "\(name)")
         #expect(abs(Double(event.occurredAt.microseconds) - start * 1e6) <= 1, "\(name)")
-        #expect(abs(Double(try #require(event.duration)) - (end - start) * 1e3) <= 0.5001, "\(name)")
+        #expect(abs(Double(try #require(event.durationMilliseconds)) - (end - start) * 1e3) <= 0.5001, "\(name)")
         #expect((event.status == .success) == (object["status"] as? String == "success"), "\(name)")
         #expect((event.errorMessage == nil) == (event.status == .success || isDenied(result)), "\(name)")
         #expect(event.provider == object["custom_llm_provider"] as? String, "\(name)")
@@ -73,7 +73,7 @@ import Testing
             let parsed = EventParser.parse(body.bytes, arrival: captured)
             let event = try parsed.onlyEvent()
             #expect(parsed.form == .documented && parsed.rejections.isEmpty, "\(body.name)")
-            #expect(event.shape == .documented && event.isNamed && event.key.isIdempotencyKey, "\(body.name)")
+            #expect(event.shape == .documented && event.isIdempotent && event.key.isIdempotencyKey, "\(body.name)")
             #expect(event.occurredAt == captured.at, "\(body.name)")
         }
     }

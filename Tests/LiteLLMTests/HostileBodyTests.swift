@@ -38,7 +38,7 @@ import Testing
                 #""metadata": {"user_api_key_user_id": "7"}, "model_group": "a", "model_group": "b", "usage": 1"#)
         ).onlyEvent()
         #expect(event.identity == IdentityClaim(userID: 7))
-        #expect(event.model == "b")
+        #expect(event.modelGroup == "b")
         let nothing = EventParser.parse(proxyEvent(#""metadata": null"#))
         #expect(try nothing.onlyReason() == .missingIdentity)
     }
@@ -46,7 +46,7 @@ import Testing
     @Test func `escaped member names are members`() throws {
         let event = try EventParser.parse(proxyEvent(#""model\u005fgroup": "escaped", "\u0000": 1, "\ud800": 2"#))
             .onlyEvent()
-        #expect(event.model == "escaped")
+        #expect(event.modelGroup == "escaped")
     }
 
     @Test func `bare words outside the needed members are passed over`() throws {
@@ -91,6 +91,6 @@ import Testing
     @Test func `a prompt of megabytes is passed over`() throws {
         let prompt = String(repeating: #"{\"a\": [1, 2]} "#, count: 200_000)
         let event = try EventParser.parse(proxyEvent(#""messages": [{"content": "\#(prompt)"}]"#)).onlyEvent()
-        #expect(event.model == "gpt-4")
+        #expect(event.modelGroup == "gpt-4")
     }
 }

@@ -74,14 +74,14 @@ import Testing
     }
 
     private func expectBounded(_ event: UsageEvent) {
-        #expect(!event.model.isEmpty)
+        #expect(!event.modelGroup.isEmpty)
         #expect(event.tags.count <= 32)
         #expect(
             event.inputTokens >= 0 && event.outputTokens >= 0 && event.cachedTokens >= 0 && event.reasoningTokens >= 0)
-        #expect((event.duration ?? 0) >= 0 && (event.timeToFirstToken ?? 0) >= 0)
+        #expect((event.durationMilliseconds ?? 0) >= 0 && (event.timeToFirstTokenMilliseconds ?? 0) >= 0)
         #expect((event.errorMessage ?? "").utf8.count <= 8192)
         let texts =
-            [event.model, event.deployment, event.provider, event.callType, event.errorCode, event.endUser]
+            [event.modelGroup, event.deployment, event.provider, event.callType, event.errorCode, event.endUser]
             .compactMap(\.self) + event.tags
         for text in texts + [event.errorMessage ?? ""] {
             #expect(!text.unicodeScalars.contains("\0"))

@@ -51,7 +51,7 @@ import Testing
             ("\"1795420742.5\"", "\"1795420743.25\"", 750), ("1795420742.5", "null", nil), ("1795420742.5", "NaN", nil),
         ] as [(String, String, Int64?)])
     func `the duration is rounded half up from the literals`(start: String, end: String, expected: Int64?) throws {
-        #expect(try event(#""startTime": \#(start), "endTime": \#(end)"#).duration == expected)
+        #expect(try event(#""startTime": \#(start), "endTime": \#(end)"#).durationMilliseconds == expected)
     }
 
     @Test func `microseconds are the literal's digits`() throws {
@@ -120,14 +120,14 @@ import Testing
         (#""model_group": "x-cf_key1""#, "x-***"), (#""model_group": "\ud83d\ude00\n""#, "😀"),
     ])
     func `the model is the name the client asked for`(members: String, expected: String) throws {
-        #expect(try event(members).model == expected)
+        #expect(try event(members).modelGroup == expected)
     }
 
     @Test func `texts are bounded by characters`() throws {
         let long = String(repeating: "\\ud83d\\ude00", count: 300)
         let tags = (0..<40).map { "\"\($0)\"" }.joined(separator: ",")
         let event = try event(#""model_group": "\#(long)", "end_user": "\#(long)", "request_tags": [\#(tags)]"#)
-        #expect(event.model.unicodeScalars.count == 255)
+        #expect(event.modelGroup.unicodeScalars.count == 255)
         #expect(event.endUser?.unicodeScalars.count == 255)
         #expect(event.tags.count == 32)
         let message = String(repeating: "ğ", count: 200_000)

@@ -83,12 +83,12 @@ import Testing
             let user = try await bench.makeUser()
             try await bench.execute("INSERT INTO metering.free_models VALUES ('llama')")
             var events = (0..<8).map { UsageEvent.sample($0, by: .user(user), at: StorageBench.noon, cost: "0.0") }
-            events[1].model = "llama"
+            events[1].modelGroup = "llama"
             events[2].isCacheHit = true
             events[3].cost = nil
             // An image: without tokens.
             for index in 4..<8 { (events[index].inputTokens, events[index].outputTokens) = (0, 0) }
-            events[5].model = "llama"
+            events[5].modelGroup = "llama"
             events[6].shape = .documented
             (events[7].cost, events[7].isCacheHit) = (nil, true)
             _ = try await bench.write(events)
@@ -106,7 +106,7 @@ import Testing
             var event = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon, cost: "99999999.999999999999")
             event.inputTokens = .max
             event.outputTokens = .max
-            event.duration = .max
+            event.durationMilliseconds = .max
             _ = try await bench.write([event, .sample(2, by: .user(user), at: StorageBench.noon)])
             let row = try await bench.text(
                 """

@@ -41,7 +41,7 @@ import Testing
             // What Laravel might add one day: a rule that one of our events breaks.
             try await bench.execute("ALTER TABLE public.api_logs ADD CHECK (model <> 'forbidden')")
             var events = (0..<64).map { UsageEvent.sample($0, by: .user(user), at: StorageBench.noon) }
-            events[37].model = "forbidden"
+            events[37].modelGroup = "forbidden"
             let verdicts = try await bench.write(events)
             #expect(verdicts[37] == .quarantined(.laravelUnavailable))
             #expect(try await bench.number("SELECT count(*) FROM public.api_logs") == 63)

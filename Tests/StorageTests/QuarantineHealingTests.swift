@@ -90,7 +90,7 @@ import Testing
             let user = try await bench.makeUser()
             try await bench.execute("ALTER TABLE public.api_logs ADD CHECK (model <> 'forbidden')")
             var events = (0..<40).map { UsageEvent.sample($0, by: .user(user), at: StorageBench.noon) }
-            for index in 0..<20 { events[index].model = "forbidden" }
+            for index in 0..<20 { events[index].modelGroup = "forbidden" }
             try await bench.execute("ALTER TABLE public.api_logs ADD COLUMN region text NOT NULL")
             _ = try await bench.write(events)
             try await bench.execute("ALTER TABLE public.api_logs DROP COLUMN region")

@@ -12,7 +12,7 @@ import Testing
         _ = try await bench.write(events)
         bench.clock.advance(by: .seconds(1))
         var nameless = UsageEvent.sample(3, by: .key("cf_late"), at: StorageBench.noon)
-        nameless.isNamed = false
+        nameless.isIdempotent = false
         let costly = UsageEvent.sample(4, by: .hash(of: "cf_other"), at: StorageBench.noon)
         _ = try await bench.writer.write(
             [

@@ -57,7 +57,7 @@ import Testing
     @Test func aNamelessEventThatWasRefusedNeverBecomesARowByItself() async throws {
         try await StorageBench.with { bench in
             var event = UsageEvent.sample(1, by: .key("cf_late"), at: StorageBench.noon)
-            event.isNamed = false
+            event.isIdempotent = false
             _ = try await bench.writer.write(
                 [IngestItem(.success(event), isRefusedWhenUnknown: true)], lockedUsers: .quarantine)
             try await bench.makeUser(key: "cf_late")

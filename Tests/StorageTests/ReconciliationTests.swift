@@ -129,7 +129,7 @@ import Testing
                 try SpendLogs.page(Self.day, keys: [Self.hash.hex], after: nil, $0)
             }
             #expect(page.next == nil)
-            #expect(page.calls.map(\.isNamed) == [true, false])
+            #expect(page.calls.map(\.isIdempotent) == [true, false])
             for part in [
                 #""id" : "x""#, #""litellm_call_id" : "\#(call)""#, #""startTime" : 1795435200.1,"#,
                 #""response_cost" : 5e-07,"#, #""user_api_key_hash" : "\#(Self.hash.hex)""#, #""stream" : false"#,
@@ -197,7 +197,7 @@ import Testing
                     item: IngestItem(
                         .success(.sample(UInt64(index), by: .hash(of: "cf_ada"), at: StorageBench.noon))),
                     call: SpendLogs.Call(
-                        place: .init(hour: 0, keyHash: Self.hash.hex), event: "", isNamed: index.isMultiple(of: 2))
+                        place: .init(hour: 0, keyHash: Self.hash.hex), event: "", isIdempotent: index.isMultiple(of: 2))
                 )
             }
             let scans = try await bench.sequentialScans {

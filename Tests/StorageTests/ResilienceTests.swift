@@ -31,7 +31,7 @@ import Testing
             try await bench.execute(
                 "ALTER TABLE metering.quarantine ADD CHECK (event->>'model' IS DISTINCT FROM 'odd')")
             var odd = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
-            odd.model = "odd"
+            odd.modelGroup = "odd"
             let rejection = Rejection(reason: .implausibleCost, detail: "why", key: odd.key, event: odd)
             let verdicts = try await bench.writer.write(
                 [
@@ -51,7 +51,7 @@ import Testing
             let user = try await bench.makeUser()
             let events = (0..<25).map { index in
                 var event = UsageEvent.sample(UInt64(index), by: .user(user), at: StorageBench.noon)
-                event.isNamed = false
+                event.isIdempotent = false
                 return event
             }
             let queue = GroupCommit(writer: bench.writer, limits: .init(batchEvents: 10))
@@ -147,7 +147,7 @@ import Testing
             let user = try await bench.makeUser()
             try await bench.execute("ALTER TABLE api_logs ALTER model TYPE varchar(5)")
             var long = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
-            long.model = "gpt-4-turbo"
+            long.modelGroup = "gpt-4-turbo"
             let verdicts = try await bench.write([long, .sample(2, by: .user(user), at: StorageBench.noon)])
             #expect(verdicts[0] == .quarantined(.laravelUnavailable))
             try await bench.execute("ALTER TABLE api_logs ALTER model TYPE varchar(255)")

@@ -57,7 +57,7 @@ import Testing
 
     private static func event(_ id: UInt64, _ model: String = "bad") -> UsageEvent {
         var event = UsageEvent.sample(id, by: .user(1), at: StorageBench.noon)
-        event.model = model
+        event.modelGroup = model
         return event
     }
 

@@ -19,9 +19,9 @@ import Testing
             let (ada, bob) = (try await bench.makeUser(plan: "pro"), try await bench.makeUser())
             _ = try await bench.write(
                 [
-                    Self.event(1, ada), Self.event(2, ada) { $0.timeToFirstToken = 310 },
+                    Self.event(1, ada), Self.event(2, ada) { $0.timeToFirstTokenMilliseconds = 310 },
                     Self.event(3, ada) { $0.occurredAt = StorageBench.noon.advanced(by: .seconds(-86_400 * 40)) },
-                    Self.event(4, ada) { ($0.status, $0.duration) = (.error, nil) },
+                    Self.event(4, ada) { ($0.status, $0.durationMilliseconds) = (.error, nil) },
                     Self.event(5, bob) { ($0.cachedTokens, $0.reasoningTokens, $0.cost) = (7, 9, nil) },
                     Self.event(6, bob) { $0.cost = DecimalLiteral("0.0000014999999999999998").flatMap(Cost.init) },
                     Self.event(7, bob) { $0.cost = DecimalLiteral("123456.5").flatMap(Cost.init) },

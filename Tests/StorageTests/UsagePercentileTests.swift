@@ -29,8 +29,8 @@ import Testing
             _ = try await bench.write(
                 (1...400).map { index in
                     var event = UsageEvent.sample(UInt64(index), by: .user(ada), at: StorageBench.noon)
-                    event.duration = Int64(index * index)
-                    event.timeToFirstToken = Int64(index * index / 5 + 1)
+                    event.durationMilliseconds = Int64(index * index)
+                    event.timeToFirstTokenMilliseconds = Int64(index * index / 5 + 1)
                     return event
                 })
             for (scope, condition) in [(UsageScope.user(ada), "user_id = \(ada)" as Query), (.everybody, "true")] {

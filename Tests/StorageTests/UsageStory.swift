@@ -86,7 +86,7 @@ struct UsageStory: Queryable {
             nextEvent += 1
             var event = UsageEvent.sample(nextEvent, by: .user(users.randomElement(using: &random) ?? 1), at: moment())
             (event.inputTokens, event.outputTokens) = (Int64.random(in: 0...1000, using: &random), 0)
-            event.model = ["gpt-4", "claude", "gemini"].randomElement(using: &random) ?? "gpt-4"
+            event.modelGroup = ["gpt-4", "claude", "gemini"].randomElement(using: &random) ?? "gpt-4"
             event.status = random.next() % 10 == 0 ? .error : .success
             let picodollars = Int64.random(in: 1...2_000_000_000, using: &random)
             event.cost = DecimalLiteral("\(picodollars)e-12").flatMap(Cost.init)

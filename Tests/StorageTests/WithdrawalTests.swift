@@ -56,13 +56,13 @@ import Testing
             let other = try await bench.makeUser()
             func events(_ isFirst: Bool) -> [UsageEvent] {
                 var neighbour = UsageEvent.sample(2, by: .user(isAlone ? other : user), at: StorageBench.noon)
-                neighbour.timeToFirstToken = 300
+                neighbour.timeToFirstTokenMilliseconds = 300
                 return isFirst ? [neighbour, .sample(3, by: .user(other), at: StorageBench.noon)] : []
             }
             var event = UsageEvent.sample(
                 1, by: .user(user),
                 at: progress == .late ? StorageBench.noon.advanced(by: .seconds(-7200)) : StorageBench.noon, cost: "0.123456789012")
-            (event.timeToFirstToken, event.isStream) = (250, true)
+            (event.timeToFirstTokenMilliseconds, event.isStream) = (250, true)
             _ = try await bench.write(events(true))
             let passes: [Duration] =
                 switch progress {

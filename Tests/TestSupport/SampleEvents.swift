@@ -9,10 +9,10 @@ extension UsageEvent {
         _ id: UInt64, by identity: IdentityClaim, at occurredAt: Timestamp, cost: String = "0.0015"
     ) -> UsageEvent {
         UsageEvent(
-            key: EventKey(high: UInt64(max(occurredAt.milliseconds, 0)) << 16, low: id), isNamed: true, shape: .litellm,
-            identity: identity, status: .success, model: "gpt-4", deployment: "openai/gpt-4", provider: "openai",
+            key: EventKey(high: UInt64(max(occurredAt.milliseconds, 0)) << 16, low: id), isIdempotent: true, shape: .litellm,
+            identity: identity, status: .success, modelGroup: "gpt-4", deployment: "openai/gpt-4", provider: "openai",
             callType: "acompletion", inputTokens: 100, outputTokens: 50, cost: DecimalLiteral(cost).flatMap(Cost.init),
-            occurredAt: occurredAt, duration: 1250)
+            occurredAt: occurredAt, durationMilliseconds: 1250)
     }
 }
 

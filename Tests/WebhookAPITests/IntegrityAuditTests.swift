@@ -121,7 +121,7 @@ import Testing
             )[0].decode(0)
         }
         var events = (0..<3).map { UsageEvent.sample($0, by: .user(user), at: now) }
-        (events[0].model, events[1].model, events[2].model) = ("first", "second", "absurd")
+        (events[0].modelGroup, events[1].modelGroup, events[2].modelGroup) = ("first", "second", "absurd")
         let absurd = Rejection(reason: .implausibleCost, detail: "", key: events[2].key, event: events[2])
         let verdicts = try await EventWriter(pool: pool, now: { now }).write(
             [IngestItem(.success(events[0])), IngestItem(.success(events[1])), IngestItem(.failure(absurd))],
@@ -132,10 +132,10 @@ import Testing
         }
         return zip(events, verdicts).map { event, verdict in
             guard case .stored(let logID) = verdict else {
-                return LoadRecord.Entry(name: event.model, fate: .quarantined(.implausibleCost))
+                return LoadRecord.Entry(name: event.modelGroup, fate: .quarantined(.implausibleCost))
             }
             return LoadRecord.Entry(
-                name: event.model, fate: .stored(userID: user, tokens: 150, requests: 1), logID: logID)
+                name: event.modelGroup, fate: .stored(userID: user, tokens: 150, requests: 1), logID: logID)
         }
     }
 }

@@ -152,11 +152,11 @@ extension QuarantinedItem {
 extension UsageEvent {
     fileprivate var json: JSON {
         [
-            "shape": .string(shape.rawValue), "status": .string(status.rawValue), "model": .string(model),
+            "shape": .string(shape.rawValue), "status": .string(status.rawValue), "model": .string(modelGroup),
             "provider": provider.json, "occurred_at": .string(occurredAt.rfc3339),
             "input_tokens": .integer(inputTokens), "output_tokens": .integer(outputTokens),
             "cost": (cost?.money.description).json,
-            "duration_ms": duration.json, "laravel_user_id": identity.laravelUserID.json,
+            "duration_ms": durationMilliseconds.json, "laravel_user_id": identity.laravelUserID.json,
             "stated_user_id": identity.userID.json, "error_code": errorCode.json, "error_message": errorMessage.json,
             "end_user": endUser.json, "tags": .array(tags.map(JSON.string)),
             "flags": .array(flags.map { .string($0.rawValue) }),

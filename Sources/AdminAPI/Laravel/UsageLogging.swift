@@ -122,12 +122,12 @@ struct UsageLogging: Sendable {
             name.map { EventKey(idempotencyKey: "user \(user) \($0)") }
             ?? EventKey(arrival: request.now, using: &generator)
         return UsageEvent(
-            key: key, isNamed: name != nil, shape: .documented, identity: IdentityClaim(userID: user),
+            key: key, isIdempotent: name != nil, shape: .documented, identity: IdentityClaim(userID: user),
             status: request.body["status"]?.text.flatMap(EventStatus.init(rawValue:)) ?? .success,
-            model: request.body["model"]?.text ?? "unknown",
+            modelGroup: request.body["model"]?.text ?? "unknown",
             inputTokens: request.body["input_tokens"]?.wholeNumber ?? 0,
             outputTokens: request.body["output_tokens"]?.wholeNumber ?? 0, cost: cost, occurredAt: request.now,
-            duration: request.body["response_time_ms"]?.wholeNumber,
+            durationMilliseconds: request.body["response_time_ms"]?.wholeNumber,
             errorMessage: request.body["error_message"]?.text.map { $0.scrubbed().prefix(utf8Count: 8192) },
             flags: [.selfReported])
     }

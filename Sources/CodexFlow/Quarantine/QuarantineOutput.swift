@@ -13,7 +13,7 @@ enum QuarantineText {
                 [
                     item.id.description, item.receivedAt.text, item.reason.rawValue,
                     item.userID.map(String.init) ?? "-",
-                    item.keyHashes.first.map { "\($0.hex.prefix(8))…" } ?? "-", item.event?.model ?? "-",
+                    item.keyHashes.first.map { "\($0.hex.prefix(8))…" } ?? "-", item.event?.modelGroup ?? "-",
                     "\(item.deliveries)×", item.resolution?.outcome ?? "open",
                 ]
             })
@@ -39,10 +39,10 @@ enum QuarantineText {
             ("occurred", event?.occurredAt.text), ("user", item.userID.map(String.init)),
             ("key hashes", item.keyHashes.isEmpty ? nil : item.keyHashes.map(\.hex).joined(separator: " ")),
             ("stated ids", statedIDs(event?.identity)), ("shape", event?.shape.rawValue),
-            ("status", event?.status.rawValue), ("model", event?.model), ("provider", event?.provider),
+            ("status", event?.status.rawValue), ("model", event?.modelGroup), ("provider", event?.provider),
             ("tokens", event.map { "\($0.inputTokens) in, \($0.outputTokens) out" }),
             ("cost", event.map { $0.cost.map { "\($0.money) USD" } ?? "none stated" }),
-            ("duration", event?.duration.map { "\($0) ms" }), ("end user", event?.endUser),
+            ("duration", event?.durationMilliseconds.map { "\($0) ms" }), ("end user", event?.endUser),
             ("error", [event?.errorCode, event?.errorMessage].compactMap(\.self).joined(separator: " ")),
             ("flags", event?.flags.map(\.rawValue).joined(separator: ", ")), ("excerpt", item.excerpt),
         ]

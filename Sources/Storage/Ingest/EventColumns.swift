@@ -18,8 +18,8 @@ struct EventColumns {
     var outputTokens: [Int64] { column { $0.outputTokens } }
     var cachedTokens: [Int64] { column { $0.cachedTokens } }
     var reasoningTokens: [Int64] { column { $0.reasoningTokens } }
-    var durations: [Int64?] { column { $0.duration } }
-    var timesToFirstToken: [Int64?] { column { $0.timeToFirstToken } }
+    var durations: [Int64?] { column { $0.durationMilliseconds } }
+    var timesToFirstToken: [Int64?] { column { $0.timeToFirstTokenMilliseconds } }
     var digests: [Int64] { column { $0.billableDigest } }
     var quotaTokens: [Int64] { column { QuotaContribution(of: $0).tokens } }
     var quotaRequests: [Int64] { column { QuotaContribution(of: $0).requests } }
@@ -31,7 +31,7 @@ struct EventColumns {
     var shapes: [String] { column { $0.shape.rawValue } }
     var statuses: [String] { column { $0.status.rawValue } }
     var providers: [String?] { column { $0.provider } }
-    var models: [String] { column { $0.model } }
+    var modelGroups: [String] { column { $0.modelGroup } }
     var deployments: [String?] { column { $0.deployment } }
     var callTypes: [String?] { column { $0.callType } }
     var errorCodes: [String?] { column { $0.errorCode } }

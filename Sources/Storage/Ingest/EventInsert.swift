@@ -82,7 +82,7 @@ struct EventInsert {
                            date_trunc('second', 'epoch'::timestamp + w.occurred_us * interval '1 microsecond')) AS facts
                 FROM unnest(
                     \(column.keys)::uuid[], \(stored.map(\.1))::bigint[], \(column.userIDs)::bigint[],
-                    \(column.models)::text[], \(column.inputTokens)::bigint[], \(column.outputTokens)::bigint[],
+                    \(column.modelGroups)::text[], \(column.inputTokens)::bigint[], \(column.outputTokens)::bigint[],
                     \(column.laravelCosts)::numeric[], \(column.durations)::bigint[], \(column.statuses)::text[],
                     \(column.occurredAt)::bigint[]
                 ) AS w (event_key, id, user_id, model, input_tokens, output_tokens, ledger_cost, duration_ms, status,
@@ -121,13 +121,13 @@ struct EventInsert {
                 \(column.streams)::boolean[], \(column.cacheHits)::boolean[],
                 \(column.costs)::numeric[], \(column.laravelCosts)::numeric[], \(column.zeroIsUnpriced)::boolean[],
                 \(column.shapes)::text[], \(column.statuses)::text[], \(column.providers)::text[],
-                \(column.models)::text[], \(column.deployments)::text[], \(column.callTypes)::text[],
+                \(column.modelGroups)::text[], \(column.deployments)::text[], \(column.callTypes)::text[],
                 \(column.errorCodes)::text[], \(column.errorMessages)::text[], \(column.endUsers)::text[],
                 \(column.tags)::text[], \(column.flags)::text[], \(column.keyHashes)::bytea[]
             ) AS e (
                 event_key, user_id, occurred_us, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
                 duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
-                cost, ledger_cost, zero_is_unpriced, shape, status, provider, model, deployment, call_type,
+                cost, ledger_cost, zero_is_unpriced, shape, status, provider, model_group, deployment, call_type,
                 error_code, error_message, end_user, tags, flags, key_hash
             )
         ), line AS MATERIALIZED (
@@ -150,10 +150,10 @@ struct EventInsert {
                    e.occurred_at, e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens,
                    e.duration_ms, e.first_token_ms,
                    e.billable_digest, e.quota_tokens, e.quota_requests, e.is_stream, e.is_cache_hit,
-                   CASE WHEN e.zero_is_unpriced AND e.model NOT IN (SELECT f.model FROM metering.free_models f)
+                   CASE WHEN e.zero_is_unpriced AND e.model_group NOT IN (SELECT f.model FROM metering.free_models f)
                         THEN NULL ELSE coalesce(e.cost, 0) END,
                    nullif(e.ledger_cost, least(round(e.cost, 6), 9999.999999)),
-                   e.shape, e.status, p.plan, e.provider, e.model, e.deployment, e.call_type, e.error_code,
+                   e.shape, e.status, p.plan, e.provider, e.model_group, e.deployment, e.call_type, e.error_code,
                    e.end_user, string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
             FROM event e JOIN person p ON p.id = e.user_id
             WHERE NOT EXISTS (SELECT FROM metering.withdrawn_events w WHERE w.event_key = e.event_key)
@@ -164,7 +164,7 @@ struct EventInsert {
             INSERT INTO public.api_logs (
                 id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, error_message,
                 created_at, updated_at)
-            SELECT f.id, f.user_id, e.model, least(e.input_tokens, 2147483647),
+            SELECT f.id, f.user_id, e.model_group, least(e.input_tokens, 2147483647),
                    least(e.output_tokens, 2147483647), coalesce(e.ledger_cost, 0),
                    least(coalesce(e.duration_ms, 0), 2147483647), e.status, e.error_message,
                    date_trunc('second', e.occurred_at AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC')

@@ -36,7 +36,7 @@ struct EventLookup {
     /// gave may meet another user's event of the same name.
     func verdict(of event: UsageEvent, attributedTo user: Int64?) -> Verdict? {
         guard let twin = stored[event.key] else { return nil }
-        if !event.isNamed { return .stored(logID: twin.logID) }
+        if !event.isIdempotent { return .stored(logID: twin.logID) }
         let isOthers = event.key.isIdempotencyKey && user != nil && user != twin.userID
         return twin.billableDigest == event.billableDigest && !isOthers
             ? .duplicate(logID: twin.logID) : .conflict(logID: twin.logID)

@@ -37,10 +37,10 @@ package final class IngestItem: Sendable {
     }
 
     /// Whether sending it again is recognised; so is what could not be read, by its bytes.
-    var isNamed: Bool {
+    var isIdempotent: Bool {
         switch result {
-        case .success(let event): event.isNamed
-        case .failure(let rejection): rejection.event?.isNamed ?? true
+        case .success(let event): event.isIdempotent
+        case .failure(let rejection): rejection.event?.isIdempotent ?? true
         }
     }
 

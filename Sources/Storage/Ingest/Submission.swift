@@ -19,7 +19,7 @@ final class Submission: Sendable {
 
     /// `answer` is called once, with the verdicts of all items or the reason why there are none.
     init(_ items: [IngestItem], answer: @escaping @Sendable (Submission, Result<[Verdict], any Error>) -> Void) {
-        isDivisible = items.count == 1 || items.allSatisfy(\.isNamed)
+        isDivisible = items.count == 1 || items.allSatisfy(\.isIdempotent)
         self.items = isDivisible ? items : items.map(\.withoutWaiting)
         self.answer = answer
         weight = items.reduce(0) { $0 + $1.weight }

@@ -11,7 +11,7 @@ struct QuarantineEntry: Sendable {
         isReplayable =
             switch rejection.reason {
             case .userLocked, .laravelUnavailable: true
-            case .unknownKey, .unknownUser: rejection.event?.isNamed == true || !item.isRefusedWhenUnknown
+            case .unknownKey, .unknownUser: rejection.event?.isIdempotent == true || !item.isRefusedWhenUnknown
             default: false
             }
     }

@@ -39,7 +39,7 @@ package struct QuarantinedItem: Sendable, Hashable {
 
     /// Whether an operator must say so before it is replayed: its sender saw a 404 and may have sent it again.
     package var wasRefused: Bool {
-        !isReplayable && [.unknownKey, .unknownUser].contains(reason) && event?.isNamed == false
+        !isReplayable && [.unknownKey, .unknownUser].contains(reason) && event?.isIdempotent == false
     }
 }
 

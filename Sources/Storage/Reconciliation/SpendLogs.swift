@@ -14,14 +14,14 @@ package enum SpendLogs {
         /// Its event, as our module would have sent it.
         package var event: String
         /// Whether our module named it.
-        package var isNamed: Bool
+        package var isIdempotent: Bool
         /// When it failed; `nil` of a served call.
         package var failedAt: Timestamp?
 
-        package init(place: HourOfKey.Place, event: String, isNamed: Bool, failedAt: Timestamp? = nil) {
+        package init(place: HourOfKey.Place, event: String, isIdempotent: Bool, failedAt: Timestamp? = nil) {
             self.place = place
             self.event = event
-            self.isNamed = isNamed
+            self.isIdempotent = isIdempotent
             self.failedAt = failedAt
         }
     }
@@ -64,9 +64,9 @@ package enum SpendLogs {
             ORDER BY c."startTime" FETCH FIRST \(unsafeSQL: "\(pageSize)") ROWS WITH TIES
             """)
         let calls = try rows.map { row in
-            let (hour, key, isNamed, event) = try row.decode(Int64.self, String.self, Bool.self, String.self)
+            let (hour, key, isIdempotent, event) = try row.decode(Int64.self, String.self, Bool.self, String.self)
             let failedAt = try row.decode(5, as: Int64?.self).map(Timestamp.init(microseconds:))
-            return Call(place: .init(hour: hour, keyHash: key), event: event, isNamed: isNamed, failedAt: failedAt)
+            return Call(place: .init(hour: hour, keyHash: key), event: event, isIdempotent: isIdempotent, failedAt: failedAt)
         }
         return (calls, rows.count < pageSize ? nil : try rows.last?.decode(4))
     }

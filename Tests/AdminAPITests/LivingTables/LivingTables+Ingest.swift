@@ -18,11 +18,11 @@ extension LivingTables {
             event.identity = .key("cf_nobody_\(token)")
             event.identity.laravelUserID = user
         }
-        event.duration = token
+        event.durationMilliseconds = token
         event.endUser = "t\(token)"
         event.deployment = "d/\(token)"
         event.provider = ["openai", "anthropic", nil].randomElement(using: &random) ?? nil
-        event.model = ["gpt-4", "claude"].randomElement(using: &random) ?? "gpt-4"
+        event.modelGroup = ["gpt-4", "claude"].randomElement(using: &random) ?? "gpt-4"
         event.status = [.success, .success, .success, .error, .rateLimited].randomElement(using: &random) ?? .success
         (event.inputTokens, event.outputTokens) = (Int64.random(in: 0...900, using: &random), 0)
         let picodollars = isOneOf(5) ? 0 : Int64.random(in: 1...2_000_000_000, using: &random)
@@ -32,7 +32,7 @@ extension LivingTables {
         let fact = LivingModel.Fact(
             user: user, quarter: Int64((Double(event.occurredAt.microseconds) / 900_000_000).rounded(.down)),
             tokens: event.inputTokens,
-            picodollars: event.isUnpricedUnlessFree ? nil : event.cost?.picodollars ?? 0, model: event.model,
+            picodollars: event.isUnpricedUnlessFree ? nil : event.cost?.picodollars ?? 0, model: event.modelGroup,
             status: event.status.rawValue, isSelfReported: event.flags.contains(.selfReported))
         return (event, fact, token)
     }
@@ -106,7 +106,7 @@ extension LivingTables {
             FOR EACH ROW EXECUTE FUNCTION public.story_trigger();
             """)
         var events = (0..<3).map { _ in event() }
-        (events[1].0.model, events[1].1.model) = ("triggered", "triggered")
+        (events[1].0.modelGroup, events[1].1.modelGroup) = ("triggered", "triggered")
         try await ingest(events, mayWait: true)
         let (rows, token) = (try await rows(), events[1].2)
         let kind = "ingest under a trigger"
