@@ -106,7 +106,7 @@ extension LivingTables {
             FOR EACH ROW EXECUTE FUNCTION public.story_trigger();
             """)
         var events = (0..<3).map { _ in event() }
-        (events[1].0.modelGroup, events[1].1.modelGroup) = ("triggered", "triggered")
+        (events[1].0.modelGroup, events[1].1.model) = ("triggered", "triggered")
         try await ingest(events, mayWait: true)
         let (rows, token) = (try await rows(), events[1].2)
         let kind = "ingest under a trigger"
