@@ -24,3 +24,93 @@ package struct QuotaContribution: Sendable, Hashable {
         }
     }
 }
+
+/// What is known of a key's holder before a call is made: who it is, and what they may still use.
+package struct CallAuthorization: Sendable, Hashable {
+    /// What a user may use in one window and has used of it; a limit of `nil` is none.
+    package struct Allowance<Amount: Sendable & Hashable>: Sendable, Hashable {
+        package let limit: Amount?
+        package let used: Amount
+
+        package init(limit: Amount?, used: Amount) {
+            self.limit = limit
+            self.used = used
+        }
+    }
+
+    /// One of the user's current windows.
+    package struct Window: Sendable, Hashable {
+        package let period: QuotaPeriod
+        package let resetsAt: Timestamp
+        package let requests: Allowance<Int64>
+        package let tokens: Allowance<Int64>
+        /// USD.
+        package let cost: Allowance<Money>
+        /// Whether the budget and what is used of it are numbers; else nobody can say what is left.
+        package let isComputable: Bool
+
+        package init(
+            period: QuotaPeriod, resetsAt: Timestamp, requests: Allowance<Int64>, tokens: Allowance<Int64>,
+            cost: Allowance<Money>, isComputable: Bool = true
+        ) {
+            self.period = period
+            self.resetsAt = resetsAt
+            self.requests = requests
+            self.tokens = tokens
+            self.cost = cost
+            self.isComputable = isComputable
+        }
+    }
+
+    /// Why no call may be made.
+    package enum Refusal: String, Sendable {
+        case suspended, unverified, requests, tokens, budget
+        /// A limit cannot be computed: the budget, or what is used of it, is no number.
+        case limitUnknown = "limit_unknown"
+    }
+
+    package let userID: Int64
+    package let name: String
+    package let plan: String
+    /// Laravel's `users.status`.
+    package let status: String
+    /// Whether a stranger made the account and its address is not verified: then every limit is zero.
+    package let isUnverified: Bool
+    /// The models the user may call; `nil` for all.
+    package let models: [String]?
+    package let windows: [Window]
+
+    package init(
+        userID: Int64, name: String, plan: String, status: String, isUnverified: Bool = false, models: [String]?,
+        windows: [Window]
+    ) {
+        self.userID = userID
+        self.name = name
+        self.plan = plan
+        self.status = status
+        self.isUnverified = isUnverified
+        self.models = models
+        self.windows = windows
+    }
+
+    /// Why the next call would be refused, as far as the stored calls tell; `nil` where it would not.
+    package var refusal: Refusal? {
+        guard status == "active" else { return .suspended }
+        if isUnverified { return .unverified }
+        guard windows.allSatisfy(\.isComputable) else { return .limitUnknown }
+        for window in windows {
+            if window.requests.isSpent { return .requests }
+            if window.tokens.isSpent { return .tokens }
+            if window.cost.isSpent { return .budget }
+        }
+        return nil
+    }
+}
+
+extension CallAuthorization.Allowance where Amount: Comparable & AdditiveArithmetic {
+    /// Whether nothing is left.
+    package var isSpent: Bool { limit.map { used >= $0 } ?? false }
+
+    /// What is left, not below zero; `nil` without a limit.
+    package var remaining: Amount? { limit.map { max($0 - used, .zero) } }
+}

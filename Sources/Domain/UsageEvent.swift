@@ -1,3 +1,5 @@
+internal import Crypto
+
 /// One call of a language model, as the proxy reported it: the facts that become a row, without prompt, answer or key.
 package struct UsageEvent: Sendable, Hashable, Codable {
     /// Which sender's shape the event had; the two are counted differently (`design.md` §4, Counters).
@@ -135,5 +137,16 @@ extension UsageEvent {
         case .error: inputTokens > 0 || outputTokens > 0
         case .rateLimited: false
         }
+    }
+}
+
+extension UsageEvent {
+    /// The first 64 bits of a SHA-256 of what is billed: tokens, the cost's literal and the status.
+    ///
+    /// Tells a duplicate from a conflict: two events of one key with the same digest are the same call sent again
+    /// (`design.md` §4, Verdicts).
+    package var billableDigest: Int64 {
+        let facts = "\(inputTokens)|\(outputTokens)|\(cost?.literal.text ?? "")|\(status.rawValue)"
+        return Int64(bitPattern: SHA256.hash(of: facts).word(at: 0))
     }
 }
