@@ -1,4 +1,50 @@
-internal import Domain
+internal import Crypto
+package import Domain
+
+/// What the parser must be told of a request: it is pure, so time and randomness come from the caller.
+package struct Arrival: Sendable {
+    /// When the body was received.
+    package var at: Timestamp
+    /// How long facts are kept; an older event is implausible (`design.md` §4).
+    package var retention: Duration
+    /// The header `Idempotency-Key`, which names a single documented event.
+    package var idempotencyKey: String?
+    /// How much is kept of what a proxy says went wrong.
+    package var errorText: ErrorText
+    /// Makes the keys of events that nobody named.
+    package var generator: any RandomNumberGenerator & Sendable
+
+    package init(
+        at: Timestamp, retention: Duration, errorText: ErrorText = .line, idempotencyKey: String? = nil,
+        generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator()
+    ) {
+        self.at = at
+        self.retention = retention
+        self.errorText = errorText
+        self.idempotencyKey = idempotencyKey
+        self.generator = generator
+    }
+}
+
+/// What a body contains, in its order.
+package struct ParsedBody: Sendable {
+    /// In which style the sender expects the answer.
+    package enum Form: Sendable, Hashable {
+        /// One event of the documented shape, or a body that is no object at all: answered as Laravel does.
+        case documented
+        /// Everything else: one result per event.
+        case events
+    }
+
+    package var form: Form
+    /// One for each element of an array, nulls included, and each document of a sequence.
+    package var results: [Result<UsageEvent, Rejection>]
+
+    package init(form: Form, results: [Result<UsageEvent, Rejection>]) {
+        self.form = form
+        self.results = results
+    }
+}
 
 /// Turns the body of a webhook request into events: bytes in, one result per event out (`design.md` §4).
 package enum EventParser {
@@ -97,5 +143,49 @@ private struct BodyParsing: ~Copyable {
 
     func unreadable(_ part: UnsafeRawBufferPointer, _ detail: String) -> Result<UsageEvent, Rejection> {
         .failure(.unreadable(part, of: body, detail: detail))
+    }
+}
+
+extension Rejection {
+    /// An event that names nobody.
+    static func missingIdentity(_ event: UsageEvent) -> Rejection {
+        Rejection(reason: .missingIdentity, detail: "The event names no user.", key: event.key, event: event)
+    }
+
+    /// An event whose start cannot be.
+    static func implausibleTime(_ event: UsageEvent) -> Rejection {
+        Rejection(
+            reason: .implausibleTime,
+            detail: "startTime is no time, is older than the retention, or lies more than 24 hours ahead.",
+            key: event.key, event: event)
+    }
+
+    /// An event whose cost cannot be.
+    static func implausibleCost(_ event: UsageEvent) -> Rejection {
+        Rejection(
+            reason: .implausibleCost, detail: "The cost is negative, not finite, or beyond numeric(20,12).",
+            key: event.key, event: event)
+    }
+
+    /// A refused stranger's event: of its words nothing is kept, of its key only a hash, whatever it looks like
+    /// (`litellm.md` §5).
+    static func denied(_ event: UsageEvent, presenting key: String?) -> Rejection {
+        var event = event
+        event.identity = IdentityClaim(keyHashes: key.map { [KeyHash(of: $0)] } ?? [])
+        event.errorMessage = nil
+        event.endUser = nil
+        event.tags = []
+        return Rejection(
+            reason: .denied, detail: "The proxy refused the caller's credentials.", key: event.key, event: event)
+    }
+
+    /// A part of `body` that is no event; where nothing is left of it, because the body ends too early, the whole body
+    /// tells it from others.
+    static func unreadable(_ part: UnsafeRawBufferPointer, of body: UnsafeRawBufferPointer, detail: String) -> Rejection
+    {
+        let digest = SHA256.hash(of: part.isEmpty ? body : part)
+        return Rejection(
+            reason: .unreadable, detail: detail, key: EventKey(milliseconds: 0, digest: digest),
+            excerpt: "\(part.count) bytes, SHA-256 \(SHA256.hash(of: part).lowercaseHex): \(Excerpt.of(part))")
     }
 }
