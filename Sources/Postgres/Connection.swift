@@ -127,3 +127,205 @@ package final class Connection {
         }
     }
 }
+
+extension Connection {
+    /// The rows that `query` returns.
+    package func query(_ query: Query) throws -> [Row] {
+        let result = try run(query)
+        return result.rows(columns: result.columns)
+    }
+
+    /// Executes `query`; how many rows it inserted, updated, deleted or selected.
+    @discardableResult
+    package func execute(_ query: Query) throws -> Int {
+        try run(query).affectedRows
+    }
+
+    /// Executes SQL text of one or several statements. Unless the text says otherwise they are one transaction.
+    package func executeScript(_ sql: String) throws {
+        try requireReady()
+        try Query(unsafeSQL: sql).validate(sql)
+        _ = try executeDirectly(sql)
+    }
+
+    /// Gives the rows of `query` to `body` one by one, without holding more than one in memory.
+    ///
+    /// When `body` throws, the rest is read and dropped, and the connection stays usable.
+    package func forEachRow(_ query: Query, _ body: (Row) throws -> Void) throws {
+        let sql = try prepareToSend(query)
+        let statement = try preparedStatement(for: sql)
+        try send(query, sql, as: statement?.name)
+        PQsetSingleRowMode(handle)
+        var failure: (any Error)?
+        var columns: [String]?
+        while let pointer = PQgetResult(handle) {
+            do {
+                let result = try check(pointer, query: sql, accepting: Self.complete + [PGRES_SINGLE_TUPLE])
+                guard failure == nil else { continue }
+                let names = columns ?? result.columns
+                columns = names
+                try result.rows(columns: names).forEach(body)
+            } catch {
+                failure = failure ?? note(error, statement)
+                // A COPY would report itself for ever; the connection is of no more use.
+                guard !isInCopy else { break }
+            }
+        }
+        if let failure {
+            throw failure
+        }
+    }
+
+    private func run(_ query: Query) throws -> QueryResult {
+        let sql = try prepareToSend(query)
+        let wasIdle = isIdle
+        let statement = try preparedStatement(for: sql)
+        do {
+            return try check(execute(query, sql, as: statement?.name), query: sql)
+        } catch {
+            let error = note(error, statement)
+            // Outside a transaction a stale statement is our own business: it had no effect, and is prepared anew.
+            guard wasIdle, statement?.isFresh == false, (error as? PostgresError)?.isSafeToRetry == true else {
+                throw error
+            }
+            return try run(query)
+        }
+    }
+
+    private func prepareToSend(_ query: Query) throws -> String {
+        try requireReady()
+        let sql = query.sql
+        try query.validate(sql)
+        return sql
+    }
+
+    private func execute(_ query: Query, _ sql: String, as name: String?) -> OpaquePointer? {
+        let count = Int32(query.parameters.count)
+        return query.parameters.withPointers { values in
+            if let name {
+                PQexecPrepared(handle, name, count, values, nil, nil, 0)
+            } else {
+                PQexecParams(handle, sql, count, nil, values, nil, nil, 0)
+            }
+        }
+    }
+
+    private func send(_ query: Query, _ sql: String, as name: String?) throws {
+        let count = Int32(query.parameters.count)
+        let isSent = query.parameters.withPointers { values in
+            if let name {
+                PQsendQueryPrepared(handle, name, count, values, nil, nil, 0)
+            } else {
+                PQsendQueryParams(handle, sql, count, nil, values, nil, nil, 0)
+            }
+        }
+        guard isSent == 1 else { throw failure(query: sql) }
+    }
+}
+
+extension Connection {
+    /// A statement that PostgreSQL keeps for this connection.
+    struct PreparedStatement {
+        var name: String
+        /// Whether it was prepared a moment ago, so that it cannot be out of date.
+        var isFresh: Bool
+    }
+
+    /// The prepared statement of `sql`; `nil` where statements are not prepared.
+    func preparedStatement(for sql: String) throws -> PreparedStatement? {
+        if let name = statements?.name(for: sql) {
+            return PreparedStatement(name: name, isFresh: false)
+        }
+        // In a failed transaction PostgreSQL neither prepares nor deallocates.
+        guard statements != nil, PQtransactionStatus(handle) != PQTRANS_INERROR else { return nil }
+        if statements?.takeLeftovers() == true { _ = try executeDirectly("DEALLOCATE ALL") }
+        if let evicted = statements?.evict() {
+            _ = try executeDirectly("DEALLOCATE \(evicted)")
+        }
+        guard let name = statements?.makeName() else { return nil }
+        _ = try check(PQprepare(handle, name, sql, 0, nil), query: sql)
+        statements?.insert(name, for: sql)
+        return PreparedStatement(name: name, isFresh: true)
+    }
+
+    /// Forgets all statements if `error` says that `statement` no longer fits the tables or is gone, and marks the error as
+    /// safe to retry: what changed for one probably changed for others, which one more attempt then prepares anew.
+    func note(_ error: any Error, _ statement: PreparedStatement?) -> any Error {
+        guard var error = error as? PostgresError, let statement, !statement.isFresh,
+            // "cached plan must not change result type", and a statement that somebody deallocated.
+            error.sqlState == "0A000" || error.sqlState == "26000"
+        else { return error }
+        statements?.removeAll()
+        error.isSafeToRetry = true
+        return error
+    }
+}
+
+/// The names of a connection's prepared statements by SQL text; the least recently used makes room.
+struct StatementCache {
+    private struct Entry {
+        var name: String
+        var lastUse: Int
+    }
+
+    private let capacity: Int
+    private var entries: [String: Entry] = [:]
+    private var clock = 0
+    private var hasLeftovers = false
+
+    init(capacity: Int) {
+        self.capacity = capacity
+    }
+
+    /// The name of the statement prepared for `sql`.
+    mutating func name(for sql: String) -> String? {
+        clock += 1
+        entries[sql]?.lastUse = clock
+        return entries[sql]?.name
+    }
+
+    /// A name for `sql`, not yet kept.
+    mutating func makeName() -> String {
+        clock += 1
+        return "s\(clock)"
+    }
+
+    /// Keeps `name` for `sql`, now that PostgreSQL knows it.
+    mutating func insert(_ name: String, for sql: String) {
+        entries[sql] = Entry(name: name, lastUse: clock)
+    }
+
+    /// Forgets all statements, of which PostgreSQL still keeps some.
+    mutating func removeAll() {
+        entries = [:]
+        hasLeftovers = true
+    }
+
+    /// Whether there are forgotten statements to deallocate; says so once.
+    mutating func takeLeftovers() -> Bool {
+        defer { hasLeftovers = false }
+        return hasLeftovers
+    }
+
+    /// Forgets the least recently used statement if there is no room for another; its name, to be deallocated.
+    mutating func evict() -> String? {
+        guard entries.count >= capacity, let oldest = entries.min(by: { $0.value.lastUse < $1.value.lastUse }) else {
+            return nil
+        }
+        entries[oldest.key] = nil
+        return oldest.value.name
+    }
+}
+
+extension Connection {
+    /// What `ALTER ROLE … PASSWORD` may be given instead of `password`, made on our side: a SCRAM verifier (RFC 5803).
+    /// So the password itself is in no statement, which the server may log. It does not depend on the role.
+    ///
+    /// Throws kind `invalidParameter` where libpq makes none.
+    package func verifier(ofPassword password: String) throws -> String {
+        guard !password.utf8.contains(0), let verifier = PQencryptPasswordConn(handle, password, "", "scram-sha-256")
+        else { throw PostgresError(.invalidParameter, "the password cannot be used") }
+        defer { PQfreemem(verifier) }
+        return String(cString: verifier)
+    }
+}

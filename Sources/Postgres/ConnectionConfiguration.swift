@@ -115,3 +115,167 @@ extension Int64 {
         return remainder > 0 ? quotient + 1 : quotient
     }
 }
+
+extension ConnectionConfiguration {
+    /// The configuration that `postgresql://user:password@host:port/database?sslmode=…` writes (PostgreSQL, "Connection URIs").
+    ///
+    /// Throws `PostgresError` of kind `invalidConfiguration`, which says what is wrong and never repeats the password.
+    package init(url: String) throws {
+        let parts = try URLParts(url)
+        self.init(database: "", user: "postgres")
+        try applyCredentials(parts.credentials)
+        try applyAddress(parts.address)
+        if !parts.path.isEmpty {
+            database = try Self.decode(parts.path, "database")
+        }
+        for pair in parts.query.split(separator: "&") {
+            let (name, value) = pair.divided(at: "=")
+            try apply(parameter: Self.decode(name, "parameter name"), Self.decode(value ?? "", "parameter value"))
+        }
+        if database.isEmpty {
+            database = user
+        }
+    }
+
+    private mutating func applyCredentials(_ credentials: Substring?) throws {
+        guard let credentials else { return }
+        let (name, secret) = credentials.divided(at: ":")
+        user = try Self.decode(name, "user")
+        password = try secret.map { try Self.decode($0, "password") }
+    }
+
+    private mutating func applyAddress(_ address: Substring) throws {
+        var name = address
+        var number: Substring?
+        if address.first == "[" {
+            guard let end = address.firstIndex(of: "]") else { throw Self.malformed("host") }
+            name = address[address.index(after: address.startIndex)..<end]
+            let tail = address[address.index(after: end)...]
+            guard tail.isEmpty || tail.first == ":" else { throw Self.malformed("host") }
+            number = tail.isEmpty ? nil : tail.dropFirst()
+        } else {
+            (name, number) = address.divided(at: ":")
+        }
+        if !name.isEmpty {
+            host = try Self.decode(name, "host")
+        }
+        if let number, !number.isEmpty {
+            try apply(parameter: "port", String(number))
+        }
+    }
+
+    private mutating func apply(parameter name: String, _ value: String) throws {
+        switch name {
+        case "host": host = value
+        case "port":
+            guard let number = UInt16(value), number > 0 else { throw Self.malformed("port") }
+            port = Int(number)
+        case "dbname": database = value
+        case "user": user = value
+        case "password": password = value
+        case "sslmode": sslMode = value
+        case "sslrootcert": sslRootCertificate = value
+        case "application_name": applicationName = value
+        case "connect_timeout":
+            guard let seconds = UInt16(value) else { throw Self.malformed("connect_timeout") }
+            connectTimeout = .seconds(Int(seconds))
+        default:
+            throw PostgresError(.invalidConfiguration, "database URL has an unknown parameter")
+        }
+    }
+
+    private static func decode(_ text: some StringProtocol, _ part: String) throws -> String {
+        var bytes: [UInt8] = []
+        var rest = text.utf8.makeIterator()
+        while let byte = rest.next() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard let high = rest.next(), let low = rest.next(),
+                let value = UInt8(String(decoding: [high, low], as: UTF8.self), radix: 16), value != 0
+            else { throw malformed(part) }
+            bytes.append(value)
+        }
+        guard let decoded = String(validating: bytes, as: UTF8.self) else { throw malformed(part) }
+        return decoded
+    }
+
+    fileprivate static func malformed(_ part: String) -> PostgresError {
+        PostgresError(.invalidConfiguration, "database URL has a malformed \(part)")
+    }
+}
+
+/// The parts of a connection URL, still percent-encoded.
+private struct URLParts {
+    var credentials: Substring?
+    var address: Substring
+    var path: Substring
+    var query: Substring
+
+    init(_ url: String) throws {
+        guard let scheme = ["postgresql://", "postgres://"].first(where: url.hasPrefix) else {
+            throw ConnectionConfiguration.malformed("scheme (postgresql:// is expected)")
+        }
+        let (location, query) = url.dropFirst(scheme.count).divided(at: "?")
+        let (authority, path) = location.divided(at: "/")
+        self.query = query ?? ""
+        self.path = path ?? ""
+        if let end = authority.lastIndex(of: "@") {
+            credentials = authority[..<end]
+            address = authority[authority.index(after: end)...]
+        } else {
+            address = authority
+        }
+    }
+}
+
+extension Substring {
+    /// What stands before and after the first `separator`; no second part without one.
+    fileprivate func divided(at separator: Character) -> (Substring, Substring?) {
+        guard let index = firstIndex(of: separator) else { return (self, nil) }
+        return (self[..<index], self[self.index(after: index)...])
+    }
+}
+
+/// A setting that every session of ours needs as it is here, whatever the role, the database or the server says.
+///
+/// Our statements mean what they mean under these values. `ALTER ROLE … SET` and `ALTER DATABASE … SET` change the
+/// defaults of a session, so each connection states them. Settings that only a superuser may change, such as
+/// `session_replication_role`, are not here: a connection of an ordinary role would be refused. Those that make a
+/// statement slower or refuse it, such as `enable_seqscan` and `default_transaction_read_only`, stay the operator's.
+package struct SessionSetting: Sendable, Hashable {
+    package let name: String
+    package let value: String
+
+    private init(_ name: String, _ value: String) {
+        self.name = name
+        self.value = value
+    }
+
+    /// Those with one value for all sessions, in a fixed order.
+    package static let pinned: [SessionSetting] = [
+        // Rows that a policy hides are an error instead of rows that do not exist.
+        SessionSetting("row_security", "off"),
+        // PostgreSQL acknowledges a COMMIT that survives a crash.
+        SessionSetting("synchronous_commit", "on"),
+        // Each statement sees what was committed before it; a transaction that is to see one state says so itself.
+        SessionSetting("default_transaction_isolation", "read committed"),
+        SessionSetting("default_transaction_deferrable", "off"),
+        // How statements and values are read.
+        SessionSetting("array_nulls", "on"), SessionSetting("transform_null_equals", "off"),
+        SessionSetting("standard_conforming_strings", "on"), SessionSetting("backslash_quote", "safe_encoding"),
+        SessionSetting("xmloption", "content"),
+        // How values are written.
+        SessionSetting("timezone", "UTC"), SessionSetting("datestyle", "ISO, MDY"),
+        SessionSetting("intervalstyle", "postgres"), SessionSetting("bytea_output", "hex"),
+        SessionSetting("extra_float_digits", "1"), SessionSetting("quote_all_identifiers", "off"),
+        SessionSetting("lc_numeric", "C"), SessionSetting("lc_monetary", "C"), SessionSetting("lc_time", "C"),
+        // An error ends its statement, and neither the session nor an unused connection.
+        SessionSetting("exit_on_error", "off"), SessionSetting("idle_session_timeout", "0"),
+        SessionSetting("check_function_bodies", "on"), SessionSetting("client_min_messages", "notice"),
+        // Statements that end within a second gain nothing: compiling the fold of 50,000 rows takes as long as the
+        // fold.
+        SessionSetting("jit", "off"),
+    ]
+}
