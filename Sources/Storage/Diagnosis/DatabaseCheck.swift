@@ -1,6 +1,52 @@
 package import Domain
 package import Postgres
 
+/// What a check of the doctor saw of one subject.
+package struct Finding: Sendable, Hashable, Codable {
+    /// How bad it is; the greatest of a report decides the exit code.
+    package enum Level: String, Sendable, Codable, CaseIterable, Comparable {
+        case ok, warning, failure
+
+        package static func < (left: Level, right: Level) -> Bool {
+            (allCases.firstIndex(of: left) ?? 0) < (allCases.firstIndex(of: right) ?? 0)
+        }
+    }
+
+    package let level: Level
+    /// The check's name.
+    package let subject: String
+    /// One sentence of what is, without any secret.
+    package let message: String
+    /// What to do about it; `nil` where there is nothing to do.
+    package let remedy: String?
+
+    private init(_ level: Level, _ subject: String, _ message: String, _ remedy: String?) {
+        self.level = level
+        self.subject = subject
+        self.message = message
+        self.remedy = remedy
+    }
+
+    package static func ok(_ subject: String, _ message: String) -> Finding {
+        Finding(.ok, subject, message, nil)
+    }
+
+    package static func warning(_ subject: String, _ message: String, _ remedy: String) -> Finding {
+        Finding(.warning, subject, message, remedy)
+    }
+
+    package static func failure(_ subject: String, _ message: String, _ remedy: String) -> Finding {
+        Finding(.failure, subject, message, remedy)
+    }
+}
+
+extension [Finding] {
+    /// Themselves, or that all is well where there are none.
+    func orOK(_ subject: String, _ message: String) -> [Finding] {
+        isEmpty ? [.ok(subject, message)] : self
+    }
+}
+
 /// One question of the doctor to the database; it changes nothing.
 package struct DatabaseCheck: Sendable {
     /// What checks are told.
@@ -77,5 +123,60 @@ package enum ClockSkew {
         let message = "\(name)'s clock is \(shown) \(other < asked ? "behind" : "ahead of") ours"
         let remedy = "Have both hosts keep time by NTP (timedatectl); windows and limits follow these clocks."
         return seconds > 60 ? .failure("clock", message, remedy) : .warning("clock", message, remedy)
+    }
+}
+
+/// Whether our schema and Laravel's tables are those this version works with.
+enum SchemaDiagnosis {
+    static func schema(_ connection: Connection, migrationsPath: String) throws -> [Finding] {
+        do {
+            let migrator = try Migrator(migrations: Migration.load(from: migrationsPath))
+            let pending = try migrator.pendingMigrations(connection).map {
+                Finding.failure("schema", "migration \($0.name) is missing", "Run 'codexflow migrate'.")
+            }
+            return pending.orOK("schema", "at \(Migrator.requiredVersion)")
+        } catch let error as MigrationError {
+            return [.failure("schema", "the migrations do not fit", error.description)]
+        }
+    }
+
+    static func installation(_ connection: Connection) throws -> [Finding] {
+        do {
+            try Installation.require(connection)
+            return [.ok("installation", "Laravel's tables are those this installation belongs to")]
+        } catch let error as Installation.Mismatch {
+            return [.failure("installation", "Laravel's tables are not those we know", error.description)]
+        }
+    }
+
+    /// This month's and the next one's, and what fell into the default one, where a month's retention cannot reach it.
+    static func partitions(_ connection: Connection, now: Timestamp) throws -> [Finding] {
+        let rows = try connection.query(
+            """
+            SELECT to_char(m.month, 'YYYY-MM'), m.number = 0
+            FROM (SELECT g.number, date_trunc('month', \(now) AT TIME ZONE 'UTC') + g.number * interval '1 month'
+                  FROM generate_series(0, 1) AS g (number)) AS m (number, month)
+            WHERE NOT EXISTS (
+                SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                WHERE i.inhparent = 'metering.events'::regclass AND c.relname = 'events_' || to_char(m.month, 'YYYY_MM'))
+            ORDER BY m.number
+            """)
+        var findings = try rows.map { row in
+            let (month, isPresent) = try row.decode(String.self, Bool.self)
+            let message = "the partition of \(month) is missing: its events go to the default one"
+            return isPresent
+                ? Finding.failure("partitions", message, "Run 'codexflow migrate'.")
+                : .warning("partitions", message, "Run 'codexflow migrate' before the month begins.")
+        }
+        let strays = try connection.query(
+            "SELECT count(*) FROM (SELECT FROM metering.events_default LIMIT 1001) d")
+        let count = try strays[0].decode(0, as: Int.self)
+        if count > 0 {
+            findings.append(
+                .warning(
+                    "partitions", "\(count > 1000 ? "over 1000" : "\(count)") events lie in the default partition",
+                    "Run 'codexflow migrate' once a month; months that lie there already stay there."))
+        }
+        return findings.orOK("partitions", "this month and the next have theirs, and the default one is empty")
     }
 }
