@@ -4,6 +4,124 @@ import Postgres
 import ServiceLifecycle
 import Synchronization
 
+/// One request's items in the queue, waiting for all their verdicts.
+final class Submission: Sendable {
+    private struct State {
+        var verdicts: [Verdict?]
+        var missing: Int
+        var isAnswered = false
+    }
+
+    let items: [IngestItem]
+    let weight: Int
+    /// Whether its items may be stored by several transactions. Not with nameless events among them: when a later one fails,
+    /// the whole body is sent again, and what was stored would count twice.
+    let isDivisible: Bool
+    private let state: Mutex<State>
+    private let answer: @Sendable (Submission, Result<[Verdict], any Error>) -> Void
+
+    /// `answer` is called once, with the verdicts of all items or the reason why there are none.
+    init(_ items: [IngestItem], answer: @escaping @Sendable (Submission, Result<[Verdict], any Error>) -> Void) {
+        isDivisible = items.count == 1 || items.allSatisfy(\.isIdempotent)
+        self.items = isDivisible ? items : items.map(\.withoutWaiting)
+        self.answer = answer
+        weight = items.reduce(0) { $0 + $1.weight }
+        state = Mutex(State(verdicts: Array(repeating: nil, count: items.count), missing: items.count))
+    }
+
+    /// Answers the waiter when the last verdict is there.
+    func settle(_ index: Int, _ verdict: Verdict) {
+        let verdicts: [Verdict]? = state.withLock { state in
+            if state.verdicts[index] == nil { state.missing -= 1 }
+            state.verdicts[index] = verdict
+            guard state.missing == 0, !state.isAnswered else { return nil }
+            state.isAnswered = true
+            return state.verdicts.compactMap { $0 }
+        }
+        if let verdicts { answer(self, .success(verdicts)) }
+    }
+
+    /// Fails the waiter; what was committed for it already is found again when the same body is sent again.
+    func fail(_ error: any Error) {
+        let isFirst = state.withLock { state in
+            defer { state.isAnswered = true }
+            return !state.isAnswered
+        }
+        if isFirst { answer(self, .failure(error)) }
+    }
+}
+
+/// One item's place in the queue.
+struct QueuedItem: Sendable {
+    let submission: Submission
+    let index: Int
+    /// How often its user was found locked.
+    var attempts = 0
+
+    var item: IngestItem { submission.items[index] }
+}
+
+/// The events that wait for a writer, and the bound on all that are not answered yet.
+struct EventQueue {
+    private var waiting: [QueuedItem] = []
+    /// Position of the first item in `waiting` that no writer took.
+    private var head = 0
+    /// Events of users whose row is locked.
+    private(set) var locked: [QueuedItem] = []
+    /// Weight of everything that was taken in and not answered: waiting, being written, or locked.
+    private var weight = 0
+    private var isClosed = false
+
+    /// Events that wait for a writer.
+    var depth: Int { waiting.count - head }
+
+    /// Takes a submission in; false when it does not fit, or the queue is closed. One larger than the whole queue is taken when
+    /// there is nothing else.
+    mutating func add(_ submission: Submission, limit: Int) -> Bool {
+        guard !isClosed, weight == 0 || weight + submission.weight <= limit else { return false }
+        weight += submission.weight
+        waiting += submission.items.indices.map { QueuedItem(submission: submission, index: $0) }
+        return true
+    }
+
+    /// Gives the place of an answered submission free.
+    mutating func remove(_ submission: Submission) {
+        weight -= submission.weight
+    }
+
+    mutating func close() {
+        isClosed = true
+    }
+
+    /// The next items for one transaction, if more than `backlog` wait; a submission that must not be divided is whole.
+    mutating func nextBatch(leaving backlog: Int, of size: Int) -> [QueuedItem]? {
+        guard depth > backlog else { return nil }
+        var end = head + min(depth, size)
+        while end < waiting.count, waiting[end].submission === waiting[end - 1].submission,
+            !waiting[end].submission.isDivisible
+        { end += 1 }
+        let batch = Array(waiting[head..<end])
+        head = end
+        // Now and then, so that taking is constant time and what was taken is let go.
+        if head > waiting.count / 2 {
+            waiting.removeFirst(head)
+            head = 0
+        }
+        return batch
+    }
+
+    mutating func park(_ items: [QueuedItem]) {
+        locked += items
+    }
+
+    /// The locked users' items, once more, at most `size` of them.
+    mutating func takeLocked(_ size: Int) -> [QueuedItem] {
+        let taken = Array(locked.prefix(size))
+        locked.removeFirst(taken.count)
+        return taken
+    }
+}
+
 /// Collects the events of all requests and commits whatever is waiting in one transaction, then answers every waiter
 /// (`design.md` §4, Group commit).
 ///
