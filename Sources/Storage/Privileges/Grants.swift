@@ -1,3 +1,78 @@
+/// The PostgreSQL roles of an installation: one for each program, only as strong as its work.
+package enum DatabaseRole: String, CaseIterable, Sendable {
+    /// Owns the schema `metering`: `codexflow migrate` and `adopt`.
+    case owner
+    /// `webhook-api`
+    case webhook
+    /// `aggregation-worker`
+    case worker
+    /// `admin-api`. It stores calls that users report and replays quarantined events, so it may do what the webhook may.
+    case admin
+    /// The other commands of `codexflow`. It replays quarantined events, so it may do what the webhook may.
+    case `operator`
+
+    /// All but the owner, whose rights nobody takes away.
+    package static let services = allCases.filter { $0 != .owner }
+
+    /// Its name in a cluster, where one prefix stands for one installation.
+    package func name(prefix: String) -> String { "\(prefix)_\(rawValue)" }
+
+    /// The roles whose rights it has.
+    var parts: [DatabaseRole] { [.admin, .operator].contains(self) ? [self, .webhook] : [self] }
+}
+
+/// One object of the database and what each role may do with it.
+package struct Grant: Sendable, Hashable {
+    /// A kind of object, as GRANT calls it.
+    package enum Kind: String, Sendable {
+        case schema, table, sequence, function
+    }
+
+    /// A privilege, on the whole object or on some columns of it.
+    package struct Right: Sendable, Hashable, CustomStringConvertible {
+        package let privilege: String
+        package var columns: [String] = []
+
+        static let usage = Right(privilege: "USAGE")
+        static let execute = Right(privilege: "EXECUTE")
+        static let delete = Right(privilege: "DELETE")
+        static func select(_ columns: String...) -> Right { Right(privilege: "SELECT", columns: columns) }
+        static func insert(_ columns: String...) -> Right { Right(privilege: "INSERT", columns: columns) }
+        static func update(_ columns: String...) -> Right { Right(privilege: "UPDATE", columns: columns) }
+
+        /// As GRANT writes it.
+        package var description: String {
+            columns.isEmpty ? privilege : "\(privilege) (\(columns.joined(separator: ", ")))"
+        }
+    }
+
+    package let kind: Kind
+    /// With its schema, and a function with the full names of its parameters' types.
+    package let name: String
+    /// A function that does one strong thing as its owner, for roles that could not do it themselves.
+    let actsAsOwner: Bool
+    private let rights: [DatabaseRole: [Right]]
+
+    init(_ kind: Kind, _ name: String, actsAsOwner: Bool = false, _ rights: [DatabaseRole: [Right]]) {
+        self.kind = kind
+        self.name = name
+        self.actsAsOwner = actsAsOwner
+        self.rights = rights
+    }
+
+    /// Whether it is in our own schema, and not Laravel's.
+    package var isOurs: Bool { name == "metering" || name.hasPrefix("metering.") }
+
+    /// As GRANT names it.
+    var object: String { "\(kind.rawValue.uppercased()) \(name)" }
+
+    /// What `role` may do, in a fixed order, each right once.
+    package func rights(of role: DatabaseRole) -> [Right] {
+        let all = role.parts.flatMap { rights[$0] ?? [] }
+        return all.indices.filter { all.firstIndex(of: all[$0]) == $0 }.map { all[$0] }
+    }
+}
+
 extension Grant {
     /// Every object our statements touch. `codexflow grants`, the doctor's check and the tests' roles are made from it; a
     /// test fails when the schema has an object that it does not name.
