@@ -1,4 +1,4 @@
-import Domain
+package import Domain
 package import Postgres
 
 /// The database we belong to, known by the OIDs of Laravel's tables and the highest ids seen (`design.md` §5).
@@ -98,6 +98,144 @@ package enum Installation {
             """
             SELECT to_regclass('public.users') IS NOT NULL AND to_regclass('public.api_logs') IS NOT NULL AND seen.are_there
             FROM (\(seenIDs)) seen
+            """)
+        return try rows.first?.decode(0, as: Bool.self) ?? false
+    }
+}
+
+extension Installation {
+    /// What `adopt` did.
+    package enum Adoption: Sendable, Hashable {
+        /// Nothing had changed.
+        case unchanged
+        /// The same people and rows in new tables, such as a restored dump: history is kept.
+        case sameIDs
+        /// Other people and rows: history was discarded.
+        case discardedHistory
+    }
+
+    /// Refused: history may belong to other people, and may only go when the operator says so.
+    package struct HistoryAtRisk: Error, Hashable, CustomStringConvertible {
+        /// As of ``Mismatch``.
+        let behind: [String]
+
+        package init(behind: [String] = []) {
+            self.behind = behind
+        }
+
+        package var description: String {
+            behind.isEmpty
+                ? Self.otherRows : Mismatch.explanation(of: behind) + " Then run 'codexflow adopt' again."
+        }
+
+        private static let otherRows =
+            """
+            The rows of users and api_logs are not those already seen: ids started again, or the same ids and keys are \
+            other people's. This installation's events, counters and keys do not belong to them. Run \
+            'codexflow adopt --discard-history' to drop them, or restore the right database.
+            """
+    }
+
+    /// Refused: the tables are those we know, so that their history is not in anybody's way.
+    package struct NothingToDiscard: Error, Hashable, CustomStringConvertible {
+        package var description: String {
+            "Laravel's tables are those this installation belongs to: there is no history to discard."
+        }
+    }
+
+    /// Refused: there is nothing to adopt.
+    package struct TablesMissing: Error, Hashable, CustomStringConvertible {
+        package var description: String {
+            "Laravel's tables users and api_logs are missing. Run Laravel's migrations, then 'codexflow adopt' again."
+        }
+    }
+
+    /// Makes the present tables ours; where history is discarded, the counters begin again with what Laravel has counted.
+    ///
+    /// - Throws: ``HistoryAtRisk`` where the rows are not plausibly the same and `discardingHistory` is false,
+    ///   ``NothingToDiscard`` where it is true and nothing had changed, ``TablesMissing``, ``PostgresError``.
+    package static func adopt(
+        _ connection: Connection, discardingHistory: Bool, now: Timestamp
+    ) throws -> Adoption {
+        do {
+            try require(connection)
+        } catch is Mismatch {
+            return try adoptOthers(connection, discardingHistory: discardingHistory, now: now)
+        }
+        guard !discardingHistory else { throw NothingToDiscard() }
+        return .unchanged
+    }
+
+    private static func adoptOthers(
+        _ connection: Connection, discardingHistory: Bool, now: Timestamp
+    ) throws -> Adoption {
+        guard try areTablesThere(connection) else { throw TablesMissing() }
+        try recordIfNew(connection, now: now)
+        let logID = try discardingHistory ? LaravelUsage.settledLogID(connection) : nil
+        return try connection.transaction { connection in
+            if let logID {
+                try connection.execute(
+                    """
+                    TRUNCATE metering.events, metering.api_keys, metering.quota_usage, metering.quota_deltas,
+                        metering.user_limits, metering.user_models, metering.unverified_registrations,
+                        metering.spools, metering.quarantine, metering.denied_calls, metering.key_arrivals,
+                        metering.withdrawn_events,
+                        metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.usage_dimensions
+                    """)
+                try UsageCursor.reset(connection)
+                try IDLine.reset(connection)
+                try LaravelUsage.seed(upTo: logID, connection, now: now)
+            } else {
+                guard try hasSameRows(connection) else {
+                    throw HistoryAtRisk(
+                        behind: try SequenceDiagnosis.behind(connection, among: ["users", "api_logs"]))
+                }
+                try IDLine.adoptRows(connection)
+            }
+            try connection.execute(
+                """
+                UPDATE metering.installation i
+                SET users_table = to_regclass('public.users')::oid, api_logs_table = to_regclass('public.api_logs')::oid,
+                    highest_user_id = seen.user_id, highest_log_id = seen.log_id,
+                    counted_log_id = coalesce(\(logID as Int64?)::bigint, i.counted_log_id),
+                    counted_at = CASE WHEN \(logID as Int64?)::bigint IS NULL THEN i.counted_at ELSE \(now) END,
+                    adopted_at = \(now)
+                FROM (\(seenIDs)) seen
+                """)
+            return logID == nil ? .sameIDs : .discardedHistory
+        }
+    }
+
+    /// Whether it is plausible that the same people and rows are there: ids go on, no key we know is another user's, and
+    /// of the newest events none has another's row while one has its own (unless `api_logs` is empty).
+    ///
+    /// Keys of named events carry no time and lie behind all others, so they are a sample of their own.
+    private static func hasSameRows(_ connection: Connection) throws -> Bool {
+        let rows = try connection.query(
+            """
+            WITH sample AS (
+                (SELECT api_log_id, user_id, occurred_at FROM metering.events
+                 WHERE event_key < 'ffff0000-0000-0000-0000-000000000000' ORDER BY event_key DESC LIMIT 1000)
+                UNION ALL
+                (SELECT api_log_id, user_id, occurred_at FROM metering.events
+                 WHERE event_key >= 'ffff0000-0000-0000-0000-000000000000' ORDER BY event_key DESC LIMIT 1000)
+            ), compared AS (
+                SELECT l.id IS NOT NULL AS is_there,
+                       (l.user_id, l.created_at)
+                       IS NOT DISTINCT FROM (s.user_id, date_trunc('second', s.occurred_at AT TIME ZONE 'UTC')) AS is_same
+                FROM sample s
+                LEFT JOIN public.api_logs l
+                    ON l.id = \(IDLine.id(of: "s.api_log_id")) AND metering.log_position(l.id) = s.api_log_id
+            )
+            SELECT i.highest_user_id <= seen.user_id AND i.highest_log_id <= seen.log_id
+                   AND (SELECT coalesce(bool_and(c.is_same) FILTER (WHERE c.is_there), true)
+                               AND (coalesce(bool_or(c.is_there), true) OR NOT EXISTS (SELECT FROM public.api_logs))
+                        FROM compared c)
+                   AND NOT EXISTS (
+                       SELECT FROM metering.api_keys k
+                       JOIN public.users u ON sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash
+                       WHERE k.valid_to IS NULL AND u.id <> k.user_id)
+            FROM metering.installation i, (\(seenIDs)) seen
             """)
         return try rows.first?.decode(0, as: Bool.self) ?? false
     }

@@ -1,5 +1,107 @@
+import Crypto
 package import Domain
+import Foundation
 package import Postgres
+
+/// One file of `migrations/`: a numbered, unchangeable step of the schema.
+package struct Migration: Sendable, Hashable {
+    package let version: Int
+    /// `NNNN_what`, the file's name without `.sql`.
+    package let name: String
+    package let sql: String
+    /// SHA-256 of the file, hexadecimal.
+    package let checksum: String
+
+    /// Whether the file is one statement that PostgreSQL refuses inside a transaction, such as `CREATE INDEX CONCURRENTLY`.
+    package var runsOutsideTransaction: Bool { sql.contains("-- migrate: no-transaction") }
+
+    /// The migrations of a directory in the order of their numbers.
+    ///
+    /// - Throws: ``MigrationError`` when the directory is missing or empty, a name is not `NNNN_what.sql`, or a number is
+    ///   missing or used twice.
+    package static func load(from directory: String) throws -> [Migration] {
+        guard let entries = try? FileManager.default.contentsOfDirectory(atPath: directory) else {
+            throw MigrationError.directoryMissing(directory)
+        }
+        let migrations = try entries.filter { $0.hasSuffix(".sql") }.sorted().map { file in
+            try Migration(file: file, in: directory)
+        }
+        guard !migrations.isEmpty else { throw MigrationError.directoryMissing(directory) }
+        for (index, migration) in migrations.enumerated() where migration.version != index + 1 {
+            throw MigrationError.misnumbered(migration.name)
+        }
+        return migrations
+    }
+
+    /// Whether the file says what it said when it was applied with `checksum`.
+    package func isUnchanged(since checksum: String) -> Bool {
+        self.checksum == checksum || Self.reworded[version] == checksum
+    }
+
+    /// Former checksums of files of which only comments have changed since, to be ASCII: a comment with other
+    /// characters stopped a database in another encoding half-way.
+    private static let reworded = [
+        1: "580d186e013b86335292d0296b4d67b63d2438fce455c39f1c073a89a37ce1c7",
+        3: "1bb3b7a7ef70e8c51b2b866670a8395322a7c7ce46cf4fad28e5134d7e3a88e5",
+        10: "5d79303d3ff9fe90fa12c7de7672cd3490765c794623aff42f830814c7536630",
+        13: "1d8015904cda81baf71af1e60eebe4c129b5b5c646bfdfe800f8ca423fa863f2",
+        14: "d1f8117b2e5eefbf84cfb4ec2e4708382dd0a6974fb6a1dca82b42710581a363",
+    ]
+
+    private init(file: String, in directory: String) throws {
+        let name = String(file.dropLast(4))
+        guard let version = Int(name.prefix(4)), name.dropFirst(4).hasPrefix("_"),
+            let data = FileManager.default.contents(atPath: "\(directory)/\(file)")
+        else { throw MigrationError.misnumbered(name) }
+        self.version = version
+        self.name = name
+        sql = String(decoding: data, as: UTF8.self)
+        checksum = SHA256.hash(data: data).lowercaseHex
+    }
+}
+
+/// Why the schema cannot be brought to, or is not at, the version that this build needs.
+package enum MigrationError: Error, Hashable, CustomStringConvertible {
+    case directoryMissing(String)
+    case misnumbered(String)
+    case changed(String)
+    case unknownVersion(Int)
+    case behind(applied: Int, required: Int)
+
+    package var description: String {
+        switch self {
+        case .directoryMissing(let directory):
+            "No migrations in '\(directory)'. Set MIGRATIONS_PATH to the project's migrations folder."
+        case .misnumbered(let name):
+            "Migration '\(name)' is not named NNNN_what.sql with the next number."
+        case .changed(let name):
+            "Migration '\(name)' was changed after it was applied. Restore the file and put the change into a new one."
+        case .unknownVersion(let version):
+            "The database has migration \(version), which this version does not know. Use the newer version."
+        case .behind(let applied, let required):
+            "The database schema is at \(applied), this version needs \(required). Run 'codexflow migrate'."
+        }
+    }
+}
+
+/// Where the files of `migrations/` are (`design.md` §8).
+package enum MigrationsPath {
+    /// What `MIGRATIONS_PATH` configures; else `migrations` in the working directory; else the nearest one above the
+    /// executable, also where a search of `PATH` found it.
+    package static func resolve(
+        configured: String?, executable: String = "/proc/self/exe"
+    ) -> String {
+        if let configured, !configured.isEmpty { return configured }
+        let manager = FileManager.default
+        var candidates = ["migrations"]
+        var folder = URL(fileURLWithPath: executable).resolvingSymlinksInPath().deletingLastPathComponent()
+        while folder.path != "/", candidates.count < 8 {
+            candidates.append(folder.appendingPathComponent("migrations").path)
+            folder.deleteLastPathComponent()
+        }
+        return candidates.first { manager.fileExists(atPath: $0) } ?? "migrations"
+    }
+}
 
 /// Brings a database to the schema this build needs; safe to run twice and from several processes at once.
 package struct Migrator: Sendable {
@@ -101,6 +203,33 @@ package struct Migrator: Sendable {
                 try connection.executeScript("SET LOCAL lock_timeout = '5s'")
                 try connection.executeScript(migration.sql)
                 try connection.execute(record)
+            }
+        }
+    }
+}
+
+/// The months of `metering.events` that have a partition of their own; events of others go to the default one.
+package enum EventPartitions {
+    /// Months ahead of the present one, and behind it for late events.
+    private static let ahead: Int64 = 12
+    private static let behind: Int64 = 13
+
+    /// Makes the partitions that are missing around `now`; what is there stays as it is.
+    ///
+    /// One transaction a month, and none waits longer than 5 s: a lock that `pg_dump` holds must not queue ingest behind us.
+    ///
+    /// Months that `retain` would drop again, after `retentionDays`, are not made.
+    ///
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a lock was not free; the months made before stay.
+    package static func ensure(_ connection: Connection, now: Timestamp, retentionDays: Int = .max) throws {
+        for month in -min(behind, Int64(retentionDays / 31))...ahead {
+            try connection.transaction { connection in
+                try connection.executeScript("SET LOCAL lock_timeout = '5s'")
+                try connection.execute(
+                    """
+                    SELECT metering.create_events_partition(
+                        (date_trunc('month', \(now) AT TIME ZONE 'UTC') + \(month)::bigint * interval '1 month')::date)
+                    """)
             }
         }
     }

@@ -1,3 +1,5 @@
+import Domain
+package import Logging
 package import Postgres
 
 /// Compares Laravel's tables, as they are, with what our statements need of them (`design.md` §1.5).
@@ -77,4 +79,214 @@ struct ActualColumn {
     let modifier: Int64
     let isMandatory: Bool
     let isGenerated: Bool
+}
+
+/// A column of Laravel's that our statements read or write, in the type its migrations gave it (`laravel.md` §2).
+struct LaravelColumn {
+    let table: String
+    let name: String
+    let type: String
+    /// Smallest length of a varchar, or integer digits and scale of a numeric.
+    var length: Int64?
+    var precision: (whole: Int64, scale: Int64)?
+
+    static let tables = ["users", "api_logs", "rate_limits", "personal_access_tokens", "sessions", "models"]
+    /// Those that get rows from events, which a new mandatory column would stop.
+    static let fed: Set<String> = ["api_logs", "rate_limits"]
+
+    static let needed: [LaravelColumn] =
+        columns(
+            of: "users",
+            [
+                "id": "bigint", "api_key": varchar, "plan": varchar, "status": varchar, "email": varchar,
+                "email_verified_at": timestamp, "name": varchar, "password": varchar, "is_admin": "boolean",
+                "created_at": timestamp, "updated_at": timestamp,
+            ])
+        + columns(
+            of: "api_logs",
+            [
+                "id": "bigint", "user_id": "bigint", "model": varchar, "input_tokens": "integer",
+                "output_tokens": "integer", "total_cost": "numeric", "response_time_ms": "integer",
+                "status": varchar, "error_message": "text", "created_at": timestamp, "updated_at": timestamp,
+            ])
+        + columns(
+            of: "rate_limits",
+            [
+                "id": "bigint", "user_id": "bigint", "period": varchar, "limit_tokens": "integer",
+                "used_tokens": "integer", "limit_requests": "integer", "used_requests": "integer",
+                "reset_at": timestamp, "created_at": timestamp, "updated_at": timestamp,
+            ])
+        + columns(
+            of: "personal_access_tokens",
+            [
+                "id": "bigint", "tokenable_type": varchar, "tokenable_id": "bigint", "token": varchar,
+                "abilities": "text",
+                "last_used_at": timestamp, "expires_at": timestamp, "created_at": timestamp, "updated_at": timestamp,
+            ])
+        + columns(
+            of: "sessions", ["id": varchar, "user_id": "bigint", "payload": "text", "last_activity": "integer"])
+        + columns(
+            of: "models",
+            [
+                "id": "bigint", "name": varchar, "model_id": varchar, "cost_per_1k_tokens": "numeric",
+                "availability": "boolean", "description": "text", "created_at": timestamp, "updated_at": timestamp,
+            ])
+
+    private static let varchar = "character varying"
+    private static let timestamp = "timestamp without time zone"
+
+    /// Wider types that hold every value we write are as good.
+    private static let widenings: [String: Set<String>] = [
+        "integer": ["bigint", "numeric"], "bigint": ["numeric"], "character varying": ["text"],
+    ]
+
+    private static func columns(of table: String, _ types: KeyValuePairs<String, String>) -> [LaravelColumn] {
+        types.map { name, type in
+            LaravelColumn(
+                table: table, name: name, type: type,
+                // A digest of SHA-256.
+                length: type == varchar ? (name == "token" ? 64 : 255) : nil,
+                precision: type == "numeric" ? (4, 6) : nil)
+        }
+    }
+
+    /// What is wrong with the column as it is; `nil` where our statements work with it.
+    func problem(of actual: ActualColumn?) -> SchemaCheck.Finding.Problem? {
+        guard let actual else { return .missing }
+        if actual.isGenerated, Self.fed.contains(table) { return .generated }
+        if actual.type != type {
+            let isWider = Self.widenings[type]?.contains(actual.type) == true && (actual.modifier < 0)
+            return isWider ? nil : .otherType(found: actual.type, needed: type)
+        }
+        guard actual.modifier >= 4 else { return nil }
+        if let length, actual.modifier - 4 < length {
+            return .tooNarrow(found: "\(type)(\(actual.modifier - 4))", needed: "\(type)(\(length))")
+        }
+        if let precision {
+            let (digits, scale) = ((actual.modifier - 4) >> 16 & 0xFFFF, (actual.modifier - 4) & 0x7FF)
+            if digits - scale < precision.whole || scale < precision.scale {
+                return .tooNarrow(
+                    found: "numeric(\(digits),\(scale))",
+                    needed: "numeric(\(precision.whole + precision.scale),\(precision.scale))")
+            }
+        }
+        return nil
+    }
+}
+
+/// What Laravel had counted before us: its own rows of `api_logs`, without which the counters would fall to zero.
+enum LaravelUsage {
+    /// An id of `api_logs` up to which every row is committed or will never be.
+    ///
+    /// The lock waits for the transactions that are writing, at most 5 s, and is gone at once: whoever writes after it draws
+    /// a higher id.
+    ///
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a transaction stayed open; `misuse` inside a transaction.
+    static func settledLogID(_ connection: Connection) throws -> Int64 {
+        try connection.transaction { connection in
+            try connection.executeScript(
+                "SET LOCAL lock_timeout = '5s'; LOCK TABLE public.api_logs IN SHARE MODE")
+            let rows = try connection.query("SELECT log_id FROM (\(Installation.seenIDs)) seen")
+            return try rows.first?.decode(0, as: Int64.self) ?? 0
+        }
+    }
+
+    /// Counts the rows of `api_logs` up to `logID` into `metering.quota_usage`, for the UTC day and month of `now`.
+    ///
+    /// As Laravel counts (`laravel.md` §3, §6): every call but a rate-limited one is a request with its input and output
+    /// tokens; but a negative number takes nothing away.
+    static func seed(upTo logID: Int64, _ connection: Connection, now: Timestamp) throws {
+        // A scan of all history, once.
+        try connection.executeScript("SET LOCAL statement_timeout = 0")
+        try connection.execute(
+            """
+            INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests)
+            SELECT l.user_id, w.period, w.start::date,
+                   least(sum(greatest(l.input_tokens, 0)::numeric + greatest(l.output_tokens, 0)),
+                         9223372036854775807)::bigint, count(*)
+            FROM (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
+            CROSS JOIN LATERAL (
+                VALUES ('daily', date_trunc('day', n.utc), interval '1 day'),
+                       ('monthly', date_trunc('month', n.utc), interval '1 month')
+            ) AS w (period, start, length)
+            JOIN public.api_logs l ON l.created_at >= w.start AND l.created_at < w.start + w.length
+            WHERE l.id <= \(logID) AND l.status <> 'rate_limited'
+            GROUP BY 1, 2, 3
+            ORDER BY 3, 2, 1
+            """)
+    }
+}
+
+/// The gate of a service that stores events: the schema is current, the database ours, the role strong enough.
+package enum StartCheck {
+    /// What Laravel's tables lack is told and survived, as events then wait in quarantine instead of being lost at the sender; so
+    /// is what the role lacks there, or has too much.
+    ///
+    /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, ``Blindness`` when our own rows are hidden,
+    ///   ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,
+    ///   ``PrivilegeCheck/Refusal`` when the database role lacks a right on our schema.
+    package static func require(_ role: DatabaseRole, _ pool: ConnectionPool, logger: Logger) async throws {
+        let (findings, lacks, excess) = try await pool.withConnection { connection in
+            try Encoding.require(connection)
+            let privileges = try PrivilegeCheck(connection)
+            let lacks = try privileges.lacks(connection, for: role)
+            if lacks.contains(where: \.grant.isOurs) { throw PrivilegeCheck.Refusal(lacks) }
+            let findings = try LaravelDiagnosis.findings(connection, for: role)
+            do {
+                try Migrator.requireCurrent(connection)
+                try Installation.require(connection)
+            } catch let error as PostgresError where error.isRowSecurity {
+                throw Blindness(findings.filter { $0.effect == .blinding })
+            }
+            return (findings + (try IDLine.findings(connection)), lacks, try privileges.excess(connection))
+        }
+        for lack in lacks { logger.error("the database role lacks a right", metadata: ["right": "\(lack)"]) }
+        if !excess.isEmpty {
+            logger.warning(
+                "the database role is stronger than needed; 'codexflow grants' prints one that is not",
+                metadata: ["role": "\(excess.joined(separator: ", "))"])
+        }
+        for finding in findings {
+            let metadata: Logger.Metadata = ["finding": "\(finding.text)", "remedy": "\(finding.remedy)"]
+            switch finding.effect {
+            case .handled: logger.info("laravel's database", metadata: metadata)
+            case .risky: logger.warning("laravel's database", metadata: metadata)
+            case .failing, .blinding: logger.error("laravel's database", metadata: metadata)
+            }
+        }
+    }
+
+    /// Refused: row-level security hides the rows by which the schema and the installation are known.
+    package struct Blindness: Error, CustomStringConvertible {
+        private let findings: [LaravelFinding]
+
+        init(_ findings: [LaravelFinding]) {
+            self.findings = findings
+        }
+
+        package var description: String {
+            findings.map { "\($0.text) \($0.remedy)" }.joined(separator: " ")
+        }
+    }
+
+    /// Whether the database would answer now, and rightly.
+    ///
+    /// - Returns: What is to be known of Laravel's database all the same, in words for a stranger.
+    /// - Throws: `AppError` `.unavailable` with words for a stranger.
+    package static func requireReady(_ role: DatabaseRole, _ pool: ConnectionPool) async throws -> [String] {
+        let findings: [LaravelFinding]
+        do {
+            findings = try await pool.withConnection {
+                try LaravelDiagnosis.findings($0, for: role) + IDLine.findings($0)
+            }
+        } catch {
+            throw AppError(.unavailable, "The database is unavailable.")
+        }
+        let blinding = findings.filter { $0.effect == .blinding }
+        guard blinding.isEmpty else {
+            let reasons = blinding.publicTexts + ["The operator's 'codexflow doctor' says what to do."]
+            throw AppError(.unavailable, reasons.joined(separator: " "))
+        }
+        return findings.publicTexts
+    }
 }
