@@ -1,0 +1,199 @@
+package import Domain
+package import Logging
+import Metrics
+package import Postgres
+import ServiceLifecycle
+import Synchronization
+
+/// The work beside ingest that keeps counters, keys and quarantine current.
+package enum BackgroundJobs {
+    /// All of it, for a service that ingests. Several processes may do it at once.
+    package static func all(
+        pool: ConnectionPool, writer: EventWriter, logger: Logger, now: @escaping @Sendable () -> Timestamp
+    ) -> [BackgroundJob] {
+        let (everybody, newest, keys, gauges) = (
+            Throttle(every: .seconds(1)), Throttle(every: .milliseconds(500)), Throttle(every: .seconds(3)),
+            Throttle(every: .seconds(30))
+        )
+        let spools = Throttle(every: .seconds(30))
+        // Users whose row of rate_limits was locked. The next round tries them again.
+        let postponed = Mutex<[Int64]>([])
+        let replay = QuarantineReplay(pool: pool, writer: writer, now: now)
+        return [
+            BackgroundJob("quota", .effect(within: .milliseconds(900)), logger: logger) {
+                try await pool.withConnection { connection in
+                    let counted = try QuotaFold.fold(connection, now: now())
+                    let users = Set(counted).union(postponed.withLock(\.self)).sorted()
+                    guard !users.isEmpty else { return }
+                    postponed.withLock { $0 = users }
+                    let left = try RateLimitProjection.project(connection, .users(users), now: now())
+                    postponed.withLock { $0 = left }
+                }
+            },
+            BackgroundJob("rate_limits", .pause(.milliseconds(300)), logger: logger) {
+                try await pool.withConnection { connection in
+                    try everybody.whenDue(at: now()) {
+                        try RateLimitProjection.project(connection, .all, now: now())
+                    }
+                }
+            },
+            BackgroundJob("keys", .pause(.milliseconds(300)), logger: logger) {
+                try await pool.withConnection { connection in
+                    try newest.whenDue(at: now()) { try KeyHistory.syncNewest(connection, now: now()) }
+                    try keys.whenDue(at: now()) { try KeyHistory.sync(connection, now: now()) }
+                }
+            },
+            BackgroundJob("quarantine", .pause(.milliseconds(300)), logger: logger) {
+                try await replay.replay()
+            },
+            BackgroundJob("quarantine_gauges", .pause(.seconds(1)), logger: logger) {
+                try await pool.withConnection { connection in
+                    try gauges.whenDue(at: now()) { try QuarantineGauges.record(connection, now: now()) }
+                }
+            },
+            BackgroundJob("spool_gauges", .pause(.seconds(1)), logger: logger) {
+                try await pool.withConnection { connection in
+                    try spools.whenDue(at: now()) { try SpoolGauges.record(connection) }
+                }
+            },
+            BackgroundJob("installation", .pause(.seconds(1)), logger: logger) {
+                try await pool.withConnection { connection in
+                    try Installation.require(connection)
+                    try IDLine.look(connection)
+                    try Installation.recordHighestIDs(connection)
+                }
+            },
+        ]
+    }
+}
+
+/// A piece of work that a service repeats as long as it lives; one failure is logged and the next round tries again.
+package struct BackgroundJob: Service {
+    /// When the next round begins.
+    package enum Rhythm: Sendable {
+        /// So long after the end of the last.
+        case pause(Duration)
+        /// So that what happens just after a round has begun shows its effect within this time, if the next round takes as
+        /// long as the last: as seldom as that allows, since a round costs by what it touches, which the next would touch again.
+        case effect(within: Duration)
+
+        /// The pause after a round that took so long.
+        package func pause(after round: Duration) -> Duration {
+            switch self {
+            case .pause(let pause): pause
+            case .effect(let bound): max(bound - round * 2, .milliseconds(50))
+            }
+        }
+    }
+
+    private let name: String
+    private let rhythm: Rhythm
+    private let logger: Logger
+    private let work: @Sendable () async throws -> Void
+
+    /// Work called `name`, in snake case as in its metrics.
+    package init(
+        _ name: String, _ rhythm: Rhythm, logger: Logger, _ work: @escaping @Sendable () async throws -> Void
+    ) {
+        self.name = name
+        self.rhythm = rhythm
+        self.logger = logger
+        self.work = work
+    }
+
+    /// Repeats until the service is asked to stop, then works once more, if the database is there: what was committed last is
+    /// not left lying.
+    ///
+    /// - Throws: ``Installation/Mismatch``, after which no service may go on.
+    package func run() async throws {
+        let clock = ContinuousClock()
+        try await cancelWhenGracefulShutdown {
+            while !Task.isCancelled {
+                let start = clock.now
+                try await round()
+                let took = clock.now - start
+                Metrics.Timer(label: "background_job_seconds", dimensions: [("work", name)]).record(duration: took)
+                try? await Task.sleep(for: rhythm.pause(after: took))
+            }
+        }
+        try await round()
+    }
+
+    private func round() async throws {
+        do {
+            try await work()
+        } catch let error as Installation.Mismatch {
+            throw error
+        } catch {
+            guard !Task.isCancelled else { return }
+            Counter(label: "background_job_failures_total", dimensions: [("work", name)]).increment()
+            logger.warning(
+                "background job failed", metadata: ["work": "\(name)", "error": "\(String(reflecting: error))"])
+        }
+    }
+}
+
+/// How often a piece of recurring work may begin: never more often than `interval`, and never so often that it takes
+/// more than a twentieth of the time, however large the tables grow.
+package final class Throttle: Sendable {
+    private struct State {
+        var next = Timestamp(microseconds: .min)
+        var lastBegin = Timestamp(microseconds: .min)
+    }
+
+    private let interval: Duration
+    private let state = Mutex(State())
+
+    package init(every interval: Duration) {
+        self.interval = interval
+    }
+
+    /// Does the work if it is due; the next time is at least twenty times its duration away.
+    package func whenDue<T>(at now: Timestamp, _ work: () throws -> T) rethrows {
+        guard begins(at: now) else { return }
+        let start = ContinuousClock.now
+        do {
+            _ = try work()
+            end(took: ContinuousClock.now - start)
+        } catch {
+            fail(after: ContinuousClock.now - start)
+            throw error
+        }
+    }
+
+    /// Does the work if it is due; the next time is at least twenty times its duration away.
+    package func whenDue<T>(
+        at now: Timestamp, isolation: isolated (any Actor)? = #isolation, _ work: () async throws -> T
+    ) async rethrows {
+        guard begins(at: now) else { return }
+        let start = ContinuousClock.now
+        do {
+            _ = try await work()
+            end(took: ContinuousClock.now - start)
+        } catch {
+            fail(after: ContinuousClock.now - start)
+            throw error
+        }
+    }
+
+    private func begins(at now: Timestamp) -> Bool {
+        state.withLock { state in
+            // A clock that was set back must not stop the work until it catches up.
+            guard state.next <= now || now < state.lastBegin else { return false }
+            state.lastBegin = now
+            state.next = now.advanced(by: interval)
+            return true
+        }
+    }
+
+    /// What failed is due without the interval, but what failed slowly not soon.
+    private func fail(after duration: Duration) {
+        state.withLock { $0.next = $0.lastBegin.advanced(by: duration * 20) }
+    }
+
+    private func end(took duration: Duration) {
+        state.withLock { state in
+            state.next = max(state.next, state.lastBegin.advanced(by: duration * 20))
+        }
+    }
+}
