@@ -1,5 +1,7 @@
+import CoreMetrics
 import Domain
 import HTTPSupport
+import HTTPTypes
 import Hummingbird
 import LiteLLM
 import Logging
@@ -66,5 +68,115 @@ extension SpoolPart {
         else { return nil }
         self.init(
             spool: spool, first: first, count: count, lost: request.headers[.spoolLost].flatMap(Int64.init) ?? 0)
+    }
+}
+
+/// What the sender of a body is told, after COMMIT (`design.md` §4, Answers).
+struct WebhookAnswer: Hashable {
+    let status: HTTPResponse.Status
+    /// JSON; made of numbers and our own words only, so there is nothing to escape.
+    let body: String
+
+    /// The answer to a body whose events got `verdicts`, one each, and of whose spool these numbers are `missing`.
+    init(_ form: ParsedBody.Form, _ verdicts: [Verdict], missing: [ClosedRange<Int64>] = []) {
+        switch form {
+        case .documented: self.init(documented: verdicts.first ?? .quarantined(.unreadable))
+        case .events: self.init(events: verdicts, missing: missing)
+        }
+    }
+
+    private init(status: HTTPResponse.Status, body: String) {
+        self.status = status
+        self.body = body
+    }
+
+    /// Laravel's answers for one documented event (`laravel.md` §3), and 202 for what Laravel did not know: kept, not stored.
+    private init(documented verdict: Verdict) {
+        self =
+            switch verdict {
+            case .stored(let id):
+                .init(status: .created, body: #"{"success":true,"log_id":\#(id)}"#)
+            case .duplicate(let id):
+                .init(status: .ok, body: #"{"success":true,"log_id":\#(id),"duplicate":true}"#)
+            case .conflict(let id):
+                .init(status: .ok, body: #"{"success":true,"log_id":\#(id),"conflict":true}"#)
+            case .quarantined(.unreadable), .quarantined(.missingIdentity):
+                .init(status: .badRequest, body: #"{"error":"user_id is required"}"#)
+            case .quarantined(.unknownKey), .quarantined(.unknownUser):
+                .init(status: .notFound, body: #"{"error":"User not found"}"#)
+            case .quarantined(let reason):
+                .init(
+                    status: .accepted,
+                    body: #"{"success":true,"quarantined":true,"reason":"\#(reason.rawValue)"}"#)
+            }
+    }
+
+    private init(events verdicts: [Verdict], missing: [ClosedRange<Int64>]) {
+        let counts = VerdictCounts(verdicts)
+        let results = verdicts.enumerated().map { index, verdict in
+            let outcome =
+                switch verdict {
+                case .stored(let id), .duplicate(let id), .conflict(let id): #""log_id":\#(id)"#
+                case .quarantined(let reason): #""reason":"\#(reason.rawValue)""#
+                }
+            return #"{"index":\#(index),"status":"\#(verdict.name)",\#(outcome)}"#
+        }
+        let ranges = missing.map { "[\($0.lowerBound),\($0.upperBound)]" }.joined(separator: ",")
+        self.init(
+            status: .ok,
+            body: """
+                {"success":true,"stored":\(counts.stored),"duplicates":\(counts.duplicates),\
+                "conflicts":\(counts.conflicts),"quarantined":\(counts.quarantined),\
+                \(missing.isEmpty ? "" : "\"missing\":[\(ranges)],")\
+                "results":[\(results.joined(separator: ","))]}
+                """)
+    }
+}
+
+/// How many events of a body got which verdict, for its answer, its log line and the metrics.
+struct VerdictCounts: Hashable {
+    private(set) var stored = 0
+    private(set) var duplicates = 0
+    private(set) var conflicts = 0
+    private(set) var quarantined = 0
+
+    init(_ verdicts: [Verdict]) {
+        for verdict in verdicts {
+            switch verdict {
+            case .stored: stored += 1
+            case .duplicate: duplicates += 1
+            case .conflict: conflicts += 1
+            case .quarantined: quarantined += 1
+            }
+        }
+    }
+
+    /// Name and number of each, as the access log shows them.
+    var all: KeyValuePairs<String, Int> {
+        ["stored": stored, "duplicates": duplicates, "conflicts": conflicts, "quarantined": quarantined]
+    }
+
+    private static let counters = VerdictCounts([]).all.map { name, _ in
+        Counter(label: "webhook_events_total", dimensions: [("verdict", name)])
+    }
+
+    /// Adds to `webhook_events_total{verdict}` and `webhook_quarantined_total{reason}`.
+    func record(_ verdicts: [Verdict]) {
+        for (counter, (_, count)) in zip(Self.counters, all) where count > 0 { counter.increment(by: count) }
+        for case .quarantined(let reason) in verdicts {
+            Counter(label: "webhook_quarantined_total", dimensions: [("reason", reason.rawValue)]).increment()
+        }
+    }
+}
+
+extension Verdict {
+    /// The word of the answer's `results`.
+    var name: String {
+        switch self {
+        case .stored: "stored"
+        case .duplicate: "duplicate"
+        case .conflict: "conflict"
+        case .quarantined: "quarantined"
+        }
     }
 }
