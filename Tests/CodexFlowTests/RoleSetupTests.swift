@@ -77,7 +77,7 @@ import Testing
                 configuration.password = settings[RolePasswords.variable(of: role)]
                 let (lacks, excess) = try await withPool(configuration) { pool in
                     try await pool.withConnection { connection in
-                        let check = try PrivilegeCheck(connection)
+                        let check = try PrivilegeCheck.ofCurrentUser(connection)
                         return (try check.lacks(connection, for: role), try check.excess(connection))
                     }
                 }

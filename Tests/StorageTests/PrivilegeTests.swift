@@ -38,7 +38,7 @@ import Testing
     func eachRoleHasWhatItNeedsAndNoMore(role: DatabaseRole) async throws {
         try await withTestDatabase { database in
             try await database.pool(as: role).withConnection { connection in
-                let check = try PrivilegeCheck(connection)
+                let check = try PrivilegeCheck.ofCurrentUser(connection)
                 #expect(check.user == role.name(prefix: TestRoles.prefix))
                 #expect(try check.lacks(connection, for: role) == [])
                 if role != .owner {
@@ -75,12 +75,12 @@ import Testing
             for (revocation, name) in taken {
                 try await database.execute(revocation)
                 let lacks = try await database.pool(as: .webhook).withConnection {
-                    try PrivilegeCheck($0).lacks($0, for: .webhook)
+                    try PrivilegeCheck.ofCurrentUser($0).lacks($0, for: .webhook)
                 }
                 #expect(lacks.map(\.description) == [name])
                 try await database.execute(Query(unsafeSQL: lacks.map(\.remedy).joined()))
                 let left = try await database.pool(as: .webhook).withConnection {
-                    try PrivilegeCheck($0).lacks($0, for: .webhook)
+                    try PrivilegeCheck.ofCurrentUser($0).lacks($0, for: .webhook)
                 }
                 #expect(left == [])
             }
@@ -95,7 +95,7 @@ import Testing
                 #expect(
                     try webhook.surplus(connection, over: .webhook)
                         == ["DELETE on public.users", "SELECT on public.users"])
-                let strong = try PrivilegeCheck(connection).excess(connection)
+                let strong = try PrivilegeCheck.ofCurrentUser(connection).excess(connection)
                 #expect(strong == ["is a superuser"])
                 let owner = try PrivilegeCheck(of: "codexflow_owner").excess(connection)
                 #expect(owner.first?.contains("metering.events") == true)
@@ -149,7 +149,7 @@ import Testing
             try await database.pool(as: .operator).withConnection { try script.refresh($0) }
             try await database.pool(as: .owner).withConnection { try script.refresh($0) }
             try await database.pool(as: .webhook).withConnection { connection in
-                let lacks = try PrivilegeCheck(connection).lacks(connection, for: .webhook)
+                let lacks = try PrivilegeCheck.ofCurrentUser(connection).lacks(connection, for: .webhook)
                 #expect(lacks == [])
             }
         }

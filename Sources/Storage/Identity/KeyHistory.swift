@@ -71,14 +71,14 @@ package enum KeyHistory {
     /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody does.
     @discardableResult
     static func sync(for keys: [String], _ connection: Connection, now: Timestamp) throws -> Bool {
-        guard let present = try Present(of: keys, connection) else { return false }
+        guard let present = try Present.find(keys, connection) else { return false }
         try connection.transaction { try transfer(present, $0, now: now) }
         return true
     }
 
     /// ``sync(for:_:now:)`` as a part of the transaction that is open.
     static func syncInTransaction(for keys: [String], _ connection: Connection, now: Timestamp) throws {
-        if let present = try Present(of: keys, connection) { try transfer(present, connection, now: now) }
+        if let present = try Present.find(keys, connection) { try transfer(present, connection, now: now) }
     }
 
     /// The users who hold some keys at present.
@@ -87,13 +87,14 @@ package enum KeyHistory {
         let hashes: [[UInt8]]
 
         /// `nil` where nobody does.
-        init?(of keys: [String], _ connection: Connection) throws {
+        static func find(_ keys: [String], _ connection: Connection) throws -> Present? {
             let keys = keys.filter { !$0.utf8.contains(0) && $0.unicodeScalars.count <= 255 }
             let rows = try connection.query(
                 "SELECT id, api_key FROM public.users WHERE api_key = ANY(\(keys)::text[]::varchar[])")
             guard !rows.isEmpty else { return nil }
-            users = try rows.map { try $0.decode(0, as: Int64.self) }
-            hashes = try rows.map { KeyHash(of: try $0.decode(1, as: String.self)).bytes }
+            return Present(
+                users: try rows.map { try $0.decode(0, as: Int64.self) },
+                hashes: try rows.map { KeyHash(of: try $0.decode(1, as: String.self)).bytes })
         }
     }
 

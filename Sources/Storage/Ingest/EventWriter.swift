@@ -58,7 +58,7 @@ package struct EventWriter: Sendable {
             return try await transaction { try body($0, false, now) }
         } catch let error as PostgresError where error.isRefusal {
             return try await transaction { try body($0, true, now) }
-        } catch is EventInsert.Unproven {
+        } catch is EventStore.Unproven {
             return try await transaction { try body($0, true, now) }
         }
     }
@@ -71,7 +71,7 @@ package struct EventWriter: Sendable {
             } catch let error as PostgresError where error.isUnknownOutcome && attempt < Self.attempts {
                 // Every event has its key by now, nameless ones too: what the lost COMMIT stored is recognised.
                 attempt += 1
-            } catch is EventInsert.WithdrawnMeanwhile where attempt < Self.attempts {
+            } catch is EventStore.WithdrawnMeanwhile where attempt < Self.attempts {
                 attempt += 1
             } catch let error as IDLine.BeganAgain {
                 guard attempt < Self.attempts else { throw AppError(.unavailable, error.description, retryAfter: 1) }
@@ -118,9 +118,10 @@ struct IngestBatch: Sendable {
         let inserted =
             isolatesFailures
             ? try insertIsolating(events, connection, after: memory, now: now, refused: &refused)
-            : try EventInsert(events, connection, after: memory, now: now)
+            : try EventStore.insert(events, after: memory, now: now, on: connection)
         let unsettled = leads.filter { inserted.logIDs[$0.key] == nil }
-        let lookup = try EventLookup(unsettled.values.compactMap(\.item.event?.key).sorted(), connection)
+        let stored = try StoredEvents.find(
+            unsettled.values.compactMap(\.item.event?.key).sorted(), on: connection)
         var rejections: [EventKey: Rejection] = [:]
         for (key, lead) in unsettled {
             let rejection = refused[key] ?? lead.attribution.rejection ?? inserted.rejection(of: lead.attribution)
@@ -138,7 +139,7 @@ struct IngestBatch: Sendable {
                 return conflictOrDuplicate(member, logID: logID, entries: &entries)
             }
             if let event = item.event,
-                let verdict = lookup.verdict(of: event, attributedTo: member.attribution.event?.userID)
+                let verdict = stored.verdict(of: event, attributedTo: member.attribution.event?.userID)
             {
                 if case .conflict = verdict { entries.append(QuarantineEntry(.conflicting(event), of: item)) }
                 return verdict
@@ -173,10 +174,10 @@ struct IngestBatch: Sendable {
     private func insertIsolating(
         _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp,
         leavesOut: Bool = true, refused: inout [EventKey: Rejection]
-    ) throws -> EventInsert {
+    ) throws -> EventStore.Outcome {
         do {
-            return try connection.savepoint { try EventInsert(events, $0, after: memory, now: now) }
-        } catch let error as EventInsert.Unproven {
+            return try connection.savepoint { try EventStore.insert(events, after: memory, now: now, on: $0) }
+        } catch let error as EventStore.Unproven {
             let isAll = error.keys.count == events.count
             guard events.count == 1 || (isAll ? !members.allSatisfy(\.item.isReplay) : leavesOut) else {
                 return try insertHalves(events, connection, after: memory, now: now, refused: &refused)
@@ -190,7 +191,7 @@ struct IngestBatch: Sendable {
         } catch let error as PostgresError where error.isRefusal {
             if events.count == 1 || (error.refusesEveryRow && !members.allSatisfy(\.item.isReplay)) {
                 for event in events { refused[event.event.key] = Rejection(error, of: event.event) }
-                return EventInsert()
+                return EventStore.Outcome()
             }
             return try insertHalves(events, connection, after: memory, now: now, refused: &refused)
         }
@@ -199,56 +200,14 @@ struct IngestBatch: Sendable {
     private func insertHalves(
         _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp,
         refused: inout [EventKey: Rejection]
-    ) throws -> EventInsert {
+    ) throws -> EventStore.Outcome {
         let middle = events.count / 2
-        var outcome = EventInsert()
+        var outcome = EventStore.Outcome()
         for half in [events[..<middle], events[middle...]] {
             outcome.formUnion(
                 try insertIsolating(
                     Array(half), connection, after: memory, now: now, leavesOut: false, refused: &refused))
         }
         return outcome
-    }
-}
-
-/// Events that were stored before, found by their keys, those that were withdrawn since among them.
-struct EventLookup {
-    /// The row and the billable facts of one stored event.
-    struct Stored {
-        let logID: Int64
-        let userID: Int64
-        let billableDigest: Int64
-    }
-
-    private(set) var stored: [EventKey: Stored] = [:]
-
-    init(_ keys: [EventKey], _ connection: Connection) throws {
-        guard !keys.isEmpty else { return }
-        let rows = try connection.query(
-            """
-            SELECT e.event_key::text, \(IDLine.id(of: "e.api_log_id")), e.user_id, e.billable_digest
-            FROM unnest(\(keys.map(\.description))::uuid[]) AS k (event_key)
-            JOIN metering.events e USING (event_key)
-            UNION ALL
-            SELECT w.event_key::text, \(IDLine.id(of: "w.api_log_id")), w.user_id, w.billable_digest
-            FROM metering.withdrawn_events w WHERE w.event_key = ANY(\(keys.map(\.description))::uuid[])
-            """)
-        for row in rows {
-            let (key, logID, user, digest) = try row.decode(String.self, Int64.self, Int64.self, Int64.self)
-            guard let key = EventKey(key) else { continue }
-            stored[key] = Stored(logID: logID, userID: user, billableDigest: digest)
-        }
-    }
-
-    /// What a delivery of `event` is beside its stored twin; `nil` where there is none.
-    ///
-    /// A nameless event's key is random, so its twin is itself: an attempt of ours whose answer was lost. A name that a sender
-    /// gave may meet another user's event of the same name.
-    func verdict(of event: UsageEvent, attributedTo user: Int64?) -> Verdict? {
-        guard let twin = stored[event.key] else { return nil }
-        if !event.isIdempotent { return .stored(logID: twin.logID) }
-        let isOthers = event.key.isIdempotencyKey && user != nil && user != twin.userID
-        return twin.billableDigest == event.billableDigest && !isOthers
-            ? .duplicate(logID: twin.logID) : .conflict(logID: twin.logID)
     }
 }

@@ -102,7 +102,7 @@ extension Rejection {
     }
 }
 
-extension EventInsert {
+extension EventStore.Outcome {
     /// Why an event that has no row was left out; `nil` where its user is there.
     func rejection(of outcome: EventAttribution.Outcome) -> Rejection? {
         guard let attributed = outcome.event else { return nil }

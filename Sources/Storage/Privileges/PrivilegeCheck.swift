@@ -38,8 +38,10 @@ package struct PrivilegeCheck: Sendable {
     }
 
     /// Of the connected role.
-    package init(_ connection: Connection) throws {
-        user = try connection.query("SELECT current_user::text")[0].decode(0)
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func ofCurrentUser(_ connection: Connection) throws -> PrivilegeCheck {
+        PrivilegeCheck(of: try connection.query("SELECT current_user::text")[0].decode(0))
     }
 
     /// The rights it lacks to do the work of `role`; objects that do not exist are the schema check's matter.

@@ -108,7 +108,7 @@ package struct ReportAllowance: Sendable, Hashable {
     package static func read(
         of user: Int64, for key: EventKey, _ connection: Connection, now: Timestamp
     ) throws -> ReportAllowance? {
-        guard try EventLookup([key], connection).stored.isEmpty else { return nil }
+        guard try StoredEvents.find([key], on: connection).isEmpty else { return nil }
         guard let authorization = try CallAuthorization.find(user: user, connection, now: now) else {
             throw AppError(.notFound, "There is no such user.")
         }

@@ -228,7 +228,7 @@ package enum StartCheck {
     package static func require(_ role: DatabaseRole, _ pool: ConnectionPool, logger: Logger) async throws {
         let (findings, lacks, excess) = try await pool.withConnection { connection in
             try Encoding.require(connection)
-            let privileges = try PrivilegeCheck(connection)
+            let privileges = try PrivilegeCheck.ofCurrentUser(connection)
             let lacks = try privileges.lacks(connection, for: role)
             if lacks.contains(where: \.grant.isOurs) { throw PrivilegeCheck.Refusal(lacks) }
             let findings = try LaravelDiagnosis.findings(connection, for: role)

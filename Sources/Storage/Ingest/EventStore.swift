@@ -1,107 +1,62 @@
 import Domain
 import Postgres
 
-/// Events turned from rows into columns, as `unnest` takes them.
-struct EventColumns {
-    let events: [AttributedEvent]
+/// Stores events, each together with its log and its part of the counters.
+enum EventStore {
+    /// What one statement did with the events that it was given. An event in none of the sets was stored before, or was
+    /// withdrawn.
+    struct Outcome {
+        /// New rows and their ids in `api_logs`.
+        var logIDs: [EventKey: Int64] = [:]
+        /// Users whose row another open transaction holds.
+        var lockedUsers: Set<Int64> = []
+        /// Users without a row.
+        var missingUsers: Set<Int64> = []
 
-    init(_ events: [AttributedEvent]) {
-        self.events = events
-    }
-
-    private func column<T>(_ value: (UsageEvent) -> T) -> [T] { events.map { value($0.event) } }
-
-    var keys: [String] { column { $0.key.description } }
-    var userIDs: [Int64] { events.map(\.userID) }
-    var distinctUserIDs: [Int64] { Set(events.lazy.map(\.userID)).sorted() }
-    var occurredAt: [Int64] { column { $0.occurredAt.microseconds } }
-    var inputTokens: [Int64] { column { $0.inputTokens } }
-    var outputTokens: [Int64] { column { $0.outputTokens } }
-    var cachedTokens: [Int64] { column { $0.cachedTokens } }
-    var reasoningTokens: [Int64] { column { $0.reasoningTokens } }
-    var durations: [Int64?] { column { $0.durationMilliseconds } }
-    var timesToFirstToken: [Int64?] { column { $0.timeToFirstTokenMilliseconds } }
-    var digests: [Int64] { column { $0.billableDigest } }
-    var quotaTokens: [Int64] { column { QuotaContribution(of: $0).tokens } }
-    var quotaRequests: [Int64] { column { QuotaContribution(of: $0).requests } }
-    var streams: [Bool] { column { $0.isStream } }
-    var cacheHits: [Bool] { column { $0.isCacheHit } }
-    var costs: [String?] { column { $0.cost?.usd } }
-    var laravelCosts: [String?] { column { $0.cost?.laravelUSD } }
-    var zeroIsUnpriced: [Bool] { column { $0.isUnpricedUnlessFree } }
-    var shapes: [String] { column { $0.shape.rawValue } }
-    var statuses: [String] { column { $0.status.rawValue } }
-    var providers: [String?] { column { $0.provider } }
-    var modelGroups: [String] { column { $0.modelGroup } }
-    var deployments: [String?] { column { $0.deployment } }
-    var callTypes: [String?] { column { $0.callType } }
-    var errorCodes: [String?] { column { $0.errorCode } }
-    var errorMessages: [String?] { column { $0.errorMessage } }
-    var endUsers: [String?] { column { $0.endUser } }
-    /// Joined by U+001F (unit separator), as arrays of arrays cannot be ragged.
-    var tags: [String?] {
-        column { event in
-            event.tags.isEmpty
-                ? nil
-                : event.tags.map { $0.utf8.contains(0x1F) ? $0.replacing("\u{1F}", with: " ") : $0 }
-                    .joined(separator: "\u{1F}")
+        /// Adds what another statement did.
+        mutating func formUnion(_ other: Outcome) {
+            logIDs.merge(other.logIDs) { first, _ in first }
+            lockedUsers.formUnion(other.lockedUsers)
+            missingUsers.formUnion(other.missingUsers)
         }
     }
-    var flags: [String?] {
-        events.map { $0.flags.isEmpty ? nil : $0.flags.map(\.rawValue).joined(separator: ",") }
-    }
-    var keyHashes: [[UInt8]?] { events.map { $0.keyHash?.bytes } }
-}
 
-/// What one statement did with the events it was given; an event in none of the sets had been stored before, or was
-/// withdrawn.
-struct EventInsert {
-    /// New rows and their ids in `api_logs`.
-    var logIDs: [EventKey: Int64] = [:]
-    /// Users whose row somebody's open transaction holds.
-    var lockedUsers: Set<Int64> = []
-    var missingUsers: Set<Int64> = []
-
-    /// One of the events was withdrawn while the statement waited for its key: the transaction is to be undone and done
-    /// again.
+    /// An event was withdrawn while the statement waited for its key. The transaction must be undone and run again.
     struct WithdrawnMeanwhile: Error {}
 
-    /// Events whose row is not in `api_logs` under the id that we keep, or is another user's: a trigger or rule of the
-    /// table removed or changed it. Nothing of the statement may stay.
+    /// Events without their log: it is not in `api_logs` under the id that we keep, or it belongs to another user. A trigger
+    /// or a rule of the table removed or changed it. Nothing of the statement may stay.
     struct Unproven: Error {
+        /// The keys of these events.
         let keys: Set<EventKey>
     }
 
-    /// Nothing was done.
-    init() {}
-
-    /// Stores events as facts, as rows of `api_logs` and as one delta of the counters: one statement, so they commit or
-    /// fail together (`design.md` §1.3).
+    /// Inserts events, their logs and one delta of the counters in one statement, so that they commit or fail together.
     ///
-    /// - Events of users whose row is missing or locked are left out; nobody waits for somebody else's lock.
-    /// - Ids come from the sequence inside this statement, which holds the table's ROW EXCLUSIVE lock since it was
-    ///   parsed; the worker's cursor rests on that (`design.md` §6).
-    /// - `ON CONFLICT` waits for another process that stores the same key. Both go in key order, so none waits in a ring.
-    /// - An event is stored only when its row is there afterwards, which triggers and rules of `api_logs` can prevent
-    ///   (`design.md` §1.9). Deferred ones run before the proof.
+    /// - Events of users whose row is missing or locked are left out. The statement never waits for a user's lock.
+    /// - Ids come from the sequence inside this statement. It holds the table's ROW EXCLUSIVE lock since it was parsed. The
+    ///   commit horizon relies on that (`docs/architecture.md`).
+    /// - `ON CONFLICT` waits for another process that stores the same key. Both go in key order, so no deadlock is possible.
+    /// - An event is stored only when its log is there afterwards. Triggers and rules of `api_logs` can prevent that. Deferred
+    ///   triggers run before the proof.
     ///
     /// `events` are sorted by key, each key once.
     ///
-    /// - Throws: ``PostgresError``; ``Unproven``; ``WithdrawnMeanwhile``; ``IDLine/BeganAgain``;
-    ///   ``Installation/Mismatch`` when Laravel's tables are not those we belong to.
-    init(
-        _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp
-    ) throws {
-        guard !events.isEmpty else { return }
-        let statement = Self.statement(EventColumns(events), after: memory.position, now: now)
-        let rows = try connection.query(statement)
+    /// - Throws: ``PostgresError``; ``Unproven``; ``WithdrawnMeanwhile``; ``IDLine/BeganAgain``; ``Installation/Mismatch``
+    ///   when Laravel's tables are not those of this installation.
+    static func insert(
+        _ events: [AttributedEvent], after memory: IDLine.Memory, now: Timestamp, on connection: Connection
+    ) throws -> Outcome {
+        var outcome = Outcome()
+        guard !events.isEmpty else { return outcome }
+        let rows = try connection.query(statement(EventColumns(events), after: memory.position, now: now))
         var isCertain = true
         for row in rows {
-            let (outcome, key, number) = try row.decode(String.self, String?.self, Int64?.self)
-            switch (outcome, key.flatMap { EventKey($0) }, number) {
-            case ("stored", let key?, let logID?): logIDs[key] = logID
-            case ("locked", _, let user?): lockedUsers.insert(user)
-            case ("missing", _, let user?): missingUsers.insert(user)
+            let (result, key, number) = try row.decode(String.self, String?.self, Int64?.self)
+            switch (result, key.flatMap { EventKey($0) }, number) {
+            case ("stored", let key?, let logID?): outcome.logIDs[key] = logID
+            case ("locked", _, let user?): outcome.lockedUsers.insert(user)
+            case ("missing", _, let user?): outcome.missingUsers.insert(user)
             case ("uncertain", _, _): isCertain = false
             case ("restarted", _, _): throw IDLine.BeganAgain()
             case ("drawn", _, let position?): memory.note(position)
@@ -109,15 +64,16 @@ struct EventInsert {
             default: throw Installation.Mismatch()
             }
         }
-        guard !isCertain else { return }
-        let unproven = try Self.missing(logIDs, of: events, connection)
+        guard !isCertain else { return outcome }
+        let unproven = try missing(outcome.logIDs, of: events, connection)
         guard unproven.isEmpty else { throw Unproven(keys: unproven) }
+        return outcome
     }
 
-    /// The events without their row, after all triggers have run, those too that wait for COMMIT.
+    /// The events without their log after all triggers have run, those too that wait for COMMIT.
     ///
-    /// A trigger may change what a row says. It must not give a row the id of another one of the statement: a row that
-    /// is not what was written for its event, and is what was written for another, proves neither.
+    /// A trigger may change what a log says. It must not give a log the id of another log of the statement. A log that
+    /// differs from what was written for its event, and equals what was written for another, proves neither.
     private static func missing(
         _ logIDs: [EventKey: Int64], of events: [AttributedEvent], _ connection: Connection
     ) throws -> Set<EventKey> {
@@ -153,13 +109,7 @@ struct EventInsert {
         return Set(try rows.compactMap { EventKey(try $0.decode(0, as: String.self)) })
     }
 
-    mutating func formUnion(_ other: EventInsert) {
-        logIDs.merge(other.logIDs) { first, _ in first }
-        lockedUsers.formUnion(other.lockedUsers)
-        missingUsers.formUnion(other.missingUsers)
-    }
-
-    /// `last` is a position that was drawn before.
+    /// The statement; `last` is the highest position that this process drew before.
     private static func statement(_ column: EventColumns, after last: Int64, now: Timestamp) -> Query {
         """
         WITH event AS MATERIALIZED (
@@ -270,4 +220,106 @@ struct EventInsert {
         WHERE (SELECT is_intact FROM metering.installation_state) IS NOT TRUE
         """
     }
+}
+
+/// Events that were stored before, found by their keys. Events that were withdrawn since are among them.
+struct StoredEvents {
+    /// The log and the billable facts of one stored event.
+    struct Facts {
+        let logID: Int64
+        let userID: Int64
+        let billableDigest: Int64
+    }
+
+    private(set) var facts: [EventKey: Facts] = [:]
+
+    /// Whether none of the events was stored.
+    var isEmpty: Bool { facts.isEmpty }
+
+    /// Reads the events of `keys`.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func find(_ keys: [EventKey], on connection: Connection) throws -> StoredEvents {
+        var events = StoredEvents()
+        guard !keys.isEmpty else { return events }
+        let rows = try connection.query(
+            """
+            SELECT e.event_key::text, \(IDLine.id(of: "e.api_log_id")), e.user_id, e.billable_digest
+            FROM unnest(\(keys.map(\.description))::uuid[]) AS k (event_key)
+            JOIN metering.events e USING (event_key)
+            UNION ALL
+            SELECT w.event_key::text, \(IDLine.id(of: "w.api_log_id")), w.user_id, w.billable_digest
+            FROM metering.withdrawn_events w WHERE w.event_key = ANY(\(keys.map(\.description))::uuid[])
+            """)
+        for row in rows {
+            let (key, logID, user, digest) = try row.decode(String.self, Int64.self, Int64.self, Int64.self)
+            guard let key = EventKey(key) else { continue }
+            events.facts[key] = Facts(logID: logID, userID: user, billableDigest: digest)
+        }
+        return events
+    }
+
+    /// What a delivery of `event` is beside the stored event of the same key; `nil` without one.
+    ///
+    /// The key of an event without an idempotency key is random. The stored event is then the same one, from an attempt whose
+    /// answer was lost. An idempotency key may meet another user's event of the same key.
+    func verdict(of event: UsageEvent, attributedTo user: Int64?) -> Verdict? {
+        guard let twin = facts[event.key] else { return nil }
+        if !event.isIdempotent { return .stored(logID: twin.logID) }
+        let isOthers = event.key.isIdempotencyKey && user != nil && user != twin.userID
+        return twin.billableDigest == event.billableDigest && !isOthers
+            ? .duplicate(logID: twin.logID) : .conflict(logID: twin.logID)
+    }
+}
+
+/// Events turned from rows into columns, as `unnest` takes them.
+struct EventColumns {
+    let events: [AttributedEvent]
+
+    init(_ events: [AttributedEvent]) {
+        self.events = events
+    }
+
+    private func column<T>(_ value: (UsageEvent) -> T) -> [T] { events.map { value($0.event) } }
+
+    var keys: [String] { column { $0.key.description } }
+    var userIDs: [Int64] { events.map(\.userID) }
+    var distinctUserIDs: [Int64] { Set(events.lazy.map(\.userID)).sorted() }
+    var occurredAt: [Int64] { column { $0.occurredAt.microseconds } }
+    var inputTokens: [Int64] { column { $0.inputTokens } }
+    var outputTokens: [Int64] { column { $0.outputTokens } }
+    var cachedTokens: [Int64] { column { $0.cachedTokens } }
+    var reasoningTokens: [Int64] { column { $0.reasoningTokens } }
+    var durations: [Int64?] { column { $0.durationMilliseconds } }
+    var timesToFirstToken: [Int64?] { column { $0.timeToFirstTokenMilliseconds } }
+    var digests: [Int64] { column { $0.billableDigest } }
+    var quotaTokens: [Int64] { column { QuotaContribution(of: $0).tokens } }
+    var quotaRequests: [Int64] { column { QuotaContribution(of: $0).requests } }
+    var streams: [Bool] { column { $0.isStream } }
+    var cacheHits: [Bool] { column { $0.isCacheHit } }
+    var costs: [String?] { column { $0.cost?.usd } }
+    var laravelCosts: [String?] { column { $0.cost?.laravelUSD } }
+    var zeroIsUnpriced: [Bool] { column { $0.isUnpricedUnlessFree } }
+    var shapes: [String] { column { $0.shape.rawValue } }
+    var statuses: [String] { column { $0.status.rawValue } }
+    var providers: [String?] { column { $0.provider } }
+    var modelGroups: [String] { column { $0.modelGroup } }
+    var deployments: [String?] { column { $0.deployment } }
+    var callTypes: [String?] { column { $0.callType } }
+    var errorCodes: [String?] { column { $0.errorCode } }
+    var errorMessages: [String?] { column { $0.errorMessage } }
+    var endUsers: [String?] { column { $0.endUser } }
+    /// Joined by U+001F (unit separator), as arrays of arrays cannot be ragged.
+    var tags: [String?] {
+        column { event in
+            event.tags.isEmpty
+                ? nil
+                : event.tags.map { $0.utf8.contains(0x1F) ? $0.replacing("\u{1F}", with: " ") : $0 }
+                    .joined(separator: "\u{1F}")
+        }
+    }
+    var flags: [String?] {
+        events.map { $0.flags.isEmpty ? nil : $0.flags.map(\.rawValue).joined(separator: ",") }
+    }
+    var keyHashes: [[UInt8]?] { events.map { $0.keyHash?.bytes } }
 }
