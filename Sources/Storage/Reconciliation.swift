@@ -3,11 +3,14 @@ package import Postgres
 
 /// One hour of one key: what LiteLLM's own database counts, and what is here.
 package struct HourOfKey: Sendable, Hashable {
-    /// Where a count is of: an hour since 1970, and a key's SHA-256 in hexadecimal.
-    package struct Place: Sendable, Hashable, Comparable {
+    /// An hour and a key.
+    package struct ID: Sendable, Hashable, Comparable {
+        /// Hours since 1970.
         package var hour: Int64
+        /// The key's SHA-256 in hexadecimal.
         package var keyHash: String
 
+        /// The `hour` of the key with `keyHash`.
         package init(hour: Int64, keyHash: String) {
             self.hour = hour
             self.keyHash = keyHash
@@ -16,7 +19,7 @@ package struct HourOfKey: Sendable, Hashable {
         /// The moment at which the hour begins.
         package var start: Timestamp { Timestamp(microseconds: hour * 3_600_000_000) }
 
-        package static func < (left: Place, right: Place) -> Bool {
+        package static func < (left: ID, right: ID) -> Bool {
             (left.hour, left.keyHash) < (right.hour, right.keyHash)
         }
     }
@@ -28,44 +31,50 @@ package struct HourOfKey: Sendable, Hashable {
         package var cost = Money.zero
     }
 
-    package var place: Place
+    /// The hour and the key.
+    package var id: ID
+    /// What LiteLLM counts.
     package var litellm = Sum()
+    /// What is stored here.
     package var here = Sum()
-    /// Calls of LiteLLM's that wait in quarantine here, or were discarded there.
+    /// LiteLLM's calls that wait in quarantine here, or were discarded there.
     package var aside: Int64 = 0
-    /// Calls of LiteLLM's of which nothing is known here.
+    /// LiteLLM's calls of which nothing is stored here.
     package var missing: Int64 = 0
 
-    package init(place: Place) {
-        self.place = place
+    /// Nothing counted yet.
+    package init(id: ID) {
+        self.id = id
     }
 
-    /// Whether both say the same, but for what waits in quarantine.
+    /// Whether both count the same, except for what waits in quarantine.
     package var isEqual: Bool {
         missing == 0 && litellm.calls == here.calls + aside
             && (aside > 0 || litellm.tokens == here.tokens && litellm.cost == here.cost)
     }
 }
 
-/// LiteLLM's own record of calls that a provider worked for, its table `LiteLLM_SpendLogs`, which is only read.
+/// LiteLLM's own table of calls that a provider worked for, `LiteLLM_SpendLogs`. It is only read.
 ///
-/// A row tells the start in milliseconds at best, so no key can be made of it alone. Our module has LiteLLM keep its
-/// name of the call there, a UUID of version 7, and sends the event under that name and with the start that the name
-/// tells: so the key is made again exactly. Of failures only those count that have tokens or a cost, which rows have
-/// since LiteLLM 1.109: of the others LiteLLM keeps one row where we get each attempt.
+/// A row has the start in milliseconds at best, so no event key can be made from it alone. Our module gives each call a
+/// UUID of version 7, which LiteLLM keeps in the row. The event has that UUID and the start that is in it, so the event
+/// key can be made again exactly. Failures count only with tokens or a cost, which rows have since LiteLLM 1.109. Of the
+/// other failures LiteLLM keeps one row, while we get one event for each attempt.
 package enum SpendLogs {
     /// A call that a provider worked for.
     package struct Call: Sendable, Hashable {
-        package var place: HourOfKey.Place
+        /// The hour in which it began, and its key.
+        package var hourOfKey: HourOfKey.ID
         /// Its event, as our module would have sent it.
         package var event: String
-        /// Whether our module named it.
+        /// Whether the row has our module's UUID of the call.
         package var isIdempotent: Bool
-        /// When it failed; `nil` of a served call.
+        /// When it failed; `nil` for a served call.
         package var failedAt: Timestamp?
 
-        package init(place: HourOfKey.Place, event: String, isIdempotent: Bool, failedAt: Timestamp? = nil) {
-            self.place = place
+        /// A call as a row of LiteLLM's table has it.
+        package init(hourOfKey: HourOfKey.ID, event: String, isIdempotent: Bool, failedAt: Timestamp? = nil) {
+            self.hourOfKey = hourOfKey
             self.event = event
             self.isIdempotent = isIdempotent
             self.failedAt = failedAt
@@ -74,7 +83,7 @@ package enum SpendLogs {
 
     /// Rows of a page; those of one moment stay together.
     package static let pageSize = 2_000
-    /// Hours until LiteLLM gives up a call: as much later than our module's start may its own be.
+    /// Hours after which LiteLLM gives up a call. Its start is at most so much later than our module's.
     private static let slack = 2
 
     /// What LiteLLM counts for each hour and key that begins in `range`.
@@ -82,7 +91,7 @@ package enum SpendLogs {
     /// - Throws: ``PostgresError``.
     package static func sums(
         _ range: Range<Timestamp>, in schema: String = "public", _ connection: Connection
-    ) throws -> [HourOfKey.Place: HourOfKey.Sum] {
+    ) throws -> [HourOfKey.ID: HourOfKey.Sum] {
         let rows = try connection.query(
             """
             SELECT c.began / 3600000, c.api_key, count(*), sum(c.prompt_tokens::bigint + c.completion_tokens)::bigint,
@@ -93,8 +102,8 @@ package enum SpendLogs {
         return try HourOfKey.sums(rows)
     }
 
-    /// A page of the calls of some keys that begin in `range`, in the order of LiteLLM's time, behind `cursor`; and the next
-    /// cursor, `nil` at the end.
+    /// A page of the calls of some keys that begin in `range`, in the order of LiteLLM's time, after `cursor`. Returns the next
+    /// cursor too, `nil` at the end.
     ///
     /// - Throws: ``PostgresError``.
     package static func page(
@@ -112,13 +121,15 @@ package enum SpendLogs {
         let calls = try rows.map { row in
             let (hour, key, isIdempotent, event) = try row.decode(Int64.self, String.self, Bool.self, String.self)
             let failedAt = try row.decode(5, as: Int64?.self).map(Timestamp.init(microseconds:))
-            return Call(place: .init(hour: hour, keyHash: key), event: event, isIdempotent: isIdempotent, failedAt: failedAt)
+            return Call(
+                hourOfKey: .init(hour: hour, keyHash: key), event: event, isIdempotent: isIdempotent,
+                failedAt: failedAt)
         }
         return (calls, rows.count < pageSize ? nil : try rows.last?.decode(4))
     }
 
-    /// The calls of customers' keys that a provider worked for and that begin in `range`, with our name (`call`), the
-    /// start in milliseconds (`began`), and whether they failed.
+    /// The calls of customers' keys that a provider worked for and that begin in `range`, with our module's UUID (`call`),
+    /// the start in milliseconds (`began`), and whether they failed.
     private static func calls(_ range: Range<Timestamp>, in schema: String) -> Query {
         let (from, to) = (range.lowerBound, range.upperBound)
         return """
@@ -141,8 +152,8 @@ package enum SpendLogs {
             """
     }
 
-    /// The event of a call `c`: what `codexflow.py` keeps of LiteLLM's, by the same names. No stream says that it was one: its
-    /// first token came before its end.
+    /// The event of a call `c`, with the members that our module sends. No row says that a call was a stream: the first token
+    /// of a stream came before its end.
     private static let event: Query = """
         json_build_object(
             'id', CASE WHEN c.call IS NULL THEN c.request_id ELSE regexp_replace(c.request_id, '_cache_hit[0-9.]+$', '') END,
@@ -164,7 +175,7 @@ package enum SpendLogs {
         )
         """
 
-    /// The JSON number that Python writes for a `float8`: its digits are part of what an event is known by.
+    /// The JSON number that Python writes for a `float8`. Its digits are part of the event key.
     private static func literal(_ number: String) -> Query {
         Query(
             unsafeSQL: """
@@ -174,42 +185,44 @@ package enum SpendLogs {
                 """)
     }
 
-    /// A moment, as far from the event's start as it is from LiteLLM's.
+    /// A moment, at the same distance from the event's start as from LiteLLM's.
     private static func moment(_ column: String) -> Query {
         Query(unsafeSQL: "c.began / 1000.0 + extract(epoch FROM \(column) - c.\"startTime\")")
     }
 }
 
 extension HourOfKey {
-    /// Rows of hour, key, calls, tokens and cost.
-    static func sums(_ rows: [Row]) throws -> [Place: Sum] {
+    /// The sums in rows of hour, key, calls, tokens and cost.
+    ///
+    /// - Throws: ``PostgresError`` when a column has another type.
+    static func sums(_ rows: [Row]) throws -> [ID: Sum] {
         let sums = try rows.map { row in
             let (hour, key, calls, tokens, cost) = try row.decode(
                 Int64.self, String.self, Int64.self, Int64.self, Money.self)
-            return (Place(hour: hour, keyHash: key), Sum(calls: calls, tokens: tokens, cost: cost))
+            return (ID(hour: hour, keyHash: key), Sum(calls: calls, tokens: tokens, cost: cost))
         }
         return Dictionary(uniqueKeysWithValues: sums)
     }
 }
 
-/// What of LiteLLM's calls, served or failed with tokens or a cost, is here.
+/// Which of LiteLLM's calls, served or failed with tokens or a cost, are stored here.
 package enum ServedCalls {
-    /// Where a call is found.
-    package enum Place: String, Sendable {
-        /// It is a row.
+    /// What became of a call here.
+    package enum State: String, Sendable {
+        /// It is stored.
         case here
         /// It is in quarantine, was discarded there, or was withdrawn.
         case aside
+        /// Nothing is known of it.
         case missing
     }
 
-    /// What we count for each hour and key that begins in `range`: events as LiteLLM sends them, of calls that a
-    /// provider worked for.
+    /// What is stored for each hour and key that begins in `range`: LiteLLM's events of calls that a provider worked for.
     ///
     /// - Throws: ``PostgresError``.
     package static func sums(
         _ range: Range<Timestamp>, _ connection: Connection
-    ) throws -> [HourOfKey.Place: HourOfKey.Sum] {
+    ) throws -> [HourOfKey.ID: HourOfKey.Sum] {
         let rows = try connection.query(
             """
             SELECT floor(extract(epoch FROM e.occurred_at) / 3600)::bigint, encode(e.key_hash, 'hex'), count(*),
@@ -224,15 +237,17 @@ package enum ServedCalls {
         return try HourOfKey.sums(rows)
     }
 
-    /// Where each call is found, in their order: one that our module named by its key, another one by its key hash, its
-    /// tokens and its start, which LiteLLM's database has rounded. Of those that begin in one millisecond with equal
-    /// facts as many are here as there are rows. A failure has no name, as each attempt is an event: it is one of its
-    /// key with its tokens that began before it failed.
+    /// The state of each call, in order.
+    ///
+    /// A call with our module's UUID is found by its event key. Another call is found by its key hash, its tokens and its
+    /// start, which LiteLLM's database has rounded. Of several such calls in one millisecond as many are here as there are
+    /// events. A failed call has no UUID, as each attempt is an event. It matches an event of its key with its tokens that
+    /// began before it failed.
     ///
     /// - Throws: ``PostgresError``.
     package static func find(
         _ calls: [(item: IngestItem, call: SpendLogs.Call)], _ connection: Connection
-    ) throws -> [Place] {
+    ) throws -> [State] {
         let items = calls.map(\.item)
         let keys = items.map(\.key)
         let rows = try connection.query(
@@ -274,7 +289,7 @@ package enum ServedCalls {
                 ELSE 'missing' END
             FROM twins c ORDER BY c.n
             """)
-        return try rows.map { Place(rawValue: try $0.decode(0)) ?? .missing }
+        return try rows.map { State(rawValue: try $0.decode(0)) ?? .missing }
     }
 }
 

@@ -102,19 +102,19 @@ import Testing
             let items = calls.map { call in
                 (item: IngestItem(.success(.sample(1, by: .hash(of: "cf_ada"), at: StorageBench.noon))), call: call)
             }
-            func place() async throws -> [ServedCalls.Place] {
+            func state() async throws -> [ServedCalls.State] {
                 try await bench.service.withConnection { try ServedCalls.find(items, $0) }
             }
-            #expect(try await place() == [.missing])
+            #expect(try await state() == [.missing])
             _ = try await bench.write([event])
-            #expect(try await place() == [.here])
+            #expect(try await state() == [.here])
             let ours = try await bench.service.withConnection { try ServedCalls.sums(Self.day, $0) }
             #expect(ours.values.map(\.calls) == [1])
             // Withdrawn, it is not taken again.
             _ = try await bench.operator.transaction {
                 try EventWithdrawal.withdraw(.key(key), reason: nil, $0, now: StorageBench.noon)
             }
-            #expect(try await place() == [.aside])
+            #expect(try await state() == [.aside])
             #expect(user > 0)
         }
     }
@@ -197,15 +197,15 @@ import Testing
                     item: IngestItem(
                         .success(.sample(UInt64(index), by: .hash(of: "cf_ada"), at: StorageBench.noon))),
                     call: SpendLogs.Call(
-                        place: .init(hour: 0, keyHash: Self.hash.hex), event: "", isIdempotent: index.isMultiple(of: 2))
+                        hourOfKey: .init(hour: 0, keyHash: Self.hash.hex), event: "", isIdempotent: index.isMultiple(of: 2))
                 )
             }
             let scans = try await bench.sequentialScans {
                 for _ in 0..<3 {
                     let sums = try await bench.service.withConnection { try ServedCalls.sums(range, $0) }
                     #expect(sums.isEmpty)
-                    let places = try await bench.service.withConnection { try ServedCalls.find(calls, $0) }
-                    #expect(places == Array(repeating: .missing, count: 50))
+                    let states = try await bench.service.withConnection { try ServedCalls.find(calls, $0) }
+                    #expect(states == Array(repeating: .missing, count: 50))
                     let theirs = try await bench.pool.withConnection { try SpendLogs.sums(range, $0) }
                     #expect(theirs.count == 1)
                     _ = try await bench.pool.withConnection {

@@ -165,30 +165,30 @@ struct Reconciliation: Sendable {
             total += theirs.values.reduce(0) { $0 + $1.calls }
             var hours = Self.differing(theirs, ours)
             try await lookUp(&hours, in: part, take: take)
-            found += hours.values.filter { !$0.isEqual }.sorted { $0.place < $1.place }
+            found += hours.values.filter { !$0.isEqual }.sorted { $0.id < $1.id }
             start = end
         }
         return (total, found)
     }
 
     private static func differing(
-        _ theirs: [HourOfKey.Place: HourOfKey.Sum], _ ours: [HourOfKey.Place: HourOfKey.Sum]
-    ) -> [HourOfKey.Place: HourOfKey] {
-        var hours: [HourOfKey.Place: HourOfKey] = [:]
-        for place in Set(theirs.keys).union(ours.keys) where theirs[place] != ours[place] {
-            var hour = HourOfKey(place: place)
-            hour.litellm = theirs[place] ?? hour.litellm
-            hour.here = ours[place] ?? hour.here
-            hours[place] = hour
+        _ theirs: [HourOfKey.ID: HourOfKey.Sum], _ ours: [HourOfKey.ID: HourOfKey.Sum]
+    ) -> [HourOfKey.ID: HourOfKey] {
+        var hours: [HourOfKey.ID: HourOfKey] = [:]
+        for id in Set(theirs.keys).union(ours.keys) where theirs[id] != ours[id] {
+            var hour = HourOfKey(id: id)
+            hour.litellm = theirs[id] ?? hour.litellm
+            hour.here = ours[id] ?? hour.here
+            hours[id] = hour
         }
         return hours
     }
 
     private func lookUp(
-        _ hours: inout [HourOfKey.Place: HourOfKey], in range: Range<Timestamp>,
+        _ hours: inout [HourOfKey.ID: HourOfKey], in range: Range<Timestamp>,
         take: ([IngestItem]) async throws -> Void
     ) async throws {
-        let keys = Set(hours.values.filter { $0.litellm.calls > 0 }.map(\.place.keyHash)).sorted()
+        let keys = Set(hours.values.filter { $0.litellm.calls > 0 }.map(\.id.keyHash)).sorted()
         guard !keys.isEmpty else { return }
         var cursor: String?
         repeat {
@@ -196,15 +196,15 @@ struct Reconciliation: Sendable {
             let page = try await litellm.withConnection {
                 try SpendLogs.page(range, in: schema, keys: keys, after: after, $0)
             }
-            let calls = items(page.calls.filter { hours[$0.place] != nil })
-            let places = try await pool.withConnection { try ServedCalls.find(calls, $0) }
+            let calls = items(page.calls.filter { hours[$0.hourOfKey] != nil })
+            let states = try await pool.withConnection { try ServedCalls.find(calls, $0) }
             var missing: [IngestItem] = []
-            for ((item, call), place) in zip(calls, places) {
-                switch place {
+            for ((item, call), state) in zip(calls, states) {
+                switch state {
                 case .here: break
-                case .aside: hours[call.place]?.aside += 1
+                case .aside: hours[call.hourOfKey]?.aside += 1
                 case .missing:
-                    hours[call.place]?.missing += 1
+                    hours[call.hourOfKey]?.missing += 1
                     missing.append(item)
                 }
             }
@@ -242,7 +242,7 @@ struct ReconcileReport: Sendable {
             ["hour", "key", "LiteLLM calls", "calls here", "aside", "missing", "LiteLLM USD", "USD here"],
             differences.map { hour in
                 [
-                    hour.place.start.rfc3339, "\(hour.place.keyHash.prefix(8))…", "\(hour.litellm.calls)",
+                    hour.id.start.rfc3339, "\(hour.id.keyHash.prefix(8))…", "\(hour.litellm.calls)",
                     "\(hour.here.calls)", "\(hour.aside)", "\(hour.missing)", hour.litellm.cost.description,
                     hour.here.cost.description,
                 ]
@@ -258,7 +258,7 @@ struct ReconcileReport: Sendable {
     private var json: JSON {
         let hours = differences.map { hour -> JSON in
             [
-                "hour": .string(hour.place.start.rfc3339), "key_hash": .string(hour.place.keyHash),
+                "hour": .string(hour.id.start.rfc3339), "key_hash": .string(hour.id.keyHash),
                 "litellm": json(hour.litellm), "here": json(hour.here), "aside": .integer(hour.aside),
                 "missing": .integer(hour.missing),
             ]

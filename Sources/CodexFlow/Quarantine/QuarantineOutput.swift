@@ -151,9 +151,9 @@ struct QuarantineJSON: Encodable {
 extension QuarantineJSON.Facts {
     init(_ event: UsageEvent) {
         self.init(
-            shape: event.shape.rawValue, status: event.status.rawValue, model: event.model, provider: event.provider,
+            shape: event.shape.rawValue, status: event.status.rawValue, model: event.modelGroup, provider: event.provider,
             occurredAt: event.occurredAt.text, inputTokens: event.inputTokens, outputTokens: event.outputTokens,
-            cost: event.cost?.money.description, durationMs: event.duration,
+            cost: event.cost?.money.description, durationMs: event.durationMilliseconds,
             laravelUserId: event.identity.laravelUserID,
             statedUserId: event.identity.userID, errorCode: event.errorCode, errorMessage: event.errorMessage,
             endUser: event.endUser, tags: event.tags, flags: event.flags.map(\.rawValue))

@@ -154,7 +154,7 @@ enum EventStore {
                    e.billable_digest, e.quota_tokens, e.quota_requests, e.is_stream, e.is_cache_hit,
                    CASE WHEN e.zero_is_unpriced AND e.model_group NOT IN (SELECT f.model FROM metering.free_models f)
                         THEN NULL ELSE coalesce(e.cost, 0) END,
-                   nullif(e.ledger_cost, least(round(e.cost, 6), 9999.999999)),
+                   nullif(e.ledger_cost, \(unsafeSQL: Query.laravelCost(of: "e.cost"))),
                    e.shape, e.status, p.plan, e.provider, e.model_group, e.deployment, e.call_type, e.error_code,
                    e.end_user, string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
             FROM event e JOIN person p ON p.id = e.user_id

@@ -231,7 +231,7 @@ package enum EventWithdrawal {
             }
         let rows = try connection.query(
             """
-            SELECT to_char(w.withdrawn_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), w.withdrawn_by
+            SELECT \(rfc3339: "w.withdrawn_at"), w.withdrawn_by
             FROM metering.withdrawn_events w WHERE \(condition) LIMIT 1
             """)
         if let (at, by) = try rows.first?.decode(String.self, String.self) {
@@ -255,7 +255,7 @@ package enum EventWithdrawal {
 
     private static func refusal(ofSealed found: Found, _ connection: Connection) throws -> AppError {
         let before = try connection.query(
-            #"SELECT to_char(sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.usage_cursor"#
+            "SELECT \(rfc3339: "sealed_before") FROM metering.usage_cursor"
         )[0].decode(0, as: String.self)
         return AppError(
             .conflict,

@@ -70,9 +70,9 @@ extension CallAuthorization {
                \(Registration.limit("coalesce(l.requests, p.requests)", unless: "h.is_unverified")) AS limit_requests,
                \(Registration.limit("coalesce(l.tokens, p.tokens)", unless: "h.is_unverified")) AS limit_tokens,
                (\(Registration.limit("l.budget", unless: "h.is_unverified")))::text AS budget,
-               \(unsafeSQL: UsageMeasures.saturated("coalesce(q.requests, 0)::numeric + coalesce(d.requests, 0)"))
+               \(unsafeSQL: Query.saturated("coalesce(q.requests, 0)::numeric + coalesce(d.requests, 0)"))
                    AS requests,
-               \(unsafeSQL: UsageMeasures.saturated("coalesce(q.tokens, 0)::numeric + coalesce(d.tokens, 0)")) AS tokens,
+               \(unsafeSQL: Query.saturated("coalesce(q.tokens, 0)::numeric + coalesce(d.tokens, 0)")) AS tokens,
                (coalesce(q.cost, 0) + coalesce(d.cost, 0))::text AS cost
         FROM holder h
         CROSS JOIN (

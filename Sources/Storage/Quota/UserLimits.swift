@@ -94,8 +94,8 @@ package struct LimitStatus: Sendable, Hashable {
             )
             SELECT b.period, \(Registration.limit("coalesce(l.tokens, p.tokens)")),
                    \(Registration.limit("coalesce(l.requests, p.requests)")),
-                   \(unsafeSQL: UsageMeasures.saturated("coalesce(q.tokens, 0)::numeric + coalesce(s.tokens, 0)")),
-                   \(unsafeSQL: UsageMeasures.saturated("coalesce(q.requests, 0)::numeric + coalesce(s.requests, 0)")),
+                   \(unsafeSQL: Query.saturated("coalesce(q.tokens, 0)::numeric + coalesce(s.tokens, 0)")),
+                   \(unsafeSQL: Query.saturated("coalesce(q.requests, 0)::numeric + coalesce(s.requests, 0)")),
                    \(microseconds: "(b.window_start::timestamp AT TIME ZONE 'UTC')"),
                    \(microseconds: "(b.reset_at::timestamp AT TIME ZONE 'UTC')"), l.tokens IS NOT NULL OR l.requests IS NOT NULL
             FROM public.users u

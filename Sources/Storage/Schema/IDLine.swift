@@ -138,7 +138,7 @@ extension IDLine {
             """
             SELECT metering.ids_began_again(), max(k.epoch)::bigint, \(microseconds: "max(k.began_at)"),
                    (SELECT CASE WHEN isfinite(c.logs_sealed_before)
-                                THEN to_char(c.logs_sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END
+                                THEN \(rfc3339: "c.logs_sealed_before") END
                     FROM metering.usage_cursor c)
             FROM metering.id_epochs k
             """)[0]
@@ -170,7 +170,7 @@ extension IDLine {
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {
         let last = try connection.query(
             """
-            SELECT to_char(max(k.began_at), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.id_epochs k
+            SELECT \(rfc3339: "max(k.began_at)") FROM metering.id_epochs k
             WHERE k.epoch > 0 AND k.began_at > now() - \(warnsFor.components.seconds)::bigint * interval '1 second'
             """)[0].decode(0, as: String?.self)
         guard let last else { return [] }

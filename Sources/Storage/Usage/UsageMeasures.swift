@@ -88,6 +88,6 @@ enum UsageMeasures {
 
     /// A `bigint` of `sum`, at its ends where it is beyond them: negative numbers of other writers may be large, too.
     static func saturated(_ sum: String) -> String {
-        "greatest(least(\(sum), 9223372036854775807), -9223372036854775807)::bigint"
+        Query.saturated(sum)
     }
 }
