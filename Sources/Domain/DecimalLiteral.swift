@@ -1,6 +1,6 @@
-/// A number exactly as a JSON text wrote it, so that no digit passes through binary floating point (`design.md` §1.6).
+/// A number exactly as a JSON text wrote it. No digit passes through binary floating point.
 ///
-/// Accepts the JSON grammar (RFC 8259 §6) of at most ``maximumLength`` bytes; everything else is `nil`.
+/// It follows the JSON grammar (RFC 8259 §6) and has at most ``maximumLength`` bytes.
 package struct DecimalLiteral: Sendable, Hashable {
     /// What happens to the digits beyond a scale.
     package enum Rounding: Sendable {
@@ -16,6 +16,7 @@ package struct DecimalLiteral: Sendable, Hashable {
     package let text: String
     private let number: ScannedNumber
 
+    /// The number that `text` writes; `nil` for another text, or a longer one.
     package init?(_ text: some StringProtocol) {
         var text = String(text)
         let number = text.withUTF8 { bytes -> ScannedNumber? in
@@ -28,6 +29,7 @@ package struct DecimalLiteral: Sendable, Hashable {
         self.number = number
     }
 
+    /// Whether the value is zero, in any form.
     package var isZero: Bool { number.digitCount == 0 }
 
     /// Whether the value is below zero; `-0.0` is not.
@@ -50,8 +52,7 @@ package struct DecimalLiteral: Sendable, Hashable {
         return number.isNegative ? -Int128(magnitude) : Int128(magnitude)
     }
 
-    /// The value where it is whole, however it is written, such as `1e2` or `10.0`; `nil` where it is not, or does not fit 37
-    /// digits.
+    /// The value if it is whole in any form, such as `1e2` or `10.0`; `nil` if it is not, or does not fit 37 digits.
     package var whole: Int128? {
         let decimals = number.digitCount - number.pointPosition
         if decimals > 0, !isZero {
@@ -71,7 +72,7 @@ package struct DecimalLiteral: Sendable, Hashable {
 /// The value `0.significand × 10^pointPosition`.
 private struct ScannedNumber: Sendable, Hashable {
     var isNegative = false
-    /// The first significant digits; the ones beyond ``NumberScanner/maximumDigits`` decide no rounding.
+    /// The first significant digits. Digits beyond ``NumberScanner/maximumDigits`` decide no rounding.
     var significand: UInt128 = 0
     var digitCount = 0
     var pointPosition = 0
@@ -117,7 +118,7 @@ private struct NumberScanner {
         return bytes[position - 1] - 0x30
     }
 
-    /// How many digits there are, before or behind the point.
+    /// How many digits there are, before or after the point.
     private mutating func takeDigits(areWhole: Bool) -> Int {
         let start = position
         while let digit = nextDigit() {

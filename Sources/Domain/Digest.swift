@@ -7,7 +7,7 @@ extension SHA256 {
         return text.withUTF8 { hash(of: UnsafeRawBufferPointer($0)) }
     }
 
-    /// The digest of some bytes, where they lie.
+    /// The digest of some bytes, without a copy.
     package static func hash(of bytes: UnsafeRawBufferPointer) -> SHA256.Digest {
         var hasher = SHA256()
         hasher.update(bufferPointer: bytes)
@@ -23,7 +23,7 @@ extension SHA256.Digest {
 }
 
 extension Sequence<UInt8> {
-    /// Two lower-case hexadecimal digits a byte.
+    /// Two lower-case hexadecimal digits for each byte.
     package var lowercaseHex: String {
         let alphabet = Array("0123456789abcdef".utf8)
         var text: [UInt8] = []
@@ -36,7 +36,7 @@ extension Sequence<UInt8> {
 }
 
 extension UInt8 {
-    /// What this byte says as a lower-case hexadecimal digit; `nil` if it is none.
+    /// The value of this byte as a lower-case hexadecimal digit; `nil` if it is none.
     var lowercaseHexDigit: UInt8? {
         switch self {
         case 0x30...0x39: self - 0x30
@@ -47,7 +47,7 @@ extension UInt8 {
 }
 
 extension [UInt8] {
-    /// The bytes that lower-case hexadecimal `text` writes; `nil` for an odd length or another character.
+    /// The bytes that `text` writes in lower-case hexadecimal; `nil` for an odd length or another character.
     package init?(lowercaseHex text: String) {
         let digits = Array(text.utf8)
         guard digits.count.isMultiple(of: 2) else { return nil }

@@ -1,13 +1,17 @@
 package import Crypto
 
-/// The identity under which an event is stored once, 128 bits written as a UUID (`design.md` §4).
+/// The key under which an event is stored once: 128 bits, written as a UUID.
 ///
-/// The first 48 bits are milliseconds, as in UUIDv7 (RFC 9562 §5.7), so that keys of one time lie together and a month is a
-/// key range; the rest is a SHA-256 of what identifies the event, so that a re-sent event always meets its twin.
+/// The first 48 bits are milliseconds, as in UUIDv7 (RFC 9562 §5.7). So keys of one time lie together, and a month is a
+/// range of keys. The other bits are a SHA-256 of what identifies the event, so an event that is sent again has the
+/// same key.
 package struct EventKey: Sendable, Hashable, Comparable {
+    /// The first 64 bits.
     package let high: UInt64
+    /// The last 64 bits.
     package let low: UInt64
 
+    /// The key of these bits.
     package init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low
@@ -20,16 +24,16 @@ package struct EventKey: Sendable, Hashable, Comparable {
         low = digest.word(at: 2)
     }
 
-    /// The key of a documented-shape event that its sender named by an `Idempotency-Key` header or `event_id`.
+    /// The key of a documented event with an idempotency key (the header `Idempotency-Key`, or `event_id`).
     ///
-    /// Such a name carries no time, so these keys lie in a range of their own above every month (`ffff…`).
+    /// An idempotency key has no time. So these keys lie in a range of their own after every month (`ffff…`).
     package init(idempotencyKey: String) {
         let digest = SHA256.hash(of: idempotencyKey)
         high = 0xFFFF << 48 | digest.word(at: 0) >> 16
         low = digest.word(at: 6)
     }
 
-    /// The key of an event that nobody named: every delivery counts, so it is random.
+    /// The random key of an event without an idempotency key, of which every delivery counts.
     package init(arrival: Timestamp, using generator: inout some RandomNumberGenerator) {
         let prefix = UInt64(min(max(arrival.milliseconds, 0), 0xFFFE_FFFF_FFFF))
         high = prefix << 16 | UInt64.random(in: 0...0xFFFF, using: &generator)
@@ -41,10 +45,10 @@ package struct EventKey: Sendable, Hashable, Comparable {
         EventKey(high: UInt64(min(max(moment.milliseconds, 0), 0xFFFE_FFFF_FFFF)) << 16, low: 0)
     }
 
-    /// The lowest key of the range of names given by a sender.
+    /// The lowest key of an event with an idempotency key.
     package static let firstNamed = EventKey(high: 0xFFFF << 48, low: 0)
 
-    /// Whether the key is in the range of names given by a sender.
+    /// Whether the key was made from an idempotency key.
     package var isIdempotencyKey: Bool { high >> 48 == 0xFFFF }
 
     package static func < (left: EventKey, right: EventKey) -> Bool {
@@ -56,7 +60,8 @@ extension EventKey: CustomStringConvertible, LosslessStringConvertible {
     /// Where a UUID's text has its hyphens.
     private static let hyphens = [8, 13, 18, 23]
 
-    /// The UUID text, lower case with hyphens. Written by hand, as every stored event's key goes to PostgreSQL and back.
+    /// The UUID's text in lower case with hyphens. It is written by hand, as the key of every stored event goes to
+    /// PostgreSQL and back.
     package var description: String {
         String(unsafeUninitializedCapacity: 36) { text in
             var shift = 128

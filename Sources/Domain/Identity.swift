@@ -1,20 +1,21 @@
 import Crypto
 
-/// What an event says about who made the call (`design.md` §4, Identity); not yet a user.
+/// What an event says about its user. Attribution turns it into a user, or rejects it.
 package struct IdentityClaim: Sendable, Hashable, Codable {
-    /// The hashes that the stated key can have, most likely first: a text of 64 hex digits is a hash, and could also be a
-    /// key that happens to look like one.
+    /// The hashes that the stated key can have, most likely first. A text of 64 hexadecimal digits is a hash, or a key
+    /// that looks like one.
     package var keyHashes: [KeyHash]
-    /// Whether an unknown key may fall through to ``userID``: only a documented event's numeric `user_id`, which is
-    /// one text with two readings.
+    /// Whether ``userID`` counts when the key is unknown. This is so only for a documented event's numeric `user_id`,
+    /// which can be a key or an id.
     package var isKeyOptional: Bool
-    /// `laravel_user_id` of the proxy's own metadata.
+    /// `laravel_user_id` in the proxy's own metadata.
     package var laravelUserID: Int64?
     /// A numeric user id.
     package var userID: Int64?
-    /// The stated key in clear, to look up `users.api_key` at once. Never stored, never coded, never printed.
+    /// The stated key in clear text, for a look-up in `users.api_key`. It is never stored, coded or printed.
     package var presentedKey: PresentedKey?
 
+    /// A claim by these keys and ids; none of them by default.
     package init(
         keyHashes: [KeyHash] = [], isKeyOptional: Bool = false, laravelUserID: Int64? = nil, userID: Int64? = nil,
         presentedKey: String? = nil
@@ -30,19 +31,21 @@ package struct IdentityClaim: Sendable, Hashable, Codable {
         case keyHashes, isKeyOptional, laravelUserID, userID
     }
 
-    /// Whether the key may have been stated as a hash, which no index of Laravel's finds.
+    /// Whether the key may have been stated as a hash. No index of Laravel's table finds a hash.
     package var mayBeHash: Bool { presentedKey == nil || keyHashes.count > 1 }
 
-    /// Whether the event names anybody at all.
+    /// Whether the event names no user.
     package var isEmpty: Bool { keyHashes.isEmpty && laravelUserID == nil && userID == nil }
 }
 
-/// A customer's key in clear, on its way through memory; its description shows nothing.
+/// A customer's key in clear text, in memory only. Its description is `***`.
 package struct PresentedKey: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
     CustomReflectable
 {
+    /// The key.
     package let text: String
 
+    /// The key `text`.
     package init(_ text: String) {
         self.text = text
     }
@@ -52,23 +55,23 @@ package struct PresentedKey: Sendable, Hashable, CustomStringConvertible, Custom
     package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
-/// The SHA-256 of a customer's key; the only form in which this project keeps one (`design.md` §1.7).
+/// The SHA-256 of a customer's key. No key is kept in another form.
 package struct KeyHash: Sendable, Hashable {
     /// 32 bytes.
     package let bytes: [UInt8]
 
-    /// The hash of the whole key text, as LiteLLM and our `custom_auth` compute it (`litellm.md` §5).
+    /// The hash of the whole key, as LiteLLM and our `custom_auth` compute it (`docs/litellm.md`).
     package init(of key: String) {
         bytes = Array(SHA256.hash(of: key))
     }
 
-    /// A hash as a database keeps it; `nil` for any other number of bytes than 32.
+    /// A hash of 32 bytes; `nil` for another number of bytes.
     package init?(bytes: [UInt8]) {
         guard bytes.count == 32 else { return nil }
         self.bytes = bytes
     }
 
-    /// A hash written as 64 lower-case hexadecimal digits; `nil` for every other text.
+    /// A hash written as 64 lower-case hexadecimal digits; `nil` for another text.
     package init?(hex: String) {
         guard hex.utf8.count == 64, let bytes = [UInt8](lowercaseHex: hex) else { return nil }
         self.bytes = bytes
@@ -94,9 +97,9 @@ extension KeyHash: Codable {
     }
 }
 
-/// A customer's key: `cf_` and 64 hexadecimal digits, 256 random bits.
+/// A customer's key: `cf_` and 64 hexadecimal digits, which are 256 random bits.
 package enum APIKey {
-    /// A new key from the system's generator, which is cryptographically secure.
+    /// A new key from the system's cryptographically secure generator.
     package static func random() -> String {
         var generator = SystemRandomNumberGenerator()
         return "cf_" + (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }.lowercaseHex

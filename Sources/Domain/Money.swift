@@ -1,15 +1,17 @@
-/// A sum of costs in USD, exact; below zero where `api_logs` has such rows.
+/// A sum of costs in USD, exact. It is below zero if `api_logs` has such rows.
 package struct Money: Sendable, Hashable, Comparable, AdditiveArithmetic {
-    /// 10^-12 USD, the last digit of our facts.
+    /// In 10^-12 USD, the last decimal of `metering.events.cost`.
     package var picodollars: Int128
 
+    /// Nothing.
     package static let zero = Money(picodollars: 0)
 
+    /// The amount of so many 10^-12 USD.
     package init(picodollars: Int128) {
         self.picodollars = picodollars
     }
 
-    /// The amount that `text` writes, such as `12.5`; `nil` where it is no number or beyond 37 digits.
+    /// The amount that `text` writes, such as `12.5`; `nil` for no number, or for more than 37 digits.
     package init?(_ text: String) {
         guard let picodollars = DecimalLiteral(text)?.scaled(by: 12) else { return nil }
         self.picodollars = picodollars
@@ -30,11 +32,11 @@ extension Money: CustomStringConvertible {
     /// In picodollars.
     private static let dollar: UInt128 = 1_000_000_000_000
 
-    /// The amount with as many decimals as it has: `0`, `12.5`; both a decimal string and a JSON number. The one form
-    /// of money in `/api/v1`, in exports and of the command line.
+    /// The amount with as many decimals as it has, such as `0` and `12.5`. `/api/v1`, the exports and the command line
+    /// write all money so.
     package var description: String {
         let (whole, rest) = picodollars.magnitude.quotientAndRemainder(dividingBy: Self.dollar)
-        // Smaller numbers are much quicker to write, and sums are small.
+        // `UInt64` is much faster to write than `UInt128`, and sums are small.
         let dollars = UInt64(exactly: whole).map { String($0) } ?? String(whole)
         var (fraction, digits) = (UInt64(rest), [UInt8](repeating: 0, count: 12))
         for place in digits.indices.reversed() {
@@ -46,7 +48,7 @@ extension Money: CustomStringConvertible {
         return picodollars < 0 ? "-\(amount)" : amount
     }
 
-    /// The amount with 6 decimals, as Laravel writes its columns `decimal(10, 6)`; rounded half away from zero.
+    /// The amount with 6 decimals, rounded half away from zero, as Laravel writes its columns `decimal(10, 6)`.
     package var laravelText: String {
         let micros = (picodollars.magnitude + 500_000) / 1_000_000
         let (whole, rest) = micros.quotientAndRemainder(dividingBy: 1_000_000)
@@ -56,13 +58,14 @@ extension Money: CustomStringConvertible {
     }
 }
 
-/// What one call cost in USD, as its sender wrote it and as our table and Laravel's keep it.
+/// What one call cost in USD: as the event states it, and as `metering.events` and `api_logs` keep it.
 package struct Cost: Sendable, Hashable {
-    /// The literal of the event, kept because a re-sent event is compared by it.
+    /// The number of the event. An event that is sent again is compared by it.
     package let literal: DecimalLiteral
-    /// Rounded once into the facts: `numeric(20,12)`, in 10^-12 USD.
+    /// Rounded once into `metering.events.cost`, a `numeric(20,12)`: in 10^-12 USD.
     package let picodollars: Int128
-    /// Rounded once, from the literal, into Laravel's `numeric(10,6)`, in 10^-6 USD; saturated at 9999.999999.
+    /// The Laravel cost: rounded once, from ``literal``, into the `numeric(10,6)` of `api_logs.total_cost`, and
+    /// saturated at 9999.999999 USD. In 10^-6 USD.
     package let microdollars: Int64
     /// Whether ``microdollars`` is smaller than what the call cost.
     package let isSaturated: Bool
@@ -70,7 +73,7 @@ package struct Cost: Sendable, Hashable {
     /// The largest cost that `numeric(10,6)` holds, in 10^-6 USD.
     package static let maximumMicrodollars: Int64 = 9_999_999_999
 
-    /// The cost that `literal` states, or `nil` where it is negative or beyond `numeric(20,12)`.
+    /// The cost that `literal` states; `nil` if it is negative or beyond `numeric(20,12)`.
     package init?(_ literal: DecimalLiteral) {
         guard !literal.isBelowZero, let picodollars = literal.scaled(by: 12), let exact = literal.scaled(by: 6),
             picodollars < 100_000_000_000_000_000_000
@@ -81,15 +84,16 @@ package struct Cost: Sendable, Hashable {
         isSaturated = exact > Int128(Self.maximumMicrodollars)
     }
 
-    /// Whether the sender wrote zero, in any form; a cost too small for our tables is none.
+    /// Whether the event states zero, in any form. A cost too small for our tables is not zero.
     package var isZero: Bool { literal.isZero }
 
+    /// The exact amount.
     package var money: Money { Money(picodollars: picodollars) }
 
-    /// The exact amount with 12 decimals, as SQL takes it.
+    /// The exact amount with 12 decimals, for SQL.
     package var usd: String { Self.decimal(picodollars, scale: 12) }
 
-    /// The Laravel cost: the amount with the 6 decimals of `api_logs.total_cost`.
+    /// The Laravel cost with 6 decimals, for SQL.
     package var laravelUSD: String { Self.decimal(Int128(microdollars), scale: 6) }
 
     private static func decimal(_ value: Int128, scale: Int) -> String {

@@ -1,4 +1,4 @@
-/// The calendar windows in which a user's usage is limited, in UTC; Laravel's `rate_limits.period`.
+/// The calendar windows, in UTC, in which a user's usage is limited. Laravel's `rate_limits.period` has the same names.
 package enum QuotaPeriod: String, Sendable, CaseIterable {
     case daily
     case monthly
@@ -6,11 +6,14 @@ package enum QuotaPeriod: String, Sendable, CaseIterable {
 
 /// What one stored event adds to its user's counters.
 package struct QuotaContribution: Sendable, Hashable {
+    /// 1, or 0 for an event that does not count.
     package var requests: Int64
+    /// Input and output tokens.
     package var tokens: Int64
 
-    /// The rule of `design.md` §4: successes and documented events count as in Laravel; a cache hit is a request
-    /// without tokens; refusals, and LiteLLM's failures without tokens and cost, count nothing.
+    /// The one rule of what counts toward a quota. Successes and documented events count as in Laravel. A cache hit is
+    /// a request without tokens. A rate-limited event, and a failure from LiteLLM without tokens and cost, count
+    /// nothing.
     package init(of event: UsageEvent) {
         let (sum, overflow) = event.inputTokens.addingReportingOverflow(event.outputTokens)
         let tokens = overflow ? .max : sum
@@ -25,13 +28,16 @@ package struct QuotaContribution: Sendable, Hashable {
     }
 }
 
-/// What is known of a key's holder before a call is made: who it is, and what they may still use.
+/// The user of a key before a call: who it is, and what the user may still use.
 package struct CallAuthorization: Sendable, Hashable {
-    /// What a user may use in one window and has used of it; a limit of `nil` is none.
+    /// What a user may use in one window, and what is used of it.
     package struct Allowance<Amount: Sendable & Hashable>: Sendable, Hashable {
+        /// `nil` without a limit.
         package let limit: Amount?
+        /// What was used in the window.
         package let used: Amount
 
+        /// `used` of `limit`.
         package init(limit: Amount?, used: Amount) {
             self.limit = limit
             self.used = used
@@ -44,9 +50,9 @@ package struct CallAuthorization: Sendable, Hashable {
         package let resetsAt: Timestamp
         package let requests: Allowance<Int64>
         package let tokens: Allowance<Int64>
-        /// USD.
+        /// In USD.
         package let cost: Allowance<Money>
-        /// Whether the budget and what is used of it are numbers; else nobody can say what is left.
+        /// Whether the budget and what is used of it are numbers. What is left is unknown otherwise.
         package let isComputable: Bool
 
         package init(
@@ -62,10 +68,10 @@ package struct CallAuthorization: Sendable, Hashable {
         }
     }
 
-    /// Why no call may be made.
+    /// Why the user may make no call.
     package enum Refusal: String, Sendable {
         case suspended, unverified, requests, tokens, budget
-        /// A limit cannot be computed: the budget, or what is used of it, is no number.
+        /// A limit cannot be computed, as the budget or what is used of it is no number.
         case limitUnknown = "limit_unknown"
     }
 
@@ -74,9 +80,9 @@ package struct CallAuthorization: Sendable, Hashable {
     package let plan: String
     /// Laravel's `users.status`.
     package let status: String
-    /// Whether a stranger made the account and its address is not verified: then every limit is zero.
+    /// Whether the account was registered and its email address is not verified. Every limit is zero then.
     package let isUnverified: Bool
-    /// The models the user may call; `nil` for all.
+    /// The models that the user may call; `nil` for all.
     package let models: [String]?
     package let windows: [Window]
 
@@ -93,7 +99,7 @@ package struct CallAuthorization: Sendable, Hashable {
         self.windows = windows
     }
 
-    /// Why the next call would be refused, as far as the stored calls tell; `nil` where it would not.
+    /// Why the next call is refused, judged from the stored events; `nil` if it is not.
     package var refusal: Refusal? {
         guard status == "active" else { return .suspended }
         if isUnverified { return .unverified }

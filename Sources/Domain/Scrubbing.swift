@@ -1,5 +1,5 @@
 extension String {
-    /// As many whole scalars as fit `count` bytes of UTF-8.
+    /// The first scalars that fit `count` bytes of UTF-8.
     package func prefix(utf8Count count: Int) -> String {
         guard utf8.count > count else { return self }
         var end = utf8.index(startIndex, offsetBy: count)
@@ -7,9 +7,9 @@ extension String {
         return String(self[..<end])
     }
 
-    /// The text without what looks like a credential, for texts that clients or strangers control (`design.md` §1.7).
+    /// The text without what looks like a credential. Use it for every text that a client controls.
     ///
-    /// Replaced by `***`: tokens that begin like keys of this product, of LiteLLM and its providers, bearer credentials,
+    /// `***` replaces tokens that begin like a key of this product, of LiteLLM or of its providers, bearer credentials,
     /// long runs of token characters that are not made of words, and every occurrence of `secrets`.
     package func scrubbed(of secrets: [String] = []) -> String {
         var text = self
@@ -41,11 +41,11 @@ extension String {
 
 private let mask = Array("***".utf8)
 
-/// Walks over a text token by token; a text without credentials is left alone, without a copy.
+/// Walks over a text token by token. A text without credentials is not copied.
 private struct CredentialScanner {
     let bytes: UnsafeBufferPointer<UInt8>
 
-    /// `nil` where nothing looks like a credential.
+    /// The scrubbed text; `nil` if nothing looks like a credential.
     func scrubbed() -> String? {
         var result: [UInt8]?
         var copied = 0
@@ -76,8 +76,8 @@ private struct CredentialScanner {
         Self.prefixes.contains { token.starts(with: $0) }
     }
 
-    /// Model names (`Llama-4-Maverick-17B-128E-Instruct-FP8`) and request ids (UUIDs) are long, and open nothing: their
-    /// pieces are short, or have no digit.
+    /// Model names (`Llama-4-Maverick-17B-128E-Instruct-FP8`) and request ids (UUIDs) are long and no credentials.
+    /// Their pieces are short, or have no digit.
     private func isMadeOfWords(_ token: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
         token.split { $0 == 0x2D || $0 == 0x5F }
             .allSatisfy { $0.count <= 16 || !$0.contains { $0 >= 0x30 && $0 <= 0x39 } }
@@ -90,7 +90,7 @@ private struct CredentialScanner {
 
     private static let bearer = Array("bearer ".utf8)
 
-    /// Beginnings of keys in this product's world.
+    /// How keys of this product, of LiteLLM and of its providers begin.
     private static let prefixes = ["cf_", "sk-", "pk-", "rk-", "gsk_", "xai-", "ghp_", "hf_", "AIza", "AKIA", "eyJ"]
         .map { Array($0.utf8) }
 }
@@ -104,7 +104,7 @@ extension UInt8 {
     }
 }
 
-/// How much is kept of what a proxy or provider says went wrong (`METERING_ERROR_TEXT`). Providers repeat the prompt in
+/// How much is kept of the error text of a proxy or provider (`METERING_ERROR_TEXT`). Providers repeat the prompt in
 /// it, mostly in quotes or inside JSON.
 package enum ErrorText: String, Sendable, CaseIterable {
     /// The error's class and code, such as `RateLimitError 429`.
@@ -114,6 +114,6 @@ package enum ErrorText: String, Sendable, CaseIterable {
     /// All of it, scrubbed of keys, at most 8 KiB.
     case full
 
-    /// Characters of a line that is kept.
+    /// The most characters of a line that is kept.
     package static let lineLimit = 200
 }

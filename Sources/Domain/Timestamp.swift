@@ -1,15 +1,16 @@
 import Glibc
 
-/// A moment in UTC, in whole microseconds since 1970-01-01, the resolution of both LiteLLM and PostgreSQL.
+/// A moment in UTC, in whole microseconds since 1970-01-01. LiteLLM and PostgreSQL have the same resolution.
 package struct Timestamp: Sendable, Hashable, Comparable, Codable {
     /// Microseconds since 1970-01-01T00:00:00Z.
     package var microseconds: Int64
 
+    /// The moment so many microseconds after 1970-01-01T00:00:00Z.
     package init(microseconds: Int64) {
         self.microseconds = microseconds
     }
 
-    /// The moment where PostgreSQL's `timestamptz` holds it exactly as we compute it: 4713 BC to 2255; else `nil`.
+    /// The moment if PostgreSQL's `timestamptz` holds it exactly (4713 BC to 2255), else `nil`.
     package var storable: Timestamp? {
         (-200_000_000_000_000_000...9_000_000_000_000_000).contains(microseconds) ? self : nil
     }
@@ -20,7 +21,7 @@ package struct Timestamp: Sendable, Hashable, Comparable, Codable {
         return remainder < 0 ? quotient - 1 : quotient
     }
 
-    /// The moment `duration` later; saturates instead of overflowing.
+    /// The moment `duration` later. It saturates instead of overflowing.
     package func advanced(by duration: Duration) -> Timestamp {
         let (seconds, attoseconds) = duration.components
         let distance = Int128(seconds) * 1_000_000 + Int128(attoseconds / 1_000_000_000_000)
@@ -42,7 +43,7 @@ package struct Timestamp: Sendable, Hashable, Comparable, Codable {
 }
 
 extension Timestamp {
-    /// The system clock's moment, for the programs to inject; everything else is told the time.
+    /// The time of the system clock. Only the programs read it. Other code gets the time as an argument.
     package static var now: Timestamp {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
@@ -78,13 +79,13 @@ extension Timestamp {
 
     private func fraction(_ digits: Int) -> String { String((parts.time % 1_000_000).padded(6).prefix(digits)) }
 
-    // A pattern in a function is parsed at each call, which was a tenth of what a report cost its service. It does not change, and
-    // what it compiles itself to is stored atomically (Swift's `Regex.Program`).
+    // A pattern in a function is parsed at each call, which took a tenth of a report's time in the service. It never
+    // changes, and Swift stores the compiled pattern atomically (`Regex.Program`).
     private nonisolated(unsafe) static let form =
         /(\d{4}-\d{2}-\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:[Zz]|([+\-])(\d{2}):(\d{2}))/
 
-    /// The moment that `text` writes as RFC 3339 with an offset, such as `2026-11-23T12:00:00.5+03:00`; `nil` for other texts and
-    /// times that do not exist.
+    /// The moment that `text` writes in RFC 3339 with an offset, such as `2026-11-23T12:00:00.5+03:00`; `nil` for
+    /// another text, or for a time that does not exist.
     package init?(rfc3339 text: String) {
         guard let match = text.wholeMatch(of: Self.form), let date = CalendarDate(String(match.1)),
             let hour = Int64(match.2), let minute = Int64(match.3), let second = Int64(match.4),
@@ -99,17 +100,20 @@ extension Timestamp {
     }
 }
 
-/// A day of the Gregorian calendar, from year 0 to 9999 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// A day of the Gregorian calendar, from year 0 to 9999 (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms").
 package struct CalendarDate: Sendable, Hashable, CustomStringConvertible {
+    /// Days since 1970-01-01.
     package let daysSince1970: Int64
 
+    /// The day so many days after 1970-01-01.
     package init(daysSince1970: Int64) {
         self.daysSince1970 = daysSince1970
     }
 
     private nonisolated(unsafe) static let form = /(\d{4})-(\d{2})-(\d{2})/
 
-    /// The day that `text` writes as `2026-11-23`; `nil` for other texts and for days that do not exist.
+    /// The day that `text` writes, such as `2026-11-23`; `nil` for another text, or for a day that does not exist.
     package init?(_ text: String) {
         guard let match = text.wholeMatch(of: Self.form), let year = Int64(match.1),
             let month = Int64(match.2), let day = Int64(match.3), (1...12).contains(month), (1...31).contains(day)
@@ -151,7 +155,7 @@ extension Int64 {
 }
 
 extension String {
-    /// The first `width` characters, filled up with zeros behind.
+    /// The first `width` characters, filled up with zeros at the end.
     fileprivate func padding(_ width: Int) -> String {
         prefix(width) + String(repeating: "0", count: Swift.max(0, width - count))
     }

@@ -1,46 +1,49 @@
 internal import Crypto
 
-/// One call of a language model, as the proxy reported it: the facts that become a row, without prompt, answer or key.
+/// What a proxy reported about one attempt to call a language model: the facts that are stored, without prompt, answer
+/// and key.
 package struct UsageEvent: Sendable, Hashable, Codable {
-    /// Which sender's shape the event had; the two are counted differently (`design.md` §4, Counters).
+    /// The shape of the event. The two count differently toward a quota (``QuotaContribution``).
     package enum Shape: String, Sendable, Codable {
-        /// LiteLLM's `StandardLoggingPayload` (`litellm.md` §4).
+        /// LiteLLM's `StandardLoggingPayload` (`docs/litellm.md`).
         case litellm
-        /// The product brief's flat or nested payload.
+        /// The flat or nested event of the API documentation (`docs/api.md`).
         case documented
     }
 
-    /// What befell the event on its way into a row, so that nobody takes a changed value for the sender's.
+    /// Which of the stored values differ from those of the sender, and why.
     package enum Flag: String, Sendable, Codable, CaseIterable {
         /// `api_logs.total_cost` is smaller than the cost.
         case costSaturated = "cost_saturated"
-        /// The sender's start lay in our future; the arrival stands instead.
+        /// The start lay in our future. The arrival replaces it.
         case timeClamped = "time_clamped"
-        /// A token count was negative, no number, or beyond 64 bits (here) or 32 bits (in `api_logs`).
+        /// A token count was negative, no number, or beyond 64 bits here or 32 bits in `api_logs`.
         case tokensClamped = "tokens_clamped"
-        /// The provider did not report the usage of a stream that was cut off; the proxy estimated it.
+        /// The provider did not report the usage of a stream that broke off. The proxy estimated it.
         case usageEstimated = "usage_estimated"
-        /// A user or an administrator reported the event, and no proxy did (`POST /api/usage/log`).
+        /// A user or an administrator reported the event, not a proxy (`POST /api/usage/log`).
         case selfReported = "self_reported"
-        /// Nobody has the documented event's `user_id`; its `laravel_user_id` alone said whose it is.
+        /// No user has the documented event's `user_id`. Only its `laravel_user_id` named the user.
         case attributedByID = "attributed_by_id"
-        /// `api_logs.total_cost` is no cost of a call, such as NaN: another writer wrote it. The call is unpriced.
+        /// `api_logs.total_cost` is no cost, such as NaN, as another writer wrote it. The event is unpriced.
         case implausibleCost = "implausible_cost"
-        /// `api_logs.created_at` is missing or no time of a call: another writer wrote it. The call counts in 1970.
+        /// `api_logs.created_at` is missing or no time, as another writer wrote it. The event counts in 1970.
         case implausibleTime = "implausible_time"
     }
 
+    /// The key under which it is stored once.
     package var key: EventKey
     /// Whether the event has an idempotency key. One without counts at every delivery.
     package var isIdempotent: Bool
     package var shape: Shape
+    /// What it says about its user.
     package var identity: IdentityClaim
     package var status: EventStatus
     /// The model that the client asked for, 1 to 255 characters: LiteLLM's `model_group`, `metering.events.model_group`
     /// and Laravel's `api_logs.model`.
     package var modelGroup: String
-    /// The deployment that served the call (`openai/gpt-4o`), at most 255 characters. LiteLLM and `metering.events` call it
-    /// `model`.
+    /// The deployment that served the call (`openai/gpt-4o`), at most 255 characters. LiteLLM and `metering.events`
+    /// call it `model`.
     package var deployment: String?
     package var provider: String?
     package var callType: String?
@@ -50,7 +53,7 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     package var cachedTokens: Int64
     /// Part of ``outputTokens`` that was reasoning.
     package var reasoningTokens: Int64
-    /// `nil` where the sender stated none.
+    /// `nil` without a stated cost.
     package var cost: Cost?
     package var occurredAt: Timestamp
     /// From start to end.
@@ -60,9 +63,9 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     package var isStream: Bool
     package var isCacheHit: Bool
     package var errorCode: String?
-    /// Scrubbed of key patterns, and as short as `METERING_ERROR_TEXT` says.
+    /// Without credentials, and as short as `METERING_ERROR_TEXT` says.
     package var errorMessage: String?
-    /// The client's own word for its user: a label, never an identity.
+    /// The client's own name for its user. It is a label and never an identity.
     package var endUser: String?
     package var tags: [String]
     package var flags: [Flag]
@@ -103,8 +106,8 @@ package struct UsageEvent: Sendable, Hashable, Codable {
         self.flags = flags
     }
 
-    /// The names in the JSON of a quarantined event (`metering.quarantine.event`). They stay: stored entries have them, and
-    /// an older program reads what a newer one wrote.
+    /// The names in the JSON of a quarantined event (`metering.quarantine.event`). They stay: stored entries have them,
+    /// and an older program reads what a newer one wrote.
     private enum CodingKeys: String, CodingKey {
         case key, shape, identity, status, deployment, provider, callType, inputTokens, outputTokens, cachedTokens
         case reasoningTokens, cost, occurredAt, isStream, isCacheHit, errorCode, errorMessage, endUser, tags, flags
@@ -115,7 +118,7 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     }
 }
 
-/// How a call ended, in Laravel's words (`api_logs_status_check`).
+/// How a call ended, in Laravel's words (the constraint `api_logs_status_check`).
 package enum EventStatus: String, Sendable, Codable, CaseIterable {
     case success
     case error
@@ -123,14 +126,14 @@ package enum EventStatus: String, Sendable, Codable, CaseIterable {
 }
 
 extension UsageEvent {
-    /// Whether a cost of zero, or none, means that nobody knows the price: a call that a provider served and no cache
-    /// answered (`design.md` §4). Free models are exempt, which only the database knows.
+    /// Whether a cost of zero, or none, means that the price is unknown: a provider served the call, and no cache did.
+    /// Free models are exempt, which only the database knows.
     package var isUnpricedUnlessFree: Bool {
         (cost?.isZero ?? true) && isServed && !isCacheHit
     }
 
-    /// Whether a provider worked: for every success, whatever its tokens, as an image or a sound has none; for an error
-    /// that has tokens, such as a stream that broke off; never where the caller was refused.
+    /// Whether a provider worked. It did for every success, also without tokens, as an image has none. It did for an
+    /// error with tokens, such as a stream that broke off. It did not for a refused caller.
     private var isServed: Bool {
         switch status {
         case .success: true
@@ -141,10 +144,9 @@ extension UsageEvent {
 }
 
 extension UsageEvent {
-    /// The first 64 bits of a SHA-256 of what is billed: tokens, the cost's literal and the status.
+    /// The first 64 bits of a SHA-256 of what is billed: tokens, the stated cost and the status.
     ///
-    /// Tells a duplicate from a conflict: two events of one key with the same digest are the same call sent again
-    /// (`design.md` §4, Verdicts).
+    /// Two events of one key with the same digest are a duplicate, with another digest a conflict (``Verdict``).
     package var billableDigest: Int64 {
         let facts = "\(inputTokens)|\(outputTokens)|\(cost?.literal.text ?? "")|\(status.rawValue)"
         return Int64(bitPattern: SHA256.hash(of: facts).word(at: 0))

@@ -1,55 +1,57 @@
-/// What became of one event; every event of a body gets exactly one, after COMMIT.
+/// What became of one event. Every event of a body gets exactly one verdict, after COMMIT.
 package enum Verdict: Sendable, Hashable {
-    /// It is a new row of `api_logs`.
+    /// It is stored, with the log `logID`.
     case stored(logID: Int64)
     /// It was stored before, with the same billable facts.
     case duplicate(logID: Int64)
-    /// Another event of the same identity was stored before, with other billable facts.
+    /// Another event of the same key was stored before, with other billable facts.
     case conflict(logID: Int64)
-    /// It is kept aside.
+    /// It is in quarantine.
     case quarantined(QuarantineReason)
 }
 
-/// Why an event is kept aside instead of becoming a row.
+/// Why an event is in quarantine and not stored.
 package enum QuarantineReason: String, Sendable, Codable, CaseIterable {
     /// The body, or this part of it, is not JSON that can be read.
     case unreadable
-    /// The event names nobody.
+    /// The event names no user.
     case missingIdentity = "missing_identity"
-    /// No user holds the stated key, or held it when the call was made.
+    /// No user holds the stated key, or held it at the time of the event.
     case unknownKey = "unknown_key"
     /// No user has the stated id.
     case unknownUser = "unknown_user"
     /// The identities that the event states belong to different users.
     case identityConflict = "identity_conflict"
-    /// The proxy refused a stranger (`litellm.md` §5).
+    /// The proxy refused the caller's credentials.
     case denied
-    /// The start is no time, older than the retention, or more than 24 hours ahead.
+    /// The start is no time, is before the retention, or is more than 24 hours ahead.
     case implausibleTime = "implausible_time"
     /// The cost is negative, not finite, or beyond `numeric(20,12)`.
     case implausibleCost = "implausible_cost"
-    /// Somebody's open transaction holds the user's row.
+    /// Another open transaction holds the user's row.
     case userLocked = "user_locked"
-    /// Laravel's tables refuse the row as they are now.
+    /// Laravel's tables refuse the log at present.
     case laravelUnavailable = "laravel_unavailable"
     /// PostgreSQL refuses this one event's values.
     case unstorable
-    /// Another event of the same identity was stored before, with other billable facts.
+    /// Another event of the same key was stored before, with other billable facts.
     case conflict
 }
 
-/// An event, or a part of a body, that cannot become a row as it stands.
+/// An event, or a part of a body, that cannot be stored as it is.
 package struct Rejection: Error, Sendable, Hashable {
+    /// Why it cannot be stored.
     package var reason: QuarantineReason
-    /// One sentence for the operator: what is wrong, without any value of the sender's.
+    /// One sentence for the operator: what is wrong, without any value of the event.
     package var detail: String
-    /// The key under which the rejection is kept once, however often it is sent again.
+    /// The key under which the quarantine keeps it once, even if it is sent again.
     package var key: EventKey
-    /// The facts as far as they could be read; they become the row when the trouble is gone.
+    /// What could be read of the event. It is stored when the reason is gone.
     package var event: UsageEvent?
-    /// An unreadable part's length, digest and shape, without its texts.
+    /// The length, digest and shape of an unreadable part, without its texts.
     package var excerpt: String?
 
+    /// A rejection for `reason`.
     package init(
         reason: QuarantineReason, detail: String, key: EventKey, event: UsageEvent? = nil, excerpt: String? = nil
     ) {
@@ -61,15 +63,16 @@ package struct Rejection: Error, Sendable, Hashable {
     }
 }
 
-/// Which events of a sender's spool a body holds: LiteLLM's workers number theirs without holes.
+/// Which events of a spool a body holds. LiteLLM's workers number the events of a spool without gaps.
 package struct SpoolPart: Sendable, Hashable {
-    /// The spool's own id, in UUID form.
+    /// The spool's id, a UUID in lower case.
     package let spool: String
+    /// The numbers of the body's events.
     package let numbers: ClosedRange<Int64>
-    /// Events for which the sender had no room, since it started.
+    /// Events that the sender dropped for lack of room since it started.
     package let lost: Int64
 
-    /// `nil` where `spool` is no UUID in lower case, or the numbers are none.
+    /// `count` events from `first` on; `nil` if `spool` is no UUID in lower case, or the numbers are out of range.
     package init?(spool: String, first: Int64, count: Int, lost: Int64) {
         let (last, overflow) = first.addingReportingOverflow(Int64(count) - 1)
         let groups = spool.split(separator: "-", omittingEmptySubsequences: false).map(\.utf8.count)
@@ -82,7 +85,7 @@ package struct SpoolPart: Sendable, Hashable {
     }
 }
 
-/// A failure that a client may know of; everything else is an internal error and stays in the log.
+/// A failure that a client may see. Every other error is an internal error and stays in the log.
 package struct AppError: Error, Sendable, Hashable {
     /// The kinds of failure, each with one HTTP status (`HTTPSupport`).
     package enum Code: String, Sendable, CaseIterable {
@@ -99,12 +102,14 @@ package struct AppError: Error, Sendable, Hashable {
         case `internal`
     }
 
+    /// The kind of failure.
     package var code: Code
-    /// What is wrong and what to do, in our words; shown to the client.
+    /// What is wrong and what to do; the client sees it.
     package var message: String
-    /// Seconds after which the same request may succeed; sent as `Retry-After`.
+    /// Seconds after which the same request may succeed, sent as `Retry-After`.
     package var retryAfter: Int?
 
+    /// A failure of the kind `code`.
     package init(_ code: Code, _ message: String, retryAfter: Int? = nil) {
         self.code = code
         self.message = message

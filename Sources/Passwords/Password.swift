@@ -3,8 +3,8 @@ internal import Glibc
 
 /// Passwords as Laravel keeps them: bcrypt, `$2y$`, 60 bytes (`laravel.md` §4).
 ///
-/// Both functions are a quarter of a second of CPU on purpose. Servers call them through ``PasswordQueue``, never on Swift's
-/// cooperative pool.
+/// Both functions are a quarter of a second of CPU on purpose. Servers call them through ``PasswordQueue``, never on
+/// Swift's cooperative pool.
 package enum Password {
     /// What cannot be a password.
     package enum Problem: Error, Equatable {

@@ -3,8 +3,8 @@ import Logging
 
 /// One session with PostgreSQL, used synchronously on its own thread.
 ///
-/// Not `Sendable`: it cannot leave the closure it is lent to. Every call throws `PostgresError`; a call in a cancelled task
-/// throws kind `cancelled`.
+/// Not `Sendable`: it cannot leave the closure it is lent to. Every call throws `PostgresError`; a call in a cancelled
+/// task throws kind `cancelled`.
 package final class Connection {
     let handle: OpaquePointer
     let cancellation: UnitCancellation
@@ -89,7 +89,8 @@ package final class Connection {
     }
 
     private func kind(sqlState: String?) -> PostgresError.Kind {
-        // PostgreSQL's own errors have an SQLSTATE; libpq's, such as a failed write, have none and may leave PQstatus OK.
+        // PostgreSQL's own errors have an SQLSTATE; libpq's, such as a failed write, have none and may leave PQstatus
+        // OK.
         if isLost || sqlState == nil {
             .connectionLost
         } else if sqlState == "57014", Task.isCancelled {
@@ -248,8 +249,9 @@ extension Connection {
         return PreparedStatement(name: name, isFresh: true)
     }
 
-    /// Forgets all statements if `error` says that `statement` no longer fits the tables or is gone, and marks the error as
-    /// safe to retry: what changed for one probably changed for others, which one more attempt then prepares anew.
+    /// Forgets all statements if `error` says that `statement` no longer fits the tables or is gone, and marks the
+    /// error as safe to retry: what changed for one probably changed for others, which one more attempt then prepares
+    /// anew.
     func note(_ error: any Error, _ statement: PreparedStatement?) -> any Error {
         guard var error = error as? PostgresError, let statement, !statement.isFresh,
             // "cached plan must not change result type", and a statement that somebody deallocated.

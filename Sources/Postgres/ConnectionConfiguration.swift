@@ -63,7 +63,8 @@ package struct ConnectionConfiguration: Sendable {
             ("host", host), ("port", String(port)), ("dbname", database), ("user", user),
             ("application_name", applicationName), ("client_encoding", "UTF8"),
             ("connect_timeout", String(connectTimeout.milliseconds.dividedRoundingUp(by: 1000))), ("options", options),
-            // A peer that vanished without a word is noticed within these: 30 s idle and three probes, or 30 s unanswered.
+            // A peer that vanished without a word is noticed within these: 30 s idle and three probes, or 30 s
+            // unanswered.
             ("keepalives", "1"), ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
             ("tcp_user_timeout", "30000"),
         ]
@@ -117,7 +118,8 @@ extension Int64 {
 }
 
 extension ConnectionConfiguration {
-    /// The configuration that `postgresql://user:password@host:port/database?sslmode=…` writes (PostgreSQL, "Connection URIs").
+    /// The configuration that `postgresql://user:password@host:port/database?sslmode=…` writes (PostgreSQL, "Connection
+    /// URIs").
     ///
     /// Throws `PostgresError` of kind `invalidConfiguration`, which says what is wrong and never repeats the password.
     package init(url: String) throws {

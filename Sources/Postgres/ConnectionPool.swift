@@ -30,8 +30,8 @@ package struct PoolLimits: Sendable {
 
 /// A bounded set of connections to one database, opened when they are first needed.
 ///
-/// As a service it closes idle connections now and then, and all of them at shutdown. When PostgreSQL is down every call fails
-/// at once; when it is back the next call connects.
+/// As a service it closes idle connections now and then, and all of them at shutdown. When PostgreSQL is down every
+/// call fails at once; when it is back the next call connects.
 package final class ConnectionPool: Service, Sendable {
     typealias StateMachine = PoolStateMachine<ConnectionSession>
 
@@ -81,8 +81,8 @@ package final class ConnectionPool: Service, Sendable {
 
     /// Runs `body` on a connection of its own, off Swift's shared threads; cancelling the task cancels its statement.
     ///
-    /// Throws what `body` throws, or `PostgresError` of kind `leaseTimeout`, `connectFailed`, `cancelled` or `poolClosed`; of
-    /// kind `misuse` if `body` leaves a transaction open.
+    /// Throws what `body` throws, or `PostgresError` of kind `leaseTimeout`, `connectFailed`, `cancelled` or
+    /// `poolClosed`; of kind `misuse` if `body` leaves a transaction open.
     package func withConnection<T: Sendable>(_ body: @Sendable (Connection) throws -> T) async throws -> T {
         let session = try await lease()
         let visit = await session.visit(body)

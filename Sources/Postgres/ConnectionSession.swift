@@ -152,8 +152,8 @@ final class UnitOfWork: Sendable {}
 
 /// Cancels the statement of one unit of work from another thread.
 ///
-/// The lock is held while a cancel request is on its way, so whoever ends the unit waits for it: a late request can never hit
-/// the next unit's statement. Only the cancel queue and the connection's own thread take the lock.
+/// The lock is held while a cancel request is on its way, so whoever ends the unit waits for it: a late request can
+/// never hit the next unit's statement. Only the cancel queue and the connection's own thread take the lock.
 final class UnitCancellation: Sendable {
     private struct Running {
         var unit: UnitOfWork
@@ -217,7 +217,8 @@ final class CancelTarget: @unchecked Sendable {
         PQfreeCancel(pointer)
     }
 
-    /// Dials PostgreSQL and asks; blocks for that long. A request that fails leaves `statement_timeout` to end the statement.
+    /// Dials PostgreSQL and asks; blocks for that long. A request that fails leaves `statement_timeout` to end the
+    /// statement.
     func send() {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
             _ = PQcancel(pointer, message.baseAddress, Int32(message.count))

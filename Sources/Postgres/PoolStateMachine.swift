@@ -1,7 +1,7 @@
 /// The rules of a connection pool, without sockets, threads or clocks: each event goes in, what to do comes out.
 ///
-/// Waiters are served first come, first served; of the unused sessions the one used last is taken, so that surplus ones grow
-/// old. A session counts until it is closed, so there are never more connections than the limit.
+/// Waiters are served first come, first served; of the unused sessions the one used last is taken, so that surplus ones
+/// grow old. A session counts until it is closed, so there are never more connections than the limit.
 struct PoolStateMachine<Session: Sendable> {
     typealias Instant = ContinuousClock.Instant
     typealias WaiterID = Int
@@ -67,7 +67,8 @@ struct PoolStateMachine<Session: Sendable> {
         return serveNext()
     }
 
-    /// A session could not be opened in the place lent for it. If no other is connected, PostgreSQL is down for everybody.
+    /// A session could not be opened in the place lent for it. If no other is connected, PostgreSQL is down for
+    /// everybody.
     mutating func openFailed() -> Actions {
         total -= 1
         var actions = Actions(isDrained: isClosed && total == 0)
@@ -102,7 +103,8 @@ struct PoolStateMachine<Session: Sendable> {
         return actions
     }
 
-    /// Retires unused sessions that are too old or have been unused since before `idleSince`, and uses a place that is free.
+    /// Retires unused sessions that are too old or have been unused since before `idleSince`, and uses a place that is
+    /// free.
     mutating func maintain(unusedSince idleSince: Instant, now: Instant) -> Actions {
         let expired = idle.filter { $0.expiry <= now || $0.since <= idleSince }
         idle.removeAll { $0.expiry <= now || $0.since <= idleSince }

@@ -3,8 +3,8 @@ import Logging
 
 /// What went wrong between this process and PostgreSQL.
 ///
-/// `description` says only the kind, and `String(reflecting:)` adds the SQL text and the names PostgreSQL reports. Neither
-/// ever shows a parameter or the server's own message, which may quote one (design.md §3).
+/// `description` says only the kind, and `String(reflecting:)` adds the SQL text and the names PostgreSQL reports.
+/// Neither ever shows a parameter or the server's own message, which may quote one (design.md §3).
 package struct PostgresError: Error, Sendable {
     /// The kinds of failure a caller can tell apart.
     package enum Kind: Sendable, Hashable {
@@ -43,7 +43,8 @@ package struct PostgresError: Error, Sendable {
     /// Whether row-level security would have hidden rows from the statement, which was refused therefore. Like any
     /// refusal of a right its SQLSTATE is 42501; but the rows are there, and come back by an operator's hand alone.
     package var isRowSecurity = false
-    /// The server's primary message when it has one, else ours. The server's may quote values: never for logs or clients.
+    /// The server's primary message when it has one, else ours. The server's may quote values: never for logs or
+    /// clients.
     package var message: String
     /// The SQL text with its placeholders, without values.
     package var query: String?

@@ -23,17 +23,17 @@ struct TransactionMark: Sendable, Hashable {
     let id: String
     /// When the server last recovered from a crash.
     ///
-    /// A crash loses what was not yet written, transaction ids included, and the server gives them out again: without this,
-    /// another transaction's `committed` would be taken for ours (`make faults` lost 62 acknowledged events that way). The
-    /// statistics are reset by every recovery (PostgreSQL manual, "The Cumulative Statistics System"); a reset by hand only
-    /// makes an outcome unknown.
+    /// A crash loses what was not yet written, transaction ids included, and the server gives them out again: without
+    /// this, another transaction's `committed` would be taken for ours (`make faults` lost 62 acknowledged events that
+    /// way). The statistics are reset by every recovery (PostgreSQL manual, "The Cumulative Statistics System"); a
+    /// reset by hand only makes an outcome unknown.
     let epoch: String?
 
     /// Begins a transaction and answers its mark, in one round trip.
     static let begin = "BEGIN; SELECT pg_current_xact_id(), (SELECT stats_reset FROM pg_stat_bgwriter)"
 
-    /// Asks how the transaction ended: whether no crash came between, and the status. After a crash an id that is not yet given
-    /// out again belongs to nobody.
+    /// Asks how the transaction ended: whether no crash came between, and the status. After a crash an id that is not
+    /// yet given out again belongs to nobody.
     var lookup: Query {
         """
         SELECT now.is_same, CASE WHEN now.is_same OR \(id)::xid8 < pg_snapshot_xmax(pg_current_snapshot())
@@ -158,8 +158,8 @@ struct RetryPolicy: Sendable {
     var firstPause: Duration = .milliseconds(10)
     var longestPause: Duration = .milliseconds(250)
 
-    /// The pause before the attempt after `attempt` (from 1): up to twice as long each time, at random, so that those who
-    /// collided once do not collide again.
+    /// The pause before the attempt after `attempt` (from 1): up to twice as long each time, at random, so that those
+    /// who collided once do not collide again.
     func pause(after attempt: Int) -> Duration {
         let ceiling = min(longestPause, firstPause * (1 << min(attempt - 1, 10)))
         return ceiling * Double.random(in: 0...1)
@@ -167,10 +167,12 @@ struct RetryPolicy: Sendable {
 }
 
 extension ConnectionPool {
-    /// Runs `body` in one transaction, and again if PostgreSQL asks for it: `body` may run several times, and takes effect once.
+    /// Runs `body` in one transaction, and again if PostgreSQL asks for it: `body` may run several times, and takes
+    /// effect once.
     ///
-    /// Serialization failures, deadlocks and failed connects are retried, bounded and jittered. A COMMIT whose answer was lost
-    /// is looked up on another connection (design.md §3); only if nobody can tell, `commitOutcomeUnknown` is thrown.
+    /// Serialization failures, deadlocks and failed connects are retried, bounded and jittered. A COMMIT whose answer
+    /// was lost is looked up on another connection (design.md §3); only if nobody can tell, `commitOutcomeUnknown` is
+    /// thrown.
     package func transaction<T: Sendable>(
         _ mode: TransactionMode = .readWrite, _ body: @Sendable (Connection) throws -> T
     ) async throws -> T {
@@ -203,8 +205,8 @@ extension ConnectionPool {
         }
     }
 
-    /// Whether the transaction took effect; throws kind `commitOutcomeUnknown` if PostgreSQL does not say within a few seconds,
-    /// or if it crashed meanwhile and the id may be another's by now.
+    /// Whether the transaction took effect; throws kind `commitOutcomeUnknown` if PostgreSQL does not say within a few
+    /// seconds, or if it crashed meanwhile and the id may be another's by now.
     private func isCommitted(_ mark: TransactionMark) async throws -> Bool {
         let unknown = PostgresError(.commitOutcomeUnknown(mark.id), "connection lost in COMMIT", query: "COMMIT")
         let deadline = ContinuousClock.now + retries.lookupDeadline

@@ -117,7 +117,8 @@ extension Int64: PostgresScalar {}
 
 extension Double: PostgresScalar {
     package func appendText(to text: inout [UInt8]) {
-        // `description` is the shortest text that reads back as the same number; float8in takes its "inf" and "nan" too.
+        // `description` is the shortest text that reads back as the same number; float8in takes its "inf" and "nan"
+        // too.
         text.append(contentsOf: description.utf8)
     }
 
@@ -219,7 +220,8 @@ private struct ArrayLiteralReader {
         rest = text
     }
 
-    /// The elements, each made by `decode` of its text or of `nil` for NULL; `nil` if the literal or an element is unreadable.
+    /// The elements, each made by `decode` of its text or of `nil` for NULL; `nil` if the literal or an element is
+    /// unreadable.
     mutating func read<Element>(_ decode: (ArraySlice<UInt8>?) -> Element?) -> [Element]? {
         guard rest.popFirst() == UInt8(ascii: "{") else { return nil }
         var elements: [Element] = []

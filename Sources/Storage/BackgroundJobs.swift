@@ -73,8 +73,9 @@ package struct BackgroundJob: Service {
     package enum Rhythm: Sendable {
         /// So long after the end of the last.
         case pause(Duration)
-        /// So that what happens just after a round has begun shows its effect within this time, if the next round takes as
-        /// long as the last: as seldom as that allows, since a round costs by what it touches, which the next would touch again.
+        /// So that what happens just after a round has begun shows its effect within this time, if the next round takes
+        /// as long as the last: as seldom as that allows, since a round costs by what it touches, which the next would
+        /// touch again.
         case effect(within: Duration)
 
         /// The pause after a round that took so long.
@@ -101,8 +102,8 @@ package struct BackgroundJob: Service {
         self.work = work
     }
 
-    /// Repeats until the service is asked to stop, then works once more, if the database is there: what was committed last is
-    /// not left lying.
+    /// Repeats until the service is asked to stop, then works once more, if the database is there: what was committed
+    /// last is not left lying.
     ///
     /// - Throws: ``Installation/Mismatch``, after which no service may go on.
     package func run() async throws {

@@ -58,8 +58,8 @@ package struct HourOfKey: Sendable, Hashable {
 ///
 /// A row has the start in milliseconds at best, so no event key can be made from it alone. Our module gives each call a
 /// UUID of version 7, which LiteLLM keeps in the row. The event has that UUID and the start that is in it, so the event
-/// key can be made again exactly. Failures count only with tokens or a cost, which rows have since LiteLLM 1.109. Of the
-/// other failures LiteLLM keeps one row, while we get one event for each attempt.
+/// key can be made again exactly. Failures count only with tokens or a cost, which rows have since LiteLLM 1.109. Of
+/// the other failures LiteLLM keeps one row, while we get one event for each attempt.
 package enum SpendLogs {
     /// A call that a provider worked for.
     package struct Call: Sendable, Hashable {
@@ -102,8 +102,8 @@ package enum SpendLogs {
         return try HourOfKey.sums(rows)
     }
 
-    /// A page of the calls of some keys that begin in `range`, in the order of LiteLLM's time, after `cursor`. Returns the next
-    /// cursor too, `nil` at the end.
+    /// A page of the calls of some keys that begin in `range`, in the order of LiteLLM's time, after `cursor`. Returns
+    /// the next cursor too, `nil` at the end.
     ///
     /// - Throws: ``PostgresError``.
     package static func page(
@@ -128,8 +128,8 @@ package enum SpendLogs {
         return (calls, rows.count < pageSize ? nil : try rows.last?.decode(4))
     }
 
-    /// The calls of customers' keys that a provider worked for and that begin in `range`, with our module's UUID (`call`),
-    /// the start in milliseconds (`began`), and whether they failed.
+    /// The calls of customers' keys that a provider worked for and that begin in `range`, with our module's UUID
+    /// (`call`), the start in milliseconds (`began`), and whether they failed.
     private static func calls(_ range: Range<Timestamp>, in schema: String) -> Query {
         let (from, to) = (range.lowerBound, range.upperBound)
         return """
@@ -152,8 +152,8 @@ package enum SpendLogs {
             """
     }
 
-    /// The event of a call `c`, with the members that our module sends. No row says that a call was a stream: the first token
-    /// of a stream came before its end.
+    /// The event of a call `c`, with the members that our module sends. No row says that a call was a stream: the first
+    /// token of a stream came before its end.
     private static let event: Query = """
         json_build_object(
             'id', CASE WHEN c.call IS NULL THEN c.request_id ELSE regexp_replace(c.request_id, '_cache_hit[0-9.]+$', '') END,
@@ -217,7 +217,8 @@ package enum ServedCalls {
         case missing
     }
 
-    /// What is stored for each hour and key that begins in `range`: LiteLLM's events of calls that a provider worked for.
+    /// What is stored for each hour and key that begins in `range`: LiteLLM's events of calls that a provider worked
+    /// for.
     ///
     /// - Throws: ``PostgresError``.
     package static func sums(
@@ -239,10 +240,10 @@ package enum ServedCalls {
 
     /// The state of each call, in order.
     ///
-    /// A call with our module's UUID is found by its event key. Another call is found by its key hash, its tokens and its
-    /// start, which LiteLLM's database has rounded. Of several such calls in one millisecond as many are here as there are
-    /// events. A failed call has no UUID, as each attempt is an event. It matches an event of its key with its tokens that
-    /// began before it failed.
+    /// A call with our module's UUID is found by its event key. Another call is found by its key hash, its tokens and
+    /// its start, which LiteLLM's database has rounded. Of several such calls in one millisecond as many are here as
+    /// there are events. A failed call has no UUID, as each attempt is an event. It matches an event of its key with
+    /// its tokens that began before it failed.
     ///
     /// - Throws: ``PostgresError``.
     package static func find(

@@ -27,7 +27,8 @@ package struct EventRetention: Sendable {
 
     /// Removes months that ended `days` days before `now`.
     ///
-    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a month was in use for a second: ingest must not wait longer.
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a month was in use for a second: ingest must not wait
+    ///   longer.
     package func run(days: Int, now: Timestamp) async throws -> Outcome {
         let end: Query =
             "date_trunc('month', (\(now) - \(days)::integer * interval '1 day') AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"

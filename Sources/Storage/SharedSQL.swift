@@ -3,34 +3,36 @@ package import Postgres
 
 /// The rules of our SQL that several statements share, and the mapping between PostgreSQL's values and the domain's.
 extension Query {
-    /// SQL of a `bigint` of the number `sum`, saturated at both ends. Other writers may have stored large negative numbers.
+    /// SQL of a `bigint` of the number `sum`, saturated at both ends. Other writers may have stored large negative
+    /// numbers.
     package static func saturated(_ sum: String) -> String {
         "greatest(least(\(sum), 9223372036854775807), -9223372036854775807)::bigint"
     }
 
-    /// SQL of the Laravel cost of an amount in USD: rounded half away from zero and saturated, as `api_logs.total_cost` is
-    /// (``Cost/microdollars``).
+    /// SQL of the Laravel cost of an amount in USD: rounded half away from zero and saturated, as `api_logs.total_cost`
+    /// is (``Cost/microdollars``).
     package static func laravelCost(of usd: String) -> String {
         "least(round(\(usd), 6), 9999.999999)"
     }
 }
 
 extension Query.StringInterpolation {
-    /// SQL of the text of a `timestamptz` in RFC 3339, in UTC and whole seconds: `2026-11-23T12:00:00Z`. Our sessions run in
-    /// UTC.
+    /// SQL of the text of a `timestamptz` in RFC 3339, in UTC and whole seconds: `2026-11-23T12:00:00Z`. Our sessions
+    /// run in UTC.
     package mutating func appendInterpolation(rfc3339 expression: String) {
         appendInterpolation(unsafeSQL: #"to_char(\#(expression), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#)
     }
 
-    /// A moment as a `timestamptz`, exact to the microsecond. It goes through the integer, as `to_timestamp` takes a double.
+    /// A moment as a `timestamptz`, exact to the microsecond. It goes through the integer, as `to_timestamp` takes a
+    /// double.
     package mutating func appendInterpolation(_ timestamp: Timestamp) {
         appendLiteral("('epoch'::timestamptz + ")
         appendInterpolation(timestamp.microseconds)
         appendLiteral("::bigint * interval '1 microsecond')")
     }
 
-    /// SQL that turns a `timestamptz` into microseconds since 1970. It is NULL for NULL, for infinity, and outside of the years
-    /// 1 to 9999, which our texts cannot write.
+    /// SQL that turns a `timestamptz` into microseconds since 1970. It is NULL for NULL, for infinity, and outside of
+    /// the years 1 to 9999, which our texts cannot write.
     mutating func appendInterpolation(microseconds expression: String) {
         appendInterpolation(
             unsafeSQL: """

@@ -90,7 +90,8 @@ struct WebhookAnswer: Hashable {
         self.body = body
     }
 
-    /// Laravel's answers for one documented event (`laravel.md` §3), and 202 for what Laravel did not know: kept, not stored.
+    /// Laravel's answers for one documented event (`laravel.md` §3), and 202 for what Laravel did not know: kept, not
+    /// stored.
     private init(documented verdict: Verdict) {
         self =
             switch verdict {

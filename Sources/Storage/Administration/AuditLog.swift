@@ -26,8 +26,8 @@ struct AuditSubject {
     /// A scalar query of its state as a JSON object without secrets; NULL where it is not there.
     let state: Query
 
-    /// A user's account. With `admins` all administrators are held too, in one order, so that of two changes at once the later
-    /// one sees what the other left.
+    /// A user's account. With `admins` all administrators are held too, in one order, so that of two changes at once
+    /// the later one sees what the other left.
     static func user(_ id: Int64, admins: Bool = false) -> AuditSubject {
         let others: Query = admins ? "OR (is_admin AND status = 'active')" : ""
         return AuditSubject(

@@ -134,7 +134,8 @@ package struct ModelAdministration: Sendable {
         try connection.query("SELECT model FROM metering.free_models ORDER BY model").map { try $0.decode(0) }
     }
 
-    /// From now on a cost of zero is this model's price, or (`false`) a missing one. Events that are stored stay as they are.
+    /// From now on a cost of zero is this model's price, or (`false`) a missing one. Events that are stored stay as
+    /// they are.
     ///
     /// - Throws: ``AppError`` `.invalid` for a name that no event can have.
     package func setFree(_ model: String, _ isFree: Bool, _ connection: Connection) throws {

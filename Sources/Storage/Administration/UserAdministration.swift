@@ -138,8 +138,8 @@ package struct UserAdministration: Sendable {
 
     /// Changes an account.
     ///
-    /// - Throws: ``AppError`` `.notFound`, `.invalid` for values that Laravel's table does not take, `.conflict` when the e-mail
-    ///   is taken or no active administrator would be left.
+    /// - Throws: ``AppError`` `.notFound`, `.invalid` for values that Laravel's table does not take, `.conflict` when
+    ///   the e-mail is taken or no active administrator would be left.
     package func update(
         _ id: Int64, _ change: UserProfile.Change, action: String = "user.update", _ connection: Connection
     ) throws -> UserAccounts.Account {

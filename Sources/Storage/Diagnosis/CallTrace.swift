@@ -3,8 +3,8 @@ package import Postgres
 
 /// The way of one call whose maker marked it.
 package enum CallTrace {
-    /// Whose row the call with this `end_user` became that began since a moment; `nil` while it is none. Reads the events
-    /// since then, by their keys.
+    /// Whose row the call with this `end_user` became that began since a moment; `nil` while it is none. Reads the
+    /// events since then, by their keys.
     package static func user(
         ofEndUser mark: String, since began: Timestamp, _ connection: Connection
     ) throws -> Int64? {

@@ -109,8 +109,8 @@ package struct DatabaseCheck: Sendable {
 
 /// How far a clock is from ours, as far as an answer that took its time can tell.
 package enum ClockSkew {
-    /// The other clock's moment is `other` or lies in the `resolution` after it; by ours the question was put at `asked` and
-    /// answered at `answered`.
+    /// The other clock's moment is `other` or lies in the `resolution` after it; by ours the question was put at
+    /// `asked` and answered at `answered`.
     package static func finding(
         of name: String, other: Timestamp, resolution: Duration = .zero, asked: Timestamp, answered: Timestamp
     ) -> Finding {

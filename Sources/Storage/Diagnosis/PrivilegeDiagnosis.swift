@@ -2,7 +2,8 @@ import Postgres
 
 /// Whether each role can do its work, and no more.
 enum PrivilegeDiagnosis {
-    /// The roles of `codexflow grants` that exist, and the connected one where it is none of them: that must suffice for all.
+    /// The roles of `codexflow grants` that exist, and the connected one where it is none of them: that must suffice
+    /// for all.
     static func findings(_ connection: Connection, rolePrefix: String) throws -> [Finding] {
         let known = Dictionary(
             uniqueKeysWithValues: DatabaseRole.allCases.map { ($0.name(prefix: rolePrefix), $0) })

@@ -36,8 +36,8 @@ enum ServerDiagnosis {
             "database", "PostgreSQL \(version) answers \(user) on \(name) \(way) (15 is the version of the tests)")
     }
 
-    /// Our sessions switch `synchronous_commit` on by themselves; a pooler that drops their options, or a role whose setting is
-    /// off, would acknowledge what a crash forgets.
+    /// Our sessions switch `synchronous_commit` on by themselves; a pooler that drops their options, or a role whose
+    /// setting is off, would acknowledge what a crash forgets.
     static func durability(_ connection: Connection) throws -> [Finding] {
         let settings = try connection.query(
             """

@@ -34,8 +34,8 @@ enum WorkDiagnosis {
         return [age > 3600 ? .warning("sums", message, remedy) : .ok("sums", message)]
     }
 
-    /// What an operator should hear of at once, with the cause to look for. Everything else that is open is a warning; a
-    /// stranger's denied calls are everyday life.
+    /// What an operator should hear of at once, with the cause to look for. Everything else that is open is a warning;
+    /// a stranger's denied calls are everyday life.
     private static let remedies: [QuarantineReason: String] = [
         .laravelUnavailable:
             "See the laravel and privileges findings; the events become rows by themselves afterwards.",

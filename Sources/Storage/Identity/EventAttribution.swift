@@ -59,7 +59,8 @@ struct KeyHolders: Hashable {
         claims.filter { claim in !claim.keyHashes.isEmpty && !claim.keyHashes.contains(where: isHeld) }
     }
 
-    /// Whether only a look at everybody could tell: a key may have been stated as a hash, or its holder has it no longer.
+    /// Whether only a look at everybody could tell: a key may have been stated as a hash, or its holder has it no
+    /// longer.
     func needKeySync(for claims: [IdentityClaim]) -> Bool {
         uncertain(of: claims).contains { $0.mayBeHash || !stale.isDisjoint(with: $0.keyHashes) }
     }
@@ -99,8 +100,8 @@ struct KeyHolders: Hashable {
     }
 }
 
-/// An event together with the user it is attributed to. A class, as it is turned into columns field by field, and copying an
-/// event for each of them would cost more than the rest.
+/// An event together with the user it is attributed to. A class, as it is turned into columns field by field, and
+/// copying an event for each of them would cost more than the rest.
 final class AttributedEvent: Sendable {
     let event: UsageEvent
     let userID: Int64
@@ -211,8 +212,8 @@ private final class KeySync: Sendable {
     private let throttle = Throttle(every: .seconds(1))
     private let lock = Mutex(())
 
-    /// Returns when a look that began less than a second ago is done. Blocks a connection's own thread meanwhile: who did not
-    /// wait for another writer's look would take its keys for unknown.
+    /// Returns when a look that began less than a second ago is done. Blocks a connection's own thread meanwhile: who
+    /// did not wait for another writer's look would take its keys for unknown.
     func refresh(_ connection: Connection, now: Timestamp) throws {
         try lock.withLock { _ in
             try throttle.whenDue(at: now) { try KeyHistory.sync(connection, now: now) }

@@ -3,8 +3,8 @@ package import Postgres
 
 /// The keys users hold and held, kept by their hashes (`metering.api_keys`).
 ///
-/// `users.api_key` is Laravel's and holds the present key only. A look at it closes the tenures that ended and opens the
-/// new ones; a key that lived and died between two looks is unknowable.
+/// `users.api_key` is Laravel's and holds the present key only. A look at it closes the tenures that ended and opens
+/// the new ones; a key that lived and died between two looks is unknowable.
 package enum KeyHistory {
     /// What we know of `hashes`; the join tells which present tenures `users` no longer confirms.
     static func holders(of hashes: [KeyHash], _ connection: Connection) throws -> KeyHolders {
@@ -52,7 +52,8 @@ package enum KeyHistory {
         try transfer(connection, now: now, users: "", tenures: "", history: "")
     }
 
-    /// Looks at the users with the highest ids, whatever the number of all: a new customer's key is known within a second.
+    /// Looks at the users with the highest ids, whatever the number of all: a new customer's key is known within a
+    /// second.
     package static func syncNewest(_ connection: Connection, now: Timestamp) throws {
         // LIMIT 1 keeps the planner at one index look-up a user, however few users there are.
         let rows = try connection.query(
@@ -68,7 +69,8 @@ package enum KeyHistory {
         try sync(for: rows.map { try $0.decode(0, as: String.self) }, connection, now: now)
     }
 
-    /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody does.
+    /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody
+    /// does.
     @discardableResult
     static func sync(for keys: [String], _ connection: Connection, now: Timestamp) throws -> Bool {
         guard let present = try Present.find(keys, connection) else { return false }
@@ -108,8 +110,8 @@ package enum KeyHistory {
 
     /// Ends the tenures that `users` no longer confirms and begins those it has and we have not.
     ///
-    /// Another look, or a key that changes between the two statements, makes a tenure impossible for now: it is left to the
-    /// next look instead of failing this one.
+    /// Another look, or a key that changes between the two statements, makes a tenure impossible for now: it is left to
+    /// the next look instead of failing this one.
     private static func transfer(
         _ connection: Connection, now: Timestamp, users: Query, tenures: Query, history: Query
     ) throws {
@@ -120,8 +122,8 @@ package enum KeyHistory {
               AND NOT EXISTS (SELECT FROM public.users u
                               WHERE u.id = k.user_id AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash)
             """)
-        // The history is grouped once, as a join: looked up for each user it was a scan for each user. The events that wait for
-        // a new key are woken by its arrival.
+        // The history is grouped once, as a join: looked up for each user it was a scan for each user. The events that
+        // wait for a new key are woken by its arrival.
         try connection.execute(
             """
             WITH seen AS (

@@ -24,8 +24,8 @@ enum EventStore {
     /// An event was withdrawn while the statement waited for its key. The transaction must be undone and run again.
     struct WithdrawnMeanwhile: Error {}
 
-    /// Events without their log: it is not in `api_logs` under the id that we keep, or it belongs to another user. A trigger
-    /// or a rule of the table removed or changed it. Nothing of the statement may stay.
+    /// Events without their log: it is not in `api_logs` under the id that we keep, or it belongs to another user. A
+    /// trigger or a rule of the table removed or changed it. Nothing of the statement may stay.
     struct Unproven: Error {
         /// The keys of these events.
         let keys: Set<EventKey>
@@ -34,16 +34,17 @@ enum EventStore {
     /// Inserts events, their logs and one delta of the counters in one statement, so that they commit or fail together.
     ///
     /// - Events of users whose row is missing or locked are left out. The statement never waits for a user's lock.
-    /// - Ids come from the sequence inside this statement. It holds the table's ROW EXCLUSIVE lock since it was parsed. The
-    ///   commit horizon relies on that (`docs/architecture.md`).
-    /// - `ON CONFLICT` waits for another process that stores the same key. Both go in key order, so no deadlock is possible.
-    /// - An event is stored only when its log is there afterwards. Triggers and rules of `api_logs` can prevent that. Deferred
-    ///   triggers run before the proof.
+    /// - Ids come from the sequence inside this statement. It holds the table's ROW EXCLUSIVE lock since it was parsed.
+    ///   The commit horizon relies on that (`docs/architecture.md`).
+    /// - `ON CONFLICT` waits for another process that stores the same key. Both go in key order, so no deadlock is
+    ///   possible.
+    /// - An event is stored only when its log is there afterwards. Triggers and rules of `api_logs` can prevent that.
+    ///   Deferred triggers run before the proof.
     ///
     /// `events` are sorted by key, each key once.
     ///
-    /// - Throws: ``PostgresError``; ``Unproven``; ``WithdrawnMeanwhile``; ``IDLine/BeganAgain``; ``Installation/Mismatch``
-    ///   when Laravel's tables are not those of this installation.
+    /// - Throws: ``PostgresError``; ``Unproven``; ``WithdrawnMeanwhile``; ``IDLine/BeganAgain``;
+    ///   ``Installation/Mismatch`` when Laravel's tables are not those of this installation.
     static func insert(
         _ events: [AttributedEvent], after memory: IDLine.Memory, now: Timestamp, on connection: Connection
     ) throws -> Outcome {
@@ -261,8 +262,8 @@ struct StoredEvents {
 
     /// What a delivery of `event` is beside the stored event of the same key; `nil` without one.
     ///
-    /// The key of an event without an idempotency key is random. The stored event is then the same one, from an attempt whose
-    /// answer was lost. An idempotency key may meet another user's event of the same key.
+    /// The key of an event without an idempotency key is random. The stored event is then the same one, from an attempt
+    /// whose answer was lost. An idempotency key may meet another user's event of the same key.
     func verdict(of event: UsageEvent, attributedTo user: Int64?) -> Verdict? {
         guard let twin = facts[event.key] else { return nil }
         if !event.isIdempotent { return .stored(logID: twin.logID) }

@@ -48,8 +48,8 @@ package struct EventWriter: Sendable {
 
     /// Does `body` in one transaction, with the time at which it began.
     ///
-    /// One event's trouble is its own: when a set-based statement fails for another reason than the database being unavailable,
-    /// `body` runs in a second transaction, is told so, and bisects down to the one event.
+    /// One event's trouble is its own: when a set-based statement fails for another reason than the database being
+    /// unavailable, `body` runs in a second transaction, is told so, and bisects down to the one event.
     func commit<T: Sendable>(
         _ body: @Sendable (Connection, _ isolatesFailures: Bool, Timestamp) throws -> T
     ) async throws -> T {
@@ -107,8 +107,8 @@ struct IngestBatch: Sendable {
         leads = Dictionary(members.map { ($0.item.key, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// Stores what can be stored, recognises what was stored before, puts the rest aside, and returns the verdicts of all
-    /// items in order; `nil` for an event whose user is locked and which is to be tried again.
+    /// Stores what can be stored, recognises what was stored before, puts the rest aside, and returns the verdicts of
+    /// all items in order; `nil` for an event whose user is locked and which is to be tried again.
     func settle(
         _ connection: Connection, after memory: IDLine.Memory, lockedUsers: EventWriter.LockedUsers,
         isolatesFailures: Bool, now: Timestamp

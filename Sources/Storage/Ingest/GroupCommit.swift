@@ -14,8 +14,8 @@ final class Submission: Sendable {
 
     let items: [IngestItem]
     let weight: Int
-    /// Whether its items may be stored by several transactions. Not with nameless events among them: when a later one fails,
-    /// the whole body is sent again, and what was stored would count twice.
+    /// Whether its items may be stored by several transactions. Not with nameless events among them: when a later one
+    /// fails, the whole body is sent again, and what was stored would count twice.
     let isDivisible: Bool
     private let state: Mutex<State>
     private let answer: @Sendable (Submission, Result<[Verdict], any Error>) -> Void
@@ -75,8 +75,8 @@ struct EventQueue {
     /// Events that wait for a writer.
     var depth: Int { waiting.count - head }
 
-    /// Takes a submission in; false when it does not fit, or the queue is closed. One larger than the whole queue is taken when
-    /// there is nothing else.
+    /// Takes a submission in; false when it does not fit, or the queue is closed. One larger than the whole queue is
+    /// taken when there is nothing else.
     mutating func add(_ submission: Submission, limit: Int) -> Bool {
         guard !isClosed, weight == 0 || weight + submission.weight <= limit else { return false }
         weight += submission.weight
@@ -125,12 +125,14 @@ struct EventQueue {
 /// Collects the events of all requests and commits whatever is waiting in one transaction, then answers every waiter
 /// (`design.md` §4, Group commit).
 ///
-/// No timer: while one commit runs, the next batch gathers. Under a backlog a second writer begins, so that one computes while
-/// the other waits for the disk; without one it would make two small batches of one. Events whose user is locked wait in a lane of their own, so that nobody else waits for them.
+/// No timer: while one commit runs, the next batch gathers. Under a backlog a second writer begins, so that one
+/// computes while the other waits for the disk; without one it would make two small batches of one. Events whose user
+/// is locked wait in a lane of their own, so that nobody else waits for them.
 package final class GroupCommit: Service, Sendable {
     /// Bounds of what may wait.
     package struct Limits: Sendable {
-        /// Events that are not answered yet, one with long texts counting as several; over it a request is answered 503.
+        /// Events that are not answered yet, one with long texts counting as several; over it a request is answered
+        /// 503.
         package var queuedEvents: Int
         /// Events of one transaction.
         package var batchEvents: Int

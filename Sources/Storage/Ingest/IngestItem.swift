@@ -1,8 +1,8 @@
 package import Domain
 import Postgres
 
-/// One event of a body on its way to a verdict. A class, as it is handed on many times, and copying an event with all its
-/// texts for each would cost more than parsing it.
+/// One event of a body on its way to a verdict. A class, as it is handed on many times, and copying an event with all
+/// its texts for each would cost more than parsing it.
 package final class IngestItem: Sendable {
     package let result: Result<UsageEvent, Rejection>
     /// Whether its sender learns by a 4xx that nobody was found (Laravel's answers for a single documented event): a
@@ -10,8 +10,8 @@ package final class IngestItem: Sendable {
     let isRefusedWhenUnknown: Bool
     /// Whether it comes from quarantine and not from a sender.
     let isReplay: Bool
-    /// Whether it may be stored later than the others of its body. Not beside nameless events: when the later part fails, the
-    /// whole body is sent again, and they would count twice.
+    /// Whether it may be stored later than the others of its body. Not beside nameless events: when the later part
+    /// fails, the whole body is sent again, and they would count twice.
     let mayWait: Bool
 
     package init(
@@ -113,10 +113,10 @@ extension EventStore.Outcome {
 }
 
 extension PostgresError {
-    /// Whether every row is probably refused alike, so that bisecting finds nothing: the table is gone, renamed, has a new
-    /// mandatory column or a rule, or our role may not write it (SQLSTATE class 42, 23502, 0A000; PostgreSQL manual,
-    /// appendix A). A row that is put aside with the others for nothing is stored by the first replay, which does
-    /// bisect.
+    /// Whether every row is probably refused alike, so that bisecting finds nothing: the table is gone, renamed, has a
+    /// new mandatory column or a rule, or our role may not write it (SQLSTATE class 42, 23502, 0A000; PostgreSQL
+    /// manual, appendix A). A row that is put aside with the others for nothing is stored by the first replay, which
+    /// does bisect.
     var refusesEveryRow: Bool {
         guard let sqlState else { return false }
         return sqlState.hasPrefix("42") || sqlState == "23502" || sqlState == "0A000"

@@ -75,7 +75,8 @@ package struct GrantScript: Sendable {
         makeRoles + grantDatabase(database) + [closePublic, takeOwnership] + statements(Grant.table + sessions.grants)
     }
 
-    /// After a migration: the rights on our own schema for the roles that exist. Who is not the schema's owner changes nothing.
+    /// After a migration: the rights on our own schema for the roles that exist. Who is not the schema's owner changes
+    /// nothing.
     package func refresh(_ connection: Connection) throws {
         let rows = try connection.query(
             """

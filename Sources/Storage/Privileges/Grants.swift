@@ -6,7 +6,8 @@ package enum DatabaseRole: String, CaseIterable, Sendable {
     case webhook
     /// `aggregation-worker`
     case worker
-    /// `admin-api`. It stores calls that users report and replays quarantined events, so it may do what the webhook may.
+    /// `admin-api`. It stores calls that users report and replays quarantined events, so it may do what the webhook
+    /// may.
     case admin
     /// The other commands of `codexflow`. It replays quarantined events, so it may do what the webhook may.
     case `operator`
@@ -74,11 +75,11 @@ package struct Grant: Sendable, Hashable {
 }
 
 extension Grant {
-    /// Every object our statements touch. `codexflow grants`, the doctor's check and the tests' roles are made from it; a
-    /// test fails when the schema has an object that it does not name.
+    /// Every object our statements touch. `codexflow grants`, the doctor's check and the tests' roles are made from it;
+    /// a test fails when the schema has an object that it does not name.
     ///
-    /// `FOR KEY SHARE` and its like need UPDATE on at least one column (PostgreSQL, GRANT): of `users` that is `updated_at`,
-    /// which decides nothing. Months are reached through `events` and need no rights of their own.
+    /// `FOR KEY SHARE` and its like need UPDATE on at least one column (PostgreSQL, GRANT): of `users` that is
+    /// `updated_at`, which decides nothing. Months are reached through `events` and need no rights of their own.
     package static let table: [Grant] = laravels + ours + usage + api
 
     private static let laravels: [Grant] = [
@@ -116,8 +117,8 @@ extension Grant {
                 .owner: [.select()], .webhook: [.select()], .worker: [.select()], .admin: [.usage],
                 .operator: [.usage],
             ]),
-        // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are deleted
-        // by 'retain', and only when it is asked to. Ingest looks whether the rows of its events are there.
+        // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are
+        // deleted by 'retain', and only when it is asked to. Ingest looks whether the rows of its events are there.
         Grant(
             .table, "public.api_logs",
             [

@@ -110,8 +110,8 @@ package struct PrivilegeCheck: Sendable {
         return try rows.map { try $0.decode(0, as: String.self) }
     }
 
-    /// The objects of both schemas by the names of ``Grant``, read from the catalogs: a name would be refused to a role without
-    /// rights on its schema.
+    /// The objects of both schemas by the names of ``Grant``, read from the catalogs: a name would be refused to a role
+    /// without rights on its schema.
     static let objects: Query = """
         SELECT 'schema' AS kind, n.nspname::text AS name, n.oid, n.nspowner AS owner FROM pg_namespace n
         UNION ALL

@@ -4,8 +4,8 @@ package import Postgres
 
 /// What is put aside, as an operator sees and steers it.
 package enum Quarantine {
-    /// The advisory lock that replays and discards share, so that no entry is replayed while it is discarded, and none by two
-    /// processes at once.
+    /// The advisory lock that replays and discards share, so that no entry is replayed while it is discarded, and none
+    /// by two processes at once.
     static let lockName: Query = "hashtext('metering.quarantine')"
 
     /// Waits for the lock; it ends with the transaction.
@@ -40,8 +40,8 @@ package struct QuarantinedItem: Sendable, Hashable {
     package let receivedAt: Timestamp
     package let lastReceivedAt: Timestamp
     package let deliveries: Int64
-    /// Whether it becomes a row by itself when its trouble is gone. Not where its sender was answered 404 for an event without a
-    /// key of its own, and sends it again as another one.
+    /// Whether it becomes a row by itself when its trouble is gone. Not where its sender was answered 404 for an event
+    /// without a key of its own, and sends it again as another one.
     package let isReplayable: Bool
     package let attempts: Int
     /// When it is tried next; `nil` while it waits for a key or a user.
@@ -181,10 +181,11 @@ extension Quarantine {
         package let newest: Timestamp
     }
 
-    /// The entries that `filter` means, in the order in which they were received, at most `limit` of those behind `cursor`.
+    /// The entries that `filter` means, in the order in which they were received, at most `limit` of those behind
+    /// `cursor`.
     ///
-    /// The cursor is the id of the last entry of the page before; an entry keeps its place, so that no page repeats or misses
-    /// one.
+    /// The cursor is the id of the last entry of the page before; an entry keeps its place, so that no page repeats or
+    /// misses one.
     ///
     /// - Throws: ``AppError`` `.notFound` when there is no entry `cursor`.
     package static func list(
@@ -199,7 +200,8 @@ extension Quarantine {
             let moment = Timestamp(microseconds: received)
             condition = "\(condition) AND (q.received_at, q.id) > (\(moment), \(cursor.description)::uuid)"
         }
-        // The planner takes the beginning of a hash for common, and would read all entries in order until it has found a page.
+        // The planner takes the beginning of a hash for common, and would read all entries in order until it has found
+        // a page.
         let source: Query =
             filter.keyHash == nil
             ? "metering.quarantine q WHERE \(condition)"
@@ -268,11 +270,11 @@ extension Quarantine {
     /// Entries of one transaction.
     private static let discardBatch = 10_000
 
-    /// Resolves the open entries that `filter` means as `discarded`, and returns how many there were. They stay to be seen; if
-    /// the event is sent again and can be a row by then, it is stored and its entry says so.
+    /// Resolves the open entries that `filter` means as `discarded`, and returns how many there were. They stay to be
+    /// seen; if the event is sent again and can be a row by then, it is stored and its entry says so.
     ///
-    /// An entry that is being replayed is either stored before, and not touched, or never. Many are discarded in several
-    /// transactions, so that no delivery waits long for one of them.
+    /// An entry that is being replayed is either stored before, and not touched, or never. Many are discarded in
+    /// several transactions, so that no delivery waits long for one of them.
     package static func discard(
         _ filter: QuarantineFilter, _ connection: Connection, now: Timestamp
     ) throws -> Int {

@@ -37,7 +37,8 @@ enum QuarantineInsert {
     /// Denials kept one by one; beyond, strangers could fill the disk.
     static let deniedEntries = 10_000
 
-    /// Where `isolates` is true, an entry that PostgreSQL refuses is kept without its facts instead of failing the others.
+    /// Where `isolates` is true, an entry that PostgreSQL refuses is kept without its facts instead of failing the
+    /// others.
     static func insert(
         _ entries: [QuarantineEntry], _ connection: Connection, isolates: Bool, now: Timestamp
     ) throws {
@@ -91,11 +92,11 @@ enum QuarantineInsert {
             """)
     }
 
-    /// A repeated delivery is counted, and its reason stands: what was a conflict may be a locked user by now. A resolved entry
-    /// stays resolved.
+    /// A repeated delivery is counted, and its reason stands: what was a conflict may be a locked user by now. A
+    /// resolved entry stays resolved.
     ///
-    /// What waits for a key or a user is parked; unless the key is there by now, as this statement sees it: then no arrival of
-    /// it need wake the entry, nor does it know of it (``RetrySchedule``).
+    /// What waits for a key or a user is parked; unless the key is there by now, as this statement sees it: then no
+    /// arrival of it need wake the entry, nor does it know of it (``RetrySchedule``).
     private static func keep(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
         let encoder = JSONEncoder()
         let rejections = entries.map(\.rejection)
@@ -143,7 +144,8 @@ enum QuarantineInsert {
 
 /// How much is in quarantine, for Prometheus.
 package enum QuarantineGauges {
-    /// Sets `metering_quarantine_open{reason}` and `metering_quarantine_oldest_seconds{reason}`, to zero where there is none.
+    /// Sets `metering_quarantine_open{reason}` and `metering_quarantine_oldest_seconds{reason}`, to zero where there is
+    /// none.
     ///
     /// Reads an index over the open entries, most of a second for a million: call it at a bounded rate.
     package static func record(_ connection: Connection, now: Timestamp) throws {

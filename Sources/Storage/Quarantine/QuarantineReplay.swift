@@ -6,10 +6,11 @@ package import Postgres
 package struct QuarantineReplay: Sendable {
     /// Entries of one transaction.
     private static let batch = 1_000
-    /// Entries by which a round finds out whether Laravel's tables take rows again. Each may be an error in PostgreSQL's log.
+    /// Entries by which a round finds out whether Laravel's tables take rows again. Each may be an error in
+    /// PostgreSQL's log.
     private static let probes = 8
-    /// After which a round begins no batch. A service rests as long between two rounds, and a replay never has more than one
-    /// connection, so that deliveries go on.
+    /// After which a round begins no batch. A service rests as long between two rounds, and a replay never has more
+    /// than one connection, so that deliveries go on.
     private static let roundLimit = Duration.milliseconds(300)
 
     let pool: ConnectionPool
@@ -23,8 +24,8 @@ package struct QuarantineReplay: Sendable {
         self.now = now
     }
 
-    /// Tries what is due, batch after batch until nothing more becomes a row or the round is over, and returns how many entries
-    /// are rows now.
+    /// Tries what is due, batch after batch until nothing more becomes a row or the round is over, and returns how many
+    /// entries are rows now.
     @discardableResult
     package func replay() async throws -> Int {
         let moment = now()
@@ -36,7 +37,8 @@ package struct QuarantineReplay: Sendable {
         return scheduled + refused
     }
 
-    /// Replays what `select` finds as long as that makes rows; `batches` gives the size of the batch after so many rows.
+    /// Replays what `select` finds as long as that makes rows; `batches` gives the size of the batch after so many
+    /// rows.
     private func drain(
         until end: ContinuousClock.Instant, batches: (Int) -> Int,
         _ select: @escaping @Sendable (Connection, Timestamp, Int) throws -> [UsageEvent]
@@ -89,8 +91,8 @@ package struct QuarantineReplay: Sendable {
 extension QuarantineReplay {
     /// What a replay by an operator may do.
     package struct Options: Sendable, Hashable {
-        /// Whether entries are tried that were answered 404 and have no key of their own. Their sender may have sent them again
-        /// as other events: then they count twice.
+        /// Whether entries are tried that were answered 404 and have no key of their own. Their sender may have sent
+        /// them again as other events: then they count twice.
         package var includesRefused = false
         /// Whether nothing is changed: the verdicts are those of a transaction that is undone.
         package var isDryRun = false
@@ -122,9 +124,11 @@ extension QuarantineReplay {
         package let next: EventKey?
     }
 
-    /// Tries the next entries that `filter` means at once, due or not, through the same path as a delivery, in one transaction.
+    /// Tries the next entries that `filter` means at once, due or not, through the same path as a delivery, in one
+    /// transaction.
     ///
-    /// - Throws: ``AppError`` `.notFound` when there is no entry `cursor`; ``PostgresError``; ``Installation/Mismatch``.
+    /// - Throws: ``AppError`` `.notFound` when there is no entry `cursor`; ``PostgresError``;
+    ///   ``Installation/Mismatch``.
     package func replay(
         _ filter: QuarantineFilter, after cursor: EventKey? = nil, limit: Int = 1_000, options: Options
     ) async throws -> Page {
@@ -238,8 +242,8 @@ struct ReplayTransaction: Sendable {
         }
     }
 
-    /// Entries whose event turned out to be stored already; those just stored were resolved with their rows. An entry that
-    /// somebody is delivering again is left to the next replay: waiting for it could close a ring.
+    /// Entries whose event turned out to be stored already; those just stored were resolved with their rows. An entry
+    /// that somebody is delivering again is left to the next replay: waiting for it could close a ring.
     private static func resolve(_ keys: [EventKey], _ connection: Connection, now: Timestamp) throws {
         guard !keys.isEmpty else { return }
         try connection.execute(
@@ -260,8 +264,8 @@ struct ReplayTransaction: Sendable {
             """)
     }
 
-    /// Parks what waits for a key or a user. What Laravel's tables refuse is tried again later, and so is an event whose key
-    /// appeared while this transaction judged it: after 1 s, 2 s, 4 s … up to an hour.
+    /// Parks what waits for a key or a user. What Laravel's tables refuse is tried again later, and so is an event
+    /// whose key appeared while this transaction judged it: after 1 s, 2 s, 4 s … up to an hour.
     private static func postpone(
         _ failed: [(EventKey, QuarantineReason)], _ connection: Connection, now: Timestamp
     ) throws {

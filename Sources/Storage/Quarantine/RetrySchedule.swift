@@ -33,8 +33,9 @@ final class RetrySchedule: Sendable {
     private static let parked: Query = "q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at = 'infinity'"
     private static let awaitsUser: Query = "\(parked) AND q.reason IN ('unknown_user', 'user_locked')"
 
-    /// The entries that wait for one of the keys of `arrival`: somebody holds it at the time of the call by now. (A documented
-    /// numeric `user_id` waits as a user's id, and may turn out to be a key.) LATERAL is an index look-up a key, always.
+    /// The entries that wait for one of the keys of `arrival`: somebody holds it at the time of the call by now. (A
+    /// documented numeric `user_id` waits as a user's id, and may turn out to be a key.) LATERAL is an index look-up a
+    /// key, always.
     private static func waiting(for arrival: Int64) -> Query {
         let waits: Query = """
             SELECT q.id FROM metering.quarantine q
@@ -54,8 +55,8 @@ final class RetrySchedule: Sendable {
             """
     }
 
-    /// Arrivals never served, and those that are to be looked at for the last time. A horizon ahead of all transactions is
-    /// one of the server from which this database was restored.
+    /// Arrivals never served, and those that are to be looked at for the last time. A horizon ahead of all transactions
+    /// is one of the server from which this database was restored.
     private static func openArrivals(_ connection: Connection) throws -> [Int64] {
         try connection.query(
             """
@@ -68,8 +69,8 @@ final class RetrySchedule: Sendable {
     }
 
     private static func schedule(_ entries: Query, _ connection: Connection, now: Timestamp) throws {
-        // One that somebody is delivering again is left to the next round: waiting for it could close a ring. Arrays and not
-        // joins, whose sizes the planner overrates.
+        // One that somebody is delivering again is left to the next round: waiting for it could close a ring. Arrays
+        // and not joins, whose sizes the planner overrates.
         try connection.execute(
             """
             UPDATE metering.quarantine SET next_attempt_at = \(now), attempts = 0
@@ -79,8 +80,8 @@ final class RetrySchedule: Sendable {
             """)
     }
 
-    /// Forgets an arrival for which nobody waits any more, once every transaction has ended that may have put an event aside
-    /// without seeing the keys. All our transactions have their id from the beginning.
+    /// Forgets an arrival for which nobody waits any more, once every transaction has ended that may have put an event
+    /// aside without seeing the keys. All our transactions have their id from the beginning.
     private static func close(_ arrival: Int64, _ connection: Connection) throws {
         try connection.execute(
             """
@@ -97,7 +98,8 @@ final class RetrySchedule: Sendable {
             """)
     }
 
-    /// The next awaited users that are there and whose row nobody holds, found by jumping from one to the next in the index.
+    /// The next awaited users that are there and whose row nobody holds, found by jumping from one to the next in the
+    /// index.
     private func freeUsers(_ connection: Connection) throws -> [Int64] {
         let last = lastUser.withLock { $0 }
         let rows = try connection.query(

@@ -1,18 +1,19 @@
 package import Domain
 package import Postgres
 
-/// Adds the deltas of committed ingest transactions to the counters, exactly once, and shows the new counters in Laravel's
-/// `rate_limits`.
+/// Adds the deltas of committed ingest transactions to the counters, exactly once, and shows the new counters in
+/// Laravel's `rate_limits`.
 package enum QuotaFold {
     /// Deltas of one transaction of the fold.
     private static let batch = 2_000
 
-    /// Folds what is there; returns the users of whom a row of `rate_limits` is still to be set by ``RateLimitProjection``:
-    /// it is missing, of another window, or held by somebody's open transaction.
+    /// Folds what is there; returns the users of whom a row of `rate_limits` is still to be set by
+    /// ``RateLimitProjection``: it is missing, of another window, or held by somebody's open transaction.
     ///
-    /// A delta is deleted by the transaction that adds it, so it counts once whatever dies; deltas that commit later are
-    /// met by the next fold, whatever their ids. Folds go one after the other, whoever runs them, and each shows what it
-    /// counted before the next one counts on; where somebody holds a row it shows nothing, and returns everybody.
+    /// A delta is deleted by the transaction that adds it, so it counts once whatever dies; deltas that commit later
+    /// are met by the next fold, whatever their ids. Folds go one after the other, whoever runs them, and each shows
+    /// what it counted before the next one counts on; where somebody holds a row it shows nothing, and returns
+    /// everybody.
     ///
     /// - Throws: `PostgresError`.
     package static func fold(_ connection: Connection, now: Timestamp) throws -> [Int64] {
@@ -99,8 +100,8 @@ package enum QuotaFold {
 
 /// Sets Laravel's `rate_limits` to the truth of the current windows (`design.md` §4, Counters).
 ///
-/// Absolute, never an increment: Laravel resets and increments these rows by itself, with races, and whatever it wrote is
-/// repaired by the next projection. Rows and users that somebody's open transaction holds are left for a later one.
+/// Absolute, never an increment: Laravel resets and increments these rows by itself, with races, and whatever it wrote
+/// is repaired by the next projection. Rows and users that somebody's open transaction holds are left for a later one.
 package enum RateLimitProjection {
     /// Which rows are compared with the truth.
     package enum Scope: Sendable {
@@ -110,7 +111,8 @@ package enum RateLimitProjection {
         case all
     }
 
-    /// The users of whom a row is still wrong: somebody's open transaction holds it, or it changed while it was compared.
+    /// The users of whom a row is still wrong: somebody's open transaction holds it, or it changed while it was
+    /// compared.
     ///
     /// - Throws: `PostgresError`.
     @discardableResult
@@ -137,8 +139,9 @@ package enum RateLimitProjection {
         }
     }
 
-    /// Rights the rows there are, and finds the users who lack one. A row that changed since it was compared is left alone: the
-    /// fold may have written what was counted meanwhile. Compared by our columns only: Laravel may add some that know no equality.
+    /// Rights the rows there are, and finds the users who lack one. A row that changed since it was compared is left
+    /// alone: the fold may have written what was counted meanwhile. Compared by our columns only: Laravel may add some
+    /// that know no equality.
     private static func update(
         _ connection: Connection, _ scope: Scope, now: Timestamp
     ) throws -> (behind: [Int64], missing: [Int64]) {
@@ -177,8 +180,8 @@ package enum RateLimitProjection {
         return try rows[0].decode([Int64].self, [Int64].self)
     }
 
-    /// Makes the rows that Laravel would make at a user's first call. Only for users whose row nobody holds, as the foreign
-    /// key would wait for it; a row that Laravel is just making is waited for a moment only.
+    /// Makes the rows that Laravel would make at a user's first call. Only for users whose row nobody holds, as the
+    /// foreign key would wait for it; a row that Laravel is just making is waited for a moment only.
     private static func insert(_ connection: Connection, _ users: [Int64], now: Timestamp) throws {
         try connection.executeScript("SET LOCAL lock_timeout = '250ms'")
         try connection.execute(
@@ -233,8 +236,8 @@ package enum RateLimitProjection {
             """
     }
 
-    /// CTE `truth` of what the rows of `rate_limits` must say, whose `source` is of users `u`, windows `b` and their usage `q`; saturated
-    /// at the end of int4, Laravel's column type. A user without any limit has no row.
+    /// CTE `truth` of what the rows of `rate_limits` must say, whose `source` is of users `u`, windows `b` and their
+    /// usage `q`; saturated at the end of int4, Laravel's column type. A user without any limit has no row.
     static func truth(from source: Query, where condition: Query) -> Query {
         """
         truth AS (

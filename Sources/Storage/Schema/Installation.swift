@@ -150,7 +150,8 @@ extension Installation {
         }
     }
 
-    /// Makes the present tables ours; where history is discarded, the counters begin again with what Laravel has counted.
+    /// Makes the present tables ours; where history is discarded, the counters begin again with what Laravel has
+    /// counted.
     ///
     /// - Throws: ``HistoryAtRisk`` where the rows are not plausibly the same and `discardingHistory` is false,
     ///   ``NothingToDiscard`` where it is true and nothing had changed, ``TablesMissing``, ``PostgresError``.
@@ -206,8 +207,8 @@ extension Installation {
         }
     }
 
-    /// Whether it is plausible that the same people and rows are there: ids go on, no key we know is another user's, and
-    /// of the newest events none has another's row while one has its own (unless `api_logs` is empty).
+    /// Whether it is plausible that the same people and rows are there: ids go on, no key we know is another user's,
+    /// and of the newest events none has another's row while one has its own (unless `api_logs` is empty).
     ///
     /// Keys of named events carry no time and lie behind all others, so they are a sample of their own.
     private static func hasSameRows(_ connection: Connection) throws -> Bool {

@@ -12,13 +12,14 @@ package struct Migration: Sendable, Hashable {
     /// SHA-256 of the file, hexadecimal.
     package let checksum: String
 
-    /// Whether the file is one statement that PostgreSQL refuses inside a transaction, such as `CREATE INDEX CONCURRENTLY`.
+    /// Whether the file is one statement that PostgreSQL refuses inside a transaction, such as `CREATE INDEX
+    /// CONCURRENTLY`.
     package var runsOutsideTransaction: Bool { sql.contains("-- migrate: no-transaction") }
 
     /// The migrations of a directory in the order of their numbers.
     ///
-    /// - Throws: ``MigrationError`` when the directory is missing or empty, a name is not `NNNN_what.sql`, or a number is
-    ///   missing or used twice.
+    /// - Throws: ``MigrationError`` when the directory is missing or empty, a name is not `NNNN_what.sql`, or a number
+    ///   is missing or used twice.
     package static func load(from directory: String) throws -> [Migration] {
         guard let entries = try? FileManager.default.contentsOfDirectory(atPath: directory) else {
             throw MigrationError.directoryMissing(directory)
@@ -120,9 +121,9 @@ package struct Migrator: Sendable {
     ///
     /// On a database with Laravel's history the counters begin with what Laravel had counted.
     ///
-    /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, before anything is changed; ``MigrationError`` when an
-    ///   applied file was changed or is unknown here; ``PostgresError`` when SQL fails, of
-    ///   SQLSTATE 55P03 when somebody held a lock for 5 s: run it again.
+    /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, before anything is changed; ``MigrationError``
+    ///   when an applied file was changed or is unknown here; ``PostgresError`` when SQL fails, of SQLSTATE 55P03 when
+    ///   somebody held a lock for 5 s: run it again.
     package func migrate(_ connection: Connection, now: Timestamp) throws -> [Migration] {
         try Encoding.require(connection)
         try requireSight(connection)
@@ -216,7 +217,8 @@ package enum EventPartitions {
 
     /// Makes the partitions that are missing around `now`; what is there stays as it is.
     ///
-    /// One transaction a month, and none waits longer than 5 s: a lock that `pg_dump` holds must not queue ingest behind us.
+    /// One transaction a month, and none waits longer than 5 s: a lock that `pg_dump` holds must not queue ingest
+    /// behind us.
     ///
     /// Months that `retain` would drop again, after `retentionDays`, are not made.
     ///

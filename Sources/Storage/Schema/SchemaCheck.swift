@@ -178,8 +178,8 @@ struct LaravelColumn {
 enum LaravelUsage {
     /// An id of `api_logs` up to which every row is committed or will never be.
     ///
-    /// The lock waits for the transactions that are writing, at most 5 s, and is gone at once: whoever writes after it draws
-    /// a higher id.
+    /// The lock waits for the transactions that are writing, at most 5 s, and is gone at once: whoever writes after it
+    /// draws a higher id.
     ///
     /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a transaction stayed open; `misuse` inside a transaction.
     static func settledLogID(_ connection: Connection) throws -> Int64 {
@@ -193,8 +193,8 @@ enum LaravelUsage {
 
     /// Counts the rows of `api_logs` up to `logID` into `metering.quota_usage`, for the UTC day and month of `now`.
     ///
-    /// As Laravel counts (`laravel.md` §3, §6): every call but a rate-limited one is a request with its input and output
-    /// tokens; but a negative number takes nothing away.
+    /// As Laravel counts (`laravel.md` §3, §6): every call but a rate-limited one is a request with its input and
+    /// output tokens; but a negative number takes nothing away.
     static func seed(upTo logID: Int64, _ connection: Connection, now: Timestamp) throws {
         // A scan of all history, once.
         try connection.executeScript("SET LOCAL statement_timeout = 0")
@@ -219,8 +219,8 @@ enum LaravelUsage {
 
 /// The gate of a service that stores events: the schema is current, the database ours, the role strong enough.
 package enum StartCheck {
-    /// What Laravel's tables lack is told and survived, as events then wait in quarantine instead of being lost at the sender; so
-    /// is what the role lacks there, or has too much.
+    /// What Laravel's tables lack is told and survived, as events then wait in quarantine instead of being lost at the
+    /// sender; so is what the role lacks there, or has too much.
     ///
     /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, ``Blindness`` when our own rows are hidden,
     ///   ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,

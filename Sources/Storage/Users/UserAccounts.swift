@@ -172,8 +172,8 @@ package enum UserAccounts {
         return account
     }
 
-    /// Looks at a key that a user has by now. It must be shown to them whatever comes: a failing look is left to the next
-    /// one, or to the key's first call.
+    /// Looks at a key that a user has by now. It must be shown to them whatever comes: a failing look is left to the
+    /// next one, or to the key's first call.
     static func remember(_ key: String, _ connection: Connection, now: Timestamp) {
         _ = try? KeyHistory.sync(for: [key], connection, now: now)
     }

@@ -99,9 +99,11 @@ extension UserProfile {
         }
     }
 
-    /// Changes the user `id`, in the transaction that is open or one of its own; `updated_at` moves only where something does.
+    /// Changes the user `id`, in the transaction that is open or one of its own; `updated_at` moves only where
+    /// something does.
     ///
-    /// - Throws: ``AppError`` `.notFound`; `.conflict` when another user has the e-mail; `.invalid` for what the table refuses.
+    /// - Throws: ``AppError`` `.notFound`; `.conflict` when another user has the e-mail; `.invalid` for what the table
+    ///   refuses.
     package static func update(
         _ id: Int64, _ change: Change, _ connection: Connection, now: Timestamp
     ) throws -> UserProfile {
