@@ -19,7 +19,7 @@ struct BodySplitter: Sequence, IteratorProtocol {
     private var partsLeft: Int
     private var isInArray = false
     private var needsComma = false
-    /// Whether an object did not end, so that the ones behind it can only be told by their lines.
+    /// Whether an object did not end. The objects after it are found by their lines only.
     private var isByLine = false
     private var lineEnd = 0
 

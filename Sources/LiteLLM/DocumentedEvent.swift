@@ -1,6 +1,6 @@
 internal import Domain
 
-/// An event of one of the two shapes that the product brief documents: flat, or nested in `response` (`design.md` §4).
+/// An event of one of the two documented shapes: flat, or nested in `response` (`docs/api.md`).
 struct DocumentedEvent {
     private let fields: EventFields
     private let arrival: Arrival
@@ -9,8 +9,8 @@ struct DocumentedEvent {
     private let identity: IdentityClaim
     private let secrets: [String]
 
-    /// Reads who the event is of, and its name: the header's `idempotencyKey`, which belongs to the only event of a
-    /// request, else its own; without one, `generator` makes its key.
+    /// Reads the event's identity and its idempotency key: `idempotencyKey` of the header, which belongs to the only
+    /// event of a request, else its own `event_id`. Without one, `generator` makes a random event key.
     init(
         fields: EventFields, arrival: Arrival, idempotencyKey: String?, generator: inout some RandomNumberGenerator
     ) {
@@ -41,7 +41,8 @@ struct DocumentedEvent {
     private func event(cost: Cost?) -> UsageEvent {
         let tokens = tokens
         var event = UsageEvent(
-            key: key, isIdempotent: isIdempotent, shape: .documented, identity: identity, status: status, modelGroup: model,
+            key: key, isIdempotent: isIdempotent, shape: .documented, identity: identity, status: status,
+            modelGroup: model,
             inputTokens: tokens.input, outputTokens: tokens.output, cachedTokens: tokens.cached,
             reasoningTokens: tokens.reasoning, cost: cost, occurredAt: arrival.at,
             durationMilliseconds: EventTime.milliseconds(seconds: fields.first(.responseTime, .responseSeconds).number),

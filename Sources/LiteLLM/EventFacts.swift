@@ -1,7 +1,8 @@
 internal import Domain
 
 extension IdentityClaim {
-    /// What the proxy found out about the caller; nothing that the caller said of itself (`litellm.md` §4, §5).
+    /// What the proxy found out about the caller (`docs/litellm.md`). Nothing that the caller states about itself is
+    /// used.
     init(ofProxy fields: EventFields) {
         self.init(
             laravelUserID: fields[.keyLaravelUserID].positiveInteger, userID: fields[.keyUserID].positiveInteger)
@@ -10,8 +11,8 @@ extension IdentityClaim {
         presentedKey = PresentedKey(key)
     }
 
-    /// `user_id`, a key or a number, else the one in `metadata`; what PHP takes for false names nobody
-    /// (`laravel.md` §3).
+    /// `user_id`, a key or a number, else the one in `metadata`. A value that PHP takes for false names no user, as in
+    /// Laravel (`docs/laravel.md`).
     init(ofDocumented fields: EventFields) {
         self.init(laravelUserID: fields[.laravelUserID].positiveInteger)
         guard let value = [fields[.userID], fields[.metadataUserID]].first(where: { !$0.isFalsy }) else { return }
@@ -35,12 +36,12 @@ extension JSONValue {
     }
 }
 
-/// When a call began, from the literal digits of its epoch seconds (`design.md` §4).
+/// When a call began, from the digits of its epoch seconds as they are written.
 enum EventTime: Hashable {
     case stated(Timestamp)
-    /// At most 24 hours in our future: a wrong clock, so the arrival stands instead.
+    /// At most 24 hours in our future, as a clock is wrong. The arrival replaces it.
     case ahead
-    /// No time, older than the retention, or further ahead; the time where there is one.
+    /// No time, before the retention, or further ahead. With the time if it is one.
     case implausible(Timestamp?)
 
     init(_ start: DecimalLiteral?, arrival: Arrival) {
@@ -56,7 +57,7 @@ enum EventTime: Hashable {
         }
     }
 
-    /// Milliseconds from `start` to `end`, rounded half up from the literals, not below 0; `nil` where one is missing.
+    /// Milliseconds from `start` to `end`, rounded half up and not below 0; `nil` if one is missing.
     static func milliseconds(from start: DecimalLiteral?, to end: DecimalLiteral?) -> Int64? {
         guard let start = start?.scaled(by: 18, .towardZero), let end = end?.scaled(by: 18, .towardZero) else {
             return nil
@@ -135,7 +136,7 @@ enum StatedCost: Hashable {
 }
 
 extension ErrorText {
-    /// What is kept of `text`, already scrubbed, of an error that is called `name`.
+    /// What is kept of the scrubbed error text `text`; `name` is the error's class and code.
     func kept(of text: String?, name: String?) -> String? {
         switch self {
         case .code: name
@@ -144,7 +145,7 @@ extension ErrorText {
         }
     }
 
-    /// `nil` where no word is left of what was longer.
+    /// The shortened text; `nil` if it has no word.
     private static func shortened(_ text: String) -> String? {
         let scalars = Array(text.unicodeScalars.prefix(lineLimit + 1))
         let end = scalars.indices.first { $0 == lineLimit || endsShortText(scalars, at: $0) } ?? scalars.count
@@ -155,8 +156,8 @@ extension ErrorText {
         return kept
     }
 
-    /// Whether a line ends here, or somebody else's words begin: a quote, which an apostrophe inside a word is not, or
-    /// a bracket.
+    /// Whether a line ends here, or a quotation begins: at a quote or a bracket. An apostrophe inside a word is no
+    /// quote.
     private static func endsShortText(_ text: [Unicode.Scalar], at index: Int) -> Bool {
         switch text[index] {
         case "{", "[", "<", "`": return true
@@ -174,7 +175,7 @@ extension ErrorText {
 }
 
 extension UsageEvent {
-    /// Takes over when the call began, as far as that is known.
+    /// Sets when the call began, as far as that is known.
     mutating func note(_ time: EventTime) {
         switch time {
         case .stated(let time): occurredAt = time

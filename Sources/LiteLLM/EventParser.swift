@@ -1,17 +1,17 @@
 internal import Crypto
 package import Domain
 
-/// What the parser must be told of a request: it is pure, so time and randomness come from the caller.
+/// What the parser needs to know of a request. The parser is pure, so time and randomness come from the caller.
 package struct Arrival: Sendable {
     /// When the body was received.
     package var at: Timestamp
-    /// How long facts are kept; an older event is implausible (`design.md` §4).
+    /// How long events are kept. The start of an older event is implausible.
     package var retention: Duration
-    /// The header `Idempotency-Key`, which names a single documented event.
+    /// The header `Idempotency-Key`, the idempotency key of a single documented event.
     package var idempotencyKey: String?
-    /// How much is kept of what a proxy says went wrong.
+    /// How much is kept of a proxy's error text.
     package var errorText: ErrorText
-    /// Makes the keys of events that nobody named.
+    /// Makes the keys of events without an idempotency key.
     package var generator: any RandomNumberGenerator & Sendable
 
     package init(
@@ -28,11 +28,11 @@ package struct Arrival: Sendable {
 
 /// What a body contains, in its order.
 package struct ParsedBody: Sendable {
-    /// In which style the sender expects the answer.
+    /// In which form the sender expects the answer.
     package enum Form: Sendable, Hashable {
-        /// One event of the documented shape, or a body that is no object at all: answered as Laravel does.
+        /// One documented event, or a body that is no object. The answer is Laravel's.
         case documented
-        /// Everything else: one result per event.
+        /// Everything else. The answer has one result per event.
         case events
     }
 
@@ -46,12 +46,12 @@ package struct ParsedBody: Sendable {
     }
 }
 
-/// Turns the body of a webhook request into events: bytes in, one result per event out (`design.md` §4).
+/// Turns the body of a webhook request into one result per event.
 package enum EventParser {
-    /// The most events of one body; what follows them is one more result, by which the body is known to be too long.
+    /// The most events of one body. What follows them is one more result, which shows that the body is too long.
     package static let maximumEvents = 100_000
 
-    /// Reads a body, whatever it is: an array of events, events one after another, one event, or nothing of the kind.
+    /// Reads a body: an array of events, events one after another, one event, or something else.
     package static func parse(_ body: [UInt8], arrival: Arrival) -> ParsedBody {
         body.withUnsafeBytes { parse($0, arrival: arrival) }
     }
@@ -124,10 +124,10 @@ private struct BodyParsing: ~Copyable {
         } catch {
             guard error == .invalidText else { return unreadable(text, "The object is not JSON.") }
         }
-        // Mended: bytes that are no UTF-8 become U+FFFD, control characters white space.
-        let mended = String(decoding: text, as: UTF8.self).utf8.map { $0 < 0x20 ? 0x20 : $0 }
-        return mended.withUnsafeBytes { mended in
-            guard let fields = try? reader.read(mended, readable: mended.count) else {
+        // Read again with U+FFFD for bytes that are no UTF-8, and white space for control characters.
+        let readableText = String(decoding: text, as: UTF8.self).utf8.map { $0 < 0x20 ? 0x20 : $0 }
+        return readableText.withUnsafeBytes { text in
+            guard let fields = try? reader.read(text, readable: text.count) else {
                 return unreadable(text, "The object is not JSON.")
             }
             return event(fields, idempotencyKey: idempotencyKey)
@@ -147,12 +147,12 @@ private struct BodyParsing: ~Copyable {
 }
 
 extension Rejection {
-    /// An event that names nobody.
+    /// An event that names no user.
     static func missingIdentity(_ event: UsageEvent) -> Rejection {
         Rejection(reason: .missingIdentity, detail: "The event names no user.", key: event.key, event: event)
     }
 
-    /// An event whose start cannot be.
+    /// An event with an implausible start.
     static func implausibleTime(_ event: UsageEvent) -> Rejection {
         Rejection(
             reason: .implausibleTime,
@@ -160,15 +160,15 @@ extension Rejection {
             key: event.key, event: event)
     }
 
-    /// An event whose cost cannot be.
+    /// An event with an implausible cost.
     static func implausibleCost(_ event: UsageEvent) -> Rejection {
         Rejection(
             reason: .implausibleCost, detail: "The cost is negative, not finite, or beyond numeric(20,12).",
             key: event.key, event: event)
     }
 
-    /// A refused stranger's event: of its words nothing is kept, of its key only a hash, whatever it looks like
-    /// (`litellm.md` §5).
+    /// An event of a caller whom `custom_auth` refused. None of its texts is kept, and of its key only the hash,
+    /// whatever the key looks like.
     static func denied(_ event: UsageEvent, presenting key: String?) -> Rejection {
         var event = event
         event.identity = IdentityClaim(keyHashes: key.map { [KeyHash(of: $0)] } ?? [])
@@ -179,8 +179,8 @@ extension Rejection {
             reason: .denied, detail: "The proxy refused the caller's credentials.", key: event.key, event: event)
     }
 
-    /// A part of `body` that is no event; where nothing is left of it, because the body ends too early, the whole body
-    /// tells it from others.
+    /// A part of `body` that is no event. If the part is empty, because the body ends too early, the digest of the
+    /// whole body makes its key.
     static func unreadable(_ part: UnsafeRawBufferPointer, of body: UnsafeRawBufferPointer, detail: String) -> Rejection
     {
         let digest = SHA256.hash(of: part.isEmpty ? body : part)

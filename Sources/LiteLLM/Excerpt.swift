@@ -1,4 +1,4 @@
-/// What is kept of a text that cannot be read: its shape, and no word of it that somebody could have chosen.
+/// What is kept of a text that cannot be read: its shape, and none of its own words.
 ///
 /// Kept are JSON's brackets, commas and colons, the names of members that LiteLLM and Laravel's documented shape have,
 /// and the values of a few of these where the value can say nothing else: numbers, `true`, `false`, `null`, a status, a
@@ -64,7 +64,7 @@ enum Excerpt {
         let text: UnsafeRawBufferPointer
         private var position = 0
         private var result: [UInt8] = []
-        /// What the next token may say, behind a known member's name and its colon.
+        /// What the next token may say, after a known member's name and its colon.
         private var allowed: Allowed?
 
         init(text: UnsafeRawBufferPointer) {

@@ -68,8 +68,8 @@ struct JSONValue {
 }
 
 extension JSONValue {
-    /// A text of a client or a proxy, as it is kept: scrubbed, without white space around it, at most `limit`
-    /// characters as PostgreSQL counts them; `nil` where nothing is left.
+    /// A text of a client or a proxy as it is kept: scrubbed, without white space around it, and of at most `limit`
+    /// characters as PostgreSQL counts them; `nil` if nothing is left.
     func label(limit: Int = 255, scrubbing secrets: [String] = []) -> String? {
         // A character is at most 12 bytes of JSON, a pair of escaped surrogates.
         let text = prefix(limit * 16).trimmedText?.scrubbed(of: secrets)
@@ -86,14 +86,14 @@ extension JSONValue {
         }
     }
 
-    /// A code or a name of a program's, such as `429` or `RateLimitError`; `nil` for anything longer, or with another
-    /// character than letters, digits and `_.:-`.
+    /// A code or a name such as `429` or `RateLimitError`; `nil` for a longer text, or one with other characters than
+    /// letters, digits and `_.:-`.
     func word(limit: Int, scrubbing secrets: [String]) -> String? {
         guard bytes.count <= limit + 2, let word = trimmedText, word.utf8.allSatisfy(\.isOfWord) else { return nil }
         return word == word.scrubbed(of: secrets) ? word : nil
     }
 
-    /// What went wrong, in the words of whoever knows: scrubbed, at most 8 KiB; `nil` where nothing is said.
+    /// An error text, scrubbed and of at most 8 KiB; `nil` for none.
     func message(scrubbing secrets: [String]) -> String? {
         guard isString else { return nil }
         // A byte of text is at most 6 bytes of JSON.
@@ -128,10 +128,10 @@ extension UInt8 {
     }
 }
 
-/// JSON's strings (RFC 8259 §7), as lenient as the senders are (`litellm.md` §4): NUL is dropped, since PostgreSQL's
-/// text cannot hold it, and half a surrogate pair becomes U+FFFD.
+/// JSON's strings (RFC 8259 §7), read leniently, as senders write them. NUL is dropped, as PostgreSQL's text cannot
+/// hold it. Half a surrogate pair becomes U+FFFD.
 enum JSONString {
-    /// What the quoted string `literal` says. Its closing quote may be missing.
+    /// The text of the quoted string `literal`. Its closing quote may be missing.
     static func text(of literal: UnsafeRawBufferPointer) -> String {
         var content = literal.dropFirst()
         if content.last == quote, !endsEscaped(content.dropLast()) { content = content.dropLast() }
@@ -140,7 +140,7 @@ enum JSONString {
         return unescaping.text()
     }
 
-    /// The length of the quoted string that `text` begins with; `nil` where it does not end.
+    /// The length of the quoted string at the beginning of `text`; `nil` if it does not end.
     static func length(in text: Slice<UnsafeRawBufferPointer>) -> Int? {
         var isEscaped = false
         for index in text.indices.dropFirst() {
@@ -203,7 +203,7 @@ private struct Unescaping {
         result.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
     }
 
-    /// The scalar behind `\u`, of which a pair of surrogates is one.
+    /// The scalar after `\u`. A pair of surrogates is one scalar.
     private mutating func takeScalar() -> Unicode.Scalar {
         guard let unit = takeUnit(at: position) else { return "\u{FFFD}" }
         position += 4

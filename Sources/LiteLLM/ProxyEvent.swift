@@ -1,7 +1,7 @@
 internal import Crypto
 internal import Domain
 
-/// An event as LiteLLM's proxy logs it, its `StandardLoggingPayload` (`litellm.md` §4).
+/// An event as LiteLLM's proxy logs it, a `StandardLoggingPayload` (`docs/litellm.md`).
 struct ProxyEvent {
     private let fields: EventFields
     private let arrival: Arrival
@@ -10,7 +10,7 @@ struct ProxyEvent {
     private let errorCode: String?
     private let isFailure: Bool
 
-    /// Whether an object is one, by members that only LiteLLM writes.
+    /// Whether an object is such an event: it has members that only LiteLLM writes.
     static func recognizes(_ fields: EventFields) -> Bool {
         [.startTime, .callID, .callType, .keyHash].contains { fields[$0].exists }
     }
@@ -24,7 +24,8 @@ struct ProxyEvent {
         isFailure = ["failure", "failed", "error"].contains(fields[.status].trimmedText)
     }
 
-    /// The event, or why it cannot become a row: who made the call comes before when and for how much.
+    /// The event, or why it cannot be stored. A missing identity is reported before an implausible time, and that
+    /// before an implausible cost.
     func result() -> Result<UsageEvent, Rejection> {
         let start = fields[.startTime].number
         let time = EventTime(start, arrival: arrival)
@@ -37,7 +38,7 @@ struct ProxyEvent {
         return .success(event)
     }
 
-    /// A refusal by `custom_auth`: whatever hash it carries is a stranger's claim (`litellm.md` §5).
+    /// A refusal by `custom_auth`. Its key hash proves nothing, as the caller chose it.
     private var isDenial: Bool {
         let metadata = fields[.keyMetadata]
         return isFailure && (errorCode == "401" || errorCode == "403") && fields[.keyUserID].trimmedText == nil
@@ -53,7 +54,8 @@ struct ProxyEvent {
         let deployment = fields[.model].label(scrubbing: secrets)
         var event = UsageEvent(
             key: key(start: start), isIdempotent: true, shape: .litellm, identity: identity, status: status,
-            modelGroup: fields[.modelGroup].label(scrubbing: secrets) ?? deployment ?? "unknown", deployment: deployment,
+            modelGroup: fields[.modelGroup].label(scrubbing: secrets) ?? deployment ?? "unknown",
+            deployment: deployment,
             provider: fields[.provider].label(scrubbing: secrets),
             callType: fields[.callType].label(scrubbing: secrets),
             inputTokens: tokens.input, outputTokens: tokens.output, cachedTokens: tokens.cached,
@@ -81,7 +83,7 @@ struct ProxyEvent {
         return arrival.errorText.kept(of: text, name: name.isEmpty ? nil : name)
     }
 
-    /// No single id of LiteLLM's is unique (`litellm.md` §6).
+    /// LiteLLM has no id that is unique (`docs/litellm.md`), so the key is made from four fields.
     private func key(start: DecimalLiteral?) -> EventKey {
         var names: [UInt8] = []
         for field in [Field.callID, .id, .status, .startTime] {

@@ -1,7 +1,7 @@
 internal import CCrypt
 internal import Glibc
 
-/// Passwords as Laravel keeps them: bcrypt, `$2y$`, 60 bytes (`laravel.md` §4).
+/// Passwords as Laravel keeps them: bcrypt, `$2y$`, 60 bytes.
 ///
 /// Both functions are a quarter of a second of CPU on purpose. Servers call them through ``PasswordQueue``, never on
 /// Swift's cooperative pool.
@@ -46,8 +46,8 @@ package enum Password {
 
     /// Whether `password` is the one `hash` was made of, in a time that does not depend on whether there is a hash.
     ///
-    /// It takes as long as a hash of `cost`: without a usable hash one that nobody's password has stands for it, and a
-    /// cheaper one is followed by others whose rounds add up to it. False without a usable hash.
+    /// It takes as long as a hash of `cost`. Without a usable hash, it verifies against the hash of no password and
+    /// returns false. After a cheaper hash it computes others, whose rounds add up to `cost`.
     package static func verify(_ password: String, against hash: String?, cost: UInt) -> Bool {
         guard let hash, let own = self.cost(of: hash) else {
             _ = verify(password, against: unused(cost: cost))

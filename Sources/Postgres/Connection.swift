@@ -11,7 +11,7 @@ package final class Connection {
     let cancelTarget: CancelTarget
     var statements: StatementCache?
     var savepointDepth = 0
-    /// Whether PostgreSQL waits in a COPY that nobody serves; the connection is then of no more use.
+    /// Whether PostgreSQL waits in a COPY that has no writer. The connection cannot be used again then.
     private(set) var isInCopy = false
     private let notices: NoticeLog
 
@@ -40,9 +40,10 @@ package final class Connection {
     var isLost: Bool { PQstatus(handle) != CONNECTION_OK }
     var isIdle: Bool { PQtransactionStatus(handle) == PQTRANS_IDLE }
 
-    /// Whether the connection still looks alive, told from what has already arrived; costs no round trip.
+    /// Whether the connection looks alive, judged by what has already arrived. It costs no round trip.
     var isAlive: Bool {
-        // Twice: the first reads the farewell of a server that went away, the second the end of the stream behind it.
+        // Twice: the first reads the last message of a server that went away, the second the end of the stream after
+        // it.
         for _ in 0..<2 where PQconsumeInput(handle) == 0 || PQisBusy(handle) != 0 {
             return false
         }
@@ -62,7 +63,7 @@ package final class Connection {
     /// The statuses of a result that ends a statement well.
     static let complete = [PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY]
 
-    /// The result behind `pointer`, if its status is among `accepted`.
+    /// The result at `pointer`, if its status is among `accepted`.
     func check(
         _ pointer: OpaquePointer?, query: String, accepting accepted: [ExecStatusType] = complete
     ) throws -> QueryResult {
@@ -254,7 +255,7 @@ extension Connection {
     /// anew.
     func note(_ error: any Error, _ statement: PreparedStatement?) -> any Error {
         guard var error = error as? PostgresError, let statement, !statement.isFresh,
-            // "cached plan must not change result type", and a statement that somebody deallocated.
+            // "cached plan must not change result type", and a statement that was deallocated.
             error.sqlState == "0A000" || error.sqlState == "26000"
         else { return error }
         statements?.removeAll()

@@ -35,7 +35,7 @@ package struct PoolLimits: Sendable {
 package final class ConnectionPool: Service, Sendable {
     typealias StateMachine = PoolStateMachine<ConnectionSession>
 
-    /// Somebody who waits for a connection, and the clock that ends the wait.
+    /// A task that waits for a connection, and the timer that ends the wait.
     struct Waiter {
         var continuation: CheckedContinuation<StateMachine.Lease, any Error>
         var deadline: Task<Void, Never>
@@ -93,7 +93,7 @@ package final class ConnectionPool: Service, Sendable {
         return try visit.result.get()
     }
 
-    /// Closes connections that nobody uses, until the service group shuts down; then closes all.
+    /// Closes unused connections until the service group shuts down, and all of them then.
     package func run() async throws {
         await cancelWhenGracefulShutdown {
             while (try? await Task.sleep(for: self.limits.maintenanceInterval)) != nil {

@@ -6,7 +6,7 @@ import Synchronization
 
 /// A connection, the thread it lives on, and the closures that visit it one at a time.
 actor ConnectionSession {
-    /// What a unit of work came to, and whether the connection is in order behind it.
+    /// The result of a unit of work, and whether the connection is in order after it.
     struct Visit<Value: Sendable>: Sendable {
         var result: Result<Value, any Error>
         var isReusable: Bool
@@ -67,7 +67,7 @@ actor ConnectionSession {
         }
     }
 
-    /// The connection, replaced if the server went away while nobody used it.
+    /// The connection, replaced if the server went away while it was unused.
     private func liveConnection() throws -> Connection {
         if let connection, connection.isAlive {
             return connection
@@ -88,7 +88,7 @@ actor ConnectionSession {
     }
 }
 
-/// An operating-system thread of its own on which an actor runs, so that a blocking call stops nobody else.
+/// An operating-system thread of its own for an actor. A blocking call there blocks no other task.
 final class ConnectionThread: SerialExecutor {
     private let jobs = Mutex<[UnownedJob]>([])
     private let isStopping = Atomic(false)
@@ -152,8 +152,8 @@ final class UnitOfWork: Sendable {}
 
 /// Cancels the statement of one unit of work from another thread.
 ///
-/// The lock is held while a cancel request is on its way, so whoever ends the unit waits for it: a late request can
-/// never hit the next unit's statement. Only the cancel queue and the connection's own thread take the lock.
+/// The lock is held while a cancel request is on its way, so the end of the unit waits for it. A late request can never
+/// hit the next unit's statement. Only the cancel queue and the connection's own thread take the lock.
 final class UnitCancellation: Sendable {
     private struct Running {
         var unit: UnitOfWork

@@ -67,8 +67,7 @@ struct PoolStateMachine<Session: Sendable> {
         return serveNext()
     }
 
-    /// A session could not be opened in the place lent for it. If no other is connected, PostgreSQL is down for
-    /// everybody.
+    /// A session could not be opened in the place lent for it. If no other is connected, PostgreSQL is down for all.
     mutating func openFailed() -> Actions {
         total -= 1
         var actions = Actions(isDrained: isClosed && total == 0)
@@ -114,7 +113,7 @@ struct PoolStateMachine<Session: Sendable> {
         return actions
     }
 
-    /// Nobody gets a connection any more; unused sessions retire at once, lent ones when they come back.
+    /// No task gets a connection any more. Unused sessions close at once, leased ones when they come back.
     mutating func close() -> Actions {
         isClosed = true
         connected -= idle.count

@@ -4,7 +4,7 @@ import Logging
 /// What went wrong between this process and PostgreSQL.
 ///
 /// `description` says only the kind, and `String(reflecting:)` adds the SQL text and the names PostgreSQL reports.
-/// Neither ever shows a parameter or the server's own message, which may quote one (design.md §3).
+/// Neither shows a parameter or the server's own message, which may quote one.
 package struct PostgresError: Error, Sendable {
     /// The kinds of failure a caller can tell apart.
     package enum Kind: Sendable, Hashable {
@@ -18,7 +18,7 @@ package struct PostgresError: Error, Sendable {
         case server
         /// COMMIT was answered with ROLLBACK: a statement had failed and its error was swallowed. Nothing was stored.
         case commitBecameRollback
-        /// The connection broke during COMMIT of the transaction with this `xid8`, and nobody could say how it ended.
+        /// The connection broke during COMMIT of the transaction with this `xid8`, and its outcome is unknown.
         case commitOutcomeUnknown(String)
         /// A parameter or the SQL text contains NUL, which PostgreSQL cannot store.
         case invalidParameter

@@ -24,16 +24,16 @@ struct TransactionMark: Sendable, Hashable {
     /// When the server last recovered from a crash.
     ///
     /// A crash loses what was not yet written, transaction ids included, and the server gives them out again: without
-    /// this, another transaction's `committed` would be taken for ours (`make faults` lost 62 acknowledged events that
-    /// way). The statistics are reset by every recovery (PostgreSQL manual, "The Cumulative Statistics System"); a
-    /// reset by hand only makes an outcome unknown.
+    /// this, another transaction's `committed` would look like ours (`make faults` lost 62 acknowledged events so). The
+    /// statistics are reset by every recovery (PostgreSQL manual, "The Cumulative Statistics System"); a reset by hand
+    /// only makes an outcome unknown.
     let epoch: String?
 
     /// Begins a transaction and answers its mark, in one round trip.
     static let begin = "BEGIN; SELECT pg_current_xact_id(), (SELECT stats_reset FROM pg_stat_bgwriter)"
 
-    /// Asks how the transaction ended: whether no crash came between, and the status. After a crash an id that is not
-    /// yet given out again belongs to nobody.
+    /// Asks how the transaction ended: whether no crash came between, and the status. After a crash, an id that was not
+    /// given out again belongs to no transaction.
     var lookup: Query {
         """
         SELECT now.is_same, CASE WHEN now.is_same OR \(id)::xid8 < pg_snapshot_xmax(pg_current_snapshot())
@@ -171,8 +171,9 @@ extension ConnectionPool {
     /// effect once.
     ///
     /// Serialization failures, deadlocks and failed connects are retried, bounded and jittered. A COMMIT whose answer
-    /// was lost is looked up on another connection (design.md §3); only if nobody can tell, `commitOutcomeUnknown` is
-    /// thrown.
+    /// was lost is looked up on another connection.
+    ///
+    /// - Throws: ``PostgresError``, of kind `commitOutcomeUnknown` if the outcome stays unknown; what `body` throws.
     package func transaction<T: Sendable>(
         _ mode: TransactionMode = .readWrite, _ body: @Sendable (Connection) throws -> T
     ) async throws -> T {

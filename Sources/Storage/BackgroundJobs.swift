@@ -5,13 +5,13 @@ package import Postgres
 import ServiceLifecycle
 import Synchronization
 
-/// The work beside ingest that keeps counters, keys and quarantine current.
+/// The background jobs that keep counters, keys and quarantine current.
 package enum BackgroundJobs {
-    /// All of it, for a service that ingests. Several processes may do it at once.
+    /// All jobs, for a service that ingests. Several processes may run them at once.
     package static func all(
         pool: ConnectionPool, writer: EventWriter, logger: Logger, now: @escaping @Sendable () -> Timestamp
     ) -> [BackgroundJob] {
-        let (everybody, newest, keys, gauges) = (
+        let (projection, newestKeys, allKeys, gauges) = (
             Throttle(every: .seconds(1)), Throttle(every: .milliseconds(500)), Throttle(every: .seconds(3)),
             Throttle(every: .seconds(30))
         )
@@ -32,15 +32,15 @@ package enum BackgroundJobs {
             },
             BackgroundJob("rate_limits", .pause(.milliseconds(300)), logger: logger) {
                 try await pool.withConnection { connection in
-                    try everybody.whenDue(at: now()) {
+                    try projection.whenDue(at: now()) {
                         try RateLimitProjection.project(connection, .all, now: now())
                     }
                 }
             },
             BackgroundJob("keys", .pause(.milliseconds(300)), logger: logger) {
                 try await pool.withConnection { connection in
-                    try newest.whenDue(at: now()) { try KeyHistory.syncNewest(connection, now: now()) }
-                    try keys.whenDue(at: now()) { try KeyHistory.sync(connection, now: now()) }
+                    try newestKeys.whenDue(at: now()) { try KeyHistory.syncNewest(connection, now: now()) }
+                    try allKeys.whenDue(at: now()) { try KeyHistory.sync(connection, now: now()) }
                 }
             },
             BackgroundJob("quarantine", .pause(.milliseconds(300)), logger: logger) {
@@ -67,15 +67,14 @@ package enum BackgroundJobs {
     }
 }
 
-/// A piece of work that a service repeats as long as it lives; one failure is logged and the next round tries again.
+/// Work that a service repeats until it stops. A failure is logged, and the next round tries again.
 package struct BackgroundJob: Service {
     /// When the next round begins.
     package enum Rhythm: Sendable {
-        /// So long after the end of the last.
+        /// So long after the end of the last round.
         case pause(Duration)
-        /// So that what happens just after a round has begun shows its effect within this time, if the next round takes
-        /// as long as the last: as seldom as that allows, since a round costs by what it touches, which the next would
-        /// touch again.
+        /// What happens just after a round began takes effect within this time, if the next round takes as long as the
+        /// last. Rounds run as rarely as that allows, as each may touch the same rows again.
         case effect(within: Duration)
 
         /// The pause after a round that took so long.
@@ -102,8 +101,8 @@ package struct BackgroundJob: Service {
         self.work = work
     }
 
-    /// Repeats until the service is asked to stop, then works once more, if the database is there: what was committed
-    /// last is not left lying.
+    /// Repeats until the service is asked to stop. Then it works once more, so that nothing that was committed last is
+    /// left.
     ///
     /// - Throws: ``Installation/Mismatch``, after which no service may go on.
     package func run() async throws {
@@ -134,8 +133,8 @@ package struct BackgroundJob: Service {
     }
 }
 
-/// How often a piece of recurring work may begin: never more often than `interval`, and never so often that it takes
-/// more than a twentieth of the time, however large the tables grow.
+/// Limits how often work begins: not more often than `interval`, and so rarely that it takes at most a twentieth of the
+/// time, also when tables grow.
 package final class Throttle: Sendable {
     private struct State {
         var next = Timestamp(microseconds: .min)
@@ -187,7 +186,7 @@ package final class Throttle: Sendable {
         }
     }
 
-    /// What failed is due without the interval, but what failed slowly not soon.
+    /// Failed work is due again without the interval. Slow failed work is due later.
     private func fail(after duration: Duration) {
         state.withLock { $0.next = $0.lastBegin.advanced(by: duration * 20) }
     }

@@ -119,7 +119,7 @@ package struct LogRetention: Sendable {
 
     /// Deletes the rows of UTC days that ended `days` days before `now`, and returns how many.
     ///
-    /// `progress` is told how many rows are deleted and how many ids are left to look at.
+    /// `progress` gets the number of deleted rows and of ids that are left to check.
     ///
     /// - Throws: ``PostgresError``.
     package func run(days: Int, now: Timestamp, progress: (_ rows: Int, _ left: Int) -> Void) async throws -> Int {

@@ -26,7 +26,7 @@ enum TextSearch {
 }
 
 extension Unicode.Scalar {
-    /// The four letters that are one letter to somebody who does not know the language of a text.
+    /// The four letters that are one letter without the language of a text.
     private static let dottedAndDotless: [Unicode.Scalar] = ["i", "I", "\u{131}", "\u{130}"]
     /// The sigma that ends a word is written otherwise.
     private static let sigmas: [Unicode.Scalar] = ["\u{3C3}", "\u{3A3}", "\u{3C2}"]

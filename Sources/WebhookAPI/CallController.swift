@@ -51,7 +51,7 @@ struct CallAnswer {
     let allowed: Bool
     let json: JSON
 
-    /// The answer about a key; `nil` where nobody holds it.
+    /// The answer about a key; `nil` if no user holds it.
     init(_ authorization: CallAuthorization?) {
         let reason = authorization.map { $0.refusal?.rawValue } ?? "unknown_key"
         allowed = reason == nil

@@ -71,7 +71,7 @@ extension SpoolPart {
     }
 }
 
-/// What the sender of a body is told, after COMMIT (`design.md` §4, Answers).
+/// The answer to the sender of a body, after COMMIT (`docs/api.md`).
 struct WebhookAnswer: Hashable {
     let status: HTTPResponse.Status
     /// JSON; made of numbers and our own words only, so there is nothing to escape.
@@ -90,8 +90,8 @@ struct WebhookAnswer: Hashable {
         self.body = body
     }
 
-    /// Laravel's answers for one documented event (`laravel.md` §3), and 202 for what Laravel did not know: kept, not
-    /// stored.
+    /// Laravel's answers for one documented event (`docs/laravel.md`). 202 is for what Laravel does not know:
+    /// quarantined, not stored.
     private init(documented verdict: Verdict) {
         self =
             switch verdict {

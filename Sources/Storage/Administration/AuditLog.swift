@@ -3,7 +3,7 @@ package import Postgres
 
 /// The administrator who changes something, and from where.
 package struct AuditActor: Sendable, Hashable {
-    /// Whoever may run `codexflow`; no user of Laravel's has the id 0.
+    /// An operator of `codexflow`. No user of Laravel has the id 0.
     package static let commandLine = AuditActor(userID: 0, address: "codexflow")
 
     /// Laravel's user id.

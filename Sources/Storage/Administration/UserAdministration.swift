@@ -82,7 +82,7 @@ package enum UserDirectory {
         package let next: Cursor?
     }
 
-    /// At most `limit` of the users whom `filter` means, behind `cursor`.
+    /// At most `limit` of the users that `filter` selects, after `cursor`.
     ///
     /// - Throws: ``AppError`` `.invalid` for a cursor of another order.
     package static func list(
@@ -182,7 +182,7 @@ package struct UserAdministration: Sendable {
 
     /// Gives an account another key; calls made under the old one still find their user.
     ///
-    /// - Throws: ``AppError`` `.notFound`, `.conflict` when somebody has this key.
+    /// - Throws: ``AppError`` `.notFound`, `.conflict` when a user has this key.
     package func setKey(_ id: Int64, to key: String, _ connection: Connection) throws -> UserAccounts.Account {
         try UserAccounts.rotateKey(id, to: key, connection, now: now) {
             try AuditLog.changing(.user(id), "user.key", by: actor, at: now, $0, $1)

@@ -49,7 +49,7 @@ extension [Finding] {
 
 /// One question of the doctor to the database; it changes nothing.
 package struct DatabaseCheck: Sendable {
-    /// What checks are told.
+    /// What the checks are given.
     package struct Context: Sendable {
         package var now: @Sendable () -> Timestamp
         package var rolePrefix: String
@@ -79,7 +79,7 @@ package struct DatabaseCheck: Sendable {
         self.run = run
     }
 
-    /// All of them, in the order in which they are told.
+    /// All of them, in the order of the report.
     package static let all: [DatabaseCheck] = [
         DatabaseCheck("database") { connection, _ in try ServerDiagnosis.server(connection) },
         DatabaseCheck("durability") { connection, _ in try ServerDiagnosis.durability(connection) },

@@ -15,11 +15,11 @@ package struct LaravelFinding: Sendable, Hashable {
     }
 
     package let effect: Effect
-    /// One sentence without its full stop, in words for a stranger: of names only those of tables.
+    /// One sentence without its full stop. Anybody may read it, so it names tables only.
     package let what: String
     /// Names for the operator, such as that of a trigger.
     package let details: String?
-    /// One sentence of what follows from it, for a stranger.
+    /// One sentence of what follows from it. Anybody may read it.
     package let meaning: String
     /// What the operator does about it; SQL is written out.
     package let remedy: String
@@ -113,7 +113,7 @@ package enum LaravelDiagnosis {
 }
 
 extension [LaravelFinding] {
-    /// For a stranger, each text once: several roles or triggers may differ only in the details.
+    /// The public texts, each once: several roles or triggers may differ only in the details.
     package var publicTexts: [String] {
         var seen: Set<String> = []
         return map(\.publicText).filter { seen.insert($0).inserted }

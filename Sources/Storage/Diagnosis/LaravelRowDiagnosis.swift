@@ -80,7 +80,7 @@ enum RowSecurity {
         let uses = actors.flatMap { actor in
             Grant.table.filter { $0.kind == .table && !$0.rights(of: actor.role).isEmpty }.map { (actor.user, $0.name) }
         }
-        // Whoever owns the function of soft deletes reads users for all.
+        // The owner of the function of soft deletes reads users for all roles.
         let rows = try connection.query(
             """
             SELECT w.user_name, string_agg(DISTINCT w.table_name, ', ' ORDER BY w.table_name),

@@ -180,7 +180,7 @@ enum SearchPathDiagnosis {
         ]
     }
 
-    /// What of ours was made while somebody else's function, operator or type was found first: it is called from there
+    /// Our objects that were made while a foreign function, operator or type was found first. They call it
     /// for ever.
     private static func foreignParts(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(

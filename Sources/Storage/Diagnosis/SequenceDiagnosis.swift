@@ -49,7 +49,7 @@ enum SequenceDiagnosis {
                    has_column_privilege(c.oid, a.attnum, 'SELECT') AND NOT row_security_active(c.oid)
                    AND EXISTS (SELECT FROM pg_index x
                                WHERE x.indrelid = c.oid AND x.indisvalid AND (x.indkey::int2[])[0] = a.attnum)
-                   -- Nobody waits here for a migration of Laravel's.
+                   -- This never waits for a migration of Laravel.
                    AND NOT EXISTS (
                        SELECT FROM pg_locks k
                        WHERE k.relation = c.oid AND k.mode = 'AccessExclusiveLock'

@@ -1,7 +1,7 @@
 package import Domain
 package import Postgres
 
-/// A browser's session as Laravel's driver `database` keeps it (`laravel.md` §5).
+/// A browser's session as Laravel's driver `database` keeps it.
 package struct StoredSession: Sendable, Hashable {
     /// The user who is logged in.
     package let userID: Int64?

@@ -3,7 +3,7 @@ import Postgres
 
 /// Whether what comes in is worked off: counters, quarantine, and that anything comes in at all.
 enum WorkDiagnosis {
-    /// A fold takes what is there within a second: a delta that two looks see is one that nobody folds.
+    /// Deltas are folded within a second. A delta that two checks see is not folded by any service.
     static func counters(_ connection: Connection) throws -> [Finding] {
         let oldest: Query = "SELECT id FROM metering.quota_deltas ORDER BY id LIMIT 1"
         guard let first = try connection.query(oldest).first?.decode(0, as: Int64.self) else {
@@ -35,7 +35,7 @@ enum WorkDiagnosis {
     }
 
     /// What an operator should hear of at once, with the cause to look for. Everything else that is open is a warning;
-    /// a stranger's denied calls are everyday life.
+    /// denied calls of unknown callers are normal.
     private static let remedies: [QuarantineReason: String] = [
         .laravelUnavailable:
             "See the laravel and privileges findings; the events become rows by themselves afterwards.",
@@ -68,7 +68,7 @@ enum WorkDiagnosis {
         }.orOK("quarantine", "nothing waits")
     }
 
-    /// Whether LiteLLM's workers have told of calls that are not here; a gap of minutes is being sent again.
+    /// Whether LiteLLM's workers report events that are not here. A gap of minutes is being sent again.
     static func spools(_ connection: Connection, now: Timestamp) throws -> [Finding] {
         let rows = try connection.query(
             """

@@ -2,23 +2,23 @@ import Domain
 import Postgres
 import Synchronization
 
-/// Who made a call, judged from what the event states and what we know of keys (`design.md` §4, Identity). Pure.
+/// The user of an event, judged from what the event states and what is known of keys. It is a pure function.
 enum IdentityResolution: Hashable {
     /// The user, whose row the ingest statement still has to find, and the hash by which it was found.
     case user(id: Int64, keyHash: KeyHash?)
-    /// The user that `laravel_user_id` names, where nobody has the `user_id` of a documented event.
+    /// The user that `laravel_user_id` names, if no user has the `user_id` of a documented event.
     case userByIDAlone(Int64)
     case rejected(QuarantineReason)
 
-    /// The first identity that is present decides; the others must agree.
+    /// The first stated identity decides. The others must agree.
     ///
-    /// LiteLLM's unknown key never falls through to a number. A documented event's unknown `user_id` falls back to
-    /// `laravel_user_id`, as the product brief promises; a key that another user ever held stays a conflict.
+    /// An unknown key from LiteLLM never falls back to an id. A documented event's unknown `user_id` falls back to
+    /// `laravel_user_id` (`docs/api.md`). A key that another user ever held stays a conflict.
     init(_ event: UsageEvent, holders: KeyHolders) {
         let claim = event.identity
         let numbers = [claim.laravelUserID, claim.userID].compactMap { $0 }
         if let (holder, hash) = holders.holder(of: claim.keyHashes, at: event.occurredAt) {
-            // A documented event's numeric `user_id` that is somebody's key is a key, not also a number.
+            // A documented event's numeric `user_id` that is a user's key is not also an id.
             let others = claim.isKeyOptional ? [claim.laravelUserID].compactMap { $0 } : numbers
             self = others.allSatisfy { $0 == holder } ? .user(id: holder, keyHash: hash) : .rejected(.identityConflict)
         } else if event.shape == .documented, let id = claim.laravelUserID, holders.isUserIDUnknown(of: claim) {
@@ -34,7 +34,7 @@ enum IdentityResolution: Hashable {
     }
 }
 
-/// What we know at one moment of who holds, or held, some keys.
+/// Which users hold or held some keys, as far as it is known at one moment.
 struct KeyHolders: Hashable {
     /// One user's time with one key, `[from, to)`; open where it is the user's present key.
     struct Tenure: Hashable {
@@ -44,7 +44,7 @@ struct KeyHolders: Hashable {
     }
 
     private(set) var tenures: [KeyHash: [Tenure]] = [:]
-    /// Keys whose present holder, as we know it, no longer holds it: `users` was changed since our last look.
+    /// Keys whose known holder no longer holds them, as `users` was changed since the last key sync.
     private(set) var stale: Set<KeyHash> = []
     /// Those of the looked-up numbers (``contestedIDs(of:)``) that are users' ids.
     var knownIDs: Set<Int64> = []
@@ -54,13 +54,12 @@ struct KeyHolders: Hashable {
         if isStale { stale.insert(hash) }
     }
 
-    /// The claims by a key about which a look at `users` could tell more: nobody holds it now, as far as we know.
+    /// The claims by a key that no user is known to hold now. `users` may say more about them.
     func uncertain(of claims: [IdentityClaim]) -> [IdentityClaim] {
         claims.filter { claim in !claim.keyHashes.isEmpty && !claim.keyHashes.contains(where: isHeld) }
     }
 
-    /// Whether only a look at everybody could tell: a key may have been stated as a hash, or its holder has it no
-    /// longer.
+    /// Whether only a key sync can resolve the claims: a key may be stated as a hash, or its holder no longer has it.
     func needKeySync(for claims: [IdentityClaim]) -> Bool {
         uncertain(of: claims).contains { $0.mayBeHash || !stale.isDisjoint(with: $0.keyHashes) }
     }
@@ -69,16 +68,15 @@ struct KeyHolders: Hashable {
         !stale.contains(hash) && tenures[hash]?.contains { $0.to == nil } == true
     }
 
-    /// The numeric `user_id`s beside another `laravel_user_id`: whether they are users' ids decides which of the two
-    /// stands.
+    /// The numeric `user_id`s beside another `laravel_user_id`. If they are ids of users, they decide.
     static func contestedIDs(of claims: [IdentityClaim]) -> Set<Int64> {
         Set(
             claims.lazy.filter { $0.isKeyOptional && $0.laravelUserID != nil && $0.userID != $0.laravelUserID }
                 .compactMap(\.userID))
     }
 
-    /// Whether nobody has the `user_id` of a documented event, which no key of the moment is: it is no user's id
-    /// either, and not the number that `laravel_user_id` repeats.
+    /// Whether the `user_id` of a documented event is no user's id, and not the number that `laravel_user_id` repeats.
+    /// It is no key of the moment either.
     func isUserIDUnknown(of claim: IdentityClaim) -> Bool {
         guard !claim.keyHashes.isEmpty else { return false }
         guard claim.isKeyOptional, let id = claim.userID else { return true }
@@ -90,7 +88,7 @@ struct KeyHolders: Hashable {
         Set(hashes.flatMap { tenures[$0] ?? [] }.map(\.userID))
     }
 
-    /// The user who held the first of `hashes` that anybody held at `moment`.
+    /// The user who held, at `moment`, the first of `hashes` that a user held then.
     func holder(of hashes: [KeyHash], at moment: Timestamp) -> (Int64, KeyHash)? {
         for hash in hashes {
             let tenure = tenures[hash]?.first { $0.from <= moment && ($0.to.map { moment < $0 } ?? true) }
@@ -100,15 +98,15 @@ struct KeyHolders: Hashable {
     }
 }
 
-/// An event together with the user it is attributed to. A class, as it is turned into columns field by field, and
-/// copying an event for each of them would cost more than the rest.
+/// An event and its user. It is a class, as it is turned into columns field by field. Copying the event for each column
+/// would cost more than all else.
 final class AttributedEvent: Sendable {
     let event: UsageEvent
     let userID: Int64
     /// The hash by which the user was found, if by a key.
     let keyHash: KeyHash?
-    /// Whether `laravel_user_id` alone found the user. Not a flag of the event yet: one that waits in quarantine is
-    /// attributed anew.
+    /// Whether `laravel_user_id` alone found the user. The event has no flag of it yet, as a quarantined event is
+    /// attributed again.
     let isByIDAlone: Bool
 
     init(event: UsageEvent, userID: Int64, keyHash: KeyHash?, isByIDAlone: Bool = false) {
@@ -137,7 +135,7 @@ struct EventAttribution: Sendable {
             if case .rejected(let rejection) = self { rejection } else { nil }
         }
 
-        /// PostgreSQL refused to say who made the call.
+        /// PostgreSQL refused the look-up of the user.
         static func refused(_ item: IngestItem, _ error: PostgresError) -> Outcome {
             switch item.result {
             case .success(let event): .rejected(Rejection(error, of: event))
@@ -157,9 +155,9 @@ struct EventAttribution: Sendable {
 
     /// The outcome of each item, in order.
     ///
-    /// A key we do not know, or whose holder changed, makes us look: at the users who hold the keys presented in clear
-    /// (an index look-up), and, for hashes, at all users, but at most once a second: whatever was unknown then and is
-    /// presented now appeared less than a second ago. So a flood of unknown keys costs neither scans nor memory.
+    /// A key that is unknown, or whose holder changed, is looked up. A key in clear text is found by an index of
+    /// `users`. A hash needs a key sync, which runs at most once a second. So a key that is still unknown appeared less
+    /// than a second ago, and a flood of unknown keys costs neither scans nor memory.
     func attribute(_ items: [IngestItem]) async throws -> [Outcome] {
         let claims = items.compactMap { item in try? item.result.get().identity }
         let hashes = Array(Set(claims.flatMap(\.keyHashes)))
@@ -180,7 +178,7 @@ struct EventAttribution: Sendable {
         return items.map { Self.outcome(of: $0, holders) }
     }
 
-    /// The outcome of each item as far as the keys are known that users hold; nobody looks for keys in `users`.
+    /// The outcome of each item by the known keys only, without a look-up in `users`.
     static func attribute(_ items: [IngestItem], _ connection: Connection) throws -> [Outcome] {
         let claims = items.compactMap { try? $0.result.get().identity }
         var holders = try KeyHistory.holders(of: Array(Set(claims.flatMap(\.keyHashes))), connection)
@@ -207,13 +205,13 @@ struct EventAttribution: Sendable {
     }
 }
 
-/// The look at all users' keys, one at a time and at most once a second.
+/// Runs key syncs, one at a time and at most once a second.
 private final class KeySync: Sendable {
     private let throttle = Throttle(every: .seconds(1))
     private let lock = Mutex(())
 
-    /// Returns when a look that began less than a second ago is done. Blocks a connection's own thread meanwhile: who
-    /// did not wait for another writer's look would take its keys for unknown.
+    /// Returns when a key sync that began less than a second ago is done. It blocks the connection's own thread
+    /// meanwhile. A writer waits for a running key sync before it rejects an unknown key.
     func refresh(_ connection: Connection, now: Timestamp) throws {
         try lock.withLock { _ in
             try throttle.whenDue(at: now) { try KeyHistory.sync(connection, now: now) }

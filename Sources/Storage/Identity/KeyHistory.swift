@@ -1,12 +1,11 @@
 package import Domain
 package import Postgres
 
-/// The keys users hold and held, kept by their hashes (`metering.api_keys`).
-///
-/// `users.api_key` is Laravel's and holds the present key only. A look at it closes the tenures that ended and opens
-/// the new ones; a key that lived and died between two looks is unknowable.
+/// The keys users hold and held, kept by their hashes (`metering.api_keys`). Laravel's `users.api_key` has the present
+/// key only. A key sync closes the tenures that ended and opens the new ones. A key that came and went between two key
+/// syncs stays unknown.
 package enum KeyHistory {
-    /// What we know of `hashes`; the join tells which present tenures `users` no longer confirms.
+    /// What is known of `hashes`. The join finds present tenures that `users` no longer confirms.
     static func holders(of hashes: [KeyHash], _ connection: Connection) throws -> KeyHolders {
         var holders = KeyHolders()
         guard !hashes.isEmpty else { return holders }
@@ -29,7 +28,8 @@ package enum KeyHistory {
         return holders
     }
 
-    /// Those of the numbers that `claims` leave open which are users' ids; without one, no statement.
+    /// Those of the ``KeyHolders/contestedIDs(of:)`` of `claims` that are users' ids. Without any it sends no
+    /// statement.
     static func knownIDs(of claims: [IdentityClaim], _ connection: Connection) throws -> Set<Int64> {
         let ids = KeyHolders.contestedIDs(of: claims).sorted()
         guard !ids.isEmpty else { return [] }
@@ -37,23 +37,27 @@ package enum KeyHistory {
         return Set(try rows.map { try $0.decode(0, as: Int64.self) })
     }
 
-    /// How many of the newest users ``syncNewest(_:now:)`` looks at.
+    /// How many of the newest users ``syncNewest(_:now:)`` reads.
     private static let newest = 500
 
-    /// Looks at every user's key. A scan of `users`: call it at a bounded rate.
+    /// A full key sync. It scans `users`, so call it at a bounded rate.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func sync(_ connection: Connection, now: Timestamp) throws {
         try connection.transaction { try syncInTransaction($0, now: now) }
     }
 
     /// ``sync(_:now:)`` as a part of the transaction that is open.
     static func syncInTransaction(_ connection: Connection, now: Timestamp) throws {
-        // One look at everybody at a time, also of other processes: what another one is finding is known afterwards.
+        // One key sync at a time, also of other processes: what another one finds is known afterwards.
         try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
         try transfer(connection, now: now, users: "", tenures: "", history: "")
     }
 
-    /// Looks at the users with the highest ids, whatever the number of all: a new customer's key is known within a
-    /// second.
+    /// Syncs the keys of the users with the highest ids, at a cost that does not depend on the number of users. So a
+    /// new customer's key is known within a second.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func syncNewest(_ connection: Connection, now: Timestamp) throws {
         // LIMIT 1 keeps the planner at one index look-up a user, however few users there are.
         let rows = try connection.query(
@@ -69,8 +73,7 @@ package enum KeyHistory {
         try sync(for: rows.map { try $0.decode(0, as: String.self) }, connection, now: now)
     }
 
-    /// Looks at the users who hold `keys` at present, through the unique index on `users.api_key`; false where nobody
-    /// does.
+    /// Syncs the users who hold `keys` at present, by the unique index on `users.api_key`; false if no user does.
     @discardableResult
     static func sync(for keys: [String], _ connection: Connection, now: Timestamp) throws -> Bool {
         guard let present = try Present.find(keys, connection) else { return false }
@@ -88,7 +91,7 @@ package enum KeyHistory {
         let users: [Int64]
         let hashes: [[UInt8]]
 
-        /// `nil` where nobody does.
+        /// The users who hold `keys`; `nil` if no user does.
         static func find(_ keys: [String], _ connection: Connection) throws -> Present? {
             let keys = keys.filter { !$0.utf8.contains(0) && $0.unicodeScalars.count <= 255 }
             let rows = try connection.query(
@@ -108,10 +111,10 @@ package enum KeyHistory {
             history: "WHERE k.key_hash = ANY(\(hashes)::bytea[])")
     }
 
-    /// Ends the tenures that `users` no longer confirms and begins those it has and we have not.
+    /// Ends the tenures that `users` no longer confirms, and begins those that are new in `users`.
     ///
-    /// Another look, or a key that changes between the two statements, makes a tenure impossible for now: it is left to
-    /// the next look instead of failing this one.
+    /// Another key sync, or a key that changes between the two statements, can make a tenure impossible for now. It is
+    /// left to the next key sync and does not fail this one.
     private static func transfer(
         _ connection: Connection, now: Timestamp, users: Query, tenures: Query, history: Query
     ) throws {
@@ -122,8 +125,8 @@ package enum KeyHistory {
               AND NOT EXISTS (SELECT FROM public.users u
                               WHERE u.id = k.user_id AND sha256(convert_to(u.api_key, 'UTF8')) = k.key_hash)
             """)
-        // The history is grouped once, as a join: looked up for each user it was a scan for each user. The events that
-        // wait for a new key are woken by its arrival.
+        // The history is grouped once and joined. A look-up for each user was a scan for each user. The arrival of a
+        // new key schedules the events that wait for it.
         try connection.execute(
             """
             WITH seen AS (

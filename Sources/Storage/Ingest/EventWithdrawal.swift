@@ -21,7 +21,7 @@ package enum EventWithdrawal {
         package let status: String
         package let inputTokens: Int64
         package let outputTokens: Int64
-        /// USD; `nil` where nobody knows the price.
+        /// In USD; `nil` if the price is unknown.
         package let cost: String?
         package let flags: [String]
         /// Whether its row of `api_logs` was still there.
@@ -70,7 +70,7 @@ package enum EventWithdrawal {
     private static func hold(_ connection: Connection) throws -> UsageCursor {
         do {
             let cursor = try UsageCursor.hold(connection)
-            // Whoever holds the log's row holds up the worker through us.
+            // A transaction that holds the log's row would hold up the worker through this one.
             try connection.executeScript("SET LOCAL lock_timeout = '5s'; SET LOCAL work_mem = '64MB'")
             return cursor
         } catch let error as PostgresError where error.sqlState == "55P03" {

@@ -1,13 +1,13 @@
 package import Domain
 package import Postgres
 
-/// Gives every item of a batch its verdict and commits all of them in one transaction (`design.md` §4).
+/// Gives every item of a batch its verdict, and commits all of them in one transaction.
 package struct EventWriter: Sendable {
-    /// What becomes of an event whose user's row somebody's open transaction holds.
+    /// What becomes of an event whose user's row another open transaction holds.
     package enum LockedUsers: Sendable {
-        /// It gets no verdict; the caller tries again.
+        /// It gets no verdict, and the caller tries again.
         case tryAgain
-        /// It is put aside, durably, and stored by a replay.
+        /// It is quarantined, and a replay stores it.
         case quarantine
     }
 
@@ -37,7 +37,7 @@ package struct EventWriter: Sendable {
         }
     }
 
-    /// What is known of each item; where Laravel's `users` is not as we know it, everything waits in quarantine.
+    /// What is known of each item. If Laravel's `users` has another shape, all events wait in quarantine.
     private func attributions(of items: [IngestItem]) async throws -> [EventAttribution.Outcome] {
         do {
             return try await attribution.attribute(items)
@@ -46,10 +46,11 @@ package struct EventWriter: Sendable {
         }
     }
 
-    /// Does `body` in one transaction, with the time at which it began.
+    /// Runs `body` in one transaction, with the time at which it began.
     ///
-    /// One event's trouble is its own: when a set-based statement fails for another reason than the database being
-    /// unavailable, `body` runs in a second transaction, is told so, and bisects down to the one event.
+    /// One bad event must not reject the others. When a set-based statement fails for another reason than an
+    /// unavailable database, `body` runs in a second transaction with `isolatesFailures`, and bisects down to the one
+    /// event.
     func commit<T: Sendable>(
         _ body: @Sendable (Connection, _ isolatesFailures: Bool, Timestamp) throws -> T
     ) async throws -> T {
@@ -69,7 +70,8 @@ package struct EventWriter: Sendable {
             do {
                 return try await pool.transaction { try body($0) }
             } catch let error as PostgresError where error.isUnknownOutcome && attempt < Self.attempts {
-                // Every event has its key by now, nameless ones too: what the lost COMMIT stored is recognised.
+                // Every event has its key by now, also without an idempotency key: what the lost COMMIT stored is
+                // found.
                 attempt += 1
             } catch is EventStore.WithdrawnMeanwhile where attempt < Self.attempts {
                 attempt += 1
@@ -83,10 +85,10 @@ package struct EventWriter: Sendable {
 }
 
 extension PostgresError {
-    /// Whether PostgreSQL refused the statement for what it says, so that a part of it may succeed.
+    /// Whether PostgreSQL refused the statement for its content, so that a part of it may succeed.
     var isRefusal: Bool { sqlState != nil && !isTransient && sqlState != "57014" }
 
-    /// Whether a COMMIT was sent and nobody can tell what became of it.
+    /// Whether a COMMIT was sent and its outcome is unknown.
     var isUnknownOutcome: Bool { if case .commitOutcomeUnknown = kind { true } else { false } }
 }
 
@@ -99,7 +101,7 @@ struct IngestBatch: Sendable {
     }
 
     private let members: [Member]
-    /// The first of each key; later ones of the same key are its twins.
+    /// The first item of each key. Later ones of the same key are its twins.
     private let leads: [EventKey: Member]
 
     init(_ items: [IngestItem], attributions: [EventAttribution.Outcome]) {
@@ -107,8 +109,8 @@ struct IngestBatch: Sendable {
         leads = Dictionary(members.map { ($0.item.key, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// Stores what can be stored, recognises what was stored before, puts the rest aside, and returns the verdicts of
-    /// all items in order; `nil` for an event whose user is locked and which is to be tried again.
+    /// Stores what can be stored, finds what was stored before, and quarantines the rest. Returns the verdicts of all
+    /// items in order; `nil` for an event to try again, as its user is locked.
     func settle(
         _ connection: Connection, after memory: IDLine.Memory, lockedUsers: EventWriter.LockedUsers,
         isolatesFailures: Bool, now: Timestamp
@@ -156,7 +158,7 @@ struct IngestBatch: Sendable {
         return verdicts
     }
 
-    /// The verdict of a twin of an event that this very batch stored.
+    /// The verdict of a twin of an event that this batch stored.
     private func conflictOrDuplicate(
         _ twin: Member, logID: Int64, entries: inout [QuarantineEntry]
     ) -> Verdict? {
@@ -168,9 +170,9 @@ struct IngestBatch: Sendable {
         return .conflict(logID: logID)
     }
 
-    /// Halves the events until what is refused stands alone; each part in a savepoint.
+    /// Halves the events until a refused event is alone. Each part runs in a savepoint.
     ///
-    /// Events whose row vanished are left out first (`leavesOut`): mostly the others have theirs then.
+    /// Events whose log vanished are left out first (`leavesOut`). Mostly the others keep theirs then.
     private func insertIsolating(
         _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp,
         leavesOut: Bool = true, refused: inout [EventKey: Rejection]

@@ -14,8 +14,8 @@ final class Submission: Sendable {
 
     let items: [IngestItem]
     let weight: Int
-    /// Whether its items may be stored by several transactions. Not with nameless events among them: when a later one
-    /// fails, the whole body is sent again, and what was stored would count twice.
+    /// Whether several transactions may store its items. They may not if an event has no idempotency key: when a later
+    /// one fails, the whole body is sent again, and what was stored would count twice.
     let isDivisible: Bool
     private let state: Mutex<State>
     private let answer: @Sendable (Submission, Result<[Verdict], any Error>) -> Void
@@ -123,11 +123,11 @@ struct EventQueue {
 }
 
 /// Collects the events of all requests and commits whatever is waiting in one transaction, then answers every waiter
-/// (`design.md` §4, Group commit).
+/// (`docs/architecture.md`).
 ///
 /// No timer: while one commit runs, the next batch gathers. Under a backlog a second writer begins, so that one
 /// computes while the other waits for the disk; without one it would make two small batches of one. Events whose user
-/// is locked wait in a lane of their own, so that nobody else waits for them.
+/// is locked wait in a lane of their own, so that no other event waits for them.
 package final class GroupCommit: Service, Sendable {
     /// Bounds of what may wait.
     package struct Limits: Sendable {
@@ -175,7 +175,7 @@ package final class GroupCommit: Service, Sendable {
     /// Events that wait for a writer.
     package var depth: Int { queue.withLock(\.depth) }
 
-    /// Events that wait for somebody's lock on their user to end.
+    /// Events that wait for the end of a lock on their user.
     package var lockedDepth: Int { queue.withLock(\.locked.count) }
 
     /// The verdicts of `items`, in order, after their COMMIT.
@@ -214,7 +214,7 @@ package final class GroupCommit: Service, Sendable {
         } onCancelOrGracefulShutdown: {
             self.close()
         }
-        // A writer's last batch may have left locked users behind.
+        // The last batch may have left events of locked users.
         while await retryLocked() {}
         if let mismatch = mismatch.withLock({ $0 }) { throw mismatch }
     }

@@ -5,13 +5,13 @@ import Postgres
 /// its texts for each would cost more than parsing it.
 package final class IngestItem: Sendable {
     package let result: Result<UsageEvent, Rejection>
-    /// Whether its sender learns by a 4xx that nobody was found (Laravel's answers for a single documented event): a
-    /// nameless event of this kind is sent again as a new one, so it must not become a row by itself.
+    /// Whether its sender gets a 4xx if no user is found, as Laravel answers a single documented event. The sender
+    /// sends such an event again. Without an idempotency key that is a new event, so a replay must not store the first.
     let isRefusedWhenUnknown: Bool
     /// Whether it comes from quarantine and not from a sender.
     let isReplay: Bool
-    /// Whether it may be stored later than the others of its body. Not beside nameless events: when the later part
-    /// fails, the whole body is sent again, and they would count twice.
+    /// Whether it may be stored later than the others of its body. Not beside events without an idempotency key: when
+    /// the later part fails, the whole body is sent again, and they would count twice.
     let mayWait: Bool
 
     package init(

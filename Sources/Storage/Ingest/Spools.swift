@@ -2,15 +2,16 @@ package import Domain
 import Metrics
 package import Postgres
 
-/// What came of each spool: how far, and which numbers are missing (`metering.spools`).
-///
-/// A spool is drained in order, so a gap means that something acknowledged is not here, such as after a restore of the
+/// The spools of LiteLLM's workers: the highest number seen of each, and the missing numbers (`metering.spools`). A
+/// spool is sent in order. So a gap means that an acknowledged event is missing, for example after a restore of the
 /// database to an earlier time.
 package enum Spools {
-    /// Gaps that a sender is told of at once; the others follow with its next bodies.
-    private static let told = 20
+    /// The most gaps that one answer reports. The others follow with the next bodies.
+    private static let reportedRanges = 20
 
-    /// Notes that a part was stored, and returns the ranges that are missing.
+    /// Records that a part was stored, and returns the missing ranges.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func record(
         _ part: SpoolPart, _ connection: Connection, now: Timestamp
     ) throws -> [ClosedRange<Int64>] {
@@ -45,7 +46,7 @@ package enum Spools {
             )
             SELECT lower(g.range), upper(g.range) - 1
             FROM noted LEFT JOIN LATERAL unnest(noted.gaps) AS g (range) ON true
-            ORDER BY 1 LIMIT \(told)
+            ORDER BY 1 LIMIT \(reportedRanges)
             """)
         guard !rows.isEmpty else { return nil }
         return try rows.compactMap { row in
@@ -56,9 +57,11 @@ package enum Spools {
     }
 }
 
-/// What is missing of spools, for Prometheus.
+/// The metrics of what is missing of spools.
 package enum SpoolGauges {
     /// Sets `litellm_spool_missing_events` and `litellm_spool_lost_events`.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func record(_ connection: Connection) throws {
         let rows = try connection.query(
             """
@@ -74,31 +77,32 @@ package enum SpoolGauges {
     }
 }
 
-/// What is known of one proxy's spool, and what of it is missing (``Spools``).
+/// What is known of one spool, and what of it is missing (``Spools``).
 package struct SpoolStatus: Sendable, Hashable {
-    /// Ranges that are named of one spool; a restore makes one, and more than a few are rare.
+    /// The most missing ranges that are listed of one spool. A restore makes one, and more than a few are rare.
     private static let named = 100
 
     package let spool: String
     /// The highest number that was seen.
     package let highest: Int64
-    /// Events for which the proxy had no room since it started.
+    /// Events that the proxy dropped for lack of room since it started.
     package let lost: Int64
     package let seenAt: Timestamp
-    /// Since when something has been missing without a pause; `nil` where nothing is.
+    /// Since when something has been missing without a pause; `nil` if nothing is.
     package let missingSince: Timestamp?
     package let missingEvents: Int64
     /// How many ranges are missing, and the first of them.
     package let rangeCount: Int
     package let ranges: [ClosedRange<Int64>]
 
-    /// Spools behind `spool` by their id, at most `limit`; with `onlyMissing` those that lack something.
+    /// At most `limit` spools in the order of their ids, after `spool`. With `onlyMissing` only those with missing
+    /// numbers.
     ///
     /// - Throws: `PostgresError`.
     package static func list(
         onlyMissing: Bool = false, after spool: String? = nil, limit: Int, _ connection: Connection
     ) throws -> [SpoolStatus] {
-        let behind: Query = spool.map { "s.spool > \($0)::uuid" } ?? "true"
+        let isAfter: Query = spool.map { "s.spool > \($0)::uuid" } ?? "true"
         let isMeant: Query = onlyMissing ? "s.gap_since IS NOT NULL" : "true"
         let rows = try connection.query(
             """
@@ -111,7 +115,7 @@ package struct SpoolStatus: Sendable, Hashable {
                        coalesce(array_agg(upper(r.range) - 1 ORDER BY r.range), '{}') AS lasts
                 FROM unnest(s.gaps) AS r (range)
             ) g
-            WHERE \(behind) AND \(isMeant)
+            WHERE \(isAfter) AND \(isMeant)
             ORDER BY s.spool LIMIT \(limit)
             """)
         return try rows.map(SpoolStatus.init)

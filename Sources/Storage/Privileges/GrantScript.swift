@@ -18,7 +18,8 @@ package struct GrantScript: Sendable {
         prefix.wholeMatch(of: /[a-z][a-z0-9_]{0,39}/) != nil && !prefix.hasPrefix("pg_")
     }
 
-    /// Everything, for whoever owns Laravel's tables and may make roles, in one transaction; without a password.
+    /// The whole script in one transaction, without passwords. The owner of Laravel's tables runs it, if that role may
+    /// make roles.
     package func text(database: String) -> String {
         """
         -- The roles of CodexFlow in the database \(database.replacing("\n", with: " ")), made by 'codexflow grants'.
@@ -169,7 +170,7 @@ package struct GrantScript: Sendable {
         """
     }
 
-    /// Whoever made the first migration owned what it made.
+    /// The role that ran the first migration owns what it made.
     private var takeOwnership: String {
         """
         ALTER SCHEMA metering OWNER TO \(name(.owner));
@@ -192,12 +193,12 @@ package struct GrantScript: Sendable {
         """
     }
 
-    /// What a former version gave goes first; nobody sees the rights between, as they commit together.
+    /// What a former version granted is revoked first. No session sees the state between, as both commit together.
     private func statements(_ grants: [Grant], for roles: [DatabaseRole] = DatabaseRole.allCases) -> [String] {
         let services = roles.filter { $0 != .owner }.map(name).joined(separator: ", ")
         return grants.flatMap { grant in
             let object = grant.object
-            // A definer's function must not be led to somebody else's objects (PostgreSQL, CREATE FUNCTION).
+            // A definer's function must not find foreign objects (PostgreSQL, CREATE FUNCTION).
             let hardening =
                 grant.actsAsOwner
                 ? ["ALTER \(object) SECURITY DEFINER SET search_path = \(ConnectionConfiguration.pinnedSearchPath);"]

@@ -12,7 +12,7 @@ package enum DatabaseRole: String, CaseIterable, Sendable {
     /// The other commands of `codexflow`. It replays quarantined events, so it may do what the webhook may.
     case `operator`
 
-    /// All but the owner, whose rights nobody takes away.
+    /// All except the owner, who keeps all rights.
     package static let services = allCases.filter { $0 != .owner }
 
     /// Its name in a cluster, where one prefix stands for one installation.
@@ -83,7 +83,7 @@ extension Grant {
     package static let table: [Grant] = laravels + ours + usage + api
 
     private static let laravels: [Grant] = [
-        Grant(.schema, "public", everybody(.usage)),
+        Grant(.schema, "public", allRoles(.usage)),
         Grant(
             .table, "public.users",
             [
@@ -157,7 +157,7 @@ extension Grant {
     private static let api: [Grant] = [
         Grant(.table, "metering.favorite_models", [.admin: [.select(), .insert()]]),
         Grant(.table, "metering.limit_requests", [.admin: [.select(), .insert(), .update()]]),
-        // Nobody takes back what is in it.
+        // Rows of it are never removed.
         Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()], .operator: [.insert()]]),
     ]
 
@@ -192,23 +192,23 @@ extension Grant {
         }
         + [
             Grant(.function, "metering.without(bigint[], bigint[])", [.operator: [.execute]]),
-            Grant(.function, "metering.finite(numeric)", everybody(.execute)),
+            Grant(.function, "metering.finite(numeric)", allRoles(.execute)),
         ]
 
     private static let ours: [Grant] = [
-        Grant(.schema, "metering", everybody(.usage)),
-        Grant(.table, "metering.schema_migrations", everybody(.select())),
+        Grant(.schema, "metering", allRoles(.usage)),
+        Grant(.table, "metering.schema_migrations", allRoles(.select())),
         Grant(
             .table, "metering.installation",
-            everybody(.select()).merging([.webhook: [.select(), .update("highest_user_id", "highest_log_id")]]) { $1 }),
-        Grant(.table, "metering.installation_state", everybody(.select())),
+            allRoles(.select()).merging([.webhook: [.select(), .update("highest_user_id", "highest_log_id")]]) { $1 }),
+        Grant(.table, "metering.installation_state", allRoles(.select())),
         Grant(
             .table, "metering.api_keys",
             [
                 .webhook: [.select(), .insert(), .update("valid_to")],
                 .admin: [.select(), .insert(), .update("valid_to")],
             ]),
-        Grant(.table, "metering.plan_limits", everybody(.select()).merging([.admin: [.select(), .update()]]) { $1 }),
+        Grant(.table, "metering.plan_limits", allRoles(.select()).merging([.admin: [.select(), .update()]]) { $1 }),
         Grant(
             .table, "metering.unverified_registrations",
             [.webhook: [.select()], .admin: [.select(), .insert()], .operator: [.select()]]),
@@ -216,7 +216,7 @@ extension Grant {
         limits("metering.user_models"),
         Grant(
             .table, "metering.free_models",
-            everybody(.select()).merging([.admin: [.select(), .insert(), .update(), .delete]]) { $1 }),
+            allRoles(.select()).merging([.admin: [.select(), .insert(), .update(), .delete]]) { $1 }),
         Grant(
             .table, "metering.quota_usage",
             [
@@ -236,15 +236,15 @@ extension Grant {
                 .webhook: [.select(), .insert()], .worker: [.select()], .admin: [.select()],
                 .operator: [.delete],
             ]),
-        // Ingest looks whether an event was withdrawn; nobody takes back a withdrawal.
+        // Ingest reads whether an event was withdrawn. A withdrawal is never undone.
         Grant(
             .table, "metering.withdrawn_events", [.webhook: [.select()], .operator: [.insert()]]),
         Grant(.function, "metering.withdrawn(uuid[])", [.webhook: [.execute]]),
-        Grant(.table, "metering.id_epochs", everybody(.select())),
+        Grant(.table, "metering.id_epochs", allRoles(.select())),
         Grant(.table, "metering.id_segments", [.admin: [.select()], .operator: [.select()]]),
         Grant(.function, "metering.enter_id_line()", [.webhook: [.execute]]),
-        Grant(.function, "metering.ids_began_again()", actsAsOwner: true, everybody(.execute)),
-        Grant(.function, "metering.begin_id_epoch()", actsAsOwner: true, everybody(.execute)),
+        Grant(.function, "metering.ids_began_again()", actsAsOwner: true, allRoles(.execute)),
+        Grant(.function, "metering.begin_id_epoch()", actsAsOwner: true, allRoles(.execute)),
         Grant(.function, "metering.last_position()", [:]),
         Grant(
             .function,
@@ -270,7 +270,7 @@ extension Grant {
         Grant(
             .table, "metering.spools",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()], .operator: [.select()]]),
-        // Arrivals are written with the keys, and closed when nobody waits for them any more.
+        // Arrivals are written with the keys, and removed when no entry waits for them any more.
         Grant(
             .table, "metering.key_arrivals",
             [.webhook: [.select(), .insert(), .update(), .delete], .admin: [.insert()]]),
@@ -290,10 +290,10 @@ extension Grant {
     /// What operators and administrators set for one user.
     private static func limits(_ table: String) -> Grant {
         let all: [Right] = [.select(), .insert(), .update(), .delete]
-        return Grant(.table, table, everybody(.select()).merging([.operator: all, .admin: all]) { $1 })
+        return Grant(.table, table, allRoles(.select()).merging([.operator: all, .admin: all]) { $1 })
     }
 
-    private static func everybody(_ right: Right) -> [DatabaseRole: [Right]] {
+    private static func allRoles(_ right: Right) -> [DatabaseRole: [Right]] {
         Dictionary(uniqueKeysWithValues: DatabaseRole.allCases.map { ($0, [right]) })
     }
 }

@@ -181,7 +181,7 @@ extension Quarantine {
         package let newest: Timestamp
     }
 
-    /// The entries that `filter` means, in the order in which they were received, at most `limit` of those behind
+    /// At most `limit` entries that `filter` selects, in the order in which they were received, after
     /// `cursor`.
     ///
     /// The cursor is the id of the last entry of the page before; an entry keeps its place, so that no page repeats or
@@ -249,7 +249,7 @@ extension Quarantine {
     /// Counting stops here: a report says how much is missing, and more than this is a matter for `codexflow doctor`.
     package static let countedAtMost = 10_000
 
-    /// How many events of the range are (not yet) rows: of one user, or of everybody; at most ``countedAtMost``.
+    /// How many events of the range are not stored yet, of one user or of all; at most ``countedAtMost``.
     package static func openCount(
         of user: Int64?, from: Timestamp, to: Timestamp, _ connection: Connection
     ) throws -> Int {

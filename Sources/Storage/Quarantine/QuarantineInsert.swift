@@ -34,7 +34,7 @@ struct QuarantineEntry: Sendable {
 
 /// Puts items aside, each once however often it is delivered.
 enum QuarantineInsert {
-    /// Denials kept one by one; beyond, strangers could fill the disk.
+    /// Denials that are kept one by one. With more, unknown callers could fill the disk.
     static let deniedEntries = 10_000
 
     /// Where `isolates` is true, an entry that PostgreSQL refuses is kept without its facts instead of failing the
@@ -127,7 +127,7 @@ enum QuarantineInsert {
                 SELECT ARRAY(SELECT decode(h, 'hex') FROM unnest(string_to_array(i.key_hashes, ',')) h) AS key_hashes,
                        'epoch'::timestamptz + i.occurred_us * interval '1 microsecond' AS occurred_at
             ) t
-            -- A denied call is attributed to nobody, whatever key it shows.
+            -- A denied call has no user, whatever key it shows.
             CROSS JOIN LATERAL (
                 SELECT CASE WHEN i.reason <> 'denied' THEN metering.key_holder(t.key_hashes, t.occurred_at) END AS holder
             ) k

@@ -2,7 +2,7 @@ package import Domain
 import Foundation
 package import Postgres
 
-/// Makes rows of quarantined events whose trouble is gone (`design.md` §4).
+/// Stores quarantined events when the reason is gone.
 package struct QuarantineReplay: Sendable {
     /// Entries of one transaction.
     private static let batch = 1_000
@@ -105,7 +105,7 @@ extension QuarantineReplay {
 
     /// What became of one entry.
     package enum Outcome: Sendable, Hashable {
-        /// What a delivery of the event would have been told; `quarantined` leaves it where it is.
+        /// The verdict that a delivery of the event would get; `quarantined` leaves it in quarantine.
         case verdict(Verdict)
         /// Not tried: an event put aside for this reason never becomes a row.
         case neverARow
@@ -243,7 +243,7 @@ struct ReplayTransaction: Sendable {
     }
 
     /// Entries whose event turned out to be stored already; those just stored were resolved with their rows. An entry
-    /// that somebody is delivering again is left to the next replay: waiting for it could close a ring.
+    /// that is being delivered again is left to the next replay, as waiting for it could deadlock.
     private static func resolve(_ keys: [EventKey], _ connection: Connection, now: Timestamp) throws {
         guard !keys.isEmpty else { return }
         try connection.execute(

@@ -2,22 +2,21 @@ import Domain
 import Postgres
 import Synchronization
 
-/// Makes parked entries due when what they wait for is there: a key, a user, or the end of a lock on one.
-///
-/// Parked entries are found by what appears, or by the users they wait for, never by looking at all of them: a million
-/// entries of unknown keys cost nothing while no key appears.
+/// Schedules a retry of quarantined events when what they wait for is there: a key, a user, or the end of a lock on a
+/// user. Parked entries are found by a new key, or by the users that they wait for, and never by a scan of all entries.
+/// A million entries of unknown keys cost nothing while no key appears.
 final class RetrySchedule: Sendable {
-    /// Entries made due by one statement.
+    /// Entries that one statement schedules.
     private static let batch = 10_000
-    /// Arrivals of one round; the newest first, so that a new customer never waits behind a first look at everybody.
+    /// New keys of one round, the newest first. So a new customer never waits for the entries of a first key sync.
     private static let arrivals = 20
-    /// Awaited users of one round; where there are more they take turns.
+    /// Awaited users of one round. More users take turns.
     private static let users = 1_000
 
     /// The last awaited user of the former round.
     private let lastUser = Mutex(Int64.min)
 
-    /// One round, each of its statements a transaction of its own.
+    /// Runs one round. Each statement is a transaction of its own.
     func schedule(_ connection: Connection, now: Timestamp) throws {
         for arrival in try Self.openArrivals(connection) {
             try Self.schedule(Self.waiting(for: arrival), connection, now: now)
@@ -33,9 +32,9 @@ final class RetrySchedule: Sendable {
     private static let parked: Query = "q.resolved_at IS NULL AND q.is_replayable AND q.next_attempt_at = 'infinity'"
     private static let awaitsUser: Query = "\(parked) AND q.reason IN ('unknown_user', 'user_locked')"
 
-    /// The entries that wait for one of the keys of `arrival`: somebody holds it at the time of the call by now. (A
-    /// documented numeric `user_id` waits as a user's id, and may turn out to be a key.) LATERAL is an index look-up a
-    /// key, always.
+    /// The entries that wait for one of the keys of `arrival`, which a user held at the time of the event. A documented
+    /// numeric `user_id` waits as a user's id, and may turn out to be a key. LATERAL always makes it an index look-up
+    /// for each key.
     private static func waiting(for arrival: Int64) -> Query {
         let waits: Query = """
             SELECT q.id FROM metering.quarantine q
@@ -55,8 +54,8 @@ final class RetrySchedule: Sendable {
             """
     }
 
-    /// Arrivals never served, and those that are to be looked at for the last time. A horizon ahead of all transactions
-    /// is one of the server from which this database was restored.
+    /// Arrivals that were never served, and those to be served for the last time. A horizon ahead of all transactions
+    /// comes from the server from which this database was restored.
     private static func openArrivals(_ connection: Connection) throws -> [Int64] {
         try connection.query(
             """
@@ -69,8 +68,8 @@ final class RetrySchedule: Sendable {
     }
 
     private static func schedule(_ entries: Query, _ connection: Connection, now: Timestamp) throws {
-        // One that somebody is delivering again is left to the next round: waiting for it could close a ring. Arrays
-        // and not joins, whose sizes the planner overrates.
+        // An entry that is being delivered again is left to the next round, as waiting for it could deadlock. Arrays
+        // instead of joins, as the planner overestimates the joins.
         try connection.execute(
             """
             UPDATE metering.quarantine SET next_attempt_at = \(now), attempts = 0
@@ -80,8 +79,8 @@ final class RetrySchedule: Sendable {
             """)
     }
 
-    /// Forgets an arrival for which nobody waits any more, once every transaction has ended that may have put an event
-    /// aside without seeing the keys. All our transactions have their id from the beginning.
+    /// Deletes an arrival for which no entry waits any more. It waits until every transaction has ended that may have
+    /// quarantined an event without seeing the keys. All our transactions have their id from the beginning.
     private static func close(_ arrival: Int64, _ connection: Connection) throws {
         try connection.execute(
             """
@@ -98,7 +97,7 @@ final class RetrySchedule: Sendable {
             """)
     }
 
-    /// The next awaited users that are there and whose row nobody holds, found by jumping from one to the next in the
+    /// The next awaited users that exist and are not locked. The statement jumps from one user to the next in the
     /// index.
     private func freeUsers(_ connection: Connection) throws -> [Int64] {
         let last = lastUser.withLock { $0 }

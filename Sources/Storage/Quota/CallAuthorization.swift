@@ -2,11 +2,11 @@ package import Domain
 package import Postgres
 
 extension CallAuthorization {
-    /// What the present holder of a key may use at `now`; `nil` where nobody holds it, as far as we have seen, or a
-    /// soft-deleted user does.
+    /// What the present holder of a key may use at `now`; `nil` if no user is known to hold it, or a soft-deleted one
+    /// does.
     ///
-    /// One statement: what is used is exact up to the last commit, as the deltas that wait for the fold are added.
-    /// Everything is found by a primary key but the deltas, of which there is at most a second's worth.
+    /// It is one statement. What is used is exact up to the last commit, as deltas that are not folded yet are added.
+    /// All rows are found by a primary key except the deltas, of which there is at most a second's worth.
     package static func find(
         _ key: KeyHash, _ connection: Connection, now: Timestamp
     ) throws -> CallAuthorization? {
@@ -94,15 +94,15 @@ extension CallAuthorization {
     }
 }
 
-/// What a user may still report of their own usage at `now`: what is left of the limits of the present day and month,
-/// but never more than one row of Laravel's holds.
+/// What a user may still report of their own usage: what is left of the limits of the present day and month, and never
+/// more than one log of Laravel holds.
 package struct ReportAllowance: Sendable, Hashable {
     package private(set) var requests: Int64 = .max
     /// Input and output.
     package private(set) var tokens = Int64(Int32.max)
     package private(set) var cost = Money(picodollars: Int128(Cost.maximumMicrodollars) * 1_000_000)
 
-    /// `nil` for an event that is stored already: reported again, it adds nothing.
+    /// The allowance of `user` at `now`; `nil` for an event that is stored already, which adds nothing.
     ///
     /// - Throws: ``AppError`` `.notFound` for an unknown user; ``PostgresError``.
     package static func read(

@@ -4,21 +4,20 @@ package import Postgres
 /// Adds the deltas of committed ingest transactions to the counters, exactly once, and shows the new counters in
 /// Laravel's `rate_limits`.
 package enum QuotaFold {
-    /// Deltas of one transaction of the fold.
+    /// The most deltas of one transaction.
     private static let batch = 2_000
 
-    /// Folds what is there; returns the users of whom a row of `rate_limits` is still to be set by
-    /// ``RateLimitProjection``: it is missing, of another window, or held by somebody's open transaction.
+    /// Folds the deltas that are there. Returns the users with a row of `rate_limits` that ``RateLimitProjection`` must
+    /// still set: it is missing, is of another window, or another open transaction holds it.
     ///
-    /// A delta is deleted by the transaction that adds it, so it counts once whatever dies; deltas that commit later
-    /// are met by the next fold, whatever their ids. Folds go one after the other, whoever runs them, and each shows
-    /// what it counted before the next one counts on; where somebody holds a row it shows nothing, and returns
-    /// everybody.
+    /// The transaction that adds a delta deletes it, so it counts exactly once, also after a crash. Deltas that commit
+    /// later are found by the next fold, whatever their ids. Folds of all processes run one after the other. Each sets
+    /// `rate_limits` before the next one counts. If a row is locked, it sets none and returns all users.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package static func fold(_ connection: Connection, now: Timestamp) throws -> [Int64] {
         let rows = try connection.transaction { connection in
-            // The others wait: not longer than this for a process that stopped in between.
+            // Other folds wait at most so long for a process that stopped in between.
             try connection.executeScript("SET LOCAL idle_in_transaction_session_timeout = '5s'")
             try keepOut(connection)
             do {
@@ -27,19 +26,23 @@ package enum QuotaFold {
                     return try connection.query(statement(now: now, shown: shown(now: now)))
                 }
             } catch let error as PostgresError where error.sqlState == "55P03" {
-                // Somebody holds a row, or Laravel alters the table: nobody's counters wait for it.
+                // A row is locked, or Laravel alters the table. The counters do not wait for it.
                 return try connection.query(statement(now: now, shown: shownNothing))
             }
         }
         return try rows.map { try $0.decode(0, as: Int64.self) }
     }
 
-    /// Waits for a fold to end, and keeps others out for the transaction.
+    /// Waits for a running fold, and keeps other folds out until the transaction ends.
+    ///
+    /// - Throws: ``PostgresError``.
     static func keepOut(_ connection: Connection) throws {
         try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.quota_usage'))")
     }
 
-    /// Counts in the open transaction, which keeps others out, every delta there is; shows nothing.
+    /// Folds every delta in the open transaction, which keeps other folds out. Sets no row of `rate_limits`.
+    ///
+    /// - Throws: ``PostgresError``.
     static func countAll(_ connection: Connection, now: Timestamp) throws {
         let waiting = try connection.query("SELECT count(*) FROM metering.quota_deltas")[0].decode(0, as: Int.self)
         for _ in 0...(waiting / batch) { try connection.execute(statement(now: now, shown: shownNothing)) }
@@ -47,7 +50,7 @@ package enum QuotaFold {
 
     private static let shownNothing: Query = "SELECT NULL::bigint AS user_id WHERE false"
 
-    /// Sets the rows of the windows that were counted in.
+    /// Sets the rows of the windows that changed.
     private static func shown(now: Timestamp) -> Query {
         """
         UPDATE public.rate_limits r
@@ -98,35 +101,34 @@ package enum QuotaFold {
     }
 }
 
-/// Sets Laravel's `rate_limits` to the truth of the current windows (`design.md` §4, Counters).
-///
-/// Absolute, never an increment: Laravel resets and increments these rows by itself, with races, and whatever it wrote
-/// is repaired by the next projection. Rows and users that somebody's open transaction holds are left for a later one.
+/// Sets Laravel's `rate_limits` to our counters of the current windows. It writes absolute values and never increments.
+/// Laravel resets and increments these rows itself, with races. The next projection repairs what Laravel wrote. Rows
+/// and users that another open transaction holds are left to a later projection.
 package enum RateLimitProjection {
     /// Which rows are compared with the truth.
     package enum Scope: Sendable {
-        /// These users', whose missing rows are made.
+        /// The rows of these users. Missing rows are inserted.
         case users([Int64])
-        /// Every row there is, and the missing ones of everybody with usage in a current window.
+        /// Every row, and the missing rows of all users with usage in a current window.
         case all
     }
 
-    /// The users of whom a row is still wrong: somebody's open transaction holds it, or it changed while it was
-    /// compared.
+    /// Corrects the rows of `scope`. Returns the users with a row that is still wrong: another open transaction holds
+    /// it, or it changed meanwhile.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     @discardableResult
     package static func project(_ connection: Connection, _ scope: Scope, now: Timestamp) throws -> [Int64] {
-        let (behind, missing) = try connection.transaction { connection in
-            // A plan for any number of users is one for ten, and takes twice as long for thousands.
+        let (wrong, missing) = try connection.transaction { connection in
+            // A generic plan assumes ten users, and takes twice as long for thousands.
             try connection.executeScript("SET LOCAL plan_cache_mode = force_custom_plan")
             return try update(connection, scope, now: now)
         }
         try insertMissing(connection, missing, now: now)
-        return behind
+        return wrong
     }
 
-    /// A row that Laravel is just making is left for a later projection; the others are made.
+    /// Inserts the missing rows. A row that Laravel is inserting is left to a later projection.
     private static func insertMissing(_ connection: Connection, _ users: [Int64], now: Timestamp) throws {
         guard !users.isEmpty else { return }
         do {
@@ -139,12 +141,12 @@ package enum RateLimitProjection {
         }
     }
 
-    /// Rights the rows there are, and finds the users who lack one. A row that changed since it was compared is left
-    /// alone: the fold may have written what was counted meanwhile. Compared by our columns only: Laravel may add some
-    /// that know no equality.
+    /// Corrects the rows that exist, and finds the users without one. A row that changed since it was compared is left
+    /// alone, as the fold may have written it. Only our columns are compared, as Laravel may add columns of types
+    /// without equality.
     private static func update(
         _ connection: Connection, _ scope: Scope, now: Timestamp
-    ) throws -> (behind: [Int64], missing: [Int64]) {
+    ) throws -> (wrong: [Int64], missing: [Int64]) {
         let rows = try connection.query(
             """
             WITH \(truth(of: scope, now: now)),
@@ -180,8 +182,8 @@ package enum RateLimitProjection {
         return try rows[0].decode([Int64].self, [Int64].self)
     }
 
-    /// Makes the rows that Laravel would make at a user's first call. Only for users whose row nobody holds, as the
-    /// foreign key would wait for it; a row that Laravel is just making is waited for a moment only.
+    /// Inserts the rows that Laravel inserts at a user's first call. It does so only for users whose row is not locked,
+    /// as the foreign key would wait for the lock. It waits only a moment for a row that Laravel is inserting.
     private static func insert(_ connection: Connection, _ users: [Int64], now: Timestamp) throws {
         try connection.executeScript("SET LOCAL lock_timeout = '250ms'")
         try connection.execute(
@@ -206,7 +208,7 @@ package enum RateLimitProjection {
             """)
     }
 
-    /// CTE `bound` of (period, window_start, reset_at): the windows in UTC that hold `now`, and when they end.
+    /// The CTE `bound (period, window_start, reset_at)`: the windows in UTC that contain `now`, and when they end.
     static func windows(at now: Timestamp) -> Query {
         """
         bound (period, window_start, reset_at) AS MATERIALIZED (
@@ -218,7 +220,7 @@ package enum RateLimitProjection {
         """
     }
 
-    /// CTEs `bound` (the current windows in UTC), `usage` (what was counted in them) and `truth`.
+    /// The CTEs `bound` (the current windows in UTC), `usage` (the counters of them) and `truth`.
     private static func truth(of scope: Scope, now: Timestamp) -> Query {
         let (counted, users): (Query, Query) =
             switch scope {
@@ -236,8 +238,8 @@ package enum RateLimitProjection {
             """
     }
 
-    /// CTE `truth` of what the rows of `rate_limits` must say, whose `source` is of users `u`, windows `b` and their
-    /// usage `q`; saturated at the end of int4, Laravel's column type. A user without any limit has no row.
+    /// The CTE `truth`: what the rows of `rate_limits` must say. `source` has users `u`, windows `b` and their usage
+    /// `q`. Values saturate at the end of int4, Laravel's column type. A user without any limit has no row.
     static func truth(from source: Query, where condition: Query) -> Query {
         """
         truth AS (

@@ -157,7 +157,7 @@ extension LimitRequest {
             """)
     }
 
-    /// The wishes, newest first: of one user or of everybody, at most `limit` of those before `cursor`.
+    /// The requests for limits, newest first, of one user or of all: at most `limit` of those before `cursor`.
     package static func list(
         of user: Int64? = nil, onlyOpen: Bool = false, before cursor: Int64? = nil, limit: Int = 100,
         _ connection: Connection

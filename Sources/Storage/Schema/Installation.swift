@@ -1,7 +1,7 @@
 package import Domain
 package import Postgres
 
-/// The database we belong to, known by the OIDs of Laravel's tables and the highest ids seen (`design.md` §5).
+/// The database of this installation, known by the OIDs of Laravel's tables and the highest ids seen.
 package enum Installation {
     /// Why the services stop: ids may start again, and old history would meet new people.
     package struct Mismatch: Error, Hashable, CustomStringConvertible {
@@ -210,7 +210,7 @@ extension Installation {
     /// Whether it is plausible that the same people and rows are there: ids go on, no key we know is another user's,
     /// and of the newest events none has another's row while one has its own (unless `api_logs` is empty).
     ///
-    /// Keys of named events carry no time and lie behind all others, so they are a sample of their own.
+    /// Event keys from idempotency keys have no time and come after all others, so they are a sample of their own.
     private static func hasSameRows(_ connection: Connection) throws -> Bool {
         let rows = try connection.query(
             """

@@ -85,7 +85,7 @@ package enum MigrationError: Error, Hashable, CustomStringConvertible {
     }
 }
 
-/// Where the files of `migrations/` are (`design.md` §8).
+/// Where the files of `migrations/` are.
 package enum MigrationsPath {
     /// What `MIGRATIONS_PATH` configures; else `migrations` in the working directory; else the nearest one above the
     /// executable, also where a search of `PATH` found it.
@@ -123,7 +123,7 @@ package struct Migrator: Sendable {
     ///
     /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, before anything is changed; ``MigrationError``
     ///   when an applied file was changed or is unknown here; ``PostgresError`` when SQL fails, of SQLSTATE 55P03 when
-    ///   somebody held a lock for 5 s: run it again.
+    ///   another transaction held a lock for 5 s: run it again.
     package func migrate(_ connection: Connection, now: Timestamp) throws -> [Migration] {
         try Encoding.require(connection)
         try requireSight(connection)
@@ -200,7 +200,7 @@ package struct Migrator: Sendable {
             try connection.execute(record)
         } else {
             try connection.transaction { connection in
-                // A lock that somebody holds must not queue every reader behind us.
+                // While another transaction holds a lock, our request must not queue every reader after it.
                 try connection.executeScript("SET LOCAL lock_timeout = '5s'")
                 try connection.executeScript(migration.sql)
                 try connection.execute(record)
@@ -211,9 +211,9 @@ package struct Migrator: Sendable {
 
 /// The months of `metering.events` that have a partition of their own; events of others go to the default one.
 package enum EventPartitions {
-    /// Months ahead of the present one, and behind it for late events.
+    /// Months after the present one, and before it for late events.
     private static let ahead: Int64 = 12
-    private static let behind: Int64 = 13
+    private static let monthsBefore: Int64 = 13
 
     /// Makes the partitions that are missing around `now`; what is there stays as it is.
     ///
@@ -224,7 +224,7 @@ package enum EventPartitions {
     ///
     /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a lock was not free; the months made before stay.
     package static func ensure(_ connection: Connection, now: Timestamp, retentionDays: Int = .max) throws {
-        for month in -min(behind, Int64(retentionDays / 31))...ahead {
+        for month in -min(monthsBefore, Int64(retentionDays / 31))...ahead {
             try connection.transaction { connection in
                 try connection.executeScript("SET LOCAL lock_timeout = '5s'")
                 try connection.execute(

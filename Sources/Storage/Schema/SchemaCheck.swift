@@ -2,7 +2,7 @@ import Domain
 package import Logging
 package import Postgres
 
-/// Compares Laravel's tables, as they are, with what our statements need of them (`design.md` §1.5).
+/// Compares Laravel's tables, as they are, with what our statements need.
 ///
 /// The tables belong to Laravel and change with it, so a finding is something to report and to survive, not to repair.
 package enum SchemaCheck {
@@ -81,7 +81,7 @@ struct ActualColumn {
     let isGenerated: Bool
 }
 
-/// A column of Laravel's that our statements read or write, in the type its migrations gave it (`laravel.md` §2).
+/// A column of Laravel that our statements read or write, with the type of Laravel's migrations.
 struct LaravelColumn {
     let table: String
     let name: String
@@ -193,7 +193,7 @@ enum LaravelUsage {
 
     /// Counts the rows of `api_logs` up to `logID` into `metering.quota_usage`, for the UTC day and month of `now`.
     ///
-    /// As Laravel counts (`laravel.md` §3, §6): every call but a rate-limited one is a request with its input and
+    /// As Laravel counts (`docs/laravel.md`): every call but a rate-limited one is a request with its input and
     /// output tokens; but a negative number takes nothing away.
     static func seed(upTo logID: Int64, _ connection: Connection, now: Timestamp) throws {
         // A scan of all history, once.
@@ -219,8 +219,8 @@ enum LaravelUsage {
 
 /// The gate of a service that stores events: the schema is current, the database ours, the role strong enough.
 package enum StartCheck {
-    /// What Laravel's tables lack is told and survived, as events then wait in quarantine instead of being lost at the
-    /// sender; so is what the role lacks there, or has too much.
+    /// What Laravel's tables lack is logged and does not stop the service, as events then wait in quarantine instead of
+    /// being lost at the sender; so is what the role lacks there, or has too much.
     ///
     /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, ``Blindness`` when our own rows are hidden,
     ///   ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,
@@ -271,8 +271,8 @@ package enum StartCheck {
 
     /// Whether the database would answer now, and rightly.
     ///
-    /// - Returns: What is to be known of Laravel's database all the same, in words for a stranger.
-    /// - Throws: `AppError` `.unavailable` with words for a stranger.
+    /// - Returns: Findings about Laravel's database that do not stop the service, in public words.
+    /// - Throws: ``AppError`` `.unavailable`, in public words.
     package static func requireReady(_ role: DatabaseRole, _ pool: ConnectionPool) async throws -> [String] {
         let findings: [LaravelFinding]
         do {

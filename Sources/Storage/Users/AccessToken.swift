@@ -2,7 +2,7 @@ internal import Crypto
 package import Domain
 package import Postgres
 
-/// Sanctum's bearer tokens in Laravel's `personal_access_tokens` (`laravel.md` §4), made and read as Laravel does.
+/// Sanctum's bearer tokens in Laravel's `personal_access_tokens`, made and read as Laravel does.
 package struct AccessToken: Sendable, Hashable {
     package let id: Int64
     package let user: UserProfile
@@ -28,7 +28,7 @@ package struct AccessToken: Sendable, Hashable {
     /// How old `last_used_at` may be before it is written again, in seconds.
     private static let touchInterval = 60
 
-    /// Whose token `plain` is; `nil` where it is nobody's, has expired or belongs to something else than a user.
+    /// The user of the token `plain`; `nil` if it is unknown, has expired, or is not a user's.
     ///
     /// With a `lifetime` it expires that long after it was made, whatever its row says of its end.
     /// Notes its use, at most once a minute: reading must not become writing.

@@ -100,7 +100,7 @@ package enum UserAccounts {
         "22001": AppError(.invalid, "A name, an e-mail and a key have at most 255 characters."),
     ]
 
-    /// One user, also a soft-deleted one: their usage is still somebody's.
+    /// One user, also a soft-deleted one, whose usage is kept.
     ///
     /// - Throws: ``AppError`` `.notFound`.
     package static func require(_ id: Int64, _ connection: Connection) throws -> Account {
@@ -146,7 +146,7 @@ package enum UserAccounts {
     ///   - now: The time of the change.
     ///   - transaction: Runs the change in a transaction, with whatever belongs to it.
     /// - Returns: The account as it is now.
-    /// - Throws: ``AppError`` `.notFound`; `.conflict` when somebody has this key.
+    /// - Throws: ``AppError`` `.notFound`; `.conflict` when a user has this key.
     package static func rotateKey(
         _ id: Int64, to key: String, _ connection: Connection, now: Timestamp,
         in transaction: (Connection, (Connection) throws -> Account) throws -> Account = {
@@ -179,7 +179,7 @@ package enum UserAccounts {
     }
 }
 
-/// Accounts that strangers made for themselves. While their address is not verified their limits are zero.
+/// Accounts that were registered. Until the email address is verified, every limit is zero.
 ///
 /// Every statement that reads a limit says so with ``isUnverified`` and ``limit(_:else:)``: `authorize`, the API and
 /// the projection into `rate_limits`.
@@ -205,7 +205,7 @@ package enum Registration {
         "CASE WHEN \(isUnverified) THEN 0 ELSE \(limit) END"
     }
 
-    /// Makes the account of a stranger and remembers its key, so that its first call finds it.
+    /// Makes a registered account and records its key, so that its first call finds it.
     ///
     /// - Throws: ``AppError`` as ``UserAccounts/create(_:_:now:)``.
     package static func create(
@@ -232,6 +232,6 @@ package enum Registration {
 enum SoftDeletes {
     /// Whether a user `u` is deleted; never, where the table has no such column.
     static let isDeleted: Query = "metering.is_deleted(u.id)"
-    /// Whether a user `u` is there for whoever asks.
+    /// Whether a user `u` exists and is not soft-deleted.
     static let isPresent: Query = "NOT metering.is_deleted(u.id)"
 }
