@@ -95,7 +95,8 @@ package enum SpendLogs {
         let rows = try connection.query(
             """
             SELECT c.began / 3600000, c.api_key, count(*), sum(c.prompt_tokens::bigint + c.completion_tokens)::bigint,
-                   sum(CASE WHEN c.spend = ANY('{NaN,Infinity,-Infinity}') THEN 0 ELSE round(c.spend::text::numeric, 12) END)
+                   sum(CASE WHEN c.spend = ANY('{NaN,Infinity,-Infinity}') THEN 0
+                            ELSE round(c.spend::text::numeric, 12) END)
             FROM (\(calls(range, in: schema))) c
             GROUP BY 1, 2
             """)
@@ -156,7 +157,8 @@ package enum SpendLogs {
     /// token of a stream came before its end.
     private static let event: Query = """
         json_build_object(
-            'id', CASE WHEN c.call IS NULL THEN c.request_id ELSE regexp_replace(c.request_id, '_cache_hit[0-9.]+$', '') END,
+            'id', CASE WHEN c.call IS NULL THEN c.request_id
+                       ELSE regexp_replace(c.request_id, '_cache_hit[0-9.]+$', '') END,
             'litellm_call_id', c.call, 'call_type', c.call_type,
             'status', CASE WHEN c.is_failure THEN 'failure' ELSE 'success' END,
             'error_information', CASE WHEN c.is_failure THEN json_build_object(
@@ -166,7 +168,8 @@ package enum SpendLogs {
             'stream', c."completionStartTime" < c."endTime",
             'startTime', \(literal("(c.began / 1000.0)::float8")), 'endTime', \(moment("c.\"endTime\"")),
             'completionStartTime', \(moment("c.\"completionStartTime\"")),
-            'response_cost', \(literal("c.spend")), 'prompt_tokens', c.prompt_tokens, 'completion_tokens', c.completion_tokens,
+            'response_cost', \(literal("c.spend")), 'prompt_tokens', c.prompt_tokens,
+            'completion_tokens', c.completion_tokens,
             'cache_hit', c.cache_hit = 'True', 'model', c.model, 'model_group', c.model_group,
             'custom_llm_provider', c.custom_llm_provider, 'end_user', c.end_user, 'request_tags', c.request_tags,
             'metadata', json_build_object(

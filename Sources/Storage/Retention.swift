@@ -82,7 +82,10 @@ package struct EventRetention: Sendable {
                 let cursor = try UsageCursor.hold(connection)
                 let ids: Query = "api_log_id > \(after) AND api_log_id <= \(cursor.events)"
                 let through = try connection.query(
-                    "SELECT max(x.api_log_id) FROM (SELECT api_log_id FROM \(table) WHERE \(ids) ORDER BY 1 LIMIT \(Self.batch)) x"
+                    """
+                    SELECT max(x.api_log_id)
+                    FROM (SELECT api_log_id FROM \(table) WHERE \(ids) ORDER BY 1 LIMIT \(Self.batch)) x
+                    """
                 )[0].decode(0, as: Int64?.self)
                 guard let through else { return (nil as Int64?, 0) }
                 let old: Query = "\(ids) AND api_log_id <= \(through) AND occurred_at < \(end)"

@@ -72,7 +72,10 @@ struct AuditSubject {
         AuditSubject(
             kind: "limit_request", id: "\(id)", lock: "SELECT FROM metering.limit_requests WHERE id = \(id) FOR UPDATE",
             state:
-                "SELECT jsonb_build_object('answer', r.answer, 'note', r.note) FROM metering.limit_requests r WHERE r.id = \(id)"
+                """
+                SELECT jsonb_build_object('answer', r.answer, 'note', r.note)
+                FROM metering.limit_requests r WHERE r.id = \(id)
+                """
         )
     }
 
@@ -194,7 +197,8 @@ package enum AuditLog {
         try connection.execute(
             """
             INSERT INTO metering.audit_log (at, actor_id, address, action, subject, subject_id, before, after)
-            SELECT \(now), \(actor.userID), \(actor.address), \(action), \(subject.kind), \(subject.id), c.before, c.after
+            SELECT \(now), \(actor.userID), \(actor.address), \(action), \(subject.kind), \(subject.id),
+                   c.before, c.after
             FROM (SELECT \(before as String?)::jsonb AS before, (\(subject.state)) AS after) c
             WHERE c.before IS DISTINCT FROM c.after
             """)

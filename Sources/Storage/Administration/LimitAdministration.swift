@@ -92,7 +92,8 @@ package struct LimitAdministration: Sendable {
             let answered = try connection.execute(
                 """
                 UPDATE metering.limit_requests
-                SET answer = \(isGranted ? "granted" : "refused"), note = \(note as String?), answered_by = \(actor.userID),
+                SET answer = \(isGranted ? "granted" : "refused"), note = \(note as String?),
+                    answered_by = \(actor.userID),
                     answered_at = \(now)
                 WHERE id = \(id) AND answered_at IS NULL
                 """)

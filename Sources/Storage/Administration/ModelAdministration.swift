@@ -26,7 +26,8 @@ extension LanguageModel {
         let rows = try connection.query(
             """
             SELECT m.id, m.name, m.model_id, m.cost_per_1k_tokens::text, m.availability, m.description,
-                   \(microseconds: "(m.created_at AT TIME ZONE 'UTC')"), \(microseconds: "(m.updated_at AT TIME ZONE 'UTC')"),
+                   \(microseconds: "(m.created_at AT TIME ZONE 'UTC')"),
+                   \(microseconds: "(m.updated_at AT TIME ZONE 'UTC')"),
                    f.model_id IS NOT NULL
             FROM public.models m
             LEFT JOIN metering.favorite_models f ON f.model_id = m.id AND f.user_id = \(user)
@@ -102,7 +103,8 @@ package struct ModelAdministration: Sendable {
                 """
                 INSERT INTO public.models (name, model_id, cost_per_1k_tokens, availability, description, created_at,
                                            updated_at)
-                VALUES (\(model.name), \(model.modelID), \(model.costPer1kTokens.laravelUSD)::numeric, \(model.isAvailable),
+                VALUES (\(model.name), \(model.modelID), \(model.costPer1kTokens.laravelUSD)::numeric,
+                    \(model.isAvailable),
                         \(model.description as String?), date_trunc('second', \(now) AT TIME ZONE 'UTC'),
                         date_trunc('second', \(now) AT TIME ZONE 'UTC'))
                 RETURNING id
@@ -121,8 +123,10 @@ package struct ModelAdministration: Sendable {
             let changed = try connection.execute(
                 """
                 UPDATE public.models SET name = \(model.name), model_id = \(model.modelID),
-                    cost_per_1k_tokens = \(model.costPer1kTokens.laravelUSD)::numeric, availability = \(model.isAvailable),
-                    description = \(model.description as String?), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                    cost_per_1k_tokens = \(model.costPer1kTokens.laravelUSD)::numeric,
+                    availability = \(model.isAvailable),
+                    description = \(model.description as String?),
+                    updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
                 WHERE id = \(id)
                 """)
             guard changed == 1 else { throw AppError(.notFound, "There is no model with this id.") }

@@ -158,7 +158,8 @@ enum SchemaDiagnosis {
                   FROM generate_series(0, 1) AS g (number)) AS m (number, month)
             WHERE NOT EXISTS (
                 SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                WHERE i.inhparent = 'metering.events'::regclass AND c.relname = 'events_' || to_char(m.month, 'YYYY_MM'))
+                WHERE i.inhparent = 'metering.events'::regclass
+                  AND c.relname = 'events_' || to_char(m.month, 'YYYY_MM'))
             ORDER BY m.number
             """)
         var findings = try rows.map { row in

@@ -193,7 +193,8 @@ enum TableDiagnosis {
         let rows = try connection.query(
             """
             SELECT k.number
-            FROM unnest(\(unique.map(\.table))::text[], \(unique.map { $0.columns.sorted().joined(separator: ",") })::text[])
+            FROM unnest(\(unique.map(\.table))::text[],
+                \(unique.map { $0.columns.sorted().joined(separator: ",") })::text[])
                  WITH ORDINALITY AS k (table_name, columns, number)
             JOIN pg_namespace n ON n.nspname = 'public'
             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = k.table_name AND c.relkind IN ('r', 'p')
@@ -234,7 +235,8 @@ enum TableDiagnosis {
                 .risky, "\(table) has no foreign key to users any more",
                 meaning: "Rows of users who are deleted stay, and are still counted.",
                 remedy:
-                    "Delete the rows without a user, then: ALTER TABLE public.\(table) ADD CONSTRAINT \(table)_user_id_foreign "
+                    "Delete the rows without a user, then: ALTER TABLE public.\(table) ADD CONSTRAINT "
+                        + "\(table)_user_id_foreign "
                     + "FOREIGN KEY (user_id) REFERENCES public.users (id) ON DELETE CASCADE;")
         }
     }
@@ -246,8 +248,10 @@ enum TableDiagnosis {
             WHERE n.nspname = 'public' AND c.relname = 'api_logs' AND c.relkind IN ('r', 'p')
               AND NOT EXISTS (
                   SELECT FROM pg_index x
-                  JOIN pg_attribute u ON u.attrelid = c.oid AND u.attnum = (x.indkey::int2[])[0] AND u.attname = 'user_id'
-                  JOIN pg_attribute t ON t.attrelid = c.oid AND t.attnum = (x.indkey::int2[])[1] AND t.attname = 'created_at'
+                  JOIN pg_attribute u ON u.attrelid = c.oid AND u.attnum = (x.indkey::int2[])[0]
+                      AND u.attname = 'user_id'
+                  JOIN pg_attribute t ON t.attrelid = c.oid AND t.attnum = (x.indkey::int2[])[1]
+                      AND t.attname = 'created_at'
                   WHERE x.indrelid = c.oid AND x.indisvalid AND x.indpred IS NULL)
             """)
         guard !rows.isEmpty else { return [] }
@@ -256,7 +260,8 @@ enum TableDiagnosis {
                 .risky, "api_logs has no index on (user_id, created_at) any more",
                 meaning: "Lists of a user's logs are slow.",
                 remedy:
-                    "CREATE INDEX CONCURRENTLY api_logs_user_id_created_at_index ON public.api_logs (user_id, created_at);"
+                    "CREATE INDEX CONCURRENTLY api_logs_user_id_created_at_index "
+                    + "ON public.api_logs (user_id, created_at);"
             )
         ]
     }

@@ -12,10 +12,13 @@ enum TriggerDiagnosis {
             """
             SELECT c.relname::text, t.tgname::text, t.tgfoid::regprocedure::text,
                    CASE WHEN t.tgtype & 64 <> 0 THEN 'INSTEAD OF' WHEN t.tgtype & 2 <> 0 THEN 'BEFORE' ELSE 'AFTER' END,
-                   concat_ws(' or ', CASE WHEN t.tgtype & 4 <> 0 THEN 'INSERT' END, CASE WHEN t.tgtype & 16 <> 0 THEN 'UPDATE' END,
-                             CASE WHEN t.tgtype & 8 <> 0 THEN 'DELETE' END, CASE WHEN t.tgtype & 32 <> 0 THEN 'TRUNCATE' END),
+                   concat_ws(' or ', CASE WHEN t.tgtype & 4 <> 0 THEN 'INSERT' END,
+                             CASE WHEN t.tgtype & 16 <> 0 THEN 'UPDATE' END,
+                             CASE WHEN t.tgtype & 8 <> 0 THEN 'DELETE' END,
+                             CASE WHEN t.tgtype & 32 <> 0 THEN 'TRUNCATE' END),
                    t.tgtype & 1 <> 0,
-                   CASE t.tgenabled WHEN 'A' THEN ', enabled always' WHEN 'R' THEN ', enabled in replica sessions only' ELSE '' END,
+                   CASE t.tgenabled WHEN 'A' THEN ', enabled always'
+                                     WHEN 'R' THEN ', enabled in replica sessions only' ELSE '' END,
                    t.tgenabled = 'A' OR (t.tgenabled = 'R') = (current_setting('session_replication_role') = 'replica'),
                    format('ALTER TABLE %I.%I DISABLE TRIGGER %I;', n.nspname, c.relname, t.tgname)
             FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -35,7 +38,8 @@ enum TriggerDiagnosis {
                 switch (isFiring, mayChange, table) {
                 case (false, _, _): "It does not run in our sessions."
                 case (true, true, "api_logs"):
-                    "It may change or swallow the rows of events: an event counts as stored only when its row is there, "
+                    "It may change or swallow the rows of events: an event counts as stored only when its row is "
+                        + "there, "
                         + "and else waits."
                 case (true, true, _): "It may change or swallow what we write there."
                 case (true, false, _): "It runs inside our statements: its errors refuse them, and its time is theirs."
@@ -52,7 +56,8 @@ enum TriggerDiagnosis {
         let rows = try connection.query(
             """
             SELECT c.relname::text, w.rulename::text, w.is_instead,
-                   CASE w.ev_type WHEN '1' THEN 'SELECT' WHEN '2' THEN 'UPDATE' WHEN '3' THEN 'INSERT' ELSE 'DELETE' END,
+                   CASE w.ev_type WHEN '1' THEN 'SELECT' WHEN '2' THEN 'UPDATE' WHEN '3' THEN 'INSERT'
+                                  ELSE 'DELETE' END,
                    format('DROP RULE %I ON %I.%I;', w.rulename, n.nspname, c.relname)
             FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = 'public' AND c.relname = ANY(\(LaravelDiagnosis.tables)::text[])
@@ -85,7 +90,8 @@ enum RowSecurity {
             """
             SELECT w.user_name, string_agg(DISTINCT w.table_name, ', ' ORDER BY w.table_name),
                    string_agg(DISTINCT format(
-                       CASE WHEN pg_has_role(r.oid, c.relowner, 'USAGE') THEN 'ALTER TABLE %I.%I NO FORCE ROW LEVEL SECURITY;'
+                       CASE WHEN pg_has_role(r.oid, c.relowner, 'USAGE')
+                           THEN 'ALTER TABLE %I.%I NO FORCE ROW LEVEL SECURITY;'
                             ELSE 'ALTER TABLE %I.%I DISABLE ROW LEVEL SECURITY;' END, n.nspname, c.relname), ' ')
             FROM (SELECT * FROM unnest(\(uses.map(\.0))::text[], \(uses.map(\.1))::text[]) AS u (user_name, table_name)
                   UNION
@@ -108,7 +114,8 @@ enum RowSecurity {
                 meaning: "A hidden row cannot be told from a missing one, so requests that need them are answered 503; "
                     + "no event is judged or lost meanwhile, as senders send again.",
                 remedy:
-                    "As a superuser: ALTER ROLE \(user.quotedIdentifier) BYPASSRLS; (a policy for the role is not enough, as "
+                    "As a superuser: ALTER ROLE \(user.quotedIdentifier) BYPASSRLS; (a policy for the role is not "
+                        + "enough, as "
                     + "what it does not admit is hidden without an error). Or: \(disable) Discard no event for it.")
         }
     }
@@ -126,7 +133,8 @@ enum SoftDeleteDiagnosis {
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'deleted_at' AND NOT a.attisdropped
             CROSS JOIN (
-                SELECT coalesce(max(pg_get_userbyid(p.proowner)::text) FILTER (WHERE p.prosecdef), current_user::text) AS name
+                SELECT coalesce(max(pg_get_userbyid(p.proowner)::text) FILTER (WHERE p.prosecdef),
+                    current_user::text) AS name
                 FROM pg_proc p JOIN pg_namespace m ON m.oid = p.pronamespace
                 WHERE m.nspname = 'metering' AND p.proname = 'is_deleted'
             ) r
@@ -147,7 +155,8 @@ enum SoftDeleteDiagnosis {
                 return LaravelFinding(
                     .handled, "users has soft deletes",
                     meaning:
-                        "A soft-deleted user is refused like a missing one: logins, tokens, sessions and keys. Their calls "
+                        "A soft-deleted user is refused like a missing one: logins, tokens, sessions and keys. "
+                            + "Their calls "
                         + "are still counted and stored.",
                     remedy: "Nothing.")
             case ("users", false):

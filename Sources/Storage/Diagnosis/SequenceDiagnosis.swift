@@ -104,7 +104,8 @@ enum SequenceDiagnosis {
                     .failing, "The sequence of the ids of \(table) is missing",
                     meaning: "No row can be added to \(table).",
                     remedy: "CREATE SEQUENCE \(name) OWNED BY public.\(table).id; \(setval(table)) "
-                        + "ALTER TABLE public.\(table) ALTER COLUMN id SET DEFAULT nextval('\(name)'); then the output of "
+                        + "ALTER TABLE public.\(table) ALTER COLUMN id SET DEFAULT nextval('\(name)'); then the "
+                        + "output of "
                         + "'codexflow grants'.")
             ]
         }
@@ -132,7 +133,7 @@ enum SequenceDiagnosis {
                 LaravelFinding(
                     .failing, "Sessions draw ids of api_logs in advance",
                     meaning:
-                        "Nobody can tell which ids are still to come, so rollup passes stop; answers stay right, and slow.",
+                        "The next ids are unknown, so rollup passes stop. Answers stay right and become slow.",
                     remedy: "ALTER SEQUENCE \(name) CACHE 1;"))
         }
         if sequence.identity == "a", table == "api_logs" {
@@ -172,7 +173,8 @@ enum SequenceDiagnosis {
                     .risky, "The ids of \(table) are nearly used up",
                     meaning: "No row can be added after the last one.",
                     remedy:
-                        "ALTER SEQUENCE \(sequence.name) AS bigint MAXVALUE 9223372036854775807; the column id must be bigint."
+                        "ALTER SEQUENCE \(sequence.name) AS bigint MAXVALUE 9223372036854775807; the column id "
+                            + "must be bigint."
                 )
             ]
         }

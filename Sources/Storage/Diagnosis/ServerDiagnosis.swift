@@ -76,7 +76,8 @@ enum ServerDiagnosis {
     static func connections(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """
-            SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' OR backend_type IS NULL),
+            SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+                OR backend_type IS NULL),
                    current_setting('max_connections')::bigint
                    - current_setting('superuser_reserved_connections')::bigint
             """)
@@ -110,7 +111,8 @@ enum SettingsDiagnosis {
             """
             SELECT r.rolname::text, string_agg(p.name, ', ' ORDER BY p.number)
             FROM pg_roles r,
-                 unnest(\(pinned.map(\.name))::text[], \(pinned.map(\.value))::text[]) WITH ORDINALITY AS p (name, value, number)
+                 unnest(\(pinned.map(\.name))::text[], \(pinned.map(\.value))::text[])
+                     WITH ORDINALITY AS p (name, value, number)
             WHERE r.rolname = ANY(\(DatabaseRole.allCases.map { $0.name(prefix: rolePrefix) })::text[])
               AND (SELECT lower(c.setting) FROM pg_db_role_setting s, unnest(s.setconfig) AS c (setting)
                    WHERE s.setrole = r.oid AND starts_with(lower(c.setting), lower(p.name) || '=')
@@ -123,7 +125,8 @@ enum SettingsDiagnosis {
             return .warning(
                 subject,
                 "\(role) has other defaults than our sessions: \(names). A pooler that ignores ours would use them",
-                "Run the output of 'codexflow grants' with psql again, and take back what ALTER ROLE … IN DATABASE sets."
+                "Run the output of 'codexflow grants' with psql again, and take back what ALTER ROLE … IN "
+                    + "DATABASE sets."
             )
         }.orOK(subject, "our sessions' settings are the defaults of our roles too")
     }

@@ -71,7 +71,8 @@ package enum Encoding {
         let found: String
 
         package var description: String {
-            "The database's encoding is \(found); it must be UTF8. Nothing was changed. Make a database WITH ENCODING 'UTF8' "
+            "The database's encoding is \(found); it must be UTF8. Nothing was changed. Make a database WITH "
+                + "ENCODING 'UTF8' "
                 + "TEMPLATE template0, dump Laravel's into it (pg_dump, psql), and use that one."
         }
     }
@@ -119,7 +120,8 @@ enum SessionDiagnosis {
         let rows = try connection.query(
             """
             SELECT p.name, current_setting(p.name)
-            FROM unnest(\(pinned.map(\.name))::text[], \(pinned.map(\.value))::text[]) WITH ORDINALITY AS p (name, value, number)
+            FROM unnest(\(pinned.map(\.name))::text[], \(pinned.map(\.value))::text[])
+                WITH ORDINALITY AS p (name, value, number)
             WHERE lower(current_setting(p.name)) <> lower(p.value) ORDER BY p.number
             """)
         let lost = try rows.map { row in
@@ -137,7 +139,8 @@ enum SessionDiagnosis {
                     details: lost.joined(separator: ", "),
                     meaning: "Something between us and PostgreSQL takes them away, and values may be read otherwise.",
                     remedy:
-                        "Run the output of 'codexflow grants' with psql again, which sets them for the roles, or have the "
+                        "Run the output of 'codexflow grants' with psql again, which sets them for the roles, or "
+                            + "have the "
                         + "pooler keep the start-up parameter 'options'."))
         }
         if replication != "origin" {

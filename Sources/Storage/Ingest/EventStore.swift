@@ -147,7 +147,8 @@ enum EventStore {
             INSERT INTO metering.events (
                 event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens, cached_tokens,
                 reasoning_tokens, duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests,
-                is_stream, is_cache_hit, cost, ledger_cost, shape, status, plan, provider, model_group, model, call_type,
+                is_stream, is_cache_hit, cost, ledger_cost, shape, status, plan, provider, model_group, model,
+                call_type,
                 error_code, end_user, tags, flags, key_hash)
             SELECT e.event_key, (SELECT shift FROM line) + nextval('public.api_logs_id_seq'), e.user_id,
                    e.occurred_at, e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens,
@@ -170,7 +171,8 @@ enum EventStore {
             SELECT f.id, f.user_id, e.model_group, least(e.input_tokens, 2147483647),
                    least(e.output_tokens, 2147483647), coalesce(e.ledger_cost, 0),
                    least(coalesce(e.duration_ms, 0), 2147483647), e.status, e.error_message,
-                   date_trunc('second', e.occurred_at AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                   date_trunc('second', e.occurred_at AT TIME ZONE 'UTC'),
+                   date_trunc('second', \(now) AT TIME ZONE 'UTC')
             FROM fact f JOIN event e USING (event_key)
             RETURNING id, user_id
         ), delta AS (
@@ -178,7 +180,8 @@ enum EventStore {
             SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
             FROM (
                 SELECT e.user_id, (e.occurred_at AT TIME ZONE 'UTC')::date AS day,
-                       least(sum(e.quota_tokens), 9223372036854775807)::bigint AS tokens, sum(e.quota_requests) AS requests,
+                       least(sum(e.quota_tokens), 9223372036854775807)::bigint AS tokens,
+                       sum(e.quota_requests) AS requests,
                        coalesce(sum(e.cost), 0) AS cost
                 FROM fact f JOIN event e USING (event_key)
                 WHERE e.quota_requests > 0

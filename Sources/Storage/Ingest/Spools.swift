@@ -18,7 +18,8 @@ package enum Spools {
         if let missing = try update(part, connection, now: now) { return missing }
         try connection.execute(
             """
-            INSERT INTO metering.spools (spool, highest, gaps, lost, seen_at) VALUES (\(part.spool)::uuid, 0, '{}', 0, \(now))
+            INSERT INTO metering.spools (spool, highest, gaps, lost, seen_at)
+            VALUES (\(part.spool)::uuid, 0, '{}', 0, \(now))
             ON CONFLICT (spool) DO NOTHING
             """)
         return try update(part, connection, now: now) ?? []

@@ -64,7 +64,8 @@ struct LogSource: Sendable {
     private static func each(_ condition: Query) -> Query {
         """
         CROSS JOIN LATERAL (
-            SELECT l.id, l.user_id, l.model, l.input_tokens, l.output_tokens, l.total_cost, l.response_time_ms, l.status,
+            SELECT l.id, l.user_id, l.model, l.input_tokens, l.output_tokens, l.total_cost, l.response_time_ms,
+                   l.status,
                    l.error_message, l.created_at, l.updated_at
             FROM public.api_logs l WHERE l.user_id = h.id AND \(condition) OFFSET 0) l
         """

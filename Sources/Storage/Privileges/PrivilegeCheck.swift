@@ -115,7 +115,8 @@ package struct PrivilegeCheck: Sendable {
     static let objects: Query = """
         SELECT 'schema' AS kind, n.nspname::text AS name, n.oid, n.nspowner AS owner FROM pg_namespace n
         UNION ALL
-        SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname || '.' || c.relname, c.oid, c.relowner
+        SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname || '.' || c.relname, c.oid,
+            c.relowner
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')
         UNION ALL

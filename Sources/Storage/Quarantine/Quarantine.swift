@@ -194,7 +194,10 @@ extension Quarantine {
         var condition = filter.condition
         if let cursor {
             let received = try connection.query(
-                "SELECT \(microseconds: "q.received_at") FROM metering.quarantine q WHERE q.id = \(cursor.description)::uuid"
+                """
+                SELECT \(microseconds: "q.received_at")
+                FROM metering.quarantine q WHERE q.id = \(cursor.description)::uuid
+                """
             )
             guard let received = try received.first?.decode(0, as: Int64.self) else { throw missing(cursor) }
             let moment = Timestamp(microseconds: received)
@@ -332,18 +335,21 @@ extension QuarantineReason {
 
     /// What comes before every advice to discard.
     static let firstTheDatabase =
-        "Laravel's database hides or refuses rows: see the laravel findings of 'codexflow doctor' and correct that first. Discard "
+        "Laravel's database hides or refuses rows: see the laravel findings of 'codexflow doctor' and correct "
+            + "that first. Discard "
         + "nothing before; what can become a row then does so by itself."
 
     /// What the operator can do.
     package var remedy: String {
         switch self {
         case .unreadable, .missingIdentity:
-            "Find out what posts this (the webhook key, the proxy's callback), have it send the event anew, and discard."
+            "Find out what posts this (the webhook key, the proxy's callback), have it send the event anew, and "
+                + "discard."
         case .unknownKey:
             "Nothing, if the user is about to get the key: it becomes a row within seconds. Else discard."
         case .unknownUser:
-            "Nothing, if the user is about to appear: it becomes a row within seconds. Else correct custom_auth, or discard."
+            "Nothing, if the user is about to appear: it becomes a row within seconds. Else correct custom_auth, "
+                + "or discard."
         case .identityConflict:
             "Correct the key's holder in users, or what custom_auth returns; then replay, or discard."
         case .denied:

@@ -114,7 +114,8 @@ enum QuarantineInsert {
                 deliveries, is_replayable, attempts, next_attempt_at)
             SELECT i.id, i.reason, i.detail, i.event::jsonb, i.excerpt, t.key_hashes, coalesce(k.holder, i.user_id),
                    t.occurred_at, \(now), \(now), 1, i.is_replayable, 0,
-                   CASE WHEN i.reason IN ('unknown_user', 'user_locked') OR i.reason = 'unknown_key' AND k.holder IS NULL
+                   CASE WHEN i.reason IN ('unknown_user', 'user_locked') OR i.reason = 'unknown_key'
+                       AND k.holder IS NULL
                         THEN 'infinity' ELSE \(now) END
             FROM unnest(
                 \(rejections.map(\.key.description))::uuid[], \(rejections.map(\.reason.rawValue))::text[],
@@ -129,14 +130,16 @@ enum QuarantineInsert {
             ) t
             -- A denied call has no user, whatever key it shows.
             CROSS JOIN LATERAL (
-                SELECT CASE WHEN i.reason <> 'denied' THEN metering.key_holder(t.key_hashes, t.occurred_at) END AS holder
+                SELECT CASE WHEN i.reason <> 'denied' THEN metering.key_holder(t.key_hashes, t.occurred_at) END
+                    AS holder
             ) k
             ORDER BY i.id
             ON CONFLICT (id) DO UPDATE
             SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at,
                 reason = CASE WHEN q.resolved_at IS NULL THEN excluded.reason ELSE q.reason END,
                 detail = CASE WHEN q.resolved_at IS NULL THEN excluded.detail ELSE q.detail END,
-                user_id = coalesce(excluded.user_id, q.user_id), is_replayable = q.is_replayable OR excluded.is_replayable,
+                user_id = coalesce(excluded.user_id, q.user_id),
+                is_replayable = q.is_replayable OR excluded.is_replayable,
                 next_attempt_at = excluded.next_attempt_at
             """)
     }

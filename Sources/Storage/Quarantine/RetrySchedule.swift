@@ -40,7 +40,8 @@ final class RetrySchedule: Sendable {
             SELECT q.id FROM metering.quarantine q
             WHERE \(parked)
               AND CASE q.reason WHEN 'unknown_key' THEN metering.key_holder(q.key_hashes, q.occurred_at) IS NOT NULL
-                                WHEN 'unknown_user' THEN metering.key_holder(q.key_hashes, q.occurred_at) <> q.user_id END
+                                WHEN 'unknown_user'
+                                THEN metering.key_holder(q.key_hashes, q.occurred_at) <> q.user_id END
             """
         return """
             SELECT w.id

@@ -65,7 +65,8 @@ extension CallAuthorization {
             WHERE q.user_ids @> ARRAY(SELECT id FROM holder) AND d.user_id = (SELECT id FROM holder)
             GROUP BY d.day
         )
-        SELECT h.id, coalesce(h.name, ''), coalesce(h.plan, ''), coalesce(h.status, ''), h.models, h.is_unverified, w.period,
+        SELECT h.id, coalesce(h.name, ''), coalesce(h.plan, ''), coalesce(h.status, ''), h.models, h.is_unverified,
+               w.period,
                \(microseconds: "(w.ends_at AT TIME ZONE 'UTC')") AS resets_at,
                \(Registration.limit("coalesce(l.requests, p.requests)", unless: "h.is_unverified")) AS limit_requests,
                \(Registration.limit("coalesce(l.tokens, p.tokens)", unless: "h.is_unverified")) AS limit_tokens,

@@ -71,7 +71,8 @@ package enum QuotaFold {
         ), counted AS (
             INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests, cost)
             SELECT d.user_id, w.period, w.window_start,
-                   least(sum(d.tokens), 9223372036854775807)::bigint, sum(d.requests), coalesce(sum(metering.finite(d.cost)), 0)
+                   least(sum(d.tokens), 9223372036854775807)::bigint, sum(d.requests),
+                   coalesce(sum(metering.finite(d.cost)), 0)
             FROM taken t
             CROSS JOIN LATERAL unnest(t.user_ids, t.days, t.tokens, t.requests, t.costs)
                 AS d (user_id, day, tokens, requests, cost)
@@ -87,14 +88,16 @@ package enum QuotaFold {
         ), \(RateLimitProjection.windows(at: now)), usage AS (
             SELECT c.* FROM counted c JOIN bound b USING (period, window_start)
         ), \(RateLimitProjection.truth(
-            from: "usage q JOIN public.users u ON u.id = q.user_id JOIN bound b ON b.period = q.period", where: "true")),
+            from: "usage q JOIN public.users u ON u.id = q.user_id JOIN bound b ON b.period = q.period",
+            where: "true")),
         shown AS (
             \(shown)
         ), unset AS (
             SELECT user_id, 1 AS rows FROM truth
             UNION ALL SELECT user_id, -1 FROM shown
             -- A window that began since.
-            UNION ALL SELECT c.user_id, 1 FROM counted c JOIN bound b USING (period) WHERE c.window_start > b.window_start
+            UNION ALL SELECT c.user_id, 1 FROM counted c JOIN bound b USING (period)
+                WHERE c.window_start > b.window_start
         )
         SELECT user_id FROM unset GROUP BY user_id HAVING sum(rows) > 0 ORDER BY user_id
         """
@@ -199,7 +202,8 @@ package enum RateLimitProjection {
                 ORDER BY u.id FOR KEY SHARE OF u SKIP LOCKED
             )
             INSERT INTO public.rate_limits (
-                user_id, period, limit_tokens, used_tokens, limit_requests, used_requests, reset_at, created_at, updated_at)
+                user_id, period, limit_tokens, used_tokens, limit_requests, used_requests, reset_at, created_at,
+                updated_at)
             SELECT m.user_id, m.period, m.limit_tokens, m.used_tokens, m.limit_requests, m.used_requests, m.reset_at,
                    date_trunc('second', \(now) AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC')
             FROM missing m JOIN free f ON f.id = m.user_id

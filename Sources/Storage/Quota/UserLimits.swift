@@ -89,7 +89,8 @@ package struct LimitStatus: Sendable, Hashable {
             ), pending AS (
                 SELECT d.day, d.tokens, d.requests
                 FROM metering.quota_deltas q
-                CROSS JOIN LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests) AS d (user_id, day, tokens, requests)
+                CROSS JOIN LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests)
+                    AS d (user_id, day, tokens, requests)
                 WHERE d.user_id = \(user)
             )
             SELECT b.period, \(Registration.limit("coalesce(l.tokens, p.tokens)")),
@@ -97,7 +98,8 @@ package struct LimitStatus: Sendable, Hashable {
                    \(unsafeSQL: Query.saturated("coalesce(q.tokens, 0)::numeric + coalesce(s.tokens, 0)")),
                    \(unsafeSQL: Query.saturated("coalesce(q.requests, 0)::numeric + coalesce(s.requests, 0)")),
                    \(microseconds: "(b.window_start::timestamp AT TIME ZONE 'UTC')"),
-                   \(microseconds: "(b.reset_at::timestamp AT TIME ZONE 'UTC')"), l.tokens IS NOT NULL OR l.requests IS NOT NULL
+                   \(microseconds: "(b.reset_at::timestamp AT TIME ZONE 'UTC')"), l.tokens IS NOT NULL
+                       OR l.requests IS NOT NULL
             FROM public.users u
             CROSS JOIN bound b
             LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period

@@ -11,7 +11,8 @@ package enum IDLine {
     package struct BeganAgain: Error, CustomStringConvertible {
         package var description: String {
             """
-            The ids of api_logs began again (TRUNCATE … RESTART IDENTITY, ALTER SEQUENCE or setval) and could not be told \
+            The ids of api_logs began again (TRUNCATE … RESTART IDENTITY, ALTER SEQUENCE or setval) and could not \
+            be told \
             apart from the former ones. Try again.
             """
         }

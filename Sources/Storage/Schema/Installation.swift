@@ -17,14 +17,16 @@ package enum Installation {
         static func explanation(of tables: [String]) -> String {
             let statements = tables.map(SequenceDiagnosis.setval).joined(separator: " ")
             return """
-                The sequence of the ids of \(tables.joined(separator: " and ")) lies before the largest id there, as after a restore \
+                The sequence of the ids of \(tables.joined(separator: " and ")) lies before the largest id there, \
+                as after a restore \
                 that left the sequences out: the next ids are taken. Run: \(statements)
                 """
         }
 
         private static let otherTables =
             """
-            Laravel's tables users and api_logs are not those this installation belongs to (dropped and made again, or a \
+            Laravel's tables users and api_logs are not those this installation belongs to (dropped and made again, \
+            or a \
             restored database). If this is intended, run 'codexflow adopt'.
             """
 
@@ -54,7 +56,8 @@ package enum Installation {
             let isNew = try connection.execute(
                 """
                 INSERT INTO metering.installation (
-                    users_table, api_logs_table, highest_user_id, highest_log_id, counted_log_id, counted_at, adopted_at)
+                    users_table, api_logs_table, highest_user_id, highest_log_id, counted_log_id, counted_at,
+                    adopted_at)
                 SELECT to_regclass('public.users')::oid, to_regclass('public.api_logs')::oid, seen.user_id, seen.log_id,
                        \(logID), \(now), \(now)
                 FROM (\(seenIDs)) seen
@@ -96,7 +99,8 @@ package enum Installation {
     static func areTablesThere(_ connection: Connection) throws -> Bool {
         let rows = try connection.query(
             """
-            SELECT to_regclass('public.users') IS NOT NULL AND to_regclass('public.api_logs') IS NOT NULL AND seen.are_there
+            SELECT to_regclass('public.users') IS NOT NULL AND to_regclass('public.api_logs') IS NOT NULL
+                AND seen.are_there
             FROM (\(seenIDs)) seen
             """)
         return try rows.first?.decode(0, as: Bool.self) ?? false
@@ -196,7 +200,8 @@ extension Installation {
             try connection.execute(
                 """
                 UPDATE metering.installation i
-                SET users_table = to_regclass('public.users')::oid, api_logs_table = to_regclass('public.api_logs')::oid,
+                SET users_table = to_regclass('public.users')::oid,
+                    api_logs_table = to_regclass('public.api_logs')::oid,
                     highest_user_id = seen.user_id, highest_log_id = seen.log_id,
                     counted_log_id = coalesce(\(logID as Int64?)::bigint, i.counted_log_id),
                     counted_at = CASE WHEN \(logID as Int64?)::bigint IS NULL THEN i.counted_at ELSE \(now) END,
@@ -223,7 +228,8 @@ extension Installation {
             ), compared AS (
                 SELECT l.id IS NOT NULL AS is_there,
                        (l.user_id, l.created_at)
-                       IS NOT DISTINCT FROM (s.user_id, date_trunc('second', s.occurred_at AT TIME ZONE 'UTC')) AS is_same
+                       IS NOT DISTINCT FROM (s.user_id, date_trunc('second', s.occurred_at AT TIME ZONE 'UTC'))
+                           AS is_same
                 FROM sample s
                 LEFT JOIN public.api_logs l
                     ON l.id = \(IDLine.id(of: "s.api_log_id")) AND metering.log_position(l.id) = s.api_log_id

@@ -49,7 +49,8 @@ package struct AccessToken: Sendable, Hashable {
         }
         let rows = try connection.query(
             """
-            SELECT t.id, t.token, t.last_used_at IS NULL OR t.last_used_at < n.utc - \(touchInterval) * interval '1 second',
+            SELECT t.id, t.token, t.last_used_at IS NULL
+                OR t.last_used_at < n.utc - \(touchInterval) * interval '1 second',
                    t.abilities, \(UserProfile.columns)
             FROM public.personal_access_tokens t
             JOIN public.users u ON u.id = t.tokenable_id

@@ -162,7 +162,8 @@ package enum UserAccounts {
                     for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
                 try connection.execute(
                     """
-                    UPDATE public.users SET api_key = \(key), updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
+                    UPDATE public.users SET api_key = \(key),
+                        updated_at = date_trunc('second', \(now) AT TIME ZONE 'UTC')
                     WHERE id = \(id)
                     """)
                 return try require(id, connection)

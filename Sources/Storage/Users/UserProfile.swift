@@ -20,7 +20,8 @@ package struct UserProfile: Sendable, Hashable {
 extension UserProfile {
     /// The columns that ``init(_:from:)`` reads, of a user `u`.
     static let columns: Query = """
-        u.id, u.name, u.email, \(microseconds: "(u.email_verified_at AT TIME ZONE 'UTC')"), u.plan, u.status, u.is_admin,
+        u.id, u.name, u.email, \(microseconds: "(u.email_verified_at AT TIME ZONE 'UTC')"), u.plan, u.status,
+        u.is_admin,
         \(microseconds: "(u.created_at AT TIME ZONE 'UTC')"), \(microseconds: "(u.updated_at AT TIME ZONE 'UTC')")
         """
 
