@@ -16,7 +16,8 @@ import Testing
             key: event.key, isIdempotent: true, shape: .litellm,
             identity: IdentityClaim(
                 keyHashes: [KeyHash(of: key)], laravelUserID: 42, userID: 42, presentedKey: key),
-            status: .success, modelGroup: "gpt-4o", deployment: "openai/gpt-4o", provider: "openai", callType: "acompletion",
+            status: .success, modelGroup: "gpt-4o", deployment: "openai/gpt-4o", provider: "openai",
+            callType: "acompletion",
             inputTokens: 1000, outputTokens: 50, cachedTokens: 600, reasoningTokens: 32,
             cost: DecimalLiteral("0.0022500000000000003").flatMap(Cost.init),
             occurredAt: Timestamp(microseconds: 1_795_420_563_637_132), durationMilliseconds: 26,

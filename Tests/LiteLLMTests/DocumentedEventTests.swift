@@ -19,7 +19,8 @@ import Testing
             let expected = UsageEvent(
                 key: event.key, isIdempotent: false, shape: .documented,
                 identity: IdentityClaim(keyHashes: [KeyHash(of: "cf_key1")], presentedKey: "cf_key1"), status: .success,
-                modelGroup: "gpt-4", inputTokens: 100, outputTokens: 50, cost: DecimalLiteral("0.0015").flatMap(Cost.init),
+                modelGroup: "gpt-4", inputTokens: 100, outputTokens: 50,
+                cost: DecimalLiteral("0.0015").flatMap(Cost.init),
                 occurredAt: captured.at, durationMilliseconds: 1250)
             #expect(event == expected)
         }

@@ -40,7 +40,8 @@ import Testing
             let entries = try await log(bench)
             #expect(entries.map(\.action) == ["user.create"])
             #expect(
-                entries[0].actor == Self.actor && entries[0].subjectID == "\(made.id)" && entries[0].at == StorageBench.noon)
+                entries[0].actor == Self.actor && entries[0].subjectID == "\(made.id)"
+                    && entries[0].at == StorageBench.noon)
             #expect(entries[0].before == nil)
             let text = try await bench.text("SELECT string_agg(a::text, '') FROM metering.audit_log a") ?? ""
             #expect(text.contains("ada@example.com") && text.contains(new.apiKey.prefix(7)))

@@ -12,7 +12,8 @@ import Testing
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             let events = (0..<30).map { index in
-                var event = UsageEvent.sample(UInt64(index), by: .user(index % 5 == 4 ? bob : ada), at: StorageBench.noon)
+                var event = UsageEvent.sample(
+                    UInt64(index), by: .user(index % 5 == 4 ? bob : ada), at: StorageBench.noon)
                 if index % 3 == 0 { (event.status, event.errorCode) = (.error, index % 2 == 0 ? "500" : "timeout") }
                 event.tags = index % 2 == 0 ? ["batch", "team-\(index % 4)"] : []
                 event.endUser = index % 10 == 0 ? "carol" : nil

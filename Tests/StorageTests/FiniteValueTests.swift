@@ -39,7 +39,8 @@ import Testing
         }
     }
 
-    private func mend(_ bench: StorageBench, _ range: UsageRange = UsageRange(from: 20_700, to: 20_800)) async throws -> Int
+    private func mend(_ bench: StorageBench, _ range: UsageRange = UsageRange(from: 20_700, to: 20_800)) async throws
+        -> Int
     {
         let outcome = try await UsageRebuild(pool: bench.worker).mend(range) { _, _ in }
         return outcome.cells + outcome.counters

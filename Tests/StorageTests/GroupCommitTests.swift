@@ -63,7 +63,8 @@ import Testing
             let verdicts = try await withQueue(bench) { queue in
                 try await queue.submit(
                     items([
-                        .sample(1, by: .user(free), at: StorageBench.noon), .sample(2, by: .user(locked), at: StorageBench.noon),
+                        .sample(1, by: .user(free), at: StorageBench.noon),
+                        .sample(2, by: .user(locked), at: StorageBench.noon),
                     ]))
             }
             guard case .stored = verdicts[0] else {
@@ -166,7 +167,9 @@ import Testing
             let user = try await bench.makeUser()
             let submissions = try await withQueue(bench) { queue in
                 let submissions = (0..<20).map { index in
-                    Task { try await queue.submit(items([.sample(UInt64(index), by: .user(user), at: StorageBench.noon)])) }
+                    Task {
+                        try await queue.submit(items([.sample(UInt64(index), by: .user(user), at: StorageBench.noon)]))
+                    }
                 }
                 _ = try await submissions[0].value
                 return submissions

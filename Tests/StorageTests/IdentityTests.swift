@@ -167,7 +167,8 @@ import Testing
         try await StorageBench.with { bench in
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_nobody"), at: StorageBench.noon)])
             try await bench.makeUser(key: "cf_new")
-            guard case .stored = try await bench.write([.sample(2, by: .key("cf_new"), at: StorageBench.noon)])[0] else {
+            guard case .stored = try await bench.write([.sample(2, by: .key("cf_new"), at: StorageBench.noon)])[0]
+            else {
                 Issue.record("not stored")
                 return
             }
@@ -180,7 +181,9 @@ import Testing
             _ = try await bench.write([.sample(1, by: .key("cf_old"), at: StorageBench.noon)])
             bench.clock.advance(by: .seconds(60))
             try await bench.execute("UPDATE public.users SET api_key = 'cf_new' WHERE id = \(user)")
-            let (before, after) = (StorageBench.noon.advanced(by: .seconds(30)), StorageBench.noon.advanced(by: .seconds(90)))
+            let (before, after) = (
+                StorageBench.noon.advanced(by: .seconds(30)), StorageBench.noon.advanced(by: .seconds(90))
+            )
             let verdicts = try await bench.write([
                 .sample(2, by: .hash(of: "cf_new"), at: before), .sample(3, by: .hash(of: "cf_old"), at: before),
                 .sample(4, by: .hash(of: "cf_old"), at: after),
@@ -218,7 +221,9 @@ import Testing
             try await withThrowingTaskGroup(of: [Verdict?].self) { group in
                 for index in 1...8 {
                     group.addTask {
-                        try await bench.write([.sample(UInt64(index), by: .hash(of: "cf_\(index)"), at: StorageBench.noon)])
+                        try await bench.write([
+                            .sample(UInt64(index), by: .hash(of: "cf_\(index)"), at: StorageBench.noon)
+                        ])
                     }
                 }
                 for try await verdicts in group {
@@ -239,7 +244,8 @@ import Testing
             try await bench.makeUser(key: "cf_unseen")
             bench.clock.advance(by: .seconds(60))
             _ = try await bench.write([
-                .sample(1, by: number, at: StorageBench.noon), .sample(2, by: .key("cf_stranger"), at: StorageBench.noon),
+                .sample(1, by: number, at: StorageBench.noon),
+                .sample(2, by: .key("cf_stranger"), at: StorageBench.noon),
             ])
             #expect(try await bench.text("SELECT max(seen_at) FROM metering.api_keys") == before)
             #expect(try await bench.number("SELECT count(*) FROM api_logs WHERE user_id = \(user)") == 2)
@@ -253,7 +259,8 @@ import Testing
             for round in 0..<20 {
                 let events = (0..<50).map { index in
                     UsageEvent.sample(
-                        UInt64(round * 50 + index), by: .hash(of: "cf_stranger\(round).\(index)"), at: StorageBench.noon)
+                        UInt64(round * 50 + index), by: .hash(of: "cf_stranger\(round).\(index)"), at: StorageBench.noon
+                    )
                 }
                 _ = try await bench.write(events)
             }

@@ -15,7 +15,8 @@ import Testing
             let events = (0..<98).map { UsageEvent.sample($0, by: .user(free), at: StorageBench.noon) }
             let batch =
                 events + [
-                    .sample(98, by: .user(deleted), at: StorageBench.noon), .sample(99, by: .user(locked), at: StorageBench.noon),
+                    .sample(98, by: .user(deleted), at: StorageBench.noon),
+                    .sample(99, by: .user(locked), at: StorageBench.noon),
                 ]
             let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")

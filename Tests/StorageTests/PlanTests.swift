@@ -13,7 +13,8 @@ import Testing
             let scans = try await bench.sequentialScans {
                 for round in 0..<5 {
                     let events = (0..<20).map {
-                        UsageEvent.sample(UInt64(1_000_000 + round * 20 + $0), by: .key("cf_ada"), at: StorageBench.noon)
+                        UsageEvent.sample(
+                            UInt64(1_000_000 + round * 20 + $0), by: .key("cf_ada"), at: StorageBench.noon)
                     }
                     _ = try await bench.write(events)
                     _ = try await bench.write(events)

@@ -95,7 +95,9 @@ import Testing
             var claim = IdentityClaim.hash(of: "cf_ada")
             claim.laravelUserID = bob
             #expect(
-                try await bench.write([.sample(1, by: claim, at: StorageBench.noon)]) == [.quarantined(.identityConflict)])
+                try await bench.write([.sample(1, by: claim, at: StorageBench.noon)]) == [
+                    .quarantined(.identityConflict)
+                ])
             let stays = try await bench.replay.replay(QuarantineFilter(), options: .init())
             #expect(stays.outcomes.map(\.outcome) == [.verdict(.quarantined(.identityConflict))])
             try await bench.execute("UPDATE metering.api_keys SET user_id = \(bob)")

@@ -143,7 +143,9 @@ import Testing
     @Test func aLockedRowHoldsUpNobodyElse() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
-            for id in [ada, bob] { _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)]) }
+            for id in [ada, bob] {
+                _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)])
+            }
             try await bench.settleCounters()
             let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
@@ -184,7 +186,8 @@ import Testing
             _ = try await bench.write([.sample(1, by: .user(ada), at: StorageBench.noon)])
             #expect(try await fold(bench) == [ada])
             try await bench.settleCounters()
-            _ = try await bench.write([ada, bob].map { .sample(UInt64($0) + 10, by: .user($0), at: StorageBench.noon) })
+            _ = try await bench.write(
+                [ada, bob].map { .sample(UInt64($0) + 10, by: .user($0), at: StorageBench.noon) })
             #expect(try await fold(bench) == [bob])
             #expect(
                 try await rateLimits(bench, ada) == """
@@ -192,7 +195,9 @@ import Testing
                     monthly 300/1000000 2/10000 2026-12-01 00:00:00
                     """)
             // Of yesterday: this month's row alone changes, and today's is nobody's to set.
-            _ = try await bench.write([.sample(99, by: .user(ada), at: StorageBench.noon.advanced(by: .seconds(-86_400)))])
+            _ = try await bench.write([
+                .sample(99, by: .user(ada), at: StorageBench.noon.advanced(by: .seconds(-86_400)))
+            ])
             #expect(try await fold(bench) == [])
             #expect(
                 try await rateLimits(bench, ada) == """
@@ -205,7 +210,9 @@ import Testing
     @Test func aFoldDoesNotWaitForARowThatLaravelHolds() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
-            for id in [ada, bob] { _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)]) }
+            for id in [ada, bob] {
+                _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)])
+            }
             try await bench.settleCounters()
             let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")

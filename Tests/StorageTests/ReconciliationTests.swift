@@ -197,7 +197,8 @@ import Testing
                     item: IngestItem(
                         .success(.sample(UInt64(index), by: .hash(of: "cf_ada"), at: StorageBench.noon))),
                     call: SpendLogs.Call(
-                        hourOfKey: .init(hour: 0, keyHash: Self.hash.hex), event: "", isIdempotent: index.isMultiple(of: 2))
+                        hourOfKey: .init(hour: 0, keyHash: Self.hash.hex), event: "",
+                        isIdempotent: index.isMultiple(of: 2))
                 )
             }
             let scans = try await bench.sequentialScans {

@@ -50,7 +50,8 @@ import Testing
                 try connection.execute("SELECT count(*) FROM metering.events")
             }
             let error = await #expect(throws: PostgresError.self) {
-                _ = try await EventRetention(pool: bench.owner).run(days: 30, now: StorageBench.noon.advanced(by: Self.year))
+                _ = try await EventRetention(pool: bench.owner).run(
+                    days: 30, now: StorageBench.noon.advanced(by: Self.year))
             }
             #expect(error?.sqlState == "55P03")
             try await reader.end()

@@ -71,7 +71,9 @@ import Testing
             let user = try await bench.makeUser()
             for index: UInt64 in 0..<6 {
                 _ = try await bench.write([
-                    Self.event(index, user) { $0.occurredAt = StorageBench.noon.advanced(by: .seconds(-7200 * Int64(index))) }
+                    Self.event(index, user) {
+                        $0.occurredAt = StorageBench.noon.advanced(by: .seconds(-7200 * Int64(index)))
+                    }
                 ])
                 try await bench.fold()
                 bench.clock.advance(by: .seconds(3600))

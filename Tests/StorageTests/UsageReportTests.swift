@@ -18,7 +18,9 @@ import Testing
             try await bench.fill(ada, count: 2_000, from: "2026-11-01", to: "2026-11-23 11:59:00")
             try await bench.fill(bob, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00", seed: 2)
             var event = UsageEvent.sample(1, by: .user(ada), at: StorageBench.noon)
-            (event.cost, event.timeToFirstTokenMilliseconds, event.cachedTokens, event.reasoningTokens) = (nil, 310, 7, 9)
+            (event.cost, event.timeToFirstTokenMilliseconds, event.cachedTokens, event.reasoningTokens) = (
+                nil, 310, 7, 9
+            )
             _ = try await bench.write([event])
             let range = try await Self.range("2026-11-14", "2026-11-24", bench)
             var summaries: [UsageSummary] = []

@@ -38,7 +38,9 @@ import Testing
             let scans = try await bench.sequentialScans {
                 for round in 0..<4 {
                     _ = try await bench.write(
-                        (0..<20).map { .sample(UInt64(1_000_000 + round * 20 + $0), by: .user(user), at: StorageBench.noon) })
+                        (0..<20).map {
+                            .sample(UInt64(1_000_000 + round * 20 + $0), by: .user(user), at: StorageBench.noon)
+                        })
                     try await bench.writeAsLaravel(user)
                     let cursor = try await bench.worker.withConnection { try UsageCursor.read($0) }
                     let tail = try await bench.number(

@@ -96,7 +96,9 @@ import Testing
                         return (parts, others)
                     }
                 }
-                let found = parts.map { "\($0.key ?? "-") \($0.sums.requests) \($0.sums.tokens) \($0.sums.laravelCost)" }
+                let found = parts.map {
+                    "\($0.key ?? "-") \($0.sums.requests) \($0.sums.tokens) \($0.sums.laravelCost)"
+                }
                 #expect(found.joined(separator: "\n") == expected ?? "", "\(question), \(state)")
                 #expect(parts.allSatisfy { $0.latency.duration != nil })
                 for (page, rest) in others.enumerated() {
@@ -200,7 +202,8 @@ import Testing
                 _ = try await bench.write([event])
             }
             let range = try ReportRange(
-                from: StorageBench.noon.advanced(by: .seconds(-86_400)), to: StorageBench.noon.advanced(by: .seconds(900)),
+                from: StorageBench.noon.advanced(by: .seconds(-86_400)),
+                to: StorageBench.noon.advanced(by: .seconds(900)),
                 zone: .utc)
             for limit in [1, 2] {
                 let others = try await bench.report { snapshot in

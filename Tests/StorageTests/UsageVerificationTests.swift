@@ -11,7 +11,9 @@ import Testing
     private static let range = UsageRange(from: today - 1, to: today + 1)
 
     /// Two users with events, Laravel's rows and late rows, folded, with days written.
-    private static func with(_ body: @escaping @Sendable (StorageBench, _ ada: Int64, _ bob: Int64) async throws -> Void)
+    private static func with(
+        _ body: @escaping @Sendable (StorageBench, _ ada: Int64, _ bob: Int64) async throws -> Void
+    )
         async throws
     {
         try await StorageBench.with { bench in

@@ -61,7 +61,8 @@ import Testing
             }
             var event = UsageEvent.sample(
                 1, by: .user(user),
-                at: progress == .late ? StorageBench.noon.advanced(by: .seconds(-7200)) : StorageBench.noon, cost: "0.123456789012")
+                at: progress == .late ? StorageBench.noon.advanced(by: .seconds(-7200)) : StorageBench.noon,
+                cost: "0.123456789012")
             (event.timeToFirstTokenMilliseconds, event.isStream) = (250, true)
             _ = try await bench.write(events(true))
             let passes: [Duration] =

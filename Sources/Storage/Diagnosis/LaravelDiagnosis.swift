@@ -236,7 +236,7 @@ enum TableDiagnosis {
                 meaning: "Rows of users who are deleted stay, and are still counted.",
                 remedy:
                     "Delete the rows without a user, then: ALTER TABLE public.\(table) ADD CONSTRAINT "
-                        + "\(table)_user_id_foreign "
+                    + "\(table)_user_id_foreign "
                     + "FOREIGN KEY (user_id) REFERENCES public.users (id) ON DELETE CASCADE;")
         }
     }

@@ -115,7 +115,7 @@ enum RowSecurity {
                     + "no event is judged or lost meanwhile, as senders send again.",
                 remedy:
                     "As a superuser: ALTER ROLE \(user.quotedIdentifier) BYPASSRLS; (a policy for the role is not "
-                        + "enough, as "
+                    + "enough, as "
                     + "what it does not admit is hidden without an error). Or: \(disable) Discard no event for it.")
         }
     }
@@ -156,7 +156,7 @@ enum SoftDeleteDiagnosis {
                     .handled, "users has soft deletes",
                     meaning:
                         "A soft-deleted user is refused like a missing one: logins, tokens, sessions and keys. "
-                            + "Their calls "
+                        + "Their calls "
                         + "are still counted and stored.",
                     remedy: "Nothing.")
             case ("users", false):

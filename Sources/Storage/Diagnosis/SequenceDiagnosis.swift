@@ -174,7 +174,7 @@ enum SequenceDiagnosis {
                     meaning: "No row can be added after the last one.",
                     remedy:
                         "ALTER SEQUENCE \(sequence.name) AS bigint MAXVALUE 9223372036854775807; the column id "
-                            + "must be bigint."
+                        + "must be bigint."
                 )
             ]
         }

@@ -140,7 +140,7 @@ enum SessionDiagnosis {
                     meaning: "Something between us and PostgreSQL takes them away, and values may be read otherwise.",
                     remedy:
                         "Run the output of 'codexflow grants' with psql again, which sets them for the roles, or "
-                            + "have the "
+                        + "have the "
                         + "pooler keep the start-up parameter 'options'."))
         }
         if replication != "origin" {
