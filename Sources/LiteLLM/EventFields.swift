@@ -133,7 +133,8 @@ struct EventReader: ~Copyable {
     /// The fields of the object `text`, which live until the next read.
     ///
     /// `readable` is how many bytes may be read from the beginning of `text` on: what follows it serves as padding.
-    /// Throws ``Failure``.
+    ///
+    /// - Throws: ``Failure``.
     func read(_ text: UnsafeRawBufferPointer, readable: Int) throws(Failure) -> EventFields {
         let start = text.assumingMemoryBound(to: CChar.self).baseAddress
         switch csimdjson_read(reader, Self.schema.pointer, start, text.count, readable, values.baseAddress) {

@@ -3,8 +3,8 @@ import Logging
 
 /// One session with PostgreSQL, used synchronously on its own thread.
 ///
-/// Not `Sendable`: it cannot leave the closure it is lent to. Every call throws `PostgresError`; a call in a cancelled
-/// task throws kind `cancelled`.
+/// It is not `Sendable`, so it cannot leave the closure that has it. A call in a cancelled task throws
+/// ``PostgresError`` `.cancelled`.
 package final class Connection {
     let handle: OpaquePointer
     let cancellation: UnitCancellation
@@ -15,18 +15,33 @@ package final class Connection {
     private(set) var isInCopy = false
     private let notices: NoticeLog
 
-    /// Opens a session; blocks for at most the connect timeout. Throws kind `connectFailed`.
-    init(_ configuration: ConnectionConfiguration, cancellation: UnitCancellation, logger: Logger) throws {
-        handle = try Self.open(configuration)
+    /// Opens a session. It blocks for at most the connect timeout.
+    ///
+    /// - Throws: ``PostgresError`` `.connectFailed`.
+    static func open(
+        _ configuration: ConnectionConfiguration, cancellation: UnitCancellation, logger: Logger
+    ) throws -> Connection {
+        let handle = try open(configuration)
         guard PQstatus(handle) == CONNECTION_OK, let target = CancelTarget(handle) else {
             let message = String(cString: PQerrorMessage(handle)).split(separator: "\n").joined(separator: "; ")
             PQfinish(handle)
             throw PostgresError(.connectFailed, message)
         }
-        cancelTarget = target
+        return Connection(
+            handle: handle, cancelTarget: target, cancellation: cancellation,
+            statements: configuration.preparesStatements ? StatementCache(capacity: 100) : nil,
+            notices: NoticeLog(logger))
+    }
+
+    private init(
+        handle: OpaquePointer, cancelTarget: CancelTarget, cancellation: UnitCancellation,
+        statements: StatementCache?, notices: NoticeLog
+    ) {
+        self.handle = handle
+        self.cancelTarget = cancelTarget
         self.cancellation = cancellation
-        statements = configuration.preparesStatements ? StatementCache(capacity: 100) : nil
-        notices = NoticeLog(logger)
+        self.statements = statements
+        self.notices = notices
         notices.receive(from: handle)
     }
 
@@ -50,7 +65,9 @@ package final class Connection {
         return !isLost
     }
 
-    /// Throws if the task is cancelled, or a COPY or a stream of rows is in progress.
+    /// Requires that a statement can begin.
+    ///
+    /// - Throws: ``PostgresError`` when the task is cancelled, or a COPY or a stream of rows is in progress.
     func requireReady() throws {
         if Task.isCancelled {
             throw PostgresError(.cancelled, "cancelled before the statement")
@@ -132,18 +149,24 @@ package final class Connection {
 
 extension Connection {
     /// The rows that `query` returns.
+    ///
+    /// - Throws: ``PostgresError``.
     package func query(_ query: Query) throws -> [Row] {
         let result = try run(query)
         return result.rows(columns: result.columns)
     }
 
     /// Executes `query`; how many rows it inserted, updated, deleted or selected.
+    ///
+    /// - Throws: ``PostgresError``.
     @discardableResult
     package func execute(_ query: Query) throws -> Int {
         try run(query).affectedRows
     }
 
     /// Executes SQL text of one or several statements. Unless the text says otherwise they are one transaction.
+    ///
+    /// - Throws: ``PostgresError``.
     package func executeScript(_ sql: String) throws {
         try requireReady()
         try Query(unsafeSQL: sql).validate(sql)
@@ -153,6 +176,8 @@ extension Connection {
     /// Gives the rows of `query` to `body` one by one, without holding more than one in memory.
     ///
     /// When `body` throws, the rest is read and dropped, and the connection stays usable.
+    ///
+    /// - Throws: ``PostgresError``; what `body` throws.
     package func forEachRow(_ query: Query, _ body: (Row) throws -> Void) throws {
         let sql = try prepareToSend(query)
         let statement = try preparedStatement(for: sql)
@@ -324,7 +349,7 @@ extension Connection {
     /// What `ALTER ROLE … PASSWORD` may be given instead of `password`, made on our side: a SCRAM verifier (RFC 5803).
     /// So the password itself is in no statement, which the server may log. It does not depend on the role.
     ///
-    /// Throws kind `invalidParameter` where libpq makes none.
+    /// - Throws: ``PostgresError`` `.invalidParameter` when libpq makes none.
     package func verifier(ofPassword password: String) throws -> String {
         guard !password.utf8.contains(0), let verifier = PQencryptPasswordConn(handle, password, "", "scram-sha-256")
         else { throw PostgresError(.invalidParameter, "the password cannot be used") }

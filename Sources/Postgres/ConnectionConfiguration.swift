@@ -121,7 +121,7 @@ extension ConnectionConfiguration {
     /// The configuration that `postgresql://user:password@host:port/database?sslmode=…` writes (PostgreSQL, "Connection
     /// URIs").
     ///
-    /// Throws `PostgresError` of kind `invalidConfiguration`, which says what is wrong and never repeats the password.
+    /// - Throws: ``PostgresError`` `.invalidConfiguration`, which says what is wrong and never repeats the password.
     package init(url: String) throws {
         let parts = try URLParts(url)
         self.init(database: "", user: "postgres")

@@ -64,6 +64,8 @@ package final class ConnectionPool: Service, Sendable {
     }
 
     /// Lends `body` a pool that is closed at the end, however that comes.
+    ///
+    /// - Throws: What `body` throws.
     package static func withPool<T>(
         _ configuration: ConnectionConfiguration, limits: PoolLimits = PoolLimits(), logger: Logger,
         _ body: (ConnectionPool) async throws -> T
@@ -81,8 +83,8 @@ package final class ConnectionPool: Service, Sendable {
 
     /// Runs `body` on a connection of its own, off Swift's shared threads; cancelling the task cancels its statement.
     ///
-    /// Throws what `body` throws, or `PostgresError` of kind `leaseTimeout`, `connectFailed`, `cancelled` or
-    /// `poolClosed`; of kind `misuse` if `body` leaves a transaction open.
+    /// - Throws: What `body` throws; ``PostgresError`` `.leaseTimeout`, `.connectFailed`, `.cancelled` or
+    ///   `.poolClosed`, `.misuse` when `body` leaves a transaction open.
     package func withConnection<T: Sendable>(_ body: @Sendable (Connection) throws -> T) async throws -> T {
         let session = try await lease()
         let visit = await session.visit(body)
@@ -94,6 +96,8 @@ package final class ConnectionPool: Service, Sendable {
     }
 
     /// Closes unused connections until the service group shuts down, and all of them then.
+    ///
+    /// - Throws: Never; `Service` declares it.
     package func run() async throws {
         await cancelWhenGracefulShutdown {
             while (try? await Task.sleep(for: self.limits.maintenanceInterval)) != nil {
@@ -133,7 +137,7 @@ package final class ConnectionPool: Service, Sendable {
 extension ConnectionPool {
     /// A session for the caller alone, opened if need be; it comes back through `perform`.
     ///
-    /// Throws `PostgresError` of kind `leaseTimeout`, `connectFailed`, `cancelled` or `poolClosed`.
+    /// - Throws: ``PostgresError`` `.leaseTimeout`, `.connectFailed`, `.cancelled` or `.poolClosed`.
     func lease() async throws -> ConnectionSession {
         let waiter = update { state in
             state.nextWaiter += 1

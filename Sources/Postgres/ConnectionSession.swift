@@ -29,10 +29,12 @@ actor ConnectionSession {
         thread = try ConnectionThread()
     }
 
-    /// Opens the connection; throws `PostgresError` of kind `connectFailed`.
+    /// Opens the connection.
+    ///
+    /// - Throws: ``PostgresError`` `.connectFailed`.
     func open() throws {
         connection = nil
-        connection = try Connection(configuration, cancellation: cancellation, logger: logger)
+        connection = try Connection.open(configuration, cancellation: cancellation, logger: logger)
     }
 
     /// Runs `body` on the connection's thread; the cancellation of the calling task cancels its statements.

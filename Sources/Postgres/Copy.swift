@@ -4,6 +4,8 @@ extension Connection {
     /// Runs `sql`, a `COPY … FROM STDIN`, on what `body` writes; how many rows were copied.
     ///
     /// Nothing is stored when `body` throws.
+    ///
+    /// - Throws: ``PostgresError``; what `body` throws.
     @discardableResult
     package func copyIn(_ sql: String, _ body: (CopyInWriter) throws -> Void) throws -> Int {
         try startCopy(sql, PGRES_COPY_IN)
@@ -26,6 +28,8 @@ extension Connection {
     /// Runs `sql`, a `COPY … TO STDOUT`, and gives each row's bytes to `body`.
     ///
     /// When `body` throws, the rest is read and dropped, and the connection stays usable.
+    ///
+    /// - Throws: ``PostgresError``; what `body` throws.
     package func copyOut(_ sql: String, _ body: ([UInt8]) throws -> Void) throws {
         try startCopy(sql, PGRES_COPY_OUT)
         var failure: (any Error)?
@@ -89,6 +93,8 @@ package final class CopyInWriter {
     }
 
     /// Appends bytes in the format the COPY names.
+    ///
+    /// - Throws: ``PostgresError``.
     package func write(_ bytes: some Collection<UInt8>) throws {
         buffer.append(contentsOf: bytes)
         if buffer.count >= Self.pieceSize {
@@ -98,7 +104,7 @@ package final class CopyInWriter {
 
     /// Appends one row in text format, COPY's default (PostgreSQL, "COPY", "Text Format").
     ///
-    /// Throws kind `invalidParameter` for text with NUL.
+    /// - Throws: ``PostgresError``, `.invalidParameter` for text with NUL.
     package func writeRow<each Value: PostgresEncodable>(_ value: repeat each Value) throws {
         var row: [UInt8] = []
         func append(_ value: some PostgresEncodable) throws {

@@ -32,7 +32,8 @@ package struct Query: ExpressibleByStringInterpolation, Sendable {
         pieces[pieces.count - 1] += text
     }
 
-    /// Throws `invalidParameter` if a value or the text contains NUL, at which C would cut it short.
+    /// - Throws: ``PostgresError`` `.invalidParameter` when a value or the text contains NUL, at which C would cut it
+    ///   off.
     func validate(_ sql: String) throws {
         if let number = parameters.firstInvalid {
             throw PostgresError(.invalidParameter, "parameter $\(number) contains NUL", query: sql)

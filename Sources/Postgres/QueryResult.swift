@@ -99,7 +99,7 @@ package struct Row: Sendable {
 
     /// The value of a column by its position from 0.
     ///
-    /// Throws `PostgresError` of kind `decoding` if there is no such column, or it holds NULL or another type.
+    /// - Throws: ``PostgresError`` `.decoding` when there is no such column, or it holds NULL or another type.
     package func decode<T: PostgresDecodable>(_ column: Int, as type: T.Type = T.self) throws -> T {
         guard table.columns.indices.contains(column) else {
             throw PostgresError(.decoding, "no column \(column) among \(table.columns.count)")
@@ -112,7 +112,7 @@ package struct Row: Sendable {
 
     /// The value of the first column called `column`.
     ///
-    /// Throws `PostgresError` of kind `decoding` if there is no such column, or it holds NULL or another type.
+    /// - Throws: ``PostgresError`` `.decoding` when there is no such column, or it holds NULL or another type.
     package func decode<T: PostgresDecodable>(_ column: String, as type: T.Type = T.self) throws -> T {
         guard let position = table.columns.firstIndex(of: column) else {
             throw PostgresError(.decoding, "no column \"\(column)\"")
@@ -122,7 +122,7 @@ package struct Row: Sendable {
 
     /// The values of the first columns, in order.
     ///
-    /// Throws `PostgresError` of kind `decoding` if a column is missing, or holds NULL or another type.
+    /// - Throws: ``PostgresError`` `.decoding` when a column is missing, or holds NULL or another type.
     package func decode<each T: PostgresDecodable>(_ types: repeat (each T).Type) throws -> (repeat each T) {
         var column = 0
         func next<U: PostgresDecodable>(_ type: U.Type) throws -> U {

@@ -53,8 +53,10 @@ extension Connection {
 
     /// Runs `body` in a transaction, committed if it returns and rolled back if it throws.
     ///
-    /// The first error survives a failing ROLLBACK. Throws kind `commitBecameRollback` if `body` swallowed a failed
-    /// statement's error, and `commitOutcomeUnknown` if the connection broke during COMMIT.
+    /// The first error survives a failing ROLLBACK.
+    ///
+    /// - Throws: What `body` throws; ``PostgresError``, `.commitBecameRollback` when `body` swallowed a failed
+    ///   statement's error, `.commitOutcomeUnknown` when the connection broke during COMMIT.
     package func transaction<T>(_ mode: TransactionMode = .readWrite, _ body: (Connection) throws -> T) throws -> T {
         switch try attemptTransaction(mode, body) {
         case .committed(let value): return value
@@ -89,6 +91,8 @@ extension Connection {
     }
 
     /// Runs `body` so that its failure undoes only what it did, and the surrounding transaction goes on.
+    ///
+    /// - Throws: ``PostgresError``; what `body` throws.
     package func savepoint<T>(_ body: (Connection) throws -> T) throws -> T {
         try requireReady()
         savepointDepth += 1
@@ -173,7 +177,7 @@ extension ConnectionPool {
     /// Serialization failures, deadlocks and failed connects are retried, bounded and jittered. A COMMIT whose answer
     /// was lost is looked up on another connection.
     ///
-    /// - Throws: ``PostgresError``, of kind `commitOutcomeUnknown` if the outcome stays unknown; what `body` throws.
+    /// - Throws: What `body` throws; ``PostgresError``, `.commitOutcomeUnknown` when the outcome stays unknown.
     package func transaction<T: Sendable>(
         _ mode: TransactionMode = .readWrite, _ body: @Sendable (Connection) throws -> T
     ) async throws -> T {

@@ -149,6 +149,8 @@ package final class Throttle: Sendable {
     }
 
     /// Does the work if it is due; the next time is at least twenty times its duration away.
+    ///
+    /// - Throws: What `work` throws.
     package func whenDue<T>(at now: Timestamp, _ work: () throws -> T) rethrows {
         guard begins(at: now) else { return }
         let start = ContinuousClock.now
@@ -162,6 +164,8 @@ package final class Throttle: Sendable {
     }
 
     /// Does the work if it is due; the next time is at least twenty times its duration away.
+    ///
+    /// - Throws: What `work` throws.
     package func whenDue<T>(
         at now: Timestamp, isolation: isolated (any Actor)? = #isolation, _ work: () async throws -> T
     ) async rethrows {

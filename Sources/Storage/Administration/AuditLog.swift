@@ -140,6 +140,8 @@ package enum AuditLog {
     }
 
     /// The newest entries that `filter` means, at most `limit` of those before the entry `cursor`.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func list(
         _ filter: Filter, before cursor: Int64? = nil, limit: Int, _ connection: Connection
     ) throws -> [Entry] {
@@ -177,6 +179,8 @@ package enum AuditLog {
     }
 
     /// Keeps that something was done about entries of the quarantine; how they are now they say themselves.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func record(
         _ action: String, ofQuarantined ids: [EventKey], by actor: AuditActor, at now: Timestamp,
         _ connection: Connection

@@ -23,6 +23,8 @@ package struct LimitAdministration: Sendable {
     }
 
     /// The limits of every plan.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func plans(_ connection: Connection) throws -> [String: [QuotaPeriod: Limit]] {
         var plans: [String: [QuotaPeriod: Limit]] = [:]
         for row in try connection.query("SELECT plan, period, tokens, requests FROM metering.plan_limits") {

@@ -19,6 +19,8 @@ package struct LanguageModel: Sendable, Hashable {
 
 extension LanguageModel {
     /// The models in the order of their names by bytes, as Laravel's database collates them.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func list(
         for user: Int64, onlyAvailable: Bool = true, _ connection: Connection
     ) throws -> [LanguageModel] {
@@ -46,6 +48,8 @@ extension LanguageModel {
     }
 
     /// Remembers that the user favours the model `id`; false where there is no such model.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func favor(_ id: Int64, by user: Int64, _ connection: Connection, now: Timestamp) throws -> Bool {
         let rows = try connection.query(
             """
@@ -134,6 +138,8 @@ package struct ModelAdministration: Sendable {
     }
 
     /// The models whose cost of zero is a price, in the order of their names.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func freeModels(_ connection: Connection) throws -> [String] {
         try connection.query("SELECT model FROM metering.free_models ORDER BY model").map { try $0.decode(0) }
     }

@@ -152,12 +152,16 @@ package struct UserAdministration: Sendable {
         }
     }
 
-    /// Refuses an account's calls from now on. Throws as ``update(_:_:action:_:)``.
+    /// Refuses an account's calls from now on.
+    ///
+    /// - Throws: As ``update(_:_:action:_:)``.
     package func suspend(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
         try update(id, UserProfile.Change(status: "suspended"), action: "user.suspend", connection)
     }
 
-    /// Takes an account's calls again. Throws as ``update(_:_:action:_:)``.
+    /// Takes an account's calls again.
+    ///
+    /// - Throws: As ``update(_:_:action:_:)``.
     package func activate(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
         try update(id, UserProfile.Change(status: "active"), action: "user.activate", connection)
     }

@@ -5,6 +5,8 @@ package import Postgres
 package enum CallTrace {
     /// Whose row the call with this `end_user` became that began since a moment; `nil` while it is none. Reads the
     /// events since then, by their keys.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func user(
         ofEndUser mark: String, since began: Timestamp, _ connection: Connection
     ) throws -> Int64? {

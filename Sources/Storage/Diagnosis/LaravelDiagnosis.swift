@@ -68,6 +68,8 @@ package enum LaravelDiagnosis {
     static let tables = Grant.table.filter { $0.kind == .table && !$0.isOurs }.map { String($0.name.dropFirst(7)) }
 
     /// What is found for a program that is connected as the role of `connection`.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func findings(_ connection: Connection, for role: DatabaseRole) throws -> [LaravelFinding] {
         let user = try connection.query("SELECT current_user::text")[0].decode(0, as: String.self)
         return try RowSecurity.findings(connection, for: [Actor(user: user, role: role)])
@@ -75,6 +77,8 @@ package enum LaravelDiagnosis {
     }
 
     /// What is found for the roles of `codexflow grants` that exist, and for the role of `connection`.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func findings(
         _ connection: Connection, rolePrefix: String, connectedAs role: DatabaseRole
     ) throws -> [LaravelFinding] {

@@ -11,6 +11,8 @@ package struct StoredSession: Sendable, Hashable {
     package let usedAt: Timestamp
 
     /// The session `id`, also one that has ended.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func find(
         _ id: String, in table: SessionTable = .standard, _ connection: Connection
     ) throws -> StoredSession? {

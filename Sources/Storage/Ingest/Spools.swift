@@ -99,7 +99,7 @@ package struct SpoolStatus: Sendable, Hashable {
     /// At most `limit` spools in the order of their ids, after `spool`. With `onlyMissing` only those with missing
     /// numbers.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package static func list(
         onlyMissing: Bool = false, after spool: String? = nil, limit: Int, _ connection: Connection
     ) throws -> [SpoolStatus] {

@@ -23,6 +23,8 @@ package struct LogPage: Sendable, Hashable {
     ///
     /// In a snapshot, so that the rows and their number are of one moment; both are those of the table. `models` and
     /// `statuses` are those that count, `nil` for all; `from` and `through` are the first and last UTC day.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func read(
         of user: Int64, number: Int, size: Int, models: [String]? = nil, statuses: [String]? = nil,
         from: CalendarDate? = nil, through: CalendarDate? = nil, effort: Effort = Effort(), _ connection: Connection

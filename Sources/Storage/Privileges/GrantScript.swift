@@ -54,6 +54,8 @@ package struct GrantScript: Sendable {
     }
 
     /// The roles that do not exist, in a fixed order.
+    ///
+    /// - Throws: ``PostgresError``.
     package func missingRoles(_ connection: Connection) throws -> [DatabaseRole] {
         let rows = try connection.query(
             "SELECT rolname::text FROM pg_roles WHERE rolname = ANY(\(DatabaseRole.allCases.map(name))::text[])")
@@ -78,6 +80,8 @@ package struct GrantScript: Sendable {
 
     /// After a migration: the rights on our own schema for the roles that exist. Who is not the schema's owner changes
     /// nothing.
+    ///
+    /// - Throws: ``PostgresError``.
     package func refresh(_ connection: Connection) throws {
         let rows = try connection.query(
             """

@@ -45,6 +45,8 @@ package struct PrivilegeCheck: Sendable {
     }
 
     /// The rights it lacks to do the work of `role`; objects that do not exist are the schema check's matter.
+    ///
+    /// - Throws: ``PostgresError``.
     package func lacks(_ connection: Connection, for role: DatabaseRole) throws -> [Lack] {
         let wanted = Grant.table.flatMap { grant in
             grant.rights(of: role).flatMap { right in
@@ -76,6 +78,8 @@ package struct PrivilegeCheck: Sendable {
     }
 
     /// How the role is stronger than any service needs it, such as `is a superuser`; each completes "the role …".
+    ///
+    /// - Throws: ``PostgresError``.
     package func excess(_ connection: Connection) throws -> [String] {
         let rows = try connection.query(
             """
@@ -94,6 +98,8 @@ package struct PrivilegeCheck: Sendable {
     }
 
     /// The rights on tables that the work of `role` does not need, such as `DELETE on public.users`.
+    ///
+    /// - Throws: ``PostgresError``.
     package func surplus(_ connection: Connection, over role: DatabaseRole) throws -> [String] {
         let needed = Grant.table.filter { $0.kind == .table }.flatMap { grant in
             grant.rights(of: role).filter(\.columns.isEmpty).map { "\($0.privilege) on \(grant.name)" }

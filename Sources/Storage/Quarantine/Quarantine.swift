@@ -224,6 +224,8 @@ extension Quarantine {
     }
 
     /// How many entries `filter` means, by reason, the most frequent first.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func summarize(_ filter: QuarantineFilter, _ connection: Connection) throws -> [Summary] {
         let rows = try connection.query(
             """
@@ -253,6 +255,8 @@ extension Quarantine {
     package static let countedAtMost = 10_000
 
     /// How many events of the range are not stored yet, of one user or of all; at most ``countedAtMost``.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func openCount(
         of user: Int64?, from: Timestamp, to: Timestamp, _ connection: Connection
     ) throws -> Int {
@@ -278,6 +282,8 @@ extension Quarantine {
     ///
     /// An entry that is being replayed is either stored before, and not touched, or never. Many are discarded in
     /// several transactions, so that no delivery waits long for one of them.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func discard(
         _ filter: QuarantineFilter, _ connection: Connection, now: Timestamp
     ) throws -> Int {

@@ -151,6 +151,8 @@ package enum QuarantineGauges {
     /// none.
     ///
     /// Reads an index over the open entries, most of a second for a million: call it at a bounded rate.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func record(_ connection: Connection, now: Timestamp) throws {
         let summary = try Quarantine.backlog(connection)
         for reason in QuarantineReason.allCases {

@@ -26,6 +26,8 @@ package struct QuarantineReplay: Sendable {
 
     /// Tries what is due, batch after batch until nothing more becomes a row or the round is over, and returns how many
     /// entries are rows now.
+    ///
+    /// - Throws: ``PostgresError``.
     @discardableResult
     package func replay() async throws -> Int {
         let moment = now()

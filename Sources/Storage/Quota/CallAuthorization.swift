@@ -7,6 +7,8 @@ extension CallAuthorization {
     ///
     /// It is one statement. What is used is exact up to the last commit, as deltas that are not folded yet are added.
     /// All rows are found by a primary key except the deltas, of which there is at most a second's worth.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func find(
         _ key: KeyHash, _ connection: Connection, now: Timestamp
     ) throws -> CallAuthorization? {

@@ -30,6 +30,8 @@ package enum UserLimits {
     }
 
     /// Changes a user's limits in one window.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func set(_ change: Change, _ period: QuotaPeriod, user: Int64, _ connection: Connection) throws {
         try connection.execute(
             """
@@ -44,6 +46,8 @@ package enum UserLimits {
     }
 
     /// Lets a user call these models only, by the names that LiteLLM offers; `nil` for all.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func allow(models: [String]?, user: Int64, _ connection: Connection) throws {
         guard let models else {
             try connection.execute("DELETE FROM metering.user_models WHERE user_id = \(user)")
@@ -78,6 +82,8 @@ package struct LimitStatus: Sendable, Hashable {
     /// The current windows of the user `id`, daily then monthly; a window without any limit is left out.
     ///
     /// What the fold has not added yet is added here, so that the answer is current whether anybody folds or not.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func read(_ user: Int64, _ connection: Connection, now: Timestamp) throws -> [LimitStatus] {
         let rows = try connection.query(
             """
@@ -147,6 +153,8 @@ package struct LimitRequest: Sendable, Hashable {
 
 extension LimitRequest {
     /// Keeps the wish; a second one for the same period while the first is open replaces its reason.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func insert(
         for user: Int64, _ period: QuotaPeriod, reason: String?, _ connection: Connection, now: Timestamp
     ) throws {
@@ -160,6 +168,8 @@ extension LimitRequest {
     }
 
     /// The requests for limits, newest first, of one user or of all: at most `limit` of those before `cursor`.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func list(
         of user: Int64? = nil, onlyOpen: Bool = false, before cursor: Int64? = nil, limit: Int = 100,
         _ connection: Connection

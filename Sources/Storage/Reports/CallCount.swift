@@ -4,7 +4,7 @@
 package struct CallCount: Sendable, Hashable {
     package let calls: Int64
 
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package init(_ scope: UsageScope, _ range: ReportRange, _ snapshot: UsageSnapshot) throws {
         let table = UsageTable(scope: scope, boundaries: range.boundaries)
         calls = try table.cells(snapshot).first?.sums.requests ?? 0

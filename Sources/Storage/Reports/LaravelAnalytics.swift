@@ -25,7 +25,7 @@ package struct LaravelAnalytics: Sendable, Hashable {
 
     private static let topModelCount = 10
 
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package init(of user: Int64, now: Timestamp, _ snapshot: UsageSnapshot) throws {
         let window = LaravelDays(of: user, now: now)
         let firstOfMonth = try snapshot.connection.query(

@@ -20,7 +20,7 @@ package struct LaravelChart: Sendable, Hashable {
     /// The most used first; equal ones, which Laravel leaves in any order, by name.
     package let models: [Model]
 
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package init(of user: Int64, now: Timestamp, _ snapshot: UsageSnapshot) throws {
         let window = LaravelDays(of: user, now: now)
         let rows = try snapshot.connection.query(

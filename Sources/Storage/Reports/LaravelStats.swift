@@ -8,7 +8,7 @@ package struct LaravelStats: Sendable, Hashable {
     /// Milliseconds, rounded to two decimals; 0 without calls.
     package let averageResponseTime: Double
 
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package init(of user: Int64, now: Timestamp, _ snapshot: UsageSnapshot) throws {
         let midnight = ReportRange.floor(now) / LaravelDays.quartersOfDay * LaravelDays.quartersOfDay
         let table = UsageTable(

@@ -4,7 +4,7 @@ package import Postgres
 package enum RecentCalls {
     /// The last `limit` calls of `user`, by Laravel's order: rows without a time first, then the latest first.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package static func list(of user: Int64, limit: Int = 50, _ connection: Connection) throws -> [LogRow] {
         try connection.query(
             """

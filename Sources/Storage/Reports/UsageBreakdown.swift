@@ -41,7 +41,7 @@ package struct UsageBreakdown: Sendable, Hashable {
 
     /// The `limit` largest groups, or those behind `place`; total and shares are of all.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package init(
         _ scope: UsageScope, _ range: ReportRange, by group: UsageGroup, after place: Place? = nil, limit: Int = 10,
         rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false, _ snapshot: UsageSnapshot

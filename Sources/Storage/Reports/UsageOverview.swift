@@ -16,7 +16,7 @@ package struct UsageOverview: Sendable, Hashable {
     /// From the first of the month on.
     package let month: UsageSums
 
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package init(now: Timestamp, _ snapshot: UsageSnapshot) throws {
         let (firstOfMonth, midnight) = try snapshot.connection.query(
             """

@@ -16,7 +16,7 @@ package struct UsageSnapshot {
     /// Where the ids of `api_logs` began again and no worker has noticed, that is noted first (``IDLine``). A prepared
     /// statement that no longer fits a changed table is prepared again, with all others.
     ///
-    /// - Throws: `PostgresError`, and what `body` throws.
+    /// - Throws: ``PostgresError``, and what `body` throws.
     package static func take<T>(_ connection: Connection, _ body: (UsageSnapshot) throws -> T) throws -> T {
         do {
             return try IDLine.retrying(connection) { try takeOnce($0, body) }

@@ -14,7 +14,7 @@ package struct UsageSummary: Sendable, Hashable {
     /// Reads both periods in one state of the database; the second is the range of the same length before the first, unless
     /// `previous` says otherwise.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     package init(
         _ scope: UsageScope, _ range: ReportRange, comparedWith previous: ReportRange? = nil, _ snapshot: UsageSnapshot
     ) throws {

@@ -33,7 +33,7 @@ struct UsageTable {
 
     /// The cells with usage, by rank and bucket. One statement.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     func cells(_ snapshot: UsageSnapshot) throws -> [Cell] {
         let cells = UsageCells(scope, boundaries, by: group, hasHistograms: hasLatency, snapshot)
         return try self.cells(in: cells.query, snapshot)

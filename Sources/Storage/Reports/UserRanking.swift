@@ -20,7 +20,7 @@ struct UserRanking {
 
     /// Ranks everybody in `scope`, and reads the `limit` users behind `place`.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: ``PostgresError``.
     init(
         _ scope: UsageScope, _ range: ReportRange, after place: UsageBreakdown.Place?, limit: Int,
         by ranking: UsageRanking, _ snapshot: UsageSnapshot

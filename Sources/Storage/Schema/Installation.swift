@@ -83,6 +83,8 @@ package enum Installation {
     }
 
     /// Remembers the highest ids seen, so that ids which start again are noticed even under the same OIDs.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func recordHighestIDs(_ connection: Connection) throws {
         try connection.execute(
             """

@@ -35,6 +35,8 @@ package enum SchemaCheck {
     }
 
     /// Every column of the tables we write or read that our statements could not work with.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func findings(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """

@@ -32,6 +32,8 @@ package struct AccessToken: Sendable, Hashable {
     ///
     /// With a `lifetime` it expires that long after it was made, whatever its row says of its end.
     /// Notes its use, at most once a minute: reading must not become writing.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func find(
         _ plain: String, _ connection: Connection, now: Timestamp, lifetime: Duration? = nil, form: Form = .standard
     ) throws -> AccessToken? {
@@ -79,6 +81,8 @@ package struct AccessToken: Sendable, Hashable {
     }
 
     /// A new token of the user `id`, in clear: it is never seen again.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func create(
         for user: Int64, _ connection: Connection, now: Timestamp, form: Form = .standard
     ) throws -> String {
@@ -95,6 +99,8 @@ package struct AccessToken: Sendable, Hashable {
     }
 
     /// Ends the token `id`.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func delete(_ id: Int64, _ connection: Connection) throws {
         try connection.execute("DELETE FROM public.personal_access_tokens WHERE id = \(id)")
     }

@@ -128,6 +128,8 @@ package enum UserAccounts {
     }
 
     /// All users in the order of their ids, a page at a time.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func list(_ connection: Connection, after id: Int64 = 0, limit: Int = 1000) throws -> [Account] {
         try connection.query(
             "SELECT \(Account.columns) FROM public.users u WHERE u.id > \(id) ORDER BY u.id LIMIT \(limit)"

@@ -39,6 +39,8 @@ extension UserProfile {
     }
 
     /// The user `id`, or `nil`; a soft-deleted one as little as in the following.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func find(_ id: Int64, _ connection: Connection) throws -> UserProfile? {
         try connection.query("SELECT \(columns) FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
             .first.map {
@@ -55,6 +57,8 @@ extension UserProfile {
     }
 
     /// The user of `email`, written exactly so, and the password's hash.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func findForLogin(
         email: String, _ connection: Connection
     ) throws -> (user: UserProfile, passwordHash: String)? {
@@ -64,6 +68,8 @@ extension UserProfile {
     }
 
     /// The user `id`, and the password's hash.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func findForSession(
         _ id: Int64, _ connection: Connection
     ) throws -> (user: UserProfile, passwordHash: String)? {
@@ -73,6 +79,8 @@ extension UserProfile {
     }
 
     /// The key of the user `id`, in clear; `nil` where there is none.
+    ///
+    /// - Throws: ``PostgresError``.
     package static func key(of id: Int64, _ connection: Connection) throws -> String? {
         let rows = try connection.query(
             "SELECT u.api_key FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
