@@ -28,11 +28,11 @@ import Testing
     }
 
     @Test(arguments: ["-0.000001", "-1", "100000000", "99999999.9999999999995", "1e300"])
-    func `is neither negative nor beyond numeric(20,12)`(literal: String) throws {
+    func isNeitherNegativeNorBeyondNumeric(literal: String) throws {
         #expect(try cost(literal) == nil)
     }
 
-    @Test func `survives coding with its literal`() throws {
+    @Test func survivesCodingWithItsLiteral() throws {
         let cost = try #require(try cost("0.0022500000000000003"))
         #expect(try JSONDecoder().decode(Cost.self, from: JSONEncoder().encode(cost)) == cost)
         #expect(throws: DecodingError.self) { try JSONDecoder().decode(Cost.self, from: Data(#""-1""#.utf8)) }

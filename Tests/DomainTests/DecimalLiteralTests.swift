@@ -9,12 +9,12 @@ import Testing
             ("0.49999", 0, 0), ("0.5", 0, 1), ("-0.5", 0, -1), ("9.99999999", 6, 10_000_000), ("1e-400", 12, 0),
             ("1795420661.285083", 6, 1_795_420_661_285_083), ("100", 0, 100), ("0.00", 3, 0), ("0e999999999999", 0, 0),
         ] as [(String, Int, Int128)])
-    func `rounds half away from zero, from the text`(text: String, scale: Int, expected: Int128) throws {
+    func roundsHalfAwayFromZeroFromTheText(text: String, scale: Int, expected: Int128) throws {
         #expect(try #require(DecimalLiteral(text)).scaled(by: scale) == expected)
     }
 
     @Test(arguments: [("10.7", 10), ("-3.9", -3), ("0.999", 0), ("59.9999999", 59)] as [(String, Int128)])
-    func `truncates where asked to`(text: String, expected: Int128) throws {
+    func truncatesWhereAskedTo(text: String, expected: Int128) throws {
         #expect(try #require(DecimalLiteral(text)).scaled(by: 0, .towardZero) == expected)
     }
 
@@ -24,11 +24,11 @@ import Testing
             ("1.0000000001", nil), ("2.5e-42", nil), ("-0.5", nil), ("1e37", nil),
             ("0." + String(repeating: "0", count: 60) + "1", nil),
         ] as [(String, Int128?)])
-    func `is whole only without decimals`(text: String, expected: Int128?) throws {
+    func isWholeOnlyWithoutDecimals(text: String, expected: Int128?) throws {
         #expect(try #require(DecimalLiteral(text)).whole == expected)
     }
 
-    @Test func `knows where its integers end`() throws {
+    @Test func knowsWhereItsIntegersEnd() throws {
         let digits = String(repeating: "9", count: 37)
         #expect(try #require(DecimalLiteral(digits)).scaled(by: 0) == Int128(digits))
         #expect(
@@ -39,7 +39,7 @@ import Testing
         #expect(try #require(DecimalLiteral("1e99999999999999999999")).scaled(by: 0) == nil)
     }
 
-    @Test func `digits beyond the 38th decide nothing`() throws {
+    @Test func digitsBeyondThe38thDecideNothing() throws {
         let text = "1." + String(repeating: "4", count: 60) + "9"
         #expect(try #require(DecimalLiteral(text)).scaled(by: 30) == Int128("1" + String(repeating: "4", count: 30)))
     }
@@ -48,18 +48,18 @@ import Testing
         "", "-", "+1", "01", "-01", "1.", ".5", "1e", "1e+", "0x10", "1 ", " 1", "NaN", "Infinity", "1,5", "1_000", "１",
         "1.5.2", "--1", "1e5.0", String(repeating: "1", count: 401),
     ])
-    func `is nothing but a JSON number`(text: String) {
+    func isNothingButAJSONNumber(text: String) {
         #expect(DecimalLiteral(text) == nil)
     }
 
-    @Test func `keeps its text and its sign`() throws {
+    @Test func keepsItsTextAndItsSign() throws {
         #expect(try #require(DecimalLiteral("1.50e0")).text == "1.50e0")
         #expect(try #require(DecimalLiteral("-0.0")).isBelowZero == false)
         #expect(try #require(DecimalLiteral("-1e-30")).isBelowZero)
         #expect(try #require(DecimalLiteral("0.000e5")).isZero)
     }
 
-    @Test func `agrees with integer arithmetic`() throws {
+    @Test func agreesWithIntegerArithmetic() throws {
         for step in Int64(-1000)...1000 {
             let units = step * step * step * 982_451
             let scale = Int(step.magnitude % 10)

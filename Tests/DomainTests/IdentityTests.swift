@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct IdentityTests {
-    @Test func `hashes a key as LiteLLM does`() {
+    @Test func hashesAKeyAsLiteLLMDoes() {
         let hash = KeyHash(of: "abc")
         #expect(hash.hex == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
         #expect(KeyHash(hex: hash.hex) == hash)
@@ -11,12 +11,12 @@ import Testing
     }
 
     @Test(arguments: ["", "ba78", String(repeating: "A", count: 64), String(repeating: "g", count: 64)])
-    func `takes nothing else for a hash`(text: String) {
+    func takesNothingElseForAHash(text: String) {
         #expect(KeyHash(hex: text) == nil)
         #expect(KeyHash(bytes: Array(text.utf8)) == nil)
     }
 
-    @Test func `a key in clear is neither printed nor coded`() throws {
+    @Test func aKeyInClearIsNeitherPrintedNorCoded() throws {
         let claim = IdentityClaim(
             keyHashes: [KeyHash(of: "cf_secret")], isKeyOptional: true, laravelUserID: 1, userID: 2,
             presentedKey: "cf_secret")
@@ -29,7 +29,7 @@ import Testing
         #expect(read == claim)
     }
 
-    @Test func `an empty claim names nobody`() {
+    @Test func anEmptyClaimNamesNoUser() {
         #expect(IdentityClaim().isEmpty)
         #expect(!IdentityClaim(userID: 1).isEmpty)
         #expect(!IdentityClaim(laravelUserID: 1).isEmpty)

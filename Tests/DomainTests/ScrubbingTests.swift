@@ -11,7 +11,7 @@ import Testing
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.c2ln", "***.***.c2ln"), ("ümlaut cf_abcdef ğ", "ümlaut *** ğ"),
         ("a-cf_b_\(hex)", "***"),
     ])
-    func `replaces what looks like a credential`(text: String, expected: String) {
+    func replacesWhatLooksLikeACredential(text: String, expected: String) {
         #expect(text.scrubbed() == expected)
     }
 
@@ -20,11 +20,11 @@ import Testing
         "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8", "4a9a3edb-8181-440c-a6f7-b8e9ec80f657",
         "bearer", "the bearer", "pneumonoultramicroscopicsilicovolcanoconiosis", "ğüşiöç 日本語 👋🏽",
     ])
-    func `leaves everything else as it is`(text: String) {
+    func leavesEverythingElseAsItIs(text: String) {
         #expect(text.scrubbed() == text)
     }
 
-    @Test func `replaces every occurrence of a given secret`() {
+    @Test func replacesEveryOccurrenceOfAGivenSecret() {
         #expect("hunter2 and xhunter2x".scrubbed(of: ["hunter2"]) == "*** and x***x")
         #expect("aaaaa".scrubbed(of: ["aaaa"]) == "***a")
         #expect("geheim-ğ!".scrubbed(of: ["heim-ğ"]) == "ge***!")

@@ -12,7 +12,7 @@ import Testing
         return event
     }
 
-    @Test func `billable facts are tokens, cost literal and status`() {
+    @Test func billableFactsAreTokensCostLiteralAndStatus() {
         let digest = event().billableDigest
         #expect(
             event {
@@ -31,14 +31,14 @@ import Testing
         #expect(Set(others.map(\.billableDigest) + [digest]).count == others.count + 1)
     }
 
-    @Test func `survives coding`() throws {
+    @Test func survivesCoding() throws {
         let event = event {
             $0.flags = [.timeClamped]; $0.identity.keyHashes = [KeyHash(of: "k")]
         }
         #expect(try JSONDecoder().decode(UsageEvent.self, from: JSONEncoder().encode(event)) == event)
     }
 
-    @Test func `counts as design.md §4 says`() {
+    @Test func countsTowardAQuotaAsInLaravel() {
         func contribution(_ change: (inout UsageEvent) -> Void) -> [Int64] {
             let contribution = QuotaContribution(of: event(change))
             return [contribution.requests, contribution.tokens]
@@ -66,11 +66,11 @@ import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct TimestampTests {
     @Test(arguments: [(1_999, 1), (0, 0), (-1, -1), (-1000, -1), (.min, -9_223_372_036_854_776)] as [(Int64, Int64)])
-    func `milliseconds are rounded towards the past`(microseconds: Int64, milliseconds: Int64) {
+    func millisecondsAreRoundedTowardsThePast(microseconds: Int64, milliseconds: Int64) {
         #expect(Timestamp(microseconds: microseconds).milliseconds == milliseconds)
     }
 
-    @Test func `moves, and saturates at both ends`() {
+    @Test func movesAndSaturatesAtBothEnds() {
         let time = Timestamp(microseconds: 10)
         #expect(time.advanced(by: .microseconds(-11)) == Timestamp(microseconds: -1))
         #expect(time.advanced(by: .seconds(86_400)) == Timestamp(microseconds: 86_400_000_010))

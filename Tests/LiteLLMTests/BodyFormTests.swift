@@ -15,7 +15,7 @@ import Testing
     }
 
     @Test(arguments: ["", " \n", "\u{FEFF}", "null", "\"x\"", "5", "true", " null "])
-    func `no object at all is answered as Laravel does`(body: String) throws {
+    func noObjectAtAllIsAnsweredAsLaravelDoes(body: String) throws {
         let parsed = EventParser.parse(body)
         #expect(parsed.form == .documented)
         #expect(try parsed.onlyReason() == .unreadable)
@@ -24,7 +24,7 @@ import Testing
     @Test(arguments: [
         #"{"user_id":"#, "user_id=1&model=x", "{", "}", "<html>\n<body>\n</html>", "{]", "nul", #"{"a" 1}"#,
     ])
-    func `a text that cannot be read is one result`(body: String) throws {
+    func aTextThatCannotBeReadIsOneResult(body: String) throws {
         let parsed = EventParser.parse(body)
         #expect(parsed.form == .events)
         #expect(try parsed.onlyReason() == .unreadable)
@@ -32,7 +32,7 @@ import Testing
         #expect(excerpt.hasPrefix("\(body.utf8.count) bytes, SHA-256 "))
     }
 
-    @Test func `one object is answered by its shape`() {
+    @Test func oneObjectIsAnsweredByItsShape() {
         #expect(EventParser.parse(documentedEvent()).form == .documented)
         #expect(EventParser.parse("{}").form == .documented)
         #expect(EventParser.parse(proxyEvent()).form == .events)
@@ -42,12 +42,12 @@ import Testing
     }
 
     @Test(arguments: ["\n", "\r\n", "", " ", "\n\n"])
-    func `objects may follow one another`(separator: String) {
+    func objectsMayFollowOneAnother(separator: String) {
         let body = [proxyEvent(), documentedEvent(), proxyEvent()].joined(separator: separator)
         #expect(outline(body) == ["+", "+", "+"])
     }
 
-    @Test func `every element of an array is a result in its place`() {
+    @Test func everyElementOfAnArrayIsAResultInItsPlace() {
         let body = "[null, \(proxyEvent()), 5, \"x,]\", [\(proxyEvent())], \(documentedEvent()), {}, NaN, true]"
         let unreadable = "unreadable"
         let expected = [
@@ -60,13 +60,13 @@ import Testing
     }
 
     @Test(arguments: [#"{"a": }"#, #"{"a" 1}"#, #"{"a": 1 "b": 2}"#, "{1: 2}", #"{"metadata": {"b"]}"#, #"{,}"#])
-    func `a broken element hides no other`(broken: String) {
+    func aBrokenElementHidesNoOther(broken: String) {
         #expect(outline("[\(proxyEvent()), \(broken), \(proxyEvent())]") == ["+", "unreadable", "+"])
         #expect(outline("\(proxyEvent())\n\(broken)\n\(proxyEvent())") == ["+", "unreadable", "+"])
     }
 
     @Test(arguments: ["x", "}", #"{"a": "unterminated"#, "{{", ",", "1 2"])
-    func `garbage in an array is one result with all the rest`(garbage: String) {
+    func garbageInAnArrayIsOneResultWithAllTheRest(garbage: String) {
         let results = outline("[\(proxyEvent()), \(garbage) \(proxyEvent())]")
         #expect(results.first == "+")
         #expect(results.dropFirst().allSatisfy { $0 == "unreadable" })
@@ -74,14 +74,14 @@ import Testing
     }
 
     @Test(arguments: [#"{"a": 1"#, #"{"a": "open"#, #"{"a": [1}"#, "garbage", "{{"])
-    func `a truncated line hides no other line`(line: String) {
+    func aTruncatedLineHidesNoOtherLine(line: String) {
         #expect(
             outline("\(proxyEvent())\n\(line)\n\(proxyEvent())\n\(documentedEvent())\n") == [
                 "+", "unreadable", "+", "+",
             ])
     }
 
-    @Test func `of an array cut anywhere the whole elements are events and the rest is one result`() {
+    @Test func ofAnArrayCutAnywhereTheWholeElementsAreEventsAndTheRestIsOneResult() {
         let elements = [proxyEvent(), documentedEvent(#""event_id": "é\"]},{""#), "{}"]
         let body = Array("[\(elements.joined(separator: ", "))]".utf8)
         var ends: [Int] = []
@@ -100,7 +100,7 @@ import Testing
         }
     }
 
-    @Test func `a rejection's key is stable, and differs from others`() throws {
+    @Test func aRejectionsKeyIsStableAndDiffersFromOthers() throws {
         let cut = String("[\(proxyEvent()), \(proxyEvent())".dropLast(5))
         let key = try #require(EventParser.parse(cut).rejections.first?.key)
         #expect(EventParser.parse(cut).rejections.first?.key == key)
@@ -111,7 +111,7 @@ import Testing
         #expect(ends[0] != nil && ends[0] != ends[1])
     }
 
-    @Test func `an excerpt is bounded and shows the shape alone`() throws {
+    @Test func anExcerptIsBoundedAndShowsTheShapeAlone() throws {
         let body = """
             [{"status": "failure", "call_type" : "acompletion", "startTime": 1795420742.5, "stream":null, \
             "litellm_call_id": "0199e7a0-0000-7abc-8abc-0123456789ab", "model": "my words", "my words": [true, 12], \
@@ -130,7 +130,7 @@ import Testing
         #expect(long.utf8.count < 2_200 && !long.unicodeScalars.contains("\0"))
     }
 
-    @Test func `a body has a bounded number of results`() {
+    @Test func aBodyHasABoundedNumberOfResults() {
         let parsed = EventParser.parse("[" + String(repeating: "{},", count: 100_010) + "{}]")
         #expect(parsed.results.count == EventParser.maximumEvents + 1)
         #expect(parsed.rejections.last?.reason == .unreadable)

@@ -9,7 +9,7 @@ import Testing
         EventParser.parse(try Fixtures.litellm(name), arrival: captured).events
     }
 
-    @Test func `a success has every fact`() throws {
+    @Test func aSuccessHasEveryFact() throws {
         let event = try #require(try events("1.109.1/chat_success_upstream").first)
         let key = "cf_a111111111111111111111111111111111111111111111111111111111111111"
         let expected = UsageEvent(
@@ -26,14 +26,14 @@ import Testing
         #expect(event.key.high >> 16 == 1_795_420_563_637)
     }
 
-    @Test func `a cache hit repeats tokens at no cost`() throws {
+    @Test func aCacheHitRepeatsTokensAtNoCost() throws {
         let hits = try events("1.109.1/cache_hits")
         #expect(hits.map(\.isCacheHit) == [false, true])
         #expect(hits.map(\.inputTokens) == [1000, 1000])
         #expect(hits.map { $0.cost?.isZero } == [false, true])
     }
 
-    @Test func `streams have a time to the first token`() throws {
+    @Test func streamsHaveATimeToTheFirstToken() throws {
         let stream = try #require(try events("1.109.1/chat_stream_upstream").first)
         #expect(stream.isStream)
         #expect(stream.durationMilliseconds == 496)
@@ -49,14 +49,14 @@ import Testing
     @Test(arguments: [
         "1.109.1/err_up429", "1.109.1/auth_limit_proxyexc429", "1.109.1/pre_call_hook_limit", "1.83.14/err_up429",
     ])
-    func `code 429 is a rate limit`(name: String) throws {
+    func code429IsARateLimit(name: String) throws {
         let event = try #require(try events(name).first)
         #expect(event.status == .rateLimited)
         #expect(event.errorCode == "429")
         #expect(event.errorMessage != nil)
     }
 
-    @Test func `a denial keeps nothing of the stranger's`() throws {
+    @Test func aDenialKeepsNothingOfTheCallers() throws {
         let body = EventParser.parse(try Fixtures.litellm("1.109.1/auth_unknown_key"), arrival: captured)
         let rejection = try #require(body.rejections.first)
         let event = try #require(rejection.event)
@@ -66,7 +66,7 @@ import Testing
         #expect(!String(reflecting: rejection).contains("cf_nothex"))
     }
 
-    @Test func `keys, hashes and numbers identify as the proxy says`() throws {
+    @Test func keysHashesAndNumbersIdentifyAsTheProxySays() throws {
         let hashed = try #require(try events("1.109.1/chat_success_hashedkey").first).identity
         let hex = "1e0db5e41e1dda2138af715ac812d32518db5a5a3c4f2bbd2181fb29d3938de2"
         #expect(hashed.keyHashes.map(\.hex) == [hex, KeyHash(of: hex).hex])
@@ -77,7 +77,7 @@ import Testing
         #expect(user == IdentityClaim(userID: 44))
     }
 
-    @Test func `the client's own words identify nobody`() throws {
+    @Test func theClientsOwnWordsIdentifyNoUser() throws {
         let labelled = try #require(try events("1.109.1/user_and_metadata").first)
         #expect(labelled.endUser == "enduser-7")
         #expect(labelled.tags.count == 4)
@@ -88,7 +88,7 @@ import Testing
         }
     }
 
-    @Test func `an unknown price is a cost of zero`() throws {
+    @Test func anUnknownPriceIsACostOfZero() throws {
         let event = try #require(try events("1.109.1/unknown_price").first)
         #expect(event.modelGroup == "unknown-price" && event.cost?.isZero == true && event.inputTokens == 1000)
     }
@@ -96,7 +96,7 @@ import Testing
     @Test(arguments: [
         "1.109.1/unicode_nul", "1.83.14/unicode_nul", "1.83.14/nul_in_response", "1.83.14/lone_surrogate_req",
     ])
-    func `NUL and lone surrogates lose nothing`(name: String) throws {
+    func nulAndLoneSurrogatesLoseNothing(name: String) throws {
         let event = try #require(try events(name).first)
         #expect(event.identity.userID == 42)
         #expect(event.status == (name.contains("surrogate") ? .error : .success))

@@ -8,7 +8,7 @@ import Testing
         try EventParser.parse(documentedEvent(members)).onlyEvent()
     }
 
-    @Test func `flat and nested say the same`() throws {
+    @Test func flatAndNestedSayTheSame() throws {
         let nested = """
             {"user_id": "cf_key1", "response": {"model": "gpt-4", \
             "usage": {"prompt_tokens": 100, "completion_tokens": 50}, "cost": 0.0015, \
@@ -26,7 +26,7 @@ import Testing
         }
     }
 
-    @Test func `the flat usage counts as soon as it is there`() throws {
+    @Test func theFlatUsageCountsAsSoonAsItIsThere() throws {
         let response = #""response": {"usage": {"prompt_tokens": 7, "completion_tokens": 8}, "model": "r"}"#
         #expect(try event(#""usage": null, \#(response)"#).inputTokens == 7)
         for usage in ["[1, 2]", "5", "{}", "\"x\""] {
@@ -35,7 +35,7 @@ import Testing
         }
     }
 
-    @Test func `Anthropic's names and details are read`() throws {
+    @Test func anthropicsNamesAndDetailsAreRead() throws {
         let usage = """
             {"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": 2, \
             "completion_tokens_details": {"reasoning_tokens": 1}}
@@ -61,7 +61,7 @@ import Testing
             (#""status": "rate_limited", "error": "slow""#, .rateLimited, "slow"),
             (#""error": "key cf_key1""#, .error, "key ***"),
         ] as [(String, EventStatus, String?)])
-    func `an error is an error, whatever the status says`(
+    func anErrorIsAnErrorWhateverTheStatusSays(
         members: String, status: EventStatus, message: String?
     ) throws {
         let event = try event(members)
@@ -84,7 +84,7 @@ import Testing
         #""status": "failure", "error": "x", "error_information": {"error_code": "429"}"#,
         #""error": {"code": "rate_limit_exceeded", "status": 429}"#,
     ])
-    func `a refusal for the rate of calls is none of the errors, and counts nothing`(members: String) throws {
+    func aRefusalForTheRateOfCallsIsNoneOfTheErrorsAndCountsNothing(members: String) throws {
         let event = try event(members)
         #expect(event.status == .rateLimited)
         let quota = QuotaContribution(of: event)
@@ -103,7 +103,7 @@ import Testing
             (#""error": "x", "messages": [{"code": 429}], "usage": {"code": 429}"#, nil),
             (#""error": {"code": "cf_key1"}"#, nil), (#""status": "error", "status_code": 500"#, "500"),
         ] as [(String, String?)])
-    func `another code is an error's`(members: String, code: String?) throws {
+    func anotherCodeIsAnErrors(members: String, code: String?) throws {
         let event = try event(members)
         #expect(event.status == .error)
         #expect(event.errorCode == code)
@@ -118,7 +118,7 @@ import Testing
             (#""cost": 0, "status": "error", "usage": null"#, "0", false),
             (#""cost": null, "status": "error""#, nil, true), (#""cost": 0, "status": "rate_limited""#, "0", false),
         ] as [(String, String?, Bool)])
-    func `what was served without a price is unpriced, whatever its tokens`(
+    func whatWasServedWithoutAPriceIsUnpricedWhateverItsTokens(
         members: String, literal: String?, isUnpriced: Bool
     ) throws {
         let event = try event(members)
@@ -131,12 +131,12 @@ import Testing
             ("1.005", 1005), ("0.0009", 1), ("0.0005", 1), ("0.00049", 0), ("2.3", 2300), ("\"1.5\"", 1500), ("-1", 0),
             ("null", nil), ("\"abc\"", nil), ("[1]", nil), ("1e300", 2_147_483_647), ("2147483.648", 2_147_483_647),
         ] as [(String, Int64?)])
-    func `seconds become milliseconds`(value: String, expected: Int64?) throws {
+    func secondsBecomeMilliseconds(value: String, expected: Int64?) throws {
         #expect(try event(#""response_time": \#(value)"#).durationMilliseconds == expected)
     }
 
     @Test(arguments: ["null", "\"\"", "\" \"", "0", "\"0\"", "false", "0.0", "[]", "{}", "-0"])
-    func `what PHP takes for false names nobody`(value: String) throws {
+    func whatPHPTakesForFalseNamesNoUser(value: String) throws {
         let parsed = EventParser.parse(documentedEvent(#""user_id": \#(value)"#))
         #expect(parsed.form == .documented)
         #expect(try parsed.onlyReason() == .missingIdentity)
@@ -150,25 +150,25 @@ import Testing
             ("1.5", "1.5", nil), ("\"1.9\"", "1.9", nil), ("\"9223372036854775807\"", "9223372036854775807", .max),
             ("9223372036854775808", "9223372036854775808", nil), ("\" cf_x \"", "cf_x", nil), ("42.0", "42.0", nil),
         ] as [(String, String, Int64?)])
-    func `a number is a key or an id, all else a key`(value: String, key: String, id: Int64?) throws {
+    func aNumberIsAKeyOrAnIdAllElseAKey(value: String, key: String, id: Int64?) throws {
         let expected = IdentityClaim(
             keyHashes: [KeyHash(of: key)], isKeyOptional: id != nil, userID: id, presentedKey: key)
         #expect(try event(#""user_id": \#(value)"#).identity == expected)
     }
 
     @Test(arguments: ["true", #"["cf_key1"]"#, #"{"a": 1}"#])
-    func `what is no text names nobody known`(value: String) throws {
+    func whatIsNoTextNamesNoKnownUser(value: String) throws {
         #expect(try event(#""user_id": \#(value)"#).identity == IdentityClaim(keyHashes: [KeyHash(of: value)]))
     }
 
-    @Test func `laravel_user_id is enough, and stands beside user_id`() throws {
+    @Test func laravelUserIDIsEnoughAndStandsBesideUserID() throws {
         let alone = try event(#""user_id": null, "metadata": {"laravel_user_id": "9"}"#)
         #expect(alone.identity == IdentityClaim(laravelUserID: 9))
         let both = try event(#""metadata": {"laravel_user_id": 9}"#).identity
         #expect(both.laravelUserID == 9 && both.presentedKey?.text == "cf_key1")
     }
 
-    @Test func `an event has the header's name, else its own, else none`() throws {
+    @Test func anEventHasTheHeadersIdempotencyKeyElseItsOwnElseNone() throws {
         var arrival = captured
         #expect(try !event("").isIdempotent)
         #expect(try event(#""event_id": "e1""#).key == EventKey(idempotencyKey: "e1"))
@@ -182,7 +182,7 @@ import Testing
         #expect(try EventParser.parse(body, arrival: arrival).onlyEvent().key == EventKey(idempotencyKey: "e1"))
     }
 
-    @Test func `nameless events never share a key, and a seed repeats them`() {
+    @Test func eventsWithoutAnIdempotencyKeyNeverShareAKeyAndASeedRepeatsThem() {
         var arrival = captured
         let body = "[\((0..<50).map { _ in documentedEvent() }.joined(separator: ","))]"
         #expect(Set(EventParser.parse(body).events.map(\.key)).count == 50)
@@ -190,7 +190,7 @@ import Testing
         #expect(EventParser.parse(body, arrival: arrival).results == EventParser.parse(body, arrival: arrival).results)
     }
 
-    @Test func `an impossible cost keeps the rest`() throws {
+    @Test func anImplausibleCostKeepsTheRest() throws {
         let parsed = EventParser.parse(documentedEvent(#""cost": -1"#))
         #expect(try parsed.onlyReason() == .implausibleCost)
         #expect(parsed.form == .documented)

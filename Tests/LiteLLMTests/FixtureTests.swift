@@ -6,7 +6,7 @@ import Testing
 
 /// Every captured body, against what Foundation reads in it.
 @Suite(.timeLimit(.minutes(15))) struct FixtureTests {
-    @Test func `every element of every captured body is one result, as Foundation reads it`() throws {
+    @Test func everyElementOfEveryCapturedBodyIsOneResultAsFoundationReadsIt() throws {
         let bodies = try Fixtures.litellm()
         #expect(bodies.count >= 46)
         // Foundation refuses half a surrogate pair; `CapturedEventTests` reads that body.
@@ -57,7 +57,7 @@ import Testing
         return rejection.reason == .denied
     }
 
-    @Test func `only the stranger's event is rejected, and no two events share a key`() throws {
+    @Test func onlyTheUnknownCallersEventIsRejectedAndNoTwoEventsShareAKey() throws {
         let bodies = try Fixtures.litellm().filter { !$0.name.hasPrefix("docshape") }
         let results = bodies.flatMap { body in
             EventParser.parse(body.bytes, arrival: captured).results.map { (body.name, $0) }
@@ -68,7 +68,7 @@ import Testing
         #expect(Set(keys).count == keys.count)
     }
 
-    @Test func `the documented shape of a custom logger is one event with a name`() throws {
+    @Test func theDocumentedShapeOfACustomLoggerIsOneEventWithAnIdempotencyKey() throws {
         for body in try Fixtures.litellm() where body.name.hasPrefix("docshape") {
             let parsed = EventParser.parse(body.bytes, arrival: captured)
             let event = try parsed.onlyEvent()
@@ -78,7 +78,7 @@ import Testing
         }
     }
 
-    @Test func `a golden body is answered in Laravel's style exactly where it is one object or none`() throws {
+    @Test func aGoldenBodyIsAnsweredInLaravelsStyleExactlyWhereItIsOneObjectOrNone() throws {
         let goldens = try Fixtures.webhookGoldens()
         #expect(goldens.count >= 100)
         // The record of the megabyte shows only its beginning.

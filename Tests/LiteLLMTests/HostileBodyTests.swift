@@ -7,7 +7,7 @@ import Testing
 /// Bodies that break parsers.
 @Suite(.timeLimit(.minutes(15))) struct HostileBodyTests {
     @Test(arguments: [("[", "]"), (#"{"a":"#, "}")])
-    func `deep nesting in what is not needed costs nothing`(open: String, close: String) throws {
+    func deepNestingInWhatIsNotNeededCostsNothing(open: String, close: String) throws {
         let depth = 100_000
         let deep = String(repeating: open, count: depth) + "1" + String(repeating: close, count: depth)
         let body =
@@ -19,7 +19,7 @@ import Testing
         #expect(EventParser.parse("[\(deep), \(proxyEvent())]").results.count == 2)
     }
 
-    @Test func `bytes that are no UTF-8 are mended`() throws {
+    @Test func bytesThatAreNoUTF8AreReplaced() throws {
         let body = Array(proxyEvent(#""end_user": "a?b", "messages": "?""#).utf8).map {
             $0 == UInt8(ascii: "?") ? 0xFF : $0
         }
@@ -27,12 +27,12 @@ import Testing
         #expect(parsed.events.map(\.endUser) == ["a\u{FFFD}b", nil])
     }
 
-    @Test func `control characters inside strings are mended`() throws {
+    @Test func controlCharactersInsideStringsAreReplaced() throws {
         let event = try EventParser.parse(proxyEvent("\"end_user\": \"a\tb\0c\"")).onlyEvent()
         #expect(event.endUser == "a b c")
     }
 
-    @Test func `of repeated members the last counts, with all that is inside`() throws {
+    @Test func theLastOfRepeatedMembersCountsWithAllThatIsInside() throws {
         let event = try EventParser.parse(
             proxyEvent(
                 #""metadata": {"user_api_key_user_id": "7"}, "model_group": "a", "model_group": "b", "usage": 1"#)
@@ -43,18 +43,18 @@ import Testing
         #expect(try nothing.onlyReason() == .missingIdentity)
     }
 
-    @Test func `escaped member names are members`() throws {
+    @Test func escapedMemberNamesAreMembers() throws {
         let event = try EventParser.parse(proxyEvent(#""model\u005fgroup": "escaped", "\u0000": 1, "\ud800": 2"#))
             .onlyEvent()
         #expect(event.modelGroup == "escaped")
     }
 
-    @Test func `bare words outside the needed members are passed over`() throws {
+    @Test func bareWordsOutsideTheNeededMembersArePassedOver() throws {
         let event = try EventParser.parse(proxyEvent(#""x": NaN, "y": [Infinity, -Infinity], "z": tru"#)).onlyEvent()
         #expect(event.inputTokens == 10)
     }
 
-    @Test func `an array is read in place, so its last element too`() throws {
+    @Test func anArrayIsReadInPlaceSoItsLastElementToo() throws {
         for padding in 0...130 {
             let body = proxyEvent(#""x": "\#(String(repeating: "y", count: padding))""#)
             #expect(EventParser.parse("[\(body)]").events.count == 1, "\(padding)")
@@ -62,7 +62,7 @@ import Testing
         }
     }
 
-    @Test func `strings are unescaped as Foundation does it`() throws {
+    @Test func stringsAreUnescapedAsFoundationDoesIt() throws {
         var generator = SplitMix(state: TestSeed.seed(standard: 3))
         let pieces = [
             "a", "é", "日", "😀", #"\n"#, #"\""#, #"\\"#, #"\/"#, #"\b\f\r\t"#, #"\u00e9"#, #"\uD83D\uDE00"#, #"\u65E5"#,
@@ -83,12 +83,12 @@ import Testing
         (#"\ud83d\n"#, "\u{FFFD}\n"), (#"a\u0000b"#, "ab"), (#"\u12"#, "\u{FFFD}12"), (#"\uzzzz"#, "\u{FFFD}zzzz"),
         (#"\q"#, "q"),
     ])
-    func `broken escapes lose no event`(literal: String, expected: String) throws {
+    func brokenEscapesLoseNoEvent(literal: String, expected: String) throws {
         let event = try EventParser.parse(proxyEvent(#""end_user": "<\#(literal)>""#)).onlyEvent()
         #expect(event.endUser == "<\(expected)>")
     }
 
-    @Test func `a prompt of megabytes is passed over`() throws {
+    @Test func aPromptOfMegabytesIsPassedOver() throws {
         let prompt = String(repeating: #"{\"a\": [1, 2]} "#, count: 200_000)
         let event = try EventParser.parse(proxyEvent(#""messages": [{"content": "\#(prompt)"}]"#)).onlyEvent()
         #expect(event.modelGroup == "gpt-4")

@@ -20,7 +20,7 @@ import Testing
     }
 
     @Test(arguments: 0..<8)
-    func `random damage is survived, the same way twice`(seed: Int) throws {
+    func randomDamageIsSurvivedTheSameWayTwice(seed: Int) throws {
         var generator = SplitMix(state: TestSeed.seed(standard: UInt64(seed)))
         let seeds = try seeds()
         for _ in 0..<200 {
@@ -38,7 +38,7 @@ import Testing
         }
     }
 
-    @Test func `elements before the damage are as they were`() throws {
+    @Test func elementsBeforeTheDamageAreAsTheyWere() throws {
         var generator = SplitMix(state: TestSeed.seed(standard: 99))
         let good = [proxyEvent(), documentedEvent(), proxyEvent(#""id": "other""#)]
         let prefix = Array("[\(good.joined(separator: ",")),".utf8)

@@ -18,7 +18,7 @@ import Testing
         #"{"startTime": 1795420742.5}"#, #"{"litellm_call_id": null}"#, #"{"call_type": "x"}"#,
         #"{"metadata": {"user_api_key_hash": null}}"#,
     ])
-    func `is told by members that only LiteLLM writes`(body: String) throws {
+    func isRecognizedByMembersThatOnlyLiteLLMWrites(body: String) throws {
         let parsed = EventParser.parse(body)
         #expect(parsed.form == .events)
         #expect(try parsed.onlyEvent().shape == .litellm)
@@ -30,12 +30,12 @@ import Testing
         #""startTime": []"#, #""startTime": 0"#, #""startTime": -5"#, #""startTime": 1e400"#, #""startTime": 1e18"#,
         #""startTime": 19880899200"#, #""startTime": 1795508600.1"#, #""startTime": 1760862199.9"#,
     ])
-    func `an impossible start is kept aside with its facts`(member: String) throws {
+    func anImplausibleStartIsQuarantinedWithItsFacts(member: String) throws {
         #expect(try reason(member) == .implausibleTime)
         #expect(try event(member).inputTokens == 10)
     }
 
-    @Test func `a start up to a day ahead is the arrival`() throws {
+    @Test func aStartUpToADayAheadIsTheArrival() throws {
         let ahead = try event(#""startTime": 1795508600"#)
         #expect(ahead.occurredAt == captured.at && ahead.flags == [.timeClamped])
         #expect(ahead.key.high >> 16 == 1_795_508_600_000)
@@ -50,11 +50,11 @@ import Testing
             ("1795420742.5", "1e12", 2_147_483_647),
             ("\"1795420742.5\"", "\"1795420743.25\"", 750), ("1795420742.5", "null", nil), ("1795420742.5", "NaN", nil),
         ] as [(String, String, Int64?)])
-    func `the duration is rounded half up from the literals`(start: String, end: String, expected: Int64?) throws {
+    func theDurationIsRoundedHalfUpFromTheLiterals(start: String, end: String, expected: Int64?) throws {
         #expect(try event(#""startTime": \#(start), "endTime": \#(end)"#).durationMilliseconds == expected)
     }
 
-    @Test func `microseconds are the literal's digits`() throws {
+    @Test func microsecondsAreTheLiteralsDigits() throws {
         #expect(try event(#""startTime": 1795420742.9999999"#).occurredAt.microseconds == 1_795_420_742_999_999)
         #expect(try event(#""startTime": 1.795420742123456e9"#).occurredAt.microseconds == 1_795_420_742_123_456)
     }
@@ -67,7 +67,7 @@ import Testing
             ("2147483648", 2_147_483_648, true), ("1e30", .max, true), ("1e300", .max, true), ("1e2", 100, false),
             ("\"99999999999999999999\"", .max, true),
         ] as [(String, Int64, Bool)])
-    func `tokens are clamped and flagged`(value: String, expected: Int64, isClamped: Bool) throws {
+    func tokensAreClampedAndFlagged(value: String, expected: Int64, isClamped: Bool) throws {
         let event = try event(#""prompt_tokens": \#(value), "completion_tokens": 1"#)
         #expect(event.inputTokens == expected && event.outputTokens == 1)
         #expect(event.flags == (isClamped ? [.tokensClamped] : []))
@@ -79,7 +79,7 @@ import Testing
             ("\"1e-3\"", "1e-3"),
             ("\" 0.5 \"", "0.5"), ("0.0022500000000000003", "0.0022500000000000003"), ("0.0", "0.0"), ("-0.0", "-0.0"),
         ] as [(String, String?)])
-    func `a cost is its literal, or unpriced`(value: String, literal: String?) throws {
+    func aCostIsItsLiteralOrUnpriced(value: String, literal: String?) throws {
         #expect(try reason(#""response_cost": \#(value)"#) == nil)
         #expect(try event(#""response_cost": \#(value)"#).cost?.literal.text == literal)
     }
@@ -96,7 +96,7 @@ import Testing
             (#""response_cost": 0, "status": "failure", "completion_tokens": 1"#, true),
             (#""response_cost": 0, "status": "failure", "error_information": {"error_code": "429"}"#, false),
         ] as [(String, Bool)])
-    func `what was served without a price is unpriced, whatever its tokens`(members: String, isUnpriced: Bool) throws {
+    func whatWasServedWithoutAPriceIsUnpricedWhateverItsTokens(members: String, isUnpriced: Bool) throws {
         let event = try event(#""prompt_tokens": 0, "completion_tokens": 0, \#(members)"#)
         #expect(event.isUnpricedUnlessFree == isUnpriced)
     }
@@ -104,12 +104,12 @@ import Testing
     @Test(arguments: [
         "-1", "-1e-12", "NaN", "Infinity", "-Infinity", "\"INF\"", "\"nan\"", "\"-infinity\"", "1e300", "100000000",
     ])
-    func `a cost that cannot be is kept aside`(value: String) throws {
+    func anImplausibleCostIsQuarantined(value: String) throws {
         #expect(try reason(#""response_cost": \#(value)"#) == .implausibleCost)
         #expect(try event(#""response_cost": \#(value)"#).cost == nil)
     }
 
-    @Test func `a cost beyond Laravel's column is flagged`() throws {
+    @Test func aCostBeyondLaravelsColumnIsFlagged() throws {
         #expect(try event(#""response_cost": 10000"#).flags == [.costSaturated])
     }
 
@@ -119,11 +119,11 @@ import Testing
         (#""model_group": "a\u0000b\ud83dc""#, "ab\u{FFFD}c"), (#""model_group": "cf_abcdef""#, "***"),
         (#""model_group": "x-cf_key1""#, "x-***"), (#""model_group": "\ud83d\ude00\n""#, "😀"),
     ])
-    func `the model is the name the client asked for`(members: String, expected: String) throws {
+    func theModelIsTheNameTheClientAskedFor(members: String, expected: String) throws {
         #expect(try event(members).modelGroup == expected)
     }
 
-    @Test func `texts are bounded by characters`() throws {
+    @Test func textsAreBoundedByCharacters() throws {
         let long = String(repeating: "\\ud83d\\ude00", count: 300)
         let tags = (0..<40).map { "\"\($0)\"" }.joined(separator: ",")
         let event = try event(#""model_group": "\#(long)", "end_user": "\#(long)", "request_tags": [\#(tags)]"#)
@@ -143,7 +143,7 @@ import Testing
             (#""error": {"message": "third"}"#, "third"), (#""error": "fourth""#, "fourth"), (#""error": {}"#, nil),
             (#""error_str": "no cf_key1, sk-abcdef or Bearer x""#, "no ***, *** or Bearer ***"),
         ] as [(String, String?)])
-    func `a failure says why, scrubbed`(members: String, expected: String?) throws {
+    func aFailureSaysWhyScrubbed(members: String, expected: String?) throws {
         #expect(try event(#""status": "failure", \#(members)"#).errorMessage == expected)
         #expect(try event(members).errorMessage == nil)
     }
@@ -161,7 +161,7 @@ import Testing
             ("it's the dogs' my prompt", "it's the dogs …"), ("", "BadRequestError 400"),
             (String(repeating: "word ", count: 50), String(repeating: "word ", count: 40).dropLast() + " …"),
         ] as [(String, String)])
-    func `a short error text ends where another's words may begin`(text: String, expected: String) throws {
+    func aShortErrorTextEndsWhereAQuotationMayBegin(text: String, expected: String) throws {
         let information = #""error_code": "400", "error_class": "BadRequestError", "error_message": "\#(text)""#
         let members = #""status": "failure", "error_information": {\#(information)}, "error_str": "\#(text)""#
         #expect(try event(members).errorMessage == (text.isEmpty ? nil : expected))
@@ -169,7 +169,7 @@ import Testing
     }
 
     @Test(arguments: ["my prompt", "a\\nb", "sk-abcdefghijkl", String(repeating: "x", count: 101)])
-    func `a code and a class are words`(text: String) throws {
+    func aCodeAndAClassAreWords(text: String) throws {
         let information = #""error_code": "\#(text)", "error_class": "\#(text)""#
         let event = try event(
             #""status": "failure", "error_information": {\#(information)}"#, errorText: .code)
@@ -179,12 +179,12 @@ import Testing
     @Test(arguments: [
         ("true", [UsageEvent.Flag.usageEstimated]), ("false", []), ("\"true\"", []), ("1", []), ("null", []),
     ])
-    func `an estimate is flagged`(value: String, flags: [UsageEvent.Flag]) throws {
+    func anEstimateIsFlagged(value: String, flags: [UsageEvent.Flag]) throws {
         #expect(try event(#""codexflow_usage_estimated": \#(value)"#).flags == flags)
         #expect(try event(#""metadata": {"user_api_key_user_id": "1", "codexflow_usage_estimated": true}"#).flags == [])
     }
 
-    @Test func `its own key is nowhere in its texts`() throws {
+    @Test func itsOwnKeyIsNowhereInItsTexts() throws {
         let event = try event(
             """
             "metadata": {"user_api_key_hash": "hunter22"}, "end_user": "u-hunter22", "request_tags": ["a hunter22"], \
@@ -207,7 +207,7 @@ import Testing
                 keyHashes: [KeyHash(of: "litellm_proxy_master_key")], presentedKey: "litellm_proxy_master_key")
         ),
     ])
-    func `identity is what the proxy knows`(metadata: String, expected: IdentityClaim) throws {
+    func identityIsWhatTheProxyKnows(metadata: String, expected: IdentityClaim) throws {
         #expect(try event(#""metadata": \#(metadata)"#).identity == expected)
     }
 
@@ -216,7 +216,7 @@ import Testing
         #"{"user_api_key_user_id": "9223372036854775808"}"#, #"{"laravel_user_id": 5, "user_id": "x"}"#, "null",
         #"{"user_api_key_auth_metadata": {"laravel_user_id": true}}"#,
     ])
-    func `an event that names nobody is kept aside`(metadata: String) throws {
+    func anEventThatNamesNoUserIsQuarantined(metadata: String) throws {
         #expect(
             try reason(#""metadata": \#(metadata), "user": "42", "end_user": "42", "user_id": 42"#) == .missingIdentity)
     }
@@ -227,7 +227,7 @@ import Testing
         (#"{}"#, true), (#"{"user_api_key_hash": "x", "user_api_key_user_id": "sk-user"}"#, false),
         (#"{"user_api_key_hash": "x", "user_api_key_auth_metadata": {"plan": "pro"}}"#, false),
     ])
-    func `401 and 403 without identity are denials`(metadata: String, isDenial: Bool) throws {
+    func codes401And403WithoutIdentityAreDenials(metadata: String, isDenial: Bool) throws {
         for code in [#""401""#, #""403""#, "401"] {
             let members =
                 #""metadata": \#(metadata), "status": "failure", "error_information": {"error_code": \#(code)}"#
@@ -238,14 +238,14 @@ import Testing
                 != .denied)
     }
 
-    @Test func `a denied hash is hashed again`() throws {
+    @Test func aDeniedHashIsHashedAgain() throws {
         let hex = KeyHash(of: "somebody's").hex
         let denial = #""status": "failure", "error_information": {"error_code": "401"}"#
         let event = try event(#""metadata": {"user_api_key_hash": "\#(hex)"}, \#(denial)"#)
         #expect(event.identity == IdentityClaim(keyHashes: [KeyHash(of: hex)]))
     }
 
-    @Test func `the key follows from call, id, status and start alone`() throws {
+    @Test func theKeyFollowsFromCallIdStatusAndStartAlone() throws {
         let key = try event("").key
         #expect(try event(#""prompt_tokens": 11, "model": "other""#).key == key)
         let others = [

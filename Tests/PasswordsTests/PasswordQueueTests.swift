@@ -13,14 +13,14 @@ import Testing
         func append(_ outcome: String) { outcomes.withLock { $0.append(outcome) } }
     }
 
-    @Test func `Passwords are hashed and verified off the pool`() async throws {
+    @Test func passwordsAreHashedAndVerifiedOffThePool() async throws {
         let queue = PasswordQueue()
         let hash = try await queue.hash("secret", cost: 4, for: "a")
         #expect(try await queue.verify("secret", against: hash, cost: 4, for: "a"))
         #expect(try await !queue.verify("other", against: hash, cost: 4, for: "a"))
     }
 
-    @Test func `More work than the limit is refused at once, and the rest is done`() async throws {
+    @Test func moreWorkThanTheLimitIsRefusedAtOnceAndTheRestIsDone() async throws {
         let queue = PasswordQueue(limit: 2)
         let outcomes = await withTaskGroup(of: Bool.self) { group in
             for _ in 0..<20 {
@@ -32,14 +32,13 @@ import Testing
         #expect(try await queue.hash("secret", cost: 4, for: "a").count == 60)
     }
 
-    @Test func `A queue without room refuses everything`() async {
+    @Test func aQueueWithoutRoomRefusesEverything() async {
         await #expect(throws: PasswordQueue.Busy.self) {
             try await PasswordQueue(limit: 0).hash("secret", cost: 4, for: "a")
         }
     }
 
-    @Test func `A client who floods the queue delays another by one password, whose place it cannot take`() async throws
-    {
+    @Test func aClientWhoFloodsTheQueueDelaysAnotherByOnePasswordWhosePlaceItCannotTake() async throws {
         let queue = PasswordQueue(limit: 8)
         let (done, refused) = (Outcomes(), Outcomes())
         // Nothing is worked off before all have come, and each says itself that its turn was there.
@@ -72,7 +71,7 @@ import Testing
         #expect(Set(done.all[1...3]) == ["real 0", "real 1", "real 2"], "\(done.all)")
     }
 
-    @Test func `Who leaves the line is not worked for`() async throws {
+    @Test func whoLeavesTheLineIsNotWorkedFor() async throws {
         let queue = PasswordQueue(limit: 2)
         let first = Task { try await queue.hash("first", cost: 12, for: "a") }
         let second = Task { try await queue.hash("second", cost: 4, for: "b") }
@@ -92,7 +91,7 @@ import Testing
     }
 
     @Test(arguments: [nil, "x", "$2y$07$", "$argon2id$v=19$m=65536,t=4,p=1$c29tZXNhbHQ$aGFzaA"])
-    func `Without a hash, or with a cheaper one, a check takes as long`(hash: String?) throws {
+    func withoutAHashOrWithACheaperOneACheckTakesAsLong(hash: String?) throws {
         let full = try Password.hash("secret", cost: 9)
         let hash = hash == "$2y$07$" ? try Password.hash("secret", cost: 7) : hash
         let times = (0..<5).map { _ in (Self.seconds(against: full), Self.seconds(against: hash)) }
