@@ -2,7 +2,7 @@ import Domain
 import LiteLLM
 import Testing
 
-/// The rules for the product brief's two shapes (`design.md` §4, `laravel.md` §3).
+/// The rules for the two documented shapes (`docs/laravel.md`).
 @Suite(.timeLimit(.minutes(15))) struct DocumentedEventTests {
     private func event(_ members: String) throws -> UsageEvent {
         try EventParser.parse(documentedEvent(members)).onlyEvent()

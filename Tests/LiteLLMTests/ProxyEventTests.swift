@@ -2,7 +2,7 @@ import Domain
 import LiteLLM
 import Testing
 
-/// The rules for single fields of LiteLLM's events (`design.md` §4).
+/// The rules for single fields of LiteLLM's events.
 @Suite(.timeLimit(.minutes(15))) struct ProxyEventTests {
     private func event(_ members: String, errorText: ErrorText = .line) throws -> UsageEvent {
         var arrival = captured

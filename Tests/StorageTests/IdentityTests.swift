@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Who made a call (`design.md` §4, Identity; `litellm.md` §5).
+/// Who made a call.
 @Suite(.timeLimit(.minutes(15))) struct IdentityTests {
     @Test func everyWayToNameAUserFindsThem() async throws {
         try await StorageBench.with { bench in

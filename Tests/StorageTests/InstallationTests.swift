@@ -3,7 +3,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// The database we belong to (`design.md` §5).
+/// The database we belong to.
 @Suite(.timeLimit(.minutes(15))) struct InstallationTests {
     private func require(_ bench: StorageBench) async throws {
         try await bench.service.withConnection { try Installation.require($0) }

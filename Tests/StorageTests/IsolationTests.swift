@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// One event's trouble is its own (`design.md` §1.4).
+/// One event's trouble is its own.
 @Suite(.timeLimit(.minutes(15))) struct IsolationTests {
     @Test func aLockedAndADeletedUserTouchNobodyElse() async throws {
         try await StorageBench.with { bench in

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Counters and their projection into Laravel's `rate_limits` (`design.md` §4, Counters).
+/// Counters and their projection into Laravel's `rate_limits`.
 @Suite(.timeLimit(.minutes(15))) struct QuotaTests {
     /// `period used_tokens/limit_tokens used_requests/limit_requests reset_at` of a user, a line each.
     private func rateLimits(_ bench: StorageBench, _ user: Int64) async throws -> String? {

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Rows to sums (`design.md` §6): nothing missed, nothing twice, and no answer changes when a pass goes by.
+/// Rows to sums: nothing missed, nothing twice, and no answer changes when a pass goes by.
 @Suite(.timeLimit(.minutes(15))) struct UsageFoldTests {
     private static func event(_ id: UInt64, _ user: Int64, _ change: (inout UsageEvent) -> Void = { _ in })
         -> UsageEvent

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Questions about usage, answered from sums and tail (`design.md` §6).
+/// Questions about usage, answered from sums and tail.
 @Suite(.timeLimit(.minutes(15))) struct UsageReportTests {
     private static func range(_ from: String, _ to: String, _ bench: StorageBench, zone: String = "UTC") async throws
         -> ReportRange

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Which ids are final while others write (`design.md` §6).
+/// Which ids are final while others write.
 @Suite(.timeLimit(.minutes(15))) struct UsageSettlementTests {
     private static func event(_ id: UInt64, _ user: Int64) -> UsageEvent {
         .sample(id, by: .user(user), at: StorageBench.noon)

@@ -23,7 +23,7 @@ extension Fixtures {
         try goldens { $0.contains("webhook") }.filter(\.hasBody)
     }
 
-    /// Every golden request to the other routes of `/api` as they were meant to answer (`laravel.md` §1), by name.
+    /// Every golden request to the other routes of `/api` as they were meant to answer (`docs/laravel.md`), by name.
     ///
     /// Throws ``Missing`` where there is none, and what decoding one throws.
     package static func apiGoldens() throws -> [GoldenRequest] {

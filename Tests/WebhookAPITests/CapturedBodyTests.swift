@@ -3,7 +3,7 @@ import Postgres
 import TestSupport
 import Testing
 
-/// Every body captured from the real LiteLLM (`litellm.md`), through the whole service.
+/// Every body captured from the real LiteLLM (`docs/litellm.md`), through the whole service.
 @Suite(.timeLimit(.minutes(15))) struct CapturedBodyTests {
     @Test func everyEventHasAVerdictAndASecondPostingStoresNothingNew() async throws {
         try await WebhookBench.with { bench in
@@ -71,7 +71,7 @@ import Testing
         }
     }
 
-    /// A stranger's denied call carries the raw string they sent; also a victim's hash (`litellm.md` §5).
+    /// A stranger's denied call carries the raw string they sent; also a victim's hash (`docs/litellm.md`).
     @Test func aStrangersDeniedCallIsNobodysAndItsKeyIsNowhere() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()

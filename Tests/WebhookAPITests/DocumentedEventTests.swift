@@ -3,7 +3,7 @@ import Postgres
 import TestSupport
 import Testing
 
-/// The product brief's payloads (`seed/`), answered and stored as in `laravel.md` §3.
+/// The documented events, answered and stored as in `docs/laravel.md`.
 @Suite(.timeLimit(.minutes(15))) struct DocumentedEventTests {
     private static let key = "cf_" + String(repeating: "a1", count: 32)
     private static let row: String = """

@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-/// The short form of `make faults`: nothing acknowledged is lost, nothing counted twice (`design.md` §1.1).
+/// The short form of `make faults`: nothing acknowledged is lost, nothing counted twice.
 @Suite(.timeLimit(.minutes(15))) struct FaultTests {
     @Test(arguments: [(services: 1, rounds: 2), (services: 2, rounds: 1)])
     func nothingIsLostOrDoubled(services: Int, rounds: Int) async throws {

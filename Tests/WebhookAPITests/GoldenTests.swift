@@ -5,7 +5,7 @@ import Testing
 
 /// Laravel's own webhook answers (`Tests/Fixtures/laravel/goldens`): the same where its behaviour is sound.
 @Suite(.timeLimit(.minutes(15))) struct GoldenTests {
-    /// Goldens whose behaviour is a defect (`laravel.md` §6) or Laravel's looseness, and what we answer instead.
+    /// Goldens whose behaviour is a defect (`docs/laravel.md`) or Laravel's looseness, and what we answer instead.
     private static let mended: [String: Int] = [
         // Not text or a number: nobody, instead of the first element, PHP's truncation or true as 1.
         "143_webhook_numeric_string_float_1_9": 404, "145_webhook_user_id_float_1_5": 404,

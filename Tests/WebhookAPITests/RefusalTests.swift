@@ -3,7 +3,7 @@ import HTTPTypes
 import TestSupport
 import Testing
 
-/// What is refused, and that nothing else is (`design.md` §1.2).
+/// What is refused, and that nothing else is.
 @Suite(.timeLimit(.minutes(15))) struct RefusalTests {
     @Test func onlyTheKeysOpenTheDoor() async throws {
         let previous = "an-older-key-of-more-than-32-characters-too"

@@ -81,7 +81,7 @@ struct RunningWebhook: Sendable {
     }
 }
 
-/// One event as LiteLLM sends it, as short as it can be (`litellm.md` §4).
+/// One event as LiteLLM sends it, as short as it can be (`docs/litellm.md`).
 func litellmEvent(
     _ id: Int, key: String, model: String = "gpt-4", startedAt: Date = Date(timeIntervalSinceNow: -60),
     padding: Int = 0, fields: String = ""

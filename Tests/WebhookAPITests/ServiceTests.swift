@@ -14,7 +14,7 @@ import Testing
             """)
     }
 
-    /// `laravel.md` §6: 74 of 400 answered 500, and counters lost 52 to 74 requests.
+    /// `docs/laravel.md`: 74 of 400 answered 500, and counters lost 52 to 74 requests.
     @Test func theFirstHitsOfFiftyUsersAreExactAndAStaleResetIsRepaired() async throws {
         try await withTestDatabase { database in
             try await makeUsers(50, database)

@@ -3,7 +3,7 @@ internal import Postgres
 internal import Storage
 
 /// Kills and stops the parts of the ingest service under load, then counts what is left: nothing acknowledged may be
-/// lost, nothing counted twice (`design.md` §1.1).
+/// lost, nothing counted twice.
 package struct FaultDrill: Sendable {
     package struct Options: Sendable {
         /// How often each fault happens.

@@ -16,7 +16,7 @@ package struct IntegrityCheck: Sendable {
     }
 
     /// Nothing acknowledged is lost, nothing is stored twice, and a row, its facts and its contribution to the counters
-    /// are there together (`design.md` §1).
+    /// are there together.
     package static let afterLoad = [
         IntegrityCheck(
             name: "acknowledged events without a fact",
@@ -101,7 +101,7 @@ package struct IntegrityCheck: Sendable {
             WHERE (t.tokens, t.requests) IS DISTINCT FROM (c.tokens, c.requests)
             """)
 
-    /// What Laravel reads, right after the load (`design.md` §4, Counters).
+    /// What Laravel reads, right after the load.
     package static let projection = IntegrityCheck(
         name: "rows of rate_limits that are not the current windows' truth", within: .seconds(2),
         offenders: """

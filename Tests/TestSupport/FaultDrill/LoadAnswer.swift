@@ -1,7 +1,7 @@
 internal import Domain
 internal import Foundation
 
-/// The answer to one attempt (`design.md` §4, Answers).
+/// The answer to one attempt.
 struct LoadAnswer: Sendable {
     /// An answer that is not as documented.
     struct Malformed: Error {}
@@ -10,7 +10,7 @@ struct LoadAnswer: Sendable {
     let body: Data
 
     var isAcknowledged: Bool { (200..<300).contains(status) }
-    /// A refusal after which the sender gives up (`litellm.md` §3).
+    /// A refusal after which the sender gives up (`docs/litellm.md`).
     var isRefused: Bool { (400..<500).contains(status) }
 
     /// The verdicts of the events of a body of this form, in order. Throws ``Malformed``, and what decoding throws.

@@ -42,7 +42,7 @@ struct LoadUser: Sendable {
     let id: Int64
     let key: String
 
-    /// The members of an event's `metadata` that name the caller, in each form that `litellm.md` §5 knows.
+    /// The members of an event's `metadata` that name the caller, in each form that `docs/litellm.md` knows.
     func identity(using generator: inout SplitMix64) -> String {
         let forms = [
             #""user_api_key_hash":"\#(KeyHash(of: key).hex)","user_api_key_user_id":null"#,

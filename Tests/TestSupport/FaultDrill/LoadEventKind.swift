@@ -1,6 +1,6 @@
 internal import Domain
 
-/// A kind of event of the load: what it says, and what must become of it (`design.md` §4).
+/// A kind of event of the load: what it says, and what must become of it.
 struct LoadEventKind: Sendable {
     enum Outcome: Sendable {
         case countsRequestAndTokens

@@ -1,6 +1,6 @@
 internal import Domain
 
-/// Makes the bodies of one client: arrays of LiteLLM's events (`litellm.md` §4), and single documented events.
+/// Makes the bodies of one client: arrays of LiteLLM's events (`docs/litellm.md`), and single documented events.
 struct LoadGenerator {
     private let client: Int
     private let users: [LoadUser]
@@ -41,7 +41,7 @@ struct LoadGenerator {
         users[Int.random(in: users.indices, using: &random)]
     }
 
-    /// The failure and the success of one call, which share its ids (`litellm.md` §6).
+    /// The failure and the success of one call, which share its ids (`docs/litellm.md`).
     private mutating func retriedCall(now: Timestamp) -> [LoadEvent] {
         let call = nextName()
         return [
