@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct CrashTests {
-    /// A crash forgets the ids of transactions that were never flushed and gives them to others, whose `committed` is not ours.
+    /// A crash forgets the ids of transactions that were never flushed and gives them to others, whose `committed` is
+    /// not ours.
     @Test func anotherTransactionsCommitIsNeverTakenForOurs() async throws {
         try await withPostgresCluster { cluster in
             try await withPool(connections: 3, cluster.configuration) { pool in

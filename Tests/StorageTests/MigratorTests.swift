@@ -84,7 +84,8 @@ import Testing
             let migrations = try Migration.load(from: Checkout.migrations)
             let older = Migrator(migrations: Array(migrations.prefix(7)))
             _ = try await database.pool.withConnection { try older.migrate($0, now: StorageBench.noon) }
-            // A priced and two unpriced calls on a day that is in usage_days, one unpriced call of today, one behind the cursor.
+            // A priced and two unpriced calls on a day that is in usage_days, one unpriced call of today, one behind
+            // the cursor.
             try await database.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,

@@ -24,7 +24,8 @@ import Testing
             #expect(scans == [:])
             let after = try await bench.work()
             #expect(after.updated == before.updated)
-            // The round with new keys may join the 5,000 entries that wait for users, once; five rounds would be 25,000.
+            // The round with new keys may join the 5,000 entries that wait for users, once; five rounds would be
+            // 25,000.
             #expect(after.fetched - before.fetched < 10_000)
             // Nobody waits for the keys; they are forgotten when the transactions of other tests have ended too.
             let end = ContinuousClock.now + .seconds(30)

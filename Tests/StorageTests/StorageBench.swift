@@ -76,8 +76,8 @@ struct StorageBench: Queryable {
     /// The healing of this database's quarantine.
     var replay: QuarantineReplay { QuarantineReplay(pool: service, writer: writer, now: { clock.now }) }
 
-    /// Looks at everybody's keys and replays until nothing more becomes a row, as a service does within seconds; returns the
-    /// number of new rows.
+    /// Looks at everybody's keys and replays until nothing more becomes a row, as a service does within seconds;
+    /// returns the number of new rows.
     func heal() async throws -> Int {
         let now = clock.now
         try await service.withConnection { try KeyHistory.sync($0, now: now) }

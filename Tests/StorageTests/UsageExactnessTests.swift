@@ -5,8 +5,8 @@ import Storage
 import TestSupport
 import Testing
 
-/// Writers of every kind, open transactions, deletions of users, two workers and their deaths, in random order: at every read
-/// the answer is the model's.
+/// Writers of every kind, open transactions, deletions of users, two workers and their deaths, in random order: at
+/// every read the answer is the model's.
 ///
 /// `USAGE_EXACTNESS_SECONDS` and `TEST_SEED` make it longer, and repeat it.
 @Suite(.timeLimit(.minutes(15))) struct UsageExactnessTests {

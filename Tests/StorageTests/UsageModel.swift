@@ -56,7 +56,8 @@ struct UsageModel {
         return (Array(lines.dropLast()), lines[lines.count - 1])
     }
 
-    /// `user requests tokens picodollars` of whoever has most requests from `start` to before `end`; of equals the first.
+    /// `user requests tokens picodollars` of whoever has most requests from `start` to before `end`; of equals the
+    /// first.
     func largest(from start: Int64, to end: Int64) -> String? {
         let counted = UsageModel(rows: rows.filter { counts($0, for: 0) })
         let users = Dictionary(grouping: counted.rows.filter { $0.quarter >= start && $0.quarter < end }, by: \.user)

@@ -14,7 +14,8 @@ extension StorageBench {
         return try await pass.run(progress: { _ in goesOn })
     }
 
-    /// What a reader of `user` sees, 0 for everybody: sums and tail in one snapshot, a line for each quarter and dimension.
+    /// What a reader of `user` sees, 0 for everybody: sums and tail in one snapshot, a line for each quarter and
+    /// dimension.
     func usage(of user: Int64) async throws -> String? {
         try await text(
             """

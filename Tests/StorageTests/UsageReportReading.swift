@@ -17,8 +17,8 @@ extension StorageBench {
         try await admin.withConnection { try UsageSnapshot.take($0, body) }
     }
 
-    /// Rows as Laravel writes them: `count` of them at pseudo-random times from `start` to `end` (UTC), with three models, all
-    /// statuses, and durations that `duration` (SQL over `r`, even in 0 to 1) makes.
+    /// Rows as Laravel writes them: `count` of them at pseudo-random times from `start` to `end` (UTC), with three
+    /// models, all statuses, and durations that `duration` (SQL over `r`, even in 0 to 1) makes.
     func fill(
         _ user: Int64, count: Int, from start: String, to end: String, duration: Query = "exp(r * 11)", seed: Int = 1
     ) async throws {

@@ -90,7 +90,8 @@ import Testing
         }
     }
 
-    /// The last day of the range is one of UTC less its quarters behind the local midnight, which were all that `late` had.
+    /// The last day of the range is one of UTC less its quarters behind the local midnight, which were all that `late`
+    /// had.
     @Test func whatIsBehindTheLocalMidnightIsNoGroup() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()

@@ -6,7 +6,8 @@ import Testing
 
 /// A pass, and a reader's tail, cost what is new and not what is there.
 @Suite(.timeLimit(.minutes(15))) struct UsageScanTests {
-    /// A user with one of Laravel's rows in each of 20,000 quarters up to October and 10,000 events on a day of November, all folded.
+    /// A user with one of Laravel's rows in each of 20,000 quarters up to October and 10,000 events on a day of
+    /// November, all folded.
     private static func withHistory(_ body: @escaping @Sendable (StorageBench, _ user: Int64) async throws -> Void)
         async throws
     {

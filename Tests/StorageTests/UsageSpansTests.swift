@@ -170,7 +170,8 @@ import Testing
             try await Self.compare(bench, "migrated")
             try await bench.fold()
             #expect(try await bench.text(runs) == before)
-            // What the older worker does beside the migrated database: the runs stay as they are, and so does their mark.
+            // What the older worker does beside the migrated database: the runs stay as they are, and so does their
+            // mark.
             try await bench.execute("CREATE TABLE runs AS SELECT * FROM metering.usage_spans")
             let mark = try await bench.text("SELECT spans_through FROM metering.usage_cursor")
             try await bench.fill(

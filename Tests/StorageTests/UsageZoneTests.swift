@@ -4,8 +4,8 @@ import Storage
 import TestSupport
 import Testing
 
-/// Days, weeks, months and hours of any zone are those of a plain query `AT TIME ZONE`, wherever the sums end and the tail
-/// begins.
+/// Days, weeks, months and hours of any zone are those of a plain query `AT TIME ZONE`, wherever the sums end and the
+/// tail begins.
 @Suite(.timeLimit(.minutes(15))) struct UsageZoneTests {
     private struct Question: Sendable {
         var zone: String

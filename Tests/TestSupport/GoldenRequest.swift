@@ -11,7 +11,8 @@ package struct GoldenRequest: Sendable {
     package let hasBody: Bool
     package let status: Int
     package let responseBody: String
-    /// `user_id|model|input_tokens|output_tokens|total_cost|response_time_ms|status` of the first new row of `api_logs`.
+    /// `user_id|model|input_tokens|output_tokens|total_cost|response_time_ms|status` of the first new row of
+    /// `api_logs`.
     package let row: String?
 }
 

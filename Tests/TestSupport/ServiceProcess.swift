@@ -22,8 +22,8 @@ package final class ServiceProcess: Sendable {
     }
 
     private static let keptBytes = 4 << 20
-    /// No process is started between the making of another's pipe and its mark: it would inherit the end that is written to,
-    /// and the pipe would not end before it.
+    /// No process is started between the making of another's pipe and its mark: it would inherit the end that is
+    /// written to, and the pipe would not end before it.
     private static let spawning = Mutex(())
 
     private let process: Process
@@ -32,8 +32,8 @@ package final class ServiceProcess: Sendable {
 
     /// Starts the executable product `product`, which lies beside the running one.
     ///
-    /// It inherits no variable but `PATH`, and `TEST_CLUSTERS`, by which `make test` ends what a killed run has left; it works
-    /// in `/`, where no `.env` lies. Throws ``Failure`` where it was not built.
+    /// It inherits no variable but `PATH`, and `TEST_CLUSTERS`, by which `make test` ends what a killed run has left;
+    /// it works in `/`, where no `.env` lies. Throws ``Failure`` where it was not built.
     package convenience init(
         product: String, arguments: [String] = [], environment: [String: String]
     ) throws {

@@ -4,11 +4,13 @@ internal import Foundation
 package import Postgres
 package import Storage
 
-/// The least-privilege roles of the test server: the code under test connects as its program's, the test itself as superuser.
+/// The least-privilege roles of the test server: the code under test connects as its program's, the test itself as
+/// superuser.
 package enum TestRoles {
     package static let prefix = "codexflow"
 
-    /// Makes the roles with their rights on `database`, which is migrated, and gives them passwords. Throws `PostgresError`.
+    /// Makes the roles with their rights on `database`, which is migrated, and gives them passwords. Throws
+    /// `PostgresError`.
     package static func grant(on database: ConnectionConfiguration) async throws {
         try await withPool(database) { pool in
             try await pool.withConnection { connection in

@@ -43,8 +43,8 @@ package struct FaultDrill: Sendable {
 
     /// Runs on a PostgreSQL cluster of its own. The executable `webhook-api` lies beside the running one.
     ///
-    /// Throws `Command.Failure`, `ServiceProcess.Failure`, `PostgresError` and `CancellationError` where the drill itself
-    /// could not go on.
+    /// Throws `Command.Failure`, `ServiceProcess.Failure`, `PostgresError` and `CancellationError` where the drill
+    /// itself could not go on.
     package func run() async throws -> FaultDrillReport {
         log(
             """

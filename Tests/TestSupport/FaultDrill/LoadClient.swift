@@ -72,7 +72,8 @@ struct LoadClient: Sendable {
         }
     }
 
-    /// Takes a 2xx; `isTakenUnanswered` says that, if the body was stored before, a process did so that was asked to stop.
+    /// Takes a 2xx; `isTakenUnanswered` says that, if the body was stored before, a process did so that was asked to
+    /// stop.
     private func settle(
         _ body: LoadBody, _ answer: LoadAnswer, attemptedAt start: ContinuousClock.Instant, isTakenUnanswered: Bool
     ) {
