@@ -44,7 +44,8 @@ import Testing
                         try $0.query(
                             """
                             SELECT FROM pg_stat_activity
-                            WHERE application_name = \(configuration.applicationName) AND state LIKE 'idle in transaction%'
+                            WHERE application_name = \(configuration.applicationName)
+                                AND state LIKE 'idle in transaction%'
                             """
                         ).count
                     }

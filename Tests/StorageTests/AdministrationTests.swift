@@ -172,7 +172,10 @@ import Testing
             }
             try await bench.settleCounters()
             let limit: Query =
-                "SELECT string_agg(limit_tokens || '/' || limit_requests, ' ' ORDER BY user_id) FROM rate_limits WHERE period = 'daily'"
+                """
+                SELECT string_agg(limit_tokens || '/' || limit_requests, ' ' ORDER BY user_id)
+                FROM rate_limits WHERE period = 'daily'
+                """
             #expect(try await bench.text(limit) == "5/6 7/8")
             try await bench.admin.withConnection {
                 try limits.set(.init(windows: [.daily: .init(requests: .clear, tokens: .clear)]), user: ada, $0)

@@ -41,7 +41,8 @@ import Testing
         INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
             cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
             shape, status, plan, model_group)
-        SELECT metering.event_key_floor(\(moment)::text::timestamptz), 1, 1, \(moment)::text::timestamptz, 1, 1, 0, 0, 0,
+        SELECT metering.event_key_floor(\(moment)::text::timestamptz), 1, 1, \(moment)::text::timestamptz, 1, 1, 0,
+            0, 0,
                2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4'
         """
     }
@@ -118,7 +119,8 @@ import Testing
             "codexflow_worker has DELETE on public.users without need"),
         Breakage(
             "schema",
-            "DELETE FROM metering.schema_migrations WHERE version = (SELECT max(version) FROM metering.schema_migrations)",
+            "DELETE FROM metering.schema_migrations WHERE version = (SELECT max(version) FROM "
+                + "metering.schema_migrations)",
             .failure,
             "is missing"),
         Breakage("schema", "UPDATE metering.schema_migrations SET checksum = 'x'", .failure, "do not fit"),

@@ -63,7 +63,8 @@ import Testing
             for cost in bad {
                 try await bench.execute(
                     """
-                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                        status,
                                           created_at, updated_at)
                     VALUES (\(user), 'gpt-4', 1, 1, \(unsafeSQL: "'\(cost)'")::\(unsafeSQL: type), 1, 'success',
                             '2026-11-23 11:59:00', '2026-11-23 11:59:00')
@@ -108,10 +109,13 @@ import Testing
             for time in times.map(Optional.some) + [nil] {
                 try await bench.execute(
                     """
-                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                        status,
                                           created_at, updated_at)
-                    SELECT \(user), 'gpt-4', i, j, 1, k, 'success', \(time as String?)::timestamp, \(time as String?)::timestamp
-                    FROM (VALUES (9223372036854775807, 'NaN'::numeric, 'NaN'::float8), (-9223372036854775808, -1e300, 1e300),
+                    SELECT \(user), 'gpt-4', i, j, 1, k, 'success', \(time as String?)::timestamp,
+                        \(time as String?)::timestamp
+                    FROM (VALUES (9223372036854775807, 'NaN'::numeric, 'NaN'::float8),
+                           (-9223372036854775808, -1e300, 1e300),
                                  (-9223372036854775808, '-Infinity', '-Infinity'), (9223372036854775807, 1e30, -1e30),
                                  (-5, -5, -5.5)) AS v (i, j, k)
                     """)
@@ -186,7 +190,10 @@ import Testing
             #expect(try await sums(bench, user).cost == Money("0.2575"))
             #expect(
                 try await bench.text(
-                    "SELECT string_agg(trim_scale(cost)::text, ' ' ORDER BY period, window_start) FROM metering.quota_usage"
+                    """
+                    SELECT string_agg(trim_scale(cost)::text, ' ' ORDER BY period, window_start)
+                    FROM metering.quota_usage
+                    """
                 ) == "0.2545 0.003 0.2575")
             #expect(try await bench.number("SELECT count(*) FROM metering.usage_spans WHERE cost = 'NaN'") == 0)
         }

@@ -41,7 +41,10 @@ import Testing
                                     continue
                                 }
                                 let stored = try await bench.number(
-                                    "SELECT api_log_id FROM metering.events WHERE event_key = \(event.key.description)::uuid"
+                                    """
+                                    SELECT api_log_id FROM metering.events
+                                    WHERE event_key = \(event.key.description)::uuid
+                                    """
                                 )
                                 #expect(stored == Int(log))
                             }

@@ -231,7 +231,8 @@ import Testing
                 try connection.execute(
                     """
                     INSERT INTO metering.events
-                    SELECT \(first.key.description)::uuid, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
+                    SELECT \(first.key.description)::uuid, api_log_id, user_id, occurred_at, input_tokens,
+                        output_tokens,
                            cached_tokens, reasoning_tokens, duration_ms, first_token_ms, billable_digest, quota_tokens,
                            quota_requests, is_stream, is_cache_hit, cost, shape, status, plan, provider, model_group
                     FROM metering.events LIMIT 1

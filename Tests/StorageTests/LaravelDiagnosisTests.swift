@@ -29,11 +29,13 @@ import Testing
         // Triggers, of each timing, level and mode.
         Change(
             trigger + "CREATE TRIGGER t BEFORE INSERT ON api_logs FOR EACH ROW EXECUTE FUNCTION vanish()", .risky,
-            "api_logs has a trigger that runs BEFORE INSERT for each row (t calls public.vanish()). It may change or swallow"
+            "api_logs has a trigger that runs BEFORE INSERT for each row (t calls public.vanish()). It may change "
+                + "or swallow"
         ),
         Change(
             trigger + "CREATE TRIGGER t AFTER UPDATE OR DELETE ON users EXECUTE FUNCTION vanish()", .risky,
-            "users has a trigger that runs AFTER UPDATE or DELETE for each statement (t calls public.vanish()). It runs inside"
+            "users has a trigger that runs AFTER UPDATE or DELETE for each statement (t calls public.vanish()). "
+                + "It runs inside"
         ),
         Change(
             trigger + """
@@ -53,7 +55,8 @@ import Testing
             "CREATE RULE r AS ON DELETE TO users DO ALSO NOTHING", .risky, "users has a rule that adds to DELETE (r)"),
         // Soft deletes.
         Change(
-            "ALTER TABLE users ADD deleted_at timestamp(0)", .handled, "users has soft deletes. A soft-deleted user is"),
+            "ALTER TABLE users ADD deleted_at timestamp(0)", .handled,
+            "users has soft deletes. A soft-deleted user is"),
         Change(
             "ALTER TABLE users ADD deleted_at timestamptz", .handled, "users has soft deletes. A soft-deleted user is"),
         Change(
@@ -72,7 +75,8 @@ import Testing
             "The sequence of the ids of users lies before its largest id"),
         Change(
             """
-            INSERT INTO users (id, name, email, password) VALUES (1, 'Ada', 'a@b.c', 'x'); SELECT setval('users_id_seq', 1);
+            INSERT INTO users (id, name, email, password) VALUES (1, 'Ada', 'a@b.c', 'x');
+            SELECT setval('users_id_seq', 1);
             INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms)
             VALUES (900, 1, 'm', 1, 1, 1, 1)
             """, .failing,
@@ -139,9 +143,11 @@ import Testing
         // Row-level security, of Laravel's tables and of ours, for strangers to a table and for its owner.
         Change("ALTER TABLE users ENABLE ROW LEVEL SECURITY", .blinding, "hides rows of users from", isUndone: false),
         Change(
-            "ALTER TABLE api_logs ENABLE ROW LEVEL SECURITY", .blinding, "hides rows of api_logs from", isUndone: false),
+            "ALTER TABLE api_logs ENABLE ROW LEVEL SECURITY", .blinding, "hides rows of api_logs from",
+            isUndone: false),
         Change(
-            "ALTER TABLE sessions ENABLE ROW LEVEL SECURITY", .blinding, "hides rows of sessions from", isUndone: false),
+            "ALTER TABLE sessions ENABLE ROW LEVEL SECURITY", .blinding, "hides rows of sessions from",
+            isUndone: false),
         Change(
             "ALTER TABLE metering.events ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON metering.events USING (true)",
             .blinding,
@@ -149,7 +155,8 @@ import Testing
         Change(
             """
             ALTER TABLE metering.quarantine OWNER TO codexflow_operator;
-            ALTER TABLE metering.quarantine ENABLE ROW LEVEL SECURITY; ALTER TABLE metering.quarantine FORCE ROW LEVEL SECURITY
+            ALTER TABLE metering.quarantine ENABLE ROW LEVEL SECURITY;
+            ALTER TABLE metering.quarantine FORCE ROW LEVEL SECURITY
             """, .blinding, "hides rows of metering.quarantine from", isUndone: false),
     ]
 

@@ -12,7 +12,8 @@ import Testing
         let other = try await bench.makeUser(key: "cf_other")
         try await bench.execute(
             """
-            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                status,
                                          created_at)
             SELECT CASE WHEN g % 5 = 0 THEN \(other)::bigint ELSE \(user) END, 'model-' || g % 3, 1, 1, 0, 0,
                    CASE WHEN g % 7 = 0 THEN 'error' ELSE 'success' END,
@@ -106,9 +107,11 @@ import Testing
             try await bench.execute(
                 """
                 INSERT INTO metering.quarantine (id, reason, detail, key_hashes, user_id, occurred_at, received_at,
-                                                 last_received_at, deliveries, is_replayable, next_attempt_at, resolved_at,
+                                                 last_received_at, deliveries, is_replayable, next_attempt_at,
+                                                     resolved_at,
                                                  resolution)
-                SELECT gen_random_uuid(), 'denied', '', '{}', CASE WHEN g % 100 = 0 THEN \(user)::bigint ELSE 1000000 + g END,
+                SELECT gen_random_uuid(), 'denied', '', '{}', CASE WHEN g % 100 = 0 THEN \(user)::bigint
+                    ELSE 1000000 + g END,
                        '2026-11-23 10:00', now(), now(), 1, false, now(), CASE WHEN g > 200 THEN now() END,
                        CASE WHEN g > 200 THEN 'discarded' END
                 FROM generate_series(1, 20000) g

@@ -20,9 +20,11 @@ import Testing
             for part in 0..<4 {
                 try connection.execute(
                     """
-                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                        status,
                                           error_message, created_at)
-                    SELECT CASE WHEN g % 4 = 0 THEN \(user)::bigint ELSE \(user)::bigint + 1 + g % 3000 END, 'model-' || g % 5, 1, 1,
+                    SELECT CASE WHEN g % 4 = 0 THEN \(user)::bigint ELSE \(user)::bigint + 1 + g % 3000 END,
+                        'model-' || g % 5, 1, 1,
                            g % 1000 * 0.001, g % 30000, CASE WHEN g % 20 = 0 THEN 'error' ELSE 'success' END,
                            CASE WHEN g % 100000 = 5 THEN 'rare' END, '2025-12-01'::timestamp + g * interval '30 seconds'
                     FROM generate_series(\(part) * 250000 + 1, \(part) * 250000 + 250000) g

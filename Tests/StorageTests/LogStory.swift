@@ -55,13 +55,16 @@ struct LogStory {
             // Old ids come back.
             try await bench.execute(
                 """
-                INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
-                SELECT 0 - 1000 * \(share) - g, \(user), 'import', 1, 1, 0.5, g, '2026-10-05'::timestamp + g * interval '1 hour'
+                INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                    created_at)
+                SELECT 0 - 1000 * \(share) - g, \(user), 'import', 1, 1, 0.5, g,
+                    '2026-10-05'::timestamp + g * interval '1 hour'
                 FROM generate_series(1, 15) g ON CONFLICT DO NOTHING
                 """)
         case 80..<90:
             try await bench.execute(
-                "UPDATE api_logs SET total_cost = 'NaN', status = 'error', error_message = 'Boom ' || id WHERE hashint8(id) % 41 = 3"
+                "UPDATE api_logs SET total_cost = 'NaN', status = 'error', error_message = 'Boom ' || id WHERE "
+                    + "hashint8(id) % 41 = 3"
             )
         case 90..<93: try await bench.execute("DELETE FROM api_logs WHERE created_at > '2026-11-10'")
         case 93..<95: try await bench.execute("TRUNCATE api_logs")
@@ -82,7 +85,8 @@ struct LogStory {
             """
             INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                                   error_message, created_at)
-            SELECT \(user), 'model-' || g % 3, 1, 1, g % 7, g % 5, (ARRAY['success', 'error', 'rate_limited'])[1 + g % 3],
+            SELECT \(user), 'model-' || g % 3, 1, 1, g % 7, g % 5,
+                   (ARRAY['success', 'error', 'rate_limited'])[1 + g % 3],
                    CASE WHEN g % 9 = 0 THEN 'boom' END,
                    CASE WHEN g % 50 <> 7 THEN
                        '2026-10-01'::timestamp + \(start) * interval '40 minutes' + g * \(seconds) * interval '1 second' END

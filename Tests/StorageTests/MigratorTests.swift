@@ -89,11 +89,14 @@ import Testing
             try await database.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
-                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
+                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream,
+                        is_cache_hit,
                     shape, status, plan, model_group, cost)
-                SELECT metering.event_key_floor(t::timestamptz + n * interval '1 millisecond'), n, 7, t::timestamptz, 1, 1, 0, 0,
+                SELECT metering.event_key_floor(t::timestamptz + n * interval '1 millisecond'), n, 7, t::timestamptz,
+                    1, 1, 0, 0,
                        0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4', cost
-                FROM (VALUES (1, '2026-11-21 10:00Z', 0.5), (2, '2026-11-21 10:00Z', NULL), (3, '2026-11-21 10:00Z', NULL),
+                FROM (VALUES (1, '2026-11-21 10:00Z', 0.5), (2, '2026-11-21 10:00Z', NULL),
+                             (3, '2026-11-21 10:00Z', NULL),
                              (4, '2026-11-23 10:00Z', NULL), (5, '2026-11-23 10:00Z', NULL)) v (n, t, cost)
                 """)
             try await database.execute(
@@ -102,14 +105,17 @@ import Testing
                     INSERT INTO metering.usage_dimensions (model, status, plan) VALUES ('gpt-4', 'success', 'pro')
                     RETURNING dimension
                 ), cell (quarter, requests, unpriced, cost) AS (
-                    VALUES (metering.quarter_of('2026-11-21 10:00Z'), 3, 2, 0.5), (metering.quarter_of('2026-11-23 10:00Z'), 1, 1, 0)
+                    VALUES (metering.quarter_of('2026-11-21 10:00Z'), 3, 2, 0.5),
+                        (metering.quarter_of('2026-11-23 10:00Z'), 1, 1, 0)
                 ), quarters AS (
                     INSERT INTO metering.usage_quarters
-                    SELECT u, quarter, dimension, requests, unpriced, 1, 1, 0, 0, 0, cost, cost + unpriced * 9999.999999, '{}'
+                    SELECT u, quarter, dimension, requests, unpriced, 1, 1, 0, 0, 0, cost,
+                        cost + unpriced * 9999.999999, '{}'
                     FROM cell, dimension, (VALUES (0), (7)) users (u)
                 )
                 INSERT INTO metering.usage_days
-                SELECT u, '2026-11-21', dimension, requests, unpriced, 1, 1, 0, 0, 0, cost, cost + unpriced * 9999.999999, '{}'
+                SELECT u, '2026-11-21', dimension, requests, unpriced, 1, 1, 0, 0, 0, cost,
+                    cost + unpriced * 9999.999999, '{}'
                 FROM cell, dimension, (VALUES (0), (7)) users (u) WHERE requests = 3
                 """)
             try await database.execute(
@@ -213,7 +219,8 @@ import Testing
         try await withTestDatabase(.empty) { database in
             let history = """
                 \(try Fixtures.laravelSchema());
-                INSERT INTO public.users (name, email, password, plan) VALUES ('Ada', 'a', 'x', 'pro'), ('Bob', 'b', 'x', 'pro');
+                INSERT INTO public.users (name, email, password, plan) VALUES ('Ada', 'a', 'x', 'pro'), ('Bob', 'b',
+                    'x', 'pro');
                 INSERT INTO public.api_logs
                     (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at)
                 VALUES
@@ -233,7 +240,8 @@ import Testing
             }
             let projected = try await database.text(
                 """
-                SELECT string_agg(concat_ws(' ', user_id, period, used_tokens, used_requests), E'\n' ORDER BY user_id, period)
+                SELECT string_agg(concat_ws(' ', user_id, period, used_tokens, used_requests),
+                    E'\n' ORDER BY user_id, period)
                 FROM public.rate_limits
                 """)
             #expect(
@@ -265,7 +273,8 @@ import Testing
             async let migration = database.pool.withConnection { try Self.migrate($0).count }
             let waiting: Query = """
                 SELECT count(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%LOCK TABLE public.api_logs%'
+                WHERE datname = current_database() AND wait_event_type = 'Lock'
+                    AND query LIKE '%LOCK TABLE public.api_logs%'
                 """
             #expect(try await database.number(waiting, settlesAt: 1, within: .seconds(30)) == 1)
             try await laravel.end()
@@ -302,7 +311,8 @@ import Testing
             WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
             UNION ALL
             SELECT concat_ws(' ', 'constraint', conrelid::regclass, conname,
-                             regexp_replace(pg_get_constraintdef(oid), '::(character varying|text)(\\[\\])?|[()]', '', 'g'))
+                             regexp_replace(pg_get_constraintdef(oid), '::(character varying|text)(\\[\\])?|[()]',
+                                 '', 'g'))
             FROM pg_constraint WHERE connamespace = 'public'::regnamespace
             UNION ALL
             SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = 'public'

@@ -89,13 +89,15 @@ extension StorageBench {
     fileprivate func fillQuarantine() async throws {
         try await execute(
             """
-            INSERT INTO metering.quarantine (id, reason, detail, event, key_hashes, user_id, received_at, last_received_at,
+            INSERT INTO metering.quarantine (id, reason, detail, event, key_hashes, user_id, received_at,
+                last_received_at,
                                              deliveries, is_replayable, next_attempt_at, resolved_at, resolution)
             SELECT gen_random_uuid(),
                    CASE WHEN g % 100 = 2 THEN 'denied' WHEN g % 2 = 0 THEN 'unknown_key'
                         WHEN g % 4 = 1 THEN 'user_locked' ELSE 'unknown_user' END,
                    '', '{"model": "gpt-4"}',
-                   ARRAY[sha256(g::text::bytea)], 1000000 + g, '2026-11-23 12:00Z'::timestamptz + g * interval '1 second', now(), 1,
+                   ARRAY[sha256(g::text::bytea)], 1000000 + g,
+                       '2026-11-23 12:00Z'::timestamptz + g * interval '1 second', now(), 1,
                    g % 100 <> 2, 'infinity',
                    CASE WHEN g % 4 = 1 THEN now() END, CASE WHEN g % 4 = 1 THEN 'stored' END
             FROM generate_series(1, 20000) g

@@ -20,7 +20,8 @@ import Testing
                     spend double precision NOT NULL DEFAULT 0, prompt_tokens integer NOT NULL DEFAULT 0,
                     completion_tokens integer NOT NULL DEFAULT 0, "startTime" timestamp(3) NOT NULL,
                     "endTime" timestamp(3) NOT NULL, "completionStartTime" timestamp(3), model text NOT NULL DEFAULT '',
-                    model_group text, custom_llm_provider text, "user" text, metadata jsonb DEFAULT '{}', cache_hit text,
+                    model_group text, custom_llm_provider text, "user" text, metadata jsonb DEFAULT '{}',
+                        cache_hit text,
                     request_tags jsonb, end_user text, status text)
                 """)
             try await bench.execute(#"CREATE INDEX ON "LiteLLM_SpendLogs" ("startTime")"#)
@@ -36,7 +37,8 @@ import Testing
             """
             INSERT INTO "LiteLLM_SpendLogs" (request_id, api_key, spend, prompt_tokens, completion_tokens, "startTime",
                 "endTime", "completionStartTime", model_group, cache_hit, status, metadata)
-            VALUES (\(id), \(key), \(spend)::float8, 100, 50, \(start)::timestamp, \(start)::timestamp + interval '1.5 seconds',
+            VALUES (\(id), \(key), \(spend)::float8, 100, 50, \(start)::timestamp,
+                \(start)::timestamp + interval '1.5 seconds',
                 \(start)::timestamp + interval '1.5 seconds', 'gpt-4', 'False', \(status),
                 jsonb_build_object('spend_logs_metadata', jsonb_build_object('codexflow_call', \(call)::text)))
             """)
@@ -146,7 +148,8 @@ import Testing
             try await bench.execute(
                 """
                 INSERT INTO "LiteLLM_SpendLogs" (request_id, api_key, "startTime", "endTime")
-                SELECT g::text, \(Self.hash.hex), '2026-11-23 12:00'::timestamp + g / 7 * interval '1 ms', '2026-11-23 13:00'
+                SELECT g::text, \(Self.hash.hex), '2026-11-23 12:00'::timestamp + g / 7 * interval '1 ms',
+                    '2026-11-23 13:00'
                 FROM generate_series(0, \(SpendLogs.pageSize * 2)) g
                 """)
             var (cursor, sizes): (String?, [Int]) = (nil, [])
@@ -170,7 +173,8 @@ import Testing
             try await bench.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
-                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
+                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream,
+                        is_cache_hit,
                     shape, status, plan, model_group, key_hash)
                 SELECT metering.event_key_floor('2026-11-01'::timestamptz + g * interval '1 second'), g, \(user),
                     '2026-11-01'::timestamptz + g * interval '1 second', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm',

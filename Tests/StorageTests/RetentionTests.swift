@@ -77,7 +77,8 @@ import Testing
         try await StorageBench.with { bench in
             try await bench.execute(
                 """
-                INSERT INTO metering.quarantine (id, reason, detail, key_hashes, received_at, last_received_at, deliveries,
+                INSERT INTO metering.quarantine (id, reason, detail, key_hashes, received_at, last_received_at,
+                    deliveries,
                                                  is_replayable, next_attempt_at, resolved_at, resolution)
                 SELECT gen_random_uuid(), 'unknown_key', '', '{}', '2026-01-01', '2026-01-01', 1, true, '2026-01-01',
                        r, CASE WHEN r IS NOT NULL THEN 'stored' END

@@ -39,7 +39,8 @@ import Testing
                 """)
             try await database.execute(
                 """
-                INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                    status,
                                       error_message)
                 SELECT id, id, 'm', 1, 1, 1, 1, 'error', name FROM users
                 """)

@@ -13,7 +13,8 @@ import Testing
                 INSERT INTO users (name, email, password, api_key, plan, status, is_admin, created_at)
                 SELECT (ARRAY['Ada', 'ada', 'Bob', 'Çelik', 'Eve_%'])[1 + g % 5], 'user' || g || '@example.com', 'x',
                        CASE WHEN g % 2 = 0 THEN 'cf_' || lpad(g::text, 64, '0') END,
-                       (ARRAY['starter', 'pro', 'agency'])[1 + g % 3], CASE WHEN g % 7 = 0 THEN 'suspended' ELSE 'active' END,
+                       (ARRAY['starter', 'pro', 'agency'])[1 + g % 3], CASE WHEN g % 7 = 0 THEN 'suspended'
+                           ELSE 'active' END,
                        g = 1, CASE WHEN g % 4 > 0 THEN '2026-01-01'::timestamp + g % 6 * interval '1 day' END
                 FROM generate_series(1, 25) g
                 """)

@@ -9,7 +9,8 @@ extension UsageEvent {
         _ id: UInt64, by identity: IdentityClaim, at occurredAt: Timestamp, cost: String = "0.0015"
     ) -> UsageEvent {
         UsageEvent(
-            key: EventKey(high: UInt64(max(occurredAt.milliseconds, 0)) << 16, low: id), isIdempotent: true, shape: .litellm,
+            key: EventKey(high: UInt64(max(occurredAt.milliseconds, 0)) << 16, low: id), isIdempotent: true,
+            shape: .litellm,
             identity: identity, status: .success, modelGroup: "gpt-4", deployment: "openai/gpt-4", provider: "openai",
             callType: "acompletion", inputTokens: 100, outputTokens: 50, cost: DecimalLiteral(cost).flatMap(Cost.init),
             occurredAt: occurredAt, durationMilliseconds: 1250)

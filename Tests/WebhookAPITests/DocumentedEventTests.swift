@@ -93,7 +93,8 @@ import Testing
             for (index, userID) in [#""cf_nobody""#, "4711", #""4711""#, "1.5", "-3", "true", #"["x"]"#].enumerated() {
                 for laravelUserID in ["2", #""2""#] {
                     let answer = try await bench.post(
-                        #"{"user_id": \#(userID), "model": "m\#(index)", "metadata": {"laravel_user_id": \#(laravelUserID)}}"#
+                        #"{"user_id": \#(userID), "model": "m\#(index)", "#
+                            + #""metadata": {"laravel_user_id": \#(laravelUserID)}}"#
                     )
                     #expect(answer.status == 201, "\(userID) \(answer)")
                 }

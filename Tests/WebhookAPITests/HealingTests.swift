@@ -61,7 +61,8 @@ import Testing
         let windows: Query = """
             SELECT count(*) FROM metering.quota_usage q
             WHERE q.requests = \(count / 2) AND q.tokens = \(count / 2 * 150) AND q.window_start IN (
-                (to_timestamp(\(month)) AT TIME ZONE 'UTC')::date, (to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')::date,
+                (to_timestamp(\(month)) AT TIME ZONE 'UTC')::date,
+                    (to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')::date,
                 date_trunc('month', to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')::date)
             """
         #expect(try await database.number(windows, settlesAt: 4, within: .seconds(10)) == 4)

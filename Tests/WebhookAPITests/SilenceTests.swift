@@ -207,7 +207,8 @@ import Testing
             // Rows that somebody imports with their ids.
             try await database.execute(
                 """
-                INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status)
+                INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                    status)
                 SELECT g, 1, 'm', 1, 1, 1, 1, 'success' FROM generate_series(1, 50) g
                 """)
             let waiting = try await webhook.post("[\(litellmEvent(1, key: "cf_ada"))]")

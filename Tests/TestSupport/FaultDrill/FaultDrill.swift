@@ -48,7 +48,8 @@ package struct FaultDrill: Sendable {
     package func run() async throws -> FaultDrillReport {
         log(
             """
-            seed \(options.seed): \(options.rounds) rounds of \(Fault.allCases.count) faults, \(options.clients) clients, \
+            seed \(options.seed): \(options.rounds) rounds of \(Fault.allCases.count) faults, \(options.clients) \
+            clients, \
             \(options.services) webhook-api
             """)
         return try await withPostgresCluster { cluster in
@@ -117,7 +118,8 @@ package struct FaultDrill: Sendable {
             log(
                 """
                 \(number + 1)/\(schedule.count) \(fault.rawValue): over after \((isOver - start).inMilliseconds), next \
-                acknowledgement after \((recovery - start).inMilliseconds); \(record.counts.acknowledgedEvents) events acknowledged, \
+                acknowledgement after \((recovery - start).inMilliseconds); \(record.counts.acknowledgedEvents) \
+                events acknowledged, \
                 \(record.findings.count) findings
                 """)
         }
