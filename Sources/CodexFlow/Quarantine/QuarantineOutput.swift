@@ -151,7 +151,8 @@ struct QuarantineJSON: Encodable {
 extension QuarantineJSON.Facts {
     init(_ event: UsageEvent) {
         self.init(
-            shape: event.shape.rawValue, status: event.status.rawValue, model: event.modelGroup, provider: event.provider,
+            shape: event.shape.rawValue, status: event.status.rawValue, model: event.modelGroup,
+            provider: event.provider,
             occurredAt: event.occurredAt.text, inputTokens: event.inputTokens, outputTokens: event.outputTokens,
             cost: event.cost?.money.description, durationMs: event.durationMilliseconds,
             laravelUserId: event.identity.laravelUserID,
