@@ -58,7 +58,7 @@ struct EventCommand: AsyncParsableCommand {
                     }
                     // webhook-api does this within a second where it runs.
                     try await pool.withConnection { connection in
-                        _ = try QuotaFold.fold(connection, now: operation.now)
+                        _ = try QuotaCounters.addDeltas(connection, now: operation.now)
                         try RateLimitProjection.project(connection, .users([event.userID]), now: operation.now)
                     }
                     return event

@@ -6,7 +6,7 @@ internal import CSimdjson
 /// Each is parsed alone, so that a broken one hides no other and the parser's memory is bounded by the largest.
 struct BodySplitter: Sequence, IteratorProtocol {
     enum Part: Hashable {
-        /// A complete JSON value, as far as its brackets and quotes tell.
+        /// A complete JSON value, judged by its brackets and quotes.
         case document(Range<Int>)
         /// Text that does not end as a value must; of an array all the rest, which may be nothing.
         case broken(Range<Int>)

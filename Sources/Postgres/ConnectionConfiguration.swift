@@ -276,8 +276,8 @@ package struct SessionSetting: Sendable, Hashable {
         // An error ends its statement, and neither the session nor an unused connection.
         SessionSetting("exit_on_error", "off"), SessionSetting("idle_session_timeout", "0"),
         SessionSetting("check_function_bodies", "on"), SessionSetting("client_min_messages", "notice"),
-        // Statements that end within a second gain nothing: compiling the fold of 50,000 rows takes as long as the
-        // fold.
+        // Statements that end within a second gain nothing: compiling a rollup of 50,000 rows takes as long as
+        // the rollup.
         SessionSetting("jit", "off"),
     ]
 }

@@ -122,7 +122,7 @@ package final class ConnectionPool: Service, Sendable {
         }
     }
 
-    /// Changes the state, and tells the gauges.
+    /// Changes the state, and sets the gauges.
     func update<T>(_ change: (inout State) -> sending T) -> sending T {
         let (result, total, waiting) = state.withLock { state in
             let result = change(&state)

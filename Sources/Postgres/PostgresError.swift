@@ -6,7 +6,7 @@ import Logging
 /// `description` says only the kind, and `String(reflecting:)` adds the SQL text and the names PostgreSQL reports.
 /// Neither shows a parameter or the server's own message, which may quote one.
 package struct PostgresError: Error, Sendable {
-    /// The kinds of failure a caller can tell apart.
+    /// The kinds of failure that a caller can distinguish.
     package enum Kind: Sendable, Hashable {
         /// No connection could be opened; nothing was sent.
         case connectFailed

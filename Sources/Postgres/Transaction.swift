@@ -17,7 +17,7 @@ package enum TransactionMode: Sendable {
     }
 }
 
-/// What tells a transaction from all others, so that a COMMIT whose answer was lost can be looked up.
+/// What identifies a transaction, so that a COMMIT whose answer was lost can be looked up.
 struct TransactionMark: Sendable, Hashable {
     /// The `xid8`.
     let id: String
@@ -133,7 +133,7 @@ extension Connection {
         }
     }
 
-    /// Rolls back what is open; if that fails too, the state of the connection tells, and the pool discards it.
+    /// Rolls back what is open; if that fails too, the state of the connection shows it, and the pool discards it.
     private func rollBack() {
         if !isLost, !isIdle {
             shielded("ROLLBACK")

@@ -22,7 +22,7 @@ package enum BackgroundJobs {
         return [
             BackgroundJob("quota", .effect(within: .milliseconds(900)), logger: logger) {
                 try await pool.withConnection { connection in
-                    let counted = try QuotaFold.fold(connection, now: now())
+                    let counted = try QuotaCounters.addDeltas(connection, now: now())
                     let users = Set(counted).union(postponed.withLock(\.self)).sorted()
                     guard !users.isEmpty else { return }
                     postponed.withLock { $0 = users }

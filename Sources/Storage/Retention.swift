@@ -62,10 +62,10 @@ package struct EventRetention: Sendable {
         try connection.executeScript("SET LOCAL lock_timeout = '1s'")
         let table = Query(unsafeSQL: "metering.\(month)")
         try connection.execute("LOCK TABLE \(table) IN ACCESS EXCLUSIVE MODE")
-        let isFolded = try connection.query(
+        let isRolledUp = try connection.query(
             "SELECT coalesce(max(api_log_id), 0) <= \(cursor.events) FROM \(table)"
         )[0].decode(0, as: Bool.self)
-        guard isFolded else { return false }
+        guard isRolledUp else { return false }
         try Seal.extend(
             to: """
                 (to_date(right(\(month), 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC'
@@ -127,7 +127,7 @@ package struct LogRetention: Sendable {
     /// - Throws: ``PostgresError``.
     package func run(days: Int, now: Timestamp, progress: (_ rows: Int, _ left: Int) -> Void) async throws -> Int {
         let end: Query = "date_trunc('day', (\(now) - \(days)::integer * interval '1 day') AT TIME ZONE 'UTC')"
-        // Laravel goes on writing meanwhile; what is folded when we begin is enough for one run.
+        // Laravel goes on writing meanwhile; what is rolled up at the beginning is enough for one run.
         let last = try await pool.transaction { connection in
             let cursor = try UsageCursor.hold(connection)
             try Seal.extend(to: "(\(end)) AT TIME ZONE 'UTC'", connection)
@@ -171,7 +171,7 @@ package struct LogRetention: Sendable {
     }
 }
 
-/// Forgets quarantined events that were settled long ago; open ones are never forgotten.
+/// Deletes quarantined events that were resolved long ago. Open ones are never deleted.
 package enum QuarantineRetention {
     private static let batch = 5_000
 

@@ -16,8 +16,8 @@ struct WebhookService {
 
     /// Serves until SIGTERM or SIGINT; then answers what was taken.
     ///
-    /// - Throws: ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,
-    ///   ``PrivilegeCheck/Refusal`` when the database role lacks a right on our schema.
+    /// - Throws: ``MigrationError`` when the schema is outdated, ``Installation/Mismatch`` when the database is not
+    ///   ours, ``PrivilegeCheck/Refusal`` when the database role lacks a right on our schema.
     func run() async throws {
         let pool = ConnectionPool(
             settings.database.connection, limits: settings.database.limits, logger: logger)

@@ -36,7 +36,9 @@ import Testing
             #expect(limits.json?["daily"]?["used"] == 15)
             #expect(limits.json?["daily"]?["used_requests"] == 1)
             // Folded or not, the count is the same.
-            _ = try await bench.database.pool(as: .webhook).withConnection { try QuotaFold.fold($0, now: .now) }
+            _ = try await bench.database.pool(as: .webhook).withConnection {
+                try QuotaCounters.addDeltas($0, now: .now)
+            }
             #expect(try await bench.get("/api/rate-limits", as: token).body == limits.body)
             #expect(try await bench.get("/api/dashboard/stats", as: token).json?["today"]?["api_calls"] == 1)
         }

@@ -49,7 +49,7 @@ import Testing
                 [event, .sample(2, by: .user(7), at: now.advanced(by: .seconds(-60)))].map { IngestItem(.success($0)) },
                 lockedUsers: .quarantine)
             _ = try await UsagePass(pool: database.pool(as: .worker), now: { now }).run()
-            _ = try await database.pool(as: .webhook).withConnection { try QuotaFold.fold($0, now: now) }
+            _ = try await database.pool(as: .webhook).withConnection { try QuotaCounters.addDeltas($0, now: now) }
             let id = try await database.number("SELECT api_log_id FROM metering.events WHERE cost = 0.25")
 
             let wrong = try await codexflow(["event", "withdraw"], on: database)

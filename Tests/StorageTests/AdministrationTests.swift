@@ -170,7 +170,7 @@ import Testing
                 #expect(try LimitAdministration.plans(connection)["pro"]?[.daily] == .init(tokens: 7, requests: 8))
                 #expect(try LimitAdministration.plans(connection).count == 3)
             }
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let limit: Query =
                 """
                 SELECT string_agg(limit_tokens || '/' || limit_requests, ' ' ORDER BY user_id)
@@ -180,7 +180,7 @@ import Testing
             try await bench.admin.withConnection {
                 try limits.set(.init(windows: [.daily: .init(requests: .clear, tokens: .clear)]), user: ada, $0)
             }
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.text(limit) == "100000/1000 7/8")
             let entries = try await log(bench)
             #expect(entries.map(\.action) == ["user.limits", "plan.limits", "user.limits"])

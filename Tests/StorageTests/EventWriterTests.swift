@@ -115,7 +115,7 @@ import Testing
                 """)
             #expect(row == "2147483647|9999.999999|2147483647")
             #expect(try await bench.text("SELECT max(cost) FROM metering.events") == "99999999.999999999999")
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let used = try await bench.text("SELECT used_tokens FROM public.rate_limits WHERE period = 'daily'")
             #expect(used == "2147483647")
         }
@@ -146,7 +146,7 @@ import Testing
             }
             #expect(stored == 200)
             #expect(try await bench.number("SELECT count(*) FROM public.api_logs") == 200)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.number("SELECT sum(used_requests) FROM rate_limits WHERE period = 'daily'") == 200)
         }
     }

@@ -72,7 +72,7 @@ import Testing
             }
             for state in ["tail", "rolled up", "made again"] {
                 if state != "tail" { try await bench.fold() }
-                try await bench.settleCounters()
+                try await bench.updateCounters()
                 if state == "made again" { #expect(try await mend(bench) == 0, "\(state)") }
                 for scope in [user, nil] {
                     let sums = try await sums(bench, scope)
@@ -123,7 +123,7 @@ import Testing
             let before = try await sums(bench, other)
             for state in ["tail", "rolled up"] {
                 if state == "rolled up" { try await bench.fold() }
-                try await bench.settleCounters()
+                try await bench.updateCounters()
                 #expect(try await sums(bench, user).requests == 40, "\(state)")
                 #expect(try await sums(bench, other) == before, "\(state)")
                 _ = try await sums(bench, nil)
@@ -165,7 +165,7 @@ import Testing
             _ = try await bench.write([.sample(9, by: .user(user), at: StorageBench.noon)])
             bench.clock.advance(by: .seconds(7200))
             try await bench.fold()
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.verify().findings == [])
             try await poison(bench)
             try await body(bench, user)
@@ -185,7 +185,7 @@ import Testing
             #expect(try await mend(bench) > 0)
             for state in ["deltas wait", "deltas are folded"] {
                 #expect(try await bench.verify().findings == [], "\(state)")
-                try await bench.settleCounters()
+                try await bench.updateCounters()
             }
             #expect(try await sums(bench, user).cost == Money("0.2575"))
             #expect(
@@ -220,7 +220,7 @@ import Testing
             }
             try await bench.fold()
             #expect(try await bench.verify().findings == [])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.verify().findings == [])
             #expect(try await sums(bench, user).cost == Money("0.256"))
         }

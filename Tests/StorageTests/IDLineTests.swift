@@ -302,7 +302,7 @@ import Testing
             _ = try await bench.write([Self.event(1, ada), Self.event(2, bob)])
             try await bench.writeAsLaravel(ada)
             try await bench.fold()
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             try await execute(Restart.truncate.rawValue, bench)
             try await bench.fold()
             #expect(try await findings(bench) == [])

@@ -69,7 +69,7 @@ import Testing
                     """)
             try await expectDiscard(bench)
             #expect(try await bench.number("SELECT counted_log_id FROM metering.installation") == 9)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.number("SELECT sum(used_tokens) FROM rate_limits WHERE period = 'daily'") == 90)
         }
     }

@@ -62,7 +62,7 @@ import Testing
             let replay = QuarantineReplay(pool: bench.service, writer: bench.writer, now: { bench.clock.now })
             #expect(try await replay.replay() == 3)
             #expect(try await bench.number("SELECT count(*) FROM public.api_logs") == 3)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.number("SELECT sum(used_requests) FROM rate_limits WHERE period = 'daily'") == 3)
         }
     }

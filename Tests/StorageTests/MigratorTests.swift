@@ -157,7 +157,7 @@ import Testing
 
     @Test func theGateNamesWhatIsMissing() async throws {
         try await withTestDatabase(.empty) { database in
-            await #expect(throws: MigrationError.behind(applied: 0, required: Migrator.requiredVersion)) {
+            await #expect(throws: MigrationError.outdated(applied: 0, required: Migrator.requiredVersion)) {
                 try await database.pool.withConnection { try Migrator.requireCurrent($0) }
             }
         }

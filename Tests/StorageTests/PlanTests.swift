@@ -33,7 +33,7 @@ import Testing
                 for index in 0..<5 {
                     _ = try await bench.write([.sample(UInt64(1_000_000 + index), by: .user(user), at: now)])
                     try await bench.service.withConnection { connection in
-                        let users = try QuotaFold.fold(connection, now: now)
+                        let users = try QuotaCounters.addDeltas(connection, now: now)
                         try RateLimitProjection.project(connection, .users(users), now: now)
                     }
                 }
@@ -142,7 +142,7 @@ extension StorageBench {
             SELECT gen_random_uuid(), 'unknown_key', '', '{}', now(), now(), 1, false, now()
             FROM generate_series(1, \(rows))
             """)
-        try await settleCounters()
+        try await updateCounters()
         try await execute("ANALYZE")
     }
 

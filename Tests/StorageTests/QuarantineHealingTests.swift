@@ -16,7 +16,7 @@ import Testing
             _ = try await bench.write(events)
             try await bench.makeUser(key: "cf_late")
             #expect(try await bench.heal() == 2_500)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let windows = try await bench.text(
                 """
                 SELECT string_agg(concat(period, ' ', window_start, ' ', requests), ', ' ORDER BY period, window_start)
@@ -128,7 +128,7 @@ import Testing
                 try await group.waitForAll()
             }
             _ = try await bench.heal()
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.number("SELECT count(*) FROM public.api_logs") == 600)
             #expect(try await bench.number("SELECT requests FROM metering.quota_usage WHERE period = 'daily'") == 600)
             #expect(try await bench.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") == 0)

@@ -47,7 +47,7 @@ import Testing
             let now = bench.clock.now
             try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
             #expect(try await bench.replay.replay() == 2)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(
                 try await bench.number(
                     "SELECT requests FROM metering.quota_usage WHERE window_start = '2026-11-22'") == 2)

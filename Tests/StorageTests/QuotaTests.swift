@@ -30,7 +30,7 @@ import Testing
             // Images and the like cost without tokens.
             (events[7].status, events[7].inputTokens, events[7].outputTokens) = (.error, 0, 0)
             _ = try await bench.write(events)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(
                 try await rateLimits(bench, user) == """
                     daily 314/500000 5/5000 2026-11-24 00:00:00
@@ -79,7 +79,7 @@ import Testing
                 ages.enumerated().map {
                     .sample(UInt64($0), by: .user(user), at: StorageBench.noon.advanced(by: $1))
                 })
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let requests = try await bench.text(
                 "SELECT string_agg(period || used_requests, ' ' ORDER BY period) FROM rate_limits")
             #expect(requests == "daily1 monthly2")
@@ -99,7 +99,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let truth = try await rateLimits(bench, user)
             // A reset from a stale read, an increment of its own, and the limits of an old plan.
             try await bench.execute(
@@ -107,7 +107,7 @@ import Testing
                 UPDATE rate_limits SET used_tokens = 0, used_requests = used_requests + 7, limit_tokens = 1,
                                        reset_at = '2026-11-25'
                 """)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await rateLimits(bench, user) == truth)
         }
     }
@@ -116,9 +116,9 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             bench.clock.advance(by: .seconds(86_400 * 31))
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(
                 try await rateLimits(bench, user) == """
                     daily 0/100000 0/1000 2026-12-25 00:00:00
@@ -133,7 +133,7 @@ import Testing
             try await bench.execute(
                 "INSERT INTO metering.user_limits VALUES (\(user), 'daily', 9000000000, 5)")
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let daily = try await bench.text(
                 "SELECT limit_tokens || ' ' || limit_requests FROM rate_limits WHERE period = 'daily'")
             #expect(daily == "2147483647 5")
@@ -146,16 +146,16 @@ import Testing
             for id in [ada, bob] {
                 _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)])
             }
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
             _ = try await bench.write([.sample(99, by: .user(bob), at: StorageBench.noon)])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let used: Query = "SELECT used_requests FROM rate_limits WHERE period = 'daily' AND user_id = "
             #expect(try await bench.number("\(used)\(bob)") == 2)
             try await lock.end()
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.number("\(used)\(ada)") == 1)
         }
     }
@@ -169,7 +169,9 @@ import Testing
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<4 {
                     group.addTask {
-                        _ = try await bench.service.withConnection { try QuotaFold.fold($0, now: StorageBench.noon) }
+                        _ = try await bench.service.withConnection {
+                            try QuotaCounters.addDeltas($0, now: StorageBench.noon)
+                        }
                     }
                 }
                 try await group.waitForAll()
@@ -185,7 +187,7 @@ import Testing
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             _ = try await bench.write([.sample(1, by: .user(ada), at: StorageBench.noon)])
             #expect(try await fold(bench) == [ada])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             _ = try await bench.write(
                 [ada, bob].map { .sample(UInt64($0) + 10, by: .user($0), at: StorageBench.noon) })
             #expect(try await fold(bench) == [bob])
@@ -213,7 +215,7 @@ import Testing
             for id in [ada, bob] {
                 _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)])
             }
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
@@ -228,6 +230,6 @@ import Testing
     }
 
     private func fold(_ bench: StorageBench) async throws -> [Int64] {
-        try await bench.service.withConnection { try QuotaFold.fold($0, now: StorageBench.noon) }
+        try await bench.service.withConnection { try QuotaCounters.addDeltas($0, now: StorageBench.noon) }
     }
 }

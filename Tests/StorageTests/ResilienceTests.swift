@@ -94,7 +94,7 @@ import Testing
                 try await bench.makeUser(), try await bench.makeUser(), try await bench.makeUser()
             )
             _ = try await bench.write([.sample(1, by: .user(eve), at: StorageBench.noon)])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let lock = try await OpenTransaction(bench.pool) { connection in
                 try connection.execute(
                     """
@@ -106,13 +106,14 @@ import Testing
                 [ada, bob, eve].map { .sample(UInt64($0) + 10, by: .user($0), at: StorageBench.noon) })
             let now = bench.clock.now
             _ = try await bench.pool.withConnection { connection in
-                try RateLimitProjection.project(connection, .users(try QuotaFold.fold(connection, now: now)), now: now)
+                try RateLimitProjection.project(
+                    connection, .users(try QuotaCounters.addDeltas(connection, now: now)), now: now)
             }
             let used: Query = "SELECT used_requests FROM rate_limits WHERE period = 'daily' AND user_id = "
             #expect(try await bench.number("\(used)\(bob)") == 1)
             #expect(try await bench.number("\(used)\(eve)") == 2)
             try await lock.end()
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.number("\(used)\(ada)") == 1)
         }
     }
@@ -123,7 +124,7 @@ import Testing
             try await bench.execute("DELETE FROM metering.plan_limits WHERE plan = 'starter'")
             try await bench.execute("INSERT INTO metering.user_limits VALUES (\(user), 'daily', 7, 7)")
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.text("SELECT string_agg(period, ' ') FROM rate_limits") == "daily")
         }
     }

@@ -65,10 +65,10 @@ struct StorageBench: Queryable {
     }
 
     /// Folds and projects, as a service does within a second.
-    func settleCounters() async throws {
+    func updateCounters() async throws {
         let now = clock.now
         try await service.withConnection { connection in
-            _ = try QuotaFold.fold(connection, now: now)
+            _ = try QuotaCounters.addDeltas(connection, now: now)
             try RateLimitProjection.project(connection, .all, now: now)
         }
     }

@@ -99,7 +99,7 @@ import Testing
             try await bench.writeAsLaravel(user, at: "2026-11-02 00:00:00")
             _ = try await bench.write([Self.event(1, user)])
             for _ in 0..<2 { try await bench.fold() }
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let used = try await bench.text(
                 "SELECT string_agg(concat_ws(' ', period, used_tokens, used_requests), ', ' ORDER BY period) FROM rate_limits"
             )

@@ -66,7 +66,7 @@ struct UsageStory: Queryable {
         }
         let days = try await bench.daysDifferences()
         if days > 0 { mismatches.append("\(days) cells of days") }
-        try await bench.settleCounters()
+        try await bench.updateCounters()
         mismatches += try await bench.verify().findings.map { "\($0)" }
     }
 

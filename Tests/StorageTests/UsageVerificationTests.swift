@@ -120,7 +120,7 @@ import Testing
 
     @Test func aWrongCounter() async throws {
         try await Self.with { bench, ada, bob in
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.verify().count == 0)
             try await bench.execute(
                 "UPDATE metering.quota_usage SET tokens = tokens - 1 WHERE user_id = \(ada) AND period = 'daily'")
@@ -135,7 +135,7 @@ import Testing
                 ])
             #expect(try await mend(bench) == [0, 2])
             #expect(try await bench.verify().count == 0)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.verify().count == 0)
         }
     }
@@ -143,7 +143,7 @@ import Testing
     @Test func aWrongCostOfABudget() async throws {
         try await Self.with { bench, ada, bob in
             // Of Ada's four events and of Laravel's four rows; of Bob, what waits in a delta.
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let spent: Query = "SELECT cost::text FROM metering.quota_usage WHERE period = 'daily' AND user_id = \(ada)"
             let before = try await bench.text(spent)
             try await bench.execute(
@@ -159,7 +159,7 @@ import Testing
                 ])
             #expect(try await mend(bench) == [0, 2])
             #expect(try await bench.verify().count == 0)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await bench.verify().count == 0)
             #expect(try await bench.text(spent) == before)
             // Before the month in which budgets were first counted nothing is known of them.

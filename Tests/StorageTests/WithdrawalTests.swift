@@ -77,7 +77,7 @@ import Testing
                 bench.clock.advance(by: pass)
                 try await bench.fold()
             }
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             // As it would be without the event.
             let before = progress == .late ? try await state(bench, user) : []
             guard case .stored(let id)? = try await bench.write([event])[0] else { throw AppError(.internal, "") }
@@ -85,10 +85,10 @@ import Testing
                 bench.clock.advance(by: pass)
                 try await bench.fold()
             }
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             let withdrawn = try await withdraw(isAlone ? .log(id) : .key(event.key), bench)
             #expect(withdrawn.wasRolledUp == (progress != .pending) && withdrawn.hadLog && withdrawn.logID == id)
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await verified(bench) == [])
             if progress == .late { #expect(try await state(bench, user).dropFirst(4) == before.dropFirst(4)) }
             #expect(try await bench.requests(of: user) == (isAlone ? 0 : 1))
@@ -203,7 +203,7 @@ import Testing
             _ = await worker.value
             if commits { #expect(withdrawn.wasRolledUp) }
             try await bench.fold()
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await verified(bench) == [])
             #expect(try await bench.requests(of: user) == 1)
             #expect(try await bench.requests(of: 0) == 1)
@@ -227,10 +227,10 @@ import Testing
             }
             bench.clock.advance(by: .seconds(86_400))
             try await bench.fold()
-            if isOneBatch { try await bench.settleCounters() }
+            if isOneBatch { try await bench.updateCounters() }
             for event in events.prefix(2) {
                 _ = try await withdraw(.key(event.key), bench)
-                try await bench.settleCounters()
+                try await bench.updateCounters()
                 #expect(try await verified(bench) == [])
             }
             #expect(
@@ -335,7 +335,7 @@ import Testing
             #expect(try await bench.number("SELECT count(*) FROM metering.events") == 3 * 25 * 6 - withdrawn)
             #expect(try await bench.number("SELECT count(*) FROM api_logs") == 3 * 25 * 6 - withdrawn)
             try await bench.fold()
-            try await bench.settleCounters()
+            try await bench.updateCounters()
             #expect(try await verified(bench) == [])
             let own = try await bench.number(
                 "SELECT sum(requests) FROM metering.usage_quarters WHERE user_id <> 0")

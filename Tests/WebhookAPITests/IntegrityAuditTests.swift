@@ -128,7 +128,7 @@ import Testing
             [IngestItem(.success(events[0])), IngestItem(.success(events[1])), IngestItem(.failure(absurd))],
             lockedUsers: .quarantine)
         try await pool.withConnection { connection in
-            _ = try QuotaFold.fold(connection, now: now)
+            _ = try QuotaCounters.addDeltas(connection, now: now)
             try RateLimitProjection.project(connection, .all, now: now)
         }
         return zip(events, verdicts).map { event, verdict in

@@ -107,7 +107,7 @@ package struct DatabaseCheck: Sendable {
     ]
 }
 
-/// How far a clock is from ours, as far as an answer that took its time can tell.
+/// How far a clock is from ours, as far as an answer that took some time shows it.
 package enum ClockSkew {
     /// The other clock's moment is `other` or lies in the `resolution` after it; by ours the question was put at
     /// `asked` and answered at `answered`.

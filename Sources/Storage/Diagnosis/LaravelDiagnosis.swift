@@ -35,7 +35,7 @@ package struct LaravelFinding: Sendable, Hashable {
     /// Whether events may be in quarantine because of it.
     package var makesVerdictsDoubtful: Bool { effect == .failing || effect == .blinding }
 
-    /// For a stranger.
+    /// The public text.
     package var publicText: String { "\(what). \(meaning)" }
 
     /// For the operator, on one line.

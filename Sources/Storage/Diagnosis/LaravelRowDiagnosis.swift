@@ -111,7 +111,7 @@ enum RowSecurity {
             return LaravelFinding(
                 .blinding, "Row-level security hides rows of \(names) from a database role of this installation",
                 details: "role \(user)",
-                meaning: "A hidden row cannot be told from a missing one, so requests that need them are answered 503; "
+                meaning: "A hidden row looks like a missing one, so requests that need them are answered 503; "
                     + "no event is judged or lost meanwhile, as senders send again.",
                 remedy:
                     "As a superuser: ALTER ROLE \(user.quotedIdentifier) BYPASSRLS; (a policy for the role is not "
@@ -162,7 +162,7 @@ enum SoftDeleteDiagnosis {
             case ("users", false):
                 return LaravelFinding(
                     .blinding, "users has soft deletes, which this installation may not read", details: "role \(user)",
-                    meaning: "It cannot be told who is deleted, so logins, tokens and keys are refused.",
+                    meaning: "It is unknown who is deleted, so logins, tokens and keys are refused.",
                     remedy: "GRANT SELECT ON TABLE public.users TO \(user.quotedIdentifier); or run the output of "
                         + "'codexflow grants' with psql again.")
             default:

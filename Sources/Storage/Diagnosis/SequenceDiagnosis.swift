@@ -28,8 +28,8 @@ enum SequenceDiagnosis {
     }
 
     /// Those of `tables` whose sequence lies before their largest id, as far as the role may see it.
-    static func behind(_ connection: Connection, among tables: [String]) throws -> [String] {
-        try sequences(connection).filter { tables.contains($0.table) && isBehind($0) }.map(\.table)
+    static func tooLow(_ connection: Connection, among tables: [String]) throws -> [String] {
+        try sequences(connection).filter { tables.contains($0.table) && isTooLow($0) }.map(\.table)
     }
 
     /// The statement that puts the sequence of `table` after its largest id.
@@ -91,7 +91,7 @@ enum SequenceDiagnosis {
         }
     }
 
-    private static func isBehind(_ sequence: Sequence) -> Bool {
+    private static func isTooLow(_ sequence: Sequence) -> Bool {
         guard let largest = sequence.largest, let next = sequence.next, sequence.increment > 0 else { return false }
         return next <= largest
     }
@@ -155,7 +155,7 @@ enum SequenceDiagnosis {
 
     private static func position(of sequence: Sequence) -> [LaravelFinding] {
         let table = sequence.table
-        if isBehind(sequence) {
+        if isTooLow(sequence) {
             let meaning =
                 table == "api_logs"
                 ? "The next ids are taken, so events wait until it has passed them."

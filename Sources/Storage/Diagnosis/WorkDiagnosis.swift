@@ -3,11 +3,11 @@ import Postgres
 
 /// Whether what comes in is worked off: counters, quarantine, and that anything comes in at all.
 enum WorkDiagnosis {
-    /// Deltas are folded within a second. A delta that two checks see is not folded by any service.
+    /// Deltas are counted within a second. A delta that two checks see is counted by no service.
     static func counters(_ connection: Connection) throws -> [Finding] {
         let oldest: Query = "SELECT id FROM metering.quota_deltas ORDER BY id LIMIT 1"
         guard let first = try connection.query(oldest).first?.decode(0, as: Int64.self) else {
-            return [.ok("counters", "no delta waits to be folded")]
+            return [.ok("counters", "no delta waits to be counted")]
         }
         try connection.execute("SELECT pg_sleep(1.5)")
         let rows = try connection.query(
@@ -16,9 +16,9 @@ enum WorkDiagnosis {
                    (SELECT count(*) FROM (SELECT FROM metering.quota_deltas LIMIT 100001) d)
             """)
         let (isStill, count) = try rows[0].decode(Bool.self, Int.self)
-        guard isStill else { return [.ok("counters", "deltas are folded; \(count) wait")] }
+        guard isStill else { return [.ok("counters", "deltas are counted; \(count) wait")] }
         let message = "\(count > 100_000 ? "over 100000" : "\(count)") deltas wait, the oldest for more than a second"
-        let remedy = "Start webhook-api, which folds them, and look for 'background job failed' in its log."
+        let remedy = "Start webhook-api, which counts them, and look for 'background job failed' in its log."
         return [count > 100_000 ? .failure("counters", message, remedy) : .warning("counters", message, remedy)]
     }
 

@@ -33,7 +33,7 @@ package enum EventWithdrawal {
     /// Withdraws an event in the open transaction, and writes it down with the database role that did it.
     ///
     /// It holds the cursor, so no worker's step is under way and none begins before the transaction ends: what a worker
-    /// has added is subtracted once, what it has not is never added. The fold of counters waits too.
+    /// has added is subtracted once, what it has not is never added. ``QuotaCounters`` wait too.
     ///
     /// - Throws: ``AppError`` `.notFound` where there is no such event, `.conflict` where it cannot be withdrawn,
     ///   `.unavailable` where a worker was at work all the time, or where ids began again and that is not noted yet;
@@ -48,7 +48,7 @@ package enum EventWithdrawal {
         } catch let error as IDLine.BeganAgain {
             throw AppError(.unavailable, error.description)
         }
-        try QuotaFold.keepOut(connection)
+        try QuotaCounters.keepOut(connection)
         let found = try find(subject, connection)
         guard found.usage.quarter >= cursor.sealedBefore else { throw try refusal(ofSealed: found, connection) }
         var event = found.event
@@ -219,7 +219,7 @@ package enum EventWithdrawal {
             throw AppError(
                 .conflict, "The user is deleted, and the sums of this day are saturated: they cannot be made again.")
         }
-        try QuotaFold.countAll(connection, now: now)
+        try QuotaCounters.addAllDeltas(connection, now: now)
         _ = try UsageRebuild.mend(usage.range, connection)
     }
 

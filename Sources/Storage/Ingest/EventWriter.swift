@@ -32,7 +32,7 @@ package struct EventWriter: Sendable {
     package func write(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
         let batch = IngestBatch(items, attributions: try await attributions(of: items))
         return try await commit { connection, isolatesFailures, now in
-            try batch.settle(
+            try batch.store(
                 connection, after: memory, lockedUsers: lockedUsers, isolatesFailures: isolatesFailures, now: now)
         }
     }
@@ -111,7 +111,7 @@ struct IngestBatch: Sendable {
 
     /// Stores what can be stored, finds what was stored before, and quarantines the rest. Returns the verdicts of all
     /// items in order; `nil` for an event to try again, as its user is locked.
-    func settle(
+    func store(
         _ connection: Connection, after memory: IDLine.Memory, lockedUsers: EventWriter.LockedUsers,
         isolatesFailures: Bool, now: Timestamp
     ) throws -> [Verdict?] {

@@ -30,7 +30,7 @@ final class Submission: Sendable {
     }
 
     /// Answers the waiter when the last verdict is there.
-    func settle(_ index: Int, _ verdict: Verdict) {
+    func deliver(_ index: Int, _ verdict: Verdict) {
         let verdicts: [Verdict]? = state.withLock { state in
             if state.verdicts[index] == nil { state.missing -= 1 }
             state.verdicts[index] = verdict
@@ -159,7 +159,7 @@ package final class GroupCommit: Service, Sendable {
     private let writer: EventWriter
     private let limits: Limits
     private let queue = Mutex(EventQueue())
-    /// Wakes writer `i`; the last signal is for the lane of locked users.
+    /// Signals writer `i`; the last signal is for the lane of locked users.
     private let signals: [(stream: AsyncStream<Void>, continuation: AsyncStream<Void>.Continuation)]
     private let depthGauge = Gauge(label: "ingest_queue_events")
     private let batchRecorder = Recorder(label: "ingest_batch_events")
@@ -191,7 +191,7 @@ package final class GroupCommit: Service, Sendable {
             }
             let depth = queue.withLock { $0.add(submission, limit: limits.queuedEvents) ? $0.depth : nil }
             if let depth {
-                wakeWriters(depth)
+                signalWriters(depth)
             } else {
                 continuation.resume(
                     throwing: AppError(
@@ -224,8 +224,8 @@ package final class GroupCommit: Service, Sendable {
         signals.forEach { $0.continuation.finish() }
     }
 
-    /// Wakes those writers whose backlog `depth` is.
-    private func wakeWriters(_ depth: Int) {
+    /// Signals the writers that have work at this `depth`.
+    private func signalWriters(_ depth: Int) {
         for (index, signal) in signals.dropLast().enumerated() where depth > index * limits.backlogEvents {
             signal.continuation.yield()
         }
@@ -256,7 +256,7 @@ package final class GroupCommit: Service, Sendable {
             var locked: [QueuedItem] = []
             for (queued, verdict) in zip(batch, verdicts) {
                 if let verdict {
-                    queued.submission.settle(queued.index, verdict)
+                    queued.submission.deliver(queued.index, verdict)
                 } else {
                     locked.append(queued)
                 }

@@ -108,7 +108,7 @@ package struct GrantScript: Sendable {
             """
         } + [
             pinSettings,
-            // Other sessions' transactions: the doctor tells of them, and the worker says what it waits for.
+            // Transactions of other sessions: the doctor reports them, and the worker reports what it waits for.
             "GRANT pg_read_all_stats TO \(name(.operator)), \(name(.worker));",
         ]
     }

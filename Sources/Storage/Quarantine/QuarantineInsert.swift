@@ -96,7 +96,7 @@ enum QuarantineInsert {
     /// resolved entry stays resolved.
     ///
     /// What waits for a key or a user is parked; unless the key is there by now, as this statement sees it: then no
-    /// arrival of it need wake the entry, nor does it know of it (``RetrySchedule``).
+    /// arrival of it need not schedule the entry, and does not know of it (``RetrySchedule``).
     private static func keep(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
         let encoder = JSONEncoder()
         let rejections = entries.map(\.rejection)

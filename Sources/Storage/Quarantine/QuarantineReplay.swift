@@ -169,7 +169,7 @@ extension QuarantineReplay.Options {
 struct ReplayTransaction: Sendable {
     /// Whether a replay may wait for another one, also of another process: only one of them works at a time.
     let waits: Bool
-    /// Whether the keys of all users are looked at first. Entries that were woken need no look.
+    /// Whether a key sync runs first. Scheduled entries need none.
     let looksAtUsers: Bool
     /// Whether everything is undone at the end.
     let isDryRun: Bool
@@ -218,10 +218,10 @@ struct ReplayTransaction: Sendable {
         let items = events.map { IngestItem(.success($0), isReplay: true) }
         let batch = IngestBatch(
             items, attributions: try attribute(items, connection, isolatesFailures: isolatesFailures, now: now))
-        let settled = try batch.settle(
+        let results = try batch.store(
             connection, after: memory, lockedUsers: .quarantine, isolatesFailures: isolatesFailures, now: now)
         let verdicts = Dictionary(
-            zip(events.map(\.key), settled).compactMap { key, verdict in verdict.map { (key, $0) } },
+            zip(events.map(\.key), results).compactMap { key, verdict in verdict.map { (key, $0) } },
             uniquingKeysWith: { first, _ in first })
         try Self.resolve(verdicts.filter { $0.value.logID != nil }.keys.sorted(), connection, now: now)
         try Self.postpone(

@@ -5,7 +5,7 @@ extension CallAuthorization {
     /// What the present holder of a key may use at `now`; `nil` if no user is known to hold it, or a soft-deleted one
     /// does.
     ///
-    /// It is one statement. What is used is exact up to the last commit, as deltas that are not folded yet are added.
+    /// It is one statement. What is used is exact up to the last commit, as deltas that are not counted yet are added.
     /// All rows are found by a primary key except the deltas, of which there is at most a second's worth.
     ///
     /// - Throws: ``PostgresError``.

@@ -3,21 +3,21 @@ package import Postgres
 
 /// Adds the deltas of committed ingest transactions to the counters, exactly once, and shows the new counters in
 /// Laravel's `rate_limits`.
-package enum QuotaFold {
+package enum QuotaCounters {
     /// The most deltas of one transaction.
     private static let batch = 2_000
 
-    /// Folds the deltas that are there. Returns the users with a row of `rate_limits` that ``RateLimitProjection`` must
+    /// Adds the deltas that are there. Returns the users with a row of `rate_limits` that ``RateLimitProjection`` must
     /// still set: it is missing, is of another window, or another open transaction holds it.
     ///
     /// The transaction that adds a delta deletes it, so it counts exactly once, also after a crash. Deltas that commit
-    /// later are found by the next fold, whatever their ids. Folds of all processes run one after the other. Each sets
+    /// later are found by the next call, whatever their ids. Calls of all processes run one after the other. Each sets
     /// `rate_limits` before the next one counts. If a row is locked, it sets none and returns all users.
     ///
     /// - Throws: ``PostgresError``.
-    package static func fold(_ connection: Connection, now: Timestamp) throws -> [Int64] {
+    package static func addDeltas(_ connection: Connection, now: Timestamp) throws -> [Int64] {
         let rows = try connection.transaction { connection in
-            // Other folds wait at most so long for a process that stopped in between.
+            // Other calls wait at most so long for a process that stopped in between.
             try connection.executeScript("SET LOCAL idle_in_transaction_session_timeout = '5s'")
             try keepOut(connection)
             do {
@@ -33,17 +33,17 @@ package enum QuotaFold {
         return try rows.map { try $0.decode(0, as: Int64.self) }
     }
 
-    /// Waits for a running fold, and keeps other folds out until the transaction ends.
+    /// Waits for a running ``addDeltas(_:now:)``, and keeps others out until the transaction ends.
     ///
     /// - Throws: ``PostgresError``.
     static func keepOut(_ connection: Connection) throws {
         try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.quota_usage'))")
     }
 
-    /// Folds every delta in the open transaction, which keeps other folds out. Sets no row of `rate_limits`.
+    /// Adds every delta in the open transaction, which keeps others out. Sets no row of `rate_limits`.
     ///
     /// - Throws: ``PostgresError``.
-    static func countAll(_ connection: Connection, now: Timestamp) throws {
+    static func addAllDeltas(_ connection: Connection, now: Timestamp) throws {
         let waiting = try connection.query("SELECT count(*) FROM metering.quota_deltas")[0].decode(0, as: Int.self)
         for _ in 0...(waiting / batch) { try connection.execute(statement(now: now, shown: shownNothing)) }
     }
@@ -145,8 +145,8 @@ package enum RateLimitProjection {
     }
 
     /// Corrects the rows that exist, and finds the users without one. A row that changed since it was compared is left
-    /// alone, as the fold may have written it. Only our columns are compared, as Laravel may add columns of types
-    /// without equality.
+    /// alone, as ``QuotaCounters`` may have written it. Only our columns are compared, as Laravel may add columns of
+    /// types without equality.
     private static func update(
         _ connection: Connection, _ scope: Scope, now: Timestamp
     ) throws -> (wrong: [Int64], missing: [Int64]) {

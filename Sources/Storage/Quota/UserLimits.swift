@@ -81,7 +81,7 @@ package struct LimitStatus: Sendable, Hashable {
 
     /// The current windows of the user `id`, daily then monthly; a window without any limit is left out.
     ///
-    /// What the fold has not added yet is added here, so that the answer is current whether anybody folds or not.
+    /// Deltas that are not counted yet are added here, so that the answer is current without a background job.
     ///
     /// - Throws: ``PostgresError``.
     package static func read(_ user: Int64, _ connection: Connection, now: Timestamp) throws -> [LimitStatus] {

@@ -12,8 +12,7 @@ package enum IDLine {
         package var description: String {
             """
             The ids of api_logs began again (TRUNCATE … RESTART IDENTITY, ALTER SEQUENCE or setval) and could not \
-            be told \
-            apart from the former ones. Try again.
+            be distinguished from the former ones. Try again.
             """
         }
 
@@ -153,7 +152,7 @@ extension IDLine {
         let last = Timestamp(microseconds: began)
         let times = count == 1 ? "once" : "\(count) times, the last time"
         let message =
-            "the ids of api_logs began again \(times) at \(last.rfc3339); new rows are told apart from former ones"
+            "the ids of api_logs began again \(times) at \(last.rfc3339); new rows are distinguished from former ones"
         guard last.advanced(by: warnsFor) > now else { return .ok("ids", message) }
         let kept =
             sealed.map { " Sums of Laravel's own rows before \($0) stay, and 'verify' does not prove them." } ?? ""
@@ -178,7 +177,7 @@ extension IDLine {
         return [
             LaravelFinding(
                 .handled, "The ids of api_logs began again at \(last)",
-                meaning: "New rows are told apart from former ones, and usage from before is kept.",
+                meaning: "New rows are distinguished from former ones, and usage from before is kept.",
                 remedy: "Nothing, if it was intended. Otherwise find out who empties api_logs.")
         ]
     }

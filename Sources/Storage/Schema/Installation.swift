@@ -7,10 +7,10 @@ package enum Installation {
     package struct Mismatch: Error, Hashable, CustomStringConvertible {
         /// The tables whose sequence lies before their largest id, as after a restore of rows alone: ids do not start
         /// again then, but would be given out twice.
-        let behind: [String]
+        let tooLowSequences: [String]
 
         package var description: String {
-            behind.isEmpty ? Self.otherTables : Self.explanation(of: behind)
+            tooLowSequences.isEmpty ? Self.otherTables : Self.explanation(of: tooLowSequences)
         }
 
         /// What puts the sequences of `tables` right.
@@ -30,8 +30,8 @@ package enum Installation {
             restored database). If this is intended, run 'codexflow adopt'.
             """
 
-        package init(behind: [String] = []) {
-            self.behind = behind
+        package init(tooLowSequences: [String] = []) {
+            self.tooLowSequences = tooLowSequences
         }
     }
 
@@ -51,7 +51,7 @@ package enum Installation {
         guard try areTablesThere(connection),
             try connection.query("SELECT FROM metering.installation").isEmpty
         else { return }
-        let logID = try LaravelUsage.settledLogID(connection)
+        let logID = try LaravelUsage.committedLogID(connection)
         try connection.transaction { connection in
             let isNew = try connection.execute(
                 """
@@ -78,7 +78,7 @@ package enum Installation {
             FROM metering.installation_state s, metering.installation i, (\(seenIDs)) seen
             """)
         guard try rows.first?.decode(0, as: Bool?.self) == true else {
-            throw Mismatch(behind: try SequenceDiagnosis.behind(connection, among: ["users", "api_logs"]))
+            throw Mismatch(tooLowSequences: try SequenceDiagnosis.tooLow(connection, among: ["users", "api_logs"]))
         }
     }
 
@@ -123,15 +123,15 @@ extension Installation {
     /// Refused: history may belong to other people, and may only go when the operator says so.
     package struct HistoryAtRisk: Error, Hashable, CustomStringConvertible {
         /// As of ``Mismatch``.
-        let behind: [String]
+        let tooLowSequences: [String]
 
-        package init(behind: [String] = []) {
-            self.behind = behind
+        package init(tooLowSequences: [String] = []) {
+            self.tooLowSequences = tooLowSequences
         }
 
         package var description: String {
-            behind.isEmpty
-                ? Self.otherRows : Mismatch.explanation(of: behind) + " Then run 'codexflow adopt' again."
+            tooLowSequences.isEmpty
+                ? Self.otherRows : Mismatch.explanation(of: tooLowSequences) + " Then run 'codexflow adopt' again."
         }
 
         private static let otherRows =
@@ -178,7 +178,7 @@ extension Installation {
     ) throws -> Adoption {
         guard try areTablesThere(connection) else { throw TablesMissing() }
         try recordIfNew(connection, now: now)
-        let logID = try discardingHistory ? LaravelUsage.settledLogID(connection) : nil
+        let logID = try discardingHistory ? LaravelUsage.committedLogID(connection) : nil
         return try connection.transaction { connection in
             if let logID {
                 try connection.execute(
@@ -195,7 +195,7 @@ extension Installation {
             } else {
                 guard try hasSameRows(connection) else {
                     throw HistoryAtRisk(
-                        behind: try SequenceDiagnosis.behind(connection, among: ["users", "api_logs"]))
+                        tooLowSequences: try SequenceDiagnosis.tooLow(connection, among: ["users", "api_logs"]))
                 }
                 try IDLine.adoptRows(connection)
             }

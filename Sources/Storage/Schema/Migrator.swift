@@ -67,7 +67,7 @@ package enum MigrationError: Error, Hashable, CustomStringConvertible {
     case misnumbered(String)
     case changed(String)
     case unknownVersion(Int)
-    case behind(applied: Int, required: Int)
+    case outdated(applied: Int, required: Int)
 
     package var description: String {
         switch self {
@@ -79,7 +79,7 @@ package enum MigrationError: Error, Hashable, CustomStringConvertible {
             "Migration '\(name)' was changed after it was applied. Restore the file and put the change into a new one."
         case .unknownVersion(let version):
             "The database has migration \(version), which this version does not know. Use the newer version."
-        case .behind(let applied, let required):
+        case .outdated(let applied, let required):
             "The database schema is at \(applied), this version needs \(required). Run 'codexflow migrate'."
         }
     }
@@ -176,16 +176,16 @@ package struct Migrator: Sendable {
 
     /// The gate at the start of a service.
     ///
-    /// - Throws: ``MigrationError/behind(applied:required:)`` or ``MigrationError/unknownVersion(_:)``.
+    /// - Throws: ``MigrationError/outdated(applied:required:)`` or ``MigrationError/unknownVersion(_:)``.
     package static func requireCurrent(_ connection: Connection) throws {
         let exists = try connection.query("SELECT to_regclass('metering.schema_migrations') IS NOT NULL")
         guard try exists.first?.decode(0, as: Bool.self) == true else {
-            throw MigrationError.behind(applied: 0, required: requiredVersion)
+            throw MigrationError.outdated(applied: 0, required: requiredVersion)
         }
         let rows = try connection.query("SELECT coalesce(max(version), 0) FROM metering.schema_migrations")
         let applied = try rows.first?.decode(0, as: Int.self) ?? 0
         guard applied >= requiredVersion else {
-            throw MigrationError.behind(applied: applied, required: requiredVersion)
+            throw MigrationError.outdated(applied: applied, required: requiredVersion)
         }
         guard applied == requiredVersion else { throw MigrationError.unknownVersion(applied) }
     }
@@ -218,7 +218,7 @@ package enum EventPartitions {
     /// Makes the partitions that are missing around `now`; what is there stays as it is.
     ///
     /// One transaction a month, and none waits longer than 5 s: a lock that `pg_dump` holds must not queue ingest
-    /// behind us.
+    /// after ours.
     ///
     /// Months that `retain` would drop again, after `retentionDays`, are not made.
     ///

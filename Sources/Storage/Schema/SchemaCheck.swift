@@ -180,11 +180,11 @@ struct LaravelColumn {
 enum LaravelUsage {
     /// An id of `api_logs` up to which every row is committed or will never be.
     ///
-    /// The lock waits for the transactions that are writing, at most 5 s, and is gone at once: whoever writes after it
-    /// draws a higher id.
+    /// The lock waits for the transactions that are writing, at most 5 s, and is gone at once: a transaction that
+    /// writes after it draws a higher id.
     ///
     /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a transaction stayed open; `misuse` inside a transaction.
-    static func settledLogID(_ connection: Connection) throws -> Int64 {
+    static func committedLogID(_ connection: Connection) throws -> Int64 {
         try connection.transaction { connection in
             try connection.executeScript(
                 "SET LOCAL lock_timeout = '5s'; LOCK TABLE public.api_logs IN SHARE MODE")
@@ -225,7 +225,7 @@ package enum StartCheck {
     /// being lost at the sender; so is what the role lacks there, or has too much.
     ///
     /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, ``Blindness`` when our own rows are hidden,
-    ///   ``MigrationError`` when the schema is behind, ``Installation/Mismatch`` when the database is not ours,
+    ///   ``MigrationError`` when the schema is outdated, ``Installation/Mismatch`` when the database is not ours,
     ///   ``PrivilegeCheck/Refusal`` when the database role lacks a right on our schema.
     package static func require(_ role: DatabaseRole, _ pool: ConnectionPool, logger: Logger) async throws {
         let (findings, lacks, excess) = try await pool.withConnection { connection in

@@ -132,7 +132,7 @@ package struct UsageRebuild: Sendable {
     private static func mendCounters(
         _ range: UsageRange, _ cursor: UsageCursor, _ connection: Connection
     ) throws -> Int {
-        try QuotaFold.keepOut(connection)
+        try QuotaCounters.keepOut(connection)
         return try connection.execute(
             """
             WITH \(UsageCounters.difference(range, cursor))

@@ -115,7 +115,7 @@ package struct AccessToken: Sendable, Hashable {
 }
 
 extension String {
-    /// Whether two digests of one length are equal, in a time that does not tell where they differ.
+    /// Whether two digests of one length are equal, in a time that does not depend on where they differ.
     fileprivate func isSameSecret(as other: String) -> Bool {
         utf8.count == other.utf8.count && zip(utf8, other.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
     }

@@ -75,7 +75,7 @@ extension LivingTables {
         let now = now
         await attempt("upkeep") {
             try await database.pool(as: .webhook).withConnection { connection in
-                _ = try QuotaFold.fold(connection, now: now)
+                _ = try QuotaCounters.addDeltas(connection, now: now)
                 try RateLimitProjection.project(connection, .all, now: now)
                 try KeyHistory.sync(connection, now: now)
                 try Installation.require(connection)

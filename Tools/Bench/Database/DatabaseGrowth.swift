@@ -63,7 +63,7 @@ struct DatabaseGrowth: Sendable {
         try await site.pool.withConnection { connection in
             while try connection.query("SELECT EXISTS (SELECT FROM metering.quota_deltas)")[0].decode(0, as: Bool.self)
             {
-                _ = try QuotaFold.fold(connection, now: .now)
+                _ = try QuotaCounters.addDeltas(connection, now: .now)
             }
         }
     }
