@@ -359,7 +359,8 @@ extension QuarantineReason {
         case .identityConflict:
             "Correct the key's holder in users, or what custom_auth returns; then replay, or discard."
         case .denied:
-            "Nothing: a call of an unknown caller, billed to no user. Discard; if it was a customer's, look at custom_auth."
+            "Nothing: a call of an unknown caller, billed to no user. Discard; if it was a customer's, look at "
+                + "custom_auth."
         case .implausibleTime:
             "Correct the proxy's clock, or METERING_RETENTION_DAYS, and have the event sent anew; then discard."
         case .implausibleCost:
