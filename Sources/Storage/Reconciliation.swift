@@ -261,7 +261,7 @@ package enum ServedCalls {
                            PARTITION BY key_hash, low, input_tokens, output_tokens, is_failure ORDER BY n) AS nth
                 FROM unnest(
                     \(keys.map(\.description))::uuid[], \(calls.map(\.call.isIdempotent))::boolean[],
-                    \(calls.map(\.call.place.keyHash))::text[], \(keys.map { $0.around(-1) })::uuid[],
+                    \(calls.map(\.call.hourOfKey.keyHash))::text[], \(keys.map { $0.around(-1) })::uuid[],
                     \(zip(keys, calls).map { $0.around(2, orAt: $1.call.failedAt) })::uuid[],
                     \(calls.map { $0.call.failedAt != nil })::boolean[],
                     \(items.map { $0.event?.inputTokens ?? 0 })::bigint[],
