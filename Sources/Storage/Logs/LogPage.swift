@@ -70,3 +70,128 @@ package struct LogPage: Sendable, Hashable {
         ).map(LogRow.init)
     }
 }
+
+/// The logs that a filter means, in pieces by their time whose rows are counted: a page is found without reading what
+/// is before it.
+///
+/// Counting goes through an index alone, several pieces at once. It needs nothing but the rows: whatever other writers
+/// did to them, the pieces are those of the snapshot.
+struct LogPieces {
+    struct Piece {
+        enum Times {
+            /// All logs, those without a time first.
+            case any
+            case none
+            /// From a time, and before another; `nil` where nothing bounds them.
+            case between(LogCut?, LogCut?)
+        }
+
+        var times: Times
+        var rows = 0
+
+        fileprivate var condition: Query {
+            switch times {
+            case .any: "true"
+            case .none: "l.created_at IS NULL"
+            case .between(nil, nil): "l.created_at IS NOT NULL"
+            case .between(let from?, nil): from.condition.from
+            case .between(nil, let to?): to.condition.before
+            case .between(let from?, let to?): "\(from.condition.from) AND \(to.condition.before)"
+            }
+        }
+    }
+
+    /// So many pieces at a time.
+    private static let count: Int64 = 16
+
+    let filter: LogFilter
+    let effort: LogPage.Effort
+    let connection: Connection
+
+    /// How many rows there are.
+    func total() throws -> Int {
+        try connection.query("SELECT count(*) FROM public.api_logs l WHERE \(filter.condition)")[0].decode(0)
+    }
+
+    /// All rows, the latest piece first.
+    func all() throws -> [Piece] {
+        let timed = try divide(.between(nil, nil))
+        return filter.from == nil && filter.to == nil ? try counted([Piece(times: .none)]) + timed : timed
+    }
+
+    /// The piece that has the row after the first `offset` of `pieces`, and how many of its rows are before it. `nil`
+    /// where there is none.
+    func find(_ offset: Int, in pieces: [Piece]) throws -> (piece: Piece, offset: Int)? {
+        var rest = offset
+        for piece in pieces {
+            if rest >= piece.rows {
+                rest -= piece.rows
+                continue
+            }
+            guard case .between = piece.times, min(rest, piece.rows - rest) > effort.few else { return (piece, rest) }
+            let parts = try divide(piece.times)
+            // One part is all of one second.
+            return parts.count > 1 ? try find(rest, in: parts) : (piece, rest)
+        }
+        return nil
+    }
+
+    /// The time of the row after the first `offset` of `piece`, as text, and how many rows of that time are before it.
+    ///
+    /// Goes through the index from the nearer end. `nil` where the row has no time.
+    func place(of offset: Int, in piece: Piece) throws -> (time: String, offset: Int)? {
+        let after = piece.rows - 1 - offset
+        let (isNearEnd, skipped) = after < offset ? (true, after) : (false, offset)
+        let order: Query = isNearEnd ? "ASC" : "DESC"
+        let opposite: Query = isNearEnd ? "DESC" : "ASC"
+        let rows = try connection.query(
+            """
+            SELECT p.time::text, p.rows, CASE WHEN \(isNearEnd)::boolean THEN
+                       (SELECT count(*) FROM public.api_logs l WHERE \(filter.condition) AND l.created_at = p.time) END
+            FROM (SELECT s.time, count(*) AS rows
+                  FROM (SELECT l.created_at AS time FROM public.api_logs l
+                        WHERE \(filter.condition) AND \(piece.condition)
+                        ORDER BY l.created_at \(order) LIMIT \(skipped + 1)) s
+                  GROUP BY s.time ORDER BY s.time \(opposite) LIMIT 1) p
+            """)
+        guard let row = rows.first, let time = try row.decode(0, as: String?.self) else { return nil }
+        let (passed, same) = (try row.decode(1, as: Int.self), try row.decode(2, as: Int?.self))
+        return (time, same.map { $0 - passed } ?? passed - 1)
+    }
+
+    /// What is between two times, in equal parts of the time from its first row to its last.
+    private func divide(_ times: Piece.Times) throws -> [Piece] {
+        guard case .between(let from, let to) = times else { return [] }
+        var bare = LogFilter(userID: filter.userID)
+        bare.from = filter.from
+        bare.to = filter.to
+        let row = try connection.query(
+            """
+            SELECT \(LogCut.seconds(of: "min(l.created_at)")), \(LogCut.seconds(of: "max(l.created_at)"))
+            FROM public.api_logs l
+            WHERE \(bare.condition) AND \(Piece(times: times).condition)
+              AND l.created_at > '-infinity' AND l.created_at < 'infinity'
+            """)[0]
+        let (first, last) = try row.decode(Int64?.self, Int64?.self)
+        var ends: [LogCut?] = [to]
+        if let first, let last, first < last {
+            let steps = min(Self.count, last - first)
+            ends += (1...steps).reversed().map { LogCut(seconds: first + (last - first) / steps * $0) }
+        }
+        return try counted(zip(ends, ends.dropFirst() + [from]).map { Piece(times: .between($1, $0)) })
+    }
+
+    private func counted(_ pieces: [Piece]) throws -> [Piece] {
+        let counts: [Query] = pieces.enumerated().map { index, piece in
+            """
+            SELECT \(unsafeSQL: String(index)), count(*) FROM public.api_logs l
+            WHERE \(filter.condition) AND \(piece.condition)
+            """
+        }
+        var pieces = pieces
+        for row in try connection.query(counts.dropFirst().reduce(counts[0]) { "\($0) UNION ALL \($1)" }) {
+            pieces[try row.decode(0, as: Int.self)].rows = try row.decode(1)
+        }
+        return pieces
+    }
+}
