@@ -251,37 +251,12 @@ private struct JSONParser {
         return nil
     }
 
-    private static let escapes: [UInt8: UInt8] = [
-        UInt8(ascii: "\""): UInt8(ascii: "\""), UInt8(ascii: "\\"): UInt8(ascii: "\\"),
-        UInt8(ascii: "/"): UInt8(ascii: "/"),
-        UInt8(ascii: "b"): 8, UInt8(ascii: "f"): 12, UInt8(ascii: "n"): 10, UInt8(ascii: "r"): 13, UInt8(ascii: "t"): 9,
-    ]
-
+    /// Appends what the escape at the position stands for; `false` for one that is no JSON.
     private mutating func escape(into text: inout [UInt8]) -> Bool {
-        guard let letter = current else { return false }
-        position += 1
-        if let byte = Self.escapes[letter] {
-            text.append(byte)
-            return true
-        }
-        guard letter == UInt8(ascii: "u"), let unit = hexUnit() else { return false }
-        var units = [unit]
-        if UTF16.isLeadSurrogate(unit), bytes[position...].starts(with: #"\u"#.utf8) {
-            position += 2
-            guard let trail = hexUnit() else { return false }
-            units.append(trail)
-        }
-        // A lone surrogate is no text.
-        guard let scalars = String(validating: units, as: UTF16.self) else { return false }
-        text += scalars.utf8
+        var end = position
+        guard case .scalar(let scalar) = bytes.withUnsafeBytes({ JSONEscape.read($0, at: &end) }) else { return false }
+        position = end
+        text += String(scalar).utf8
         return true
-    }
-
-    private mutating func hexUnit() -> UInt16? {
-        guard position + 4 <= bytes.count else { return nil }
-        let digits = bytes[position..<position + 4]
-        position += 4
-        guard digits.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }) else { return nil }
-        return UInt16(String(decoding: digits, as: UTF8.self), radix: 16)
     }
 }

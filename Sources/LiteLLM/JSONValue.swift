@@ -175,56 +175,17 @@ private struct Unescaping {
         while position < content.count {
             let byte = content[position]
             position += 1
-            guard byte == backslash, position < content.count else {
+            guard byte == backslash, let escape = JSONEscape.read(content, at: &position) else {
                 result.append(byte)
                 continue
             }
-            let escape = content[position]
-            position += 1
-            append(escape: escape)
-        }
-        return String(decoding: result, as: UTF8.self)
-    }
-
-    private mutating func append(escape: UInt8) {
-        switch escape {
-        case UInt8(ascii: "b"): result.append(0x08)
-        case UInt8(ascii: "f"): result.append(0x0C)
-        case UInt8(ascii: "n"): result.append(0x0A)
-        case UInt8(ascii: "r"): result.append(0x0D)
-        case UInt8(ascii: "t"): result.append(0x09)
-        case UInt8(ascii: "u"): append(takeScalar())
-        default: result.append(escape)
-        }
-    }
-
-    private mutating func append(_ scalar: Unicode.Scalar) {
-        guard scalar != "\0" else { return }
-        result.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
-    }
-
-    /// The scalar after `\u`. A pair of surrogates is one scalar.
-    private mutating func takeScalar() -> Unicode.Scalar {
-        guard let unit = takeUnit(at: position) else { return "\u{FFFD}" }
-        position += 4
-        guard UTF16.isLeadSurrogate(unit) else { return Unicode.Scalar(unit) ?? "\u{FFFD}" }
-        guard position + 1 < content.count, content[position] == backslash, content[position + 1] == UInt8(ascii: "u"),
-            let trail = takeUnit(at: position + 2), UTF16.isTrailSurrogate(trail)
-        else { return "\u{FFFD}" }
-        position += 6
-        return UTF16.decode(UTF16.EncodedScalar([unit, trail]))
-    }
-
-    private func takeUnit(at start: Int) -> UInt16? {
-        guard start + 4 <= content.count else { return nil }
-        var unit: UInt16 = 0
-        for byte in content[start..<(start + 4)] {
-            switch byte {
-            case 0x30...0x39: unit = unit << 4 | UInt16(byte - 0x30)
-            case 0x41...0x46, 0x61...0x66: unit = unit << 4 | UInt16((byte | 0x20) - 0x61 + 10)
-            default: return nil
+            switch escape {
+            case .scalar("\0"): break
+            case .scalar(let scalar): result.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
+            case .broken: result.append(contentsOf: UTF8.encodedReplacementCharacter)
+            case .unknown(let byte): result.append(byte)
             }
         }
-        return unit
+        return String(decoding: result, as: UTF8.self)
     }
 }
