@@ -119,8 +119,10 @@ import Testing
             "codexflow_worker has DELETE on public.users without need"),
         Breakage(
             "schema",
-            "DELETE FROM metering.schema_migrations WHERE version = (SELECT max(version) FROM "
-                + "metering.schema_migrations)",
+            """
+            DELETE FROM metering.schema_migrations
+            WHERE version = (SELECT max(version) FROM metering.schema_migrations)
+            """,
             .failure,
             "is missing"),
         Breakage("schema", "UPDATE metering.schema_migrations SET checksum = 'x'", .failure, "do not fit"),

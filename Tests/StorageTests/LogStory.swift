@@ -63,8 +63,10 @@ struct LogStory {
                 """)
         case 80..<90:
             try await bench.execute(
-                "UPDATE api_logs SET total_cost = 'NaN', status = 'error', error_message = 'Boom ' || id WHERE "
-                    + "hashint8(id) % 41 = 3"
+                """
+                UPDATE api_logs SET total_cost = 'NaN', status = 'error', error_message = 'Boom ' || id
+                WHERE hashint8(id) % 41 = 3
+                """
             )
         case 90..<93: try await bench.execute("DELETE FROM api_logs WHERE created_at > '2026-11-10'")
         case 93..<95: try await bench.execute("TRUNCATE api_logs")
