@@ -106,7 +106,7 @@ import Testing
         #expect(EventParser.parse(cut).rejections.first?.key == key)
         #expect(key.high >> 16 == 0)
         #expect(EventParser.parse(String(cut.dropLast())).rejections.first?.key != key)
-        // Nothing is left behind the last comma, so the whole body tells one cut from another.
+        // Nothing is left after the last comma, so the whole body distinguishes one cut from another.
         let ends = ["1", "2"].map { EventParser.parse("[\(proxyEvent(#""id": "\#($0)""#)),").rejections.first?.key }
         #expect(ends[0] != nil && ends[0] != ends[1])
     }

@@ -55,7 +55,7 @@ final class CommitProxy: Sendable {
             return state.listener
         }
         if listener >= 0 {
-            // Wakes the thread in accept, which closes it.
+            // Ends the wait of the thread in accept, which closes it.
             shutdown(listener, Int32(SHUT_RDWR))
         }
     }

@@ -43,7 +43,7 @@ import Testing
     }
 
     @Test(arguments: [(CommitProxy.Fault.answerLost, 1), (.requestLost, 0)])
-    func whenNobodyCanTellTheOutcomeIsUnknown(_ fault: CommitProxy.Fault, _ rows: Int) async throws {
+    func anOutcomeThatCannotBeLookedUpIsUnknown(_ fault: CommitProxy.Fault, _ rows: Int) async throws {
         let outcome = try await insert(fault, thenDown: true)
         let error = try await postgresError { _ = try outcome.result.get() }
         guard case .commitOutcomeUnknown(let transactionID) = error.kind else {

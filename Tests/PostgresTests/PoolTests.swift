@@ -127,7 +127,7 @@ import Testing
         }
     }
 
-    @Test func aClosedPoolRefusesAndLeavesNothingBehind() async throws {
+    @Test func aClosedPoolRefusesAndLeavesNoSession() async throws {
         let configuration = try testConfiguration()
         let pool = ConnectionPool(configuration, logger: Logger(label: "tests"))
         let process = try await pool.withConnection { $0.backendProcessID }

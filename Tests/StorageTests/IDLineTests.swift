@@ -243,7 +243,7 @@ import Testing
             let waiting: Query = """
                 SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted
                 """
-            #expect(try await bench.number(waiting, settlesAt: 1, within: .seconds(20)) == 1)
+            #expect(try await bench.number(waiting, reaching: 1, within: .seconds(20)) == 1)
             try await execute("DELETE FROM public.api_logs; SELECT setval('public.api_logs_id_seq', 1, false)", bench)
             try await holder.end()
             let verdicts = try await writing.value

@@ -276,7 +276,7 @@ import Testing
                 WHERE datname = current_database() AND wait_event_type = 'Lock'
                     AND query LIKE '%LOCK TABLE public.api_logs%'
                 """
-            #expect(try await database.number(waiting, settlesAt: 1, within: .seconds(30)) == 1)
+            #expect(try await database.number(waiting, reaching: 1, within: .seconds(30)) == 1)
             try await laravel.end()
             #expect(try await migration == Migrator.requiredVersion)
             let counted: Query = "SELECT requests FROM metering.quota_usage WHERE period = 'daily'"

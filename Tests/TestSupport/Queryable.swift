@@ -23,7 +23,7 @@ extension Queryable {
     }
 
     /// Asks again until the answer is `expected` or a deadline has passed; returns the last answer.
-    package func number(_ query: Query, settlesAt expected: Int, within deadline: Duration) async throws -> Int {
+    package func number(_ query: Query, reaching expected: Int, within deadline: Duration) async throws -> Int {
         let end = ContinuousClock.now + deadline
         while true {
             let number = try await number(query)

@@ -4,7 +4,7 @@ extension UsageEvent {
     /// 2026-11-23T12:00:00Z, soon after the bodies were captured: the present of tests whose clock stands still.
     package static let sampleTime = Timestamp(microseconds: 1_795_435_200_000_000)
 
-    /// A LiteLLM success of 100 and 50 tokens for 0.0015 USD, told from others by `id`, to be changed by a test.
+    /// A LiteLLM success of 100 and 50 tokens for 0.0015 USD, identified by `id`, to be changed by a test.
     package static func sample(
         _ id: UInt64, by identity: IdentityClaim, at occurredAt: Timestamp, cost: String = "0.0015"
     ) -> UsageEvent {

@@ -133,7 +133,7 @@ package final class ServiceProcess: Sendable {
     }
 
     private func send(_ signal: Int32) {
-        // Our child keeps its id until Foundation has reaped it and told us.
+        // Our child keeps its id until Foundation has reaped and reported it.
         if exitCode == nil {
             _ = Foundation.kill(process.processIdentifier, signal)
         }

@@ -6,7 +6,7 @@ import Postgres
 import TestSupport
 import Testing
 
-/// What LiteLLM asks before a call, and what it is told of its spools.
+/// What LiteLLM asks before a call, and what the answer says of its spools.
 @Suite(.timeLimit(.minutes(15))) struct CallTests {
     private static let secondsKey = "cf_second"
 
@@ -29,7 +29,7 @@ import Testing
                 """)
             try await bench.execute("INSERT INTO metering.user_models VALUES (2, '{gpt-4}')")
             #expect(try await bench.post("[\(call(1)),\(call(2))]").verdicts == ["stored", "stored"])
-            // Nothing was folded: what was committed counts all the same.
+            // No delta was counted yet. What was committed counts all the same.
             let answer = try await ask(bench, Self.secondsKey)
             #expect(answer.status == 200)
             #expect(
@@ -104,7 +104,7 @@ import Testing
         }
     }
 
-    @Test func refusesStrangersAndWhatIsNoQuestion() async throws {
+    @Test func refusesUnknownCallersAndWhatIsNoQuestion() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             let unknown = try await ask(bench, "cf_nobody")

@@ -71,8 +71,8 @@ import Testing
         }
     }
 
-    /// A stranger's denied call carries the raw string they sent; also a victim's hash (`docs/litellm.md`).
-    @Test func aStrangersDeniedCallIsNobodysAndItsKeyIsNowhere() async throws {
+    /// A denied call carries the raw string that the caller sent, which may be the hash of another user (`docs/litellm.md`).
+    @Test func aDeniedCallHasNoUserAndItsKeyIsStoredNowhere() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             let body = String(decoding: try Fixtures.litellm("1.109.1/auth_unknown_key"), as: UTF8.self)

@@ -6,7 +6,7 @@ import Testing
 /// Laravel's own webhook answers (`Tests/Fixtures/laravel/goldens`): the same where its behaviour is sound.
 @Suite(.timeLimit(.minutes(15))) struct GoldenTests {
     /// Goldens whose behaviour is a defect (`docs/laravel.md`) or Laravel's looseness, and what we answer instead.
-    private static let mended: [String: Int] = [
+    private static let corrected: [String: Int] = [
         // Not text or a number: nobody, instead of the first element, PHP's truncation or true as 1.
         "143_webhook_numeric_string_float_1_9": 404, "145_webhook_user_id_float_1_5": 404,
         "152_webhook_user_id_array": 404,
@@ -31,7 +31,7 @@ import Testing
     @Test func everyWebhookGolden() async throws {
         let goldens = try Fixtures.webhookGoldens()
         #expect(goldens.count > 100)
-        #expect(Set(Self.mended.keys).isSubset(of: goldens.map(\.name)))
+        #expect(Set(Self.corrected.keys).isSubset(of: goldens.map(\.name)))
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             for golden in goldens {
@@ -42,7 +42,7 @@ import Testing
                 }
                 let answer = try await bench.send(
                     HTTPRequest.Method(golden.method) ?? .post, golden.path, body: golden.body, headers: headers)
-                if let status = Self.mended[golden.name] {
+                if let status = Self.corrected[golden.name] {
                     #expect(answer.status == status, "\(golden.name): \(answer)")
                     continue
                 }
@@ -62,7 +62,7 @@ import Testing
         }
     }
 
-    /// Rows that differ from Laravel's: its defects, mended.
+    /// Rows that differ from Laravel's: its defects, corrected.
     private static let rows: [String: String] = [
         // A documented status is no longer ignored.
         "184_webhook_status_error_without_error_field_is_ignored": "1|gpt-4|100|50|0.001500|1250|error",

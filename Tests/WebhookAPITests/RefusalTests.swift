@@ -26,7 +26,7 @@ import Testing
         }
     }
 
-    @Test func otherMethodsAndPathsAreToldSo() async throws {
+    @Test func otherMethodsAndPathsAreRefused() async throws {
         try await WebhookBench.with { bench in
             let get = try await bench.send(.get, "/api/webhook/litellm")
             #expect(get.status == 405)

@@ -33,12 +33,12 @@ import Testing
                 let exact: Query = """
                     SELECT count(*) FROM rate_limits WHERE used_requests = 8 AND used_tokens = 24
                     """
-                #expect(try await database.number(exact, settlesAt: 100, within: .seconds(10)) == 100)
+                #expect(try await database.number(exact, reaching: 100, within: .seconds(10)) == 100)
 
                 // Laravel's limit service wipes what was counted meanwhile.
                 try await database.execute(
                     "UPDATE rate_limits SET used_tokens = 0, used_requests = 0, reset_at = now() WHERE user_id <= 10")
-                #expect(try await database.number(exact, settlesAt: 100, within: .seconds(10)) == 100)
+                #expect(try await database.number(exact, reaching: 100, within: .seconds(10)) == 100)
             }
         }
     }
@@ -64,7 +64,7 @@ import Testing
                     let requests: Query = """
                         SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'
                         """
-                    #expect(try await database.number(requests, settlesAt: 300, within: .seconds(10)) == 300)
+                    #expect(try await database.number(requests, reaching: 300, within: .seconds(10)) == 300)
                 }
             }
             let deadlocks = try await database.number(
@@ -87,7 +87,7 @@ import Testing
                         #""response_cost":0.0015"#, with: #""response_cost":1e9"#))
                 events.append(litellmEvent(99, key: "cf_user1", fields: #","startTime":3600.5"#))
 
-                // The transaction stays open until the events of everybody else were answered.
+                // The transaction stays open until the events of all other users were answered.
                 let lock = try await OpenTransaction(database.pool) { connection in
                     try connection.execute("SELECT FROM users WHERE api_key = 'cf_user3' FOR UPDATE")
                 }
@@ -101,7 +101,7 @@ import Testing
                 let locked: Query = """
                     SELECT count(*) FROM api_logs l JOIN users u ON u.id = l.user_id WHERE u.api_key = 'cf_user3'
                     """
-                #expect(try await database.number(locked, settlesAt: 1, within: .seconds(20)) == 1)
+                #expect(try await database.number(locked, reaching: 1, within: .seconds(20)) == 1)
             }
         }
     }
@@ -191,14 +191,14 @@ import Testing
             try await makeUsers(1, database)
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook), ["LOG_LEVEL": "debug"]) { webhook in
                 _ = try await webhook.post(
-                    "[\(litellmEvent(1, key: "cf_user1")),\(litellmEvent(2, key: "cf_stranger"))]")
+                    "[\(litellmEvent(1, key: "cf_user1")),\(litellmEvent(2, key: "cf_unknown"))]")
                 try await webhook.process.waitForOutput("status=200")
                 let line = try #require(
                     webhook.process.output.split(separator: "\n").first { $0.contains("path=/api/webhook/litellm") })
                 for fact in ["stored=1", "quarantined=1", "duration_ms=", "status=200"] {
                     #expect(line.contains(fact), "\(line)")
                 }
-                for secret in ["cf_user1", "cf_stranger", WebhookBench.key] {
+                for secret in ["cf_user1", "cf_unknown", WebhookBench.key] {
                     #expect(!webhook.process.output.contains(secret))
                 }
             }

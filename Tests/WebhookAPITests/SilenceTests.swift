@@ -49,7 +49,7 @@ import Testing
             // What is written by the way fails by itself, and is done later.
             if table != "rate_limits" {
                 for body in [
-                    "[\(litellmEvent(2, key: "cf_ada")),\(litellmEvent(3, key: "cf_stranger"))]", Self.documented,
+                    "[\(litellmEvent(2, key: "cf_ada")),\(litellmEvent(3, key: "cf_unknown"))]", Self.documented,
                 ] {
                     let answer = try await webhook.post(body)
                     #expect(answer.status == 503, "\(answer)")
@@ -67,14 +67,14 @@ import Testing
 
             try await database.execute(Query(unsafeSQL: "ALTER TABLE \(table) DISABLE ROW LEVEL SECURITY"))
             let stored = try await webhook.post(
-                "[\(litellmEvent(2, key: "cf_ada")),\(litellmEvent(3, key: "cf_stranger"))]")
+                "[\(litellmEvent(2, key: "cf_ada")),\(litellmEvent(3, key: "cf_unknown"))]")
             #expect(stored.body.contains(#""stored":1"#) && stored.body.contains("unknown_key"), "\(stored)")
             #expect(try await webhook.post(Self.documented).status == 201)
             #expect(try await authorize("cf_ada", webhook).status == 200)
             #expect(try await webhook.becomesReady(200))
             #expect(
                 try await database.number(
-                    "SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'", settlesAt: 3,
+                    "SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'", reaching: 3,
                     within: .seconds(10)) == 3)
         }
     }
@@ -141,7 +141,7 @@ import Testing
                 #expect(stored.status == 200 && stored.body.contains(#""stored":2"#), "\(stored)")
                 let again = try await webhook.post("[\(full),\(bare)]")
                 #expect(again.body.contains(#""duplicates":2"#), "\(again)")
-                let unknown = try await webhook.post("[\(litellmEvent(3, key: "cf_stranger"))]")
+                let unknown = try await webhook.post("[\(litellmEvent(3, key: "cf_unknown"))]")
                 #expect(unknown.body.contains("unknown_key"), "\(unknown)")
                 let gate = try await authorize("cf_ada", webhook)
                 #expect(gate.body.contains(#""allowed":true"#) && gate.body.contains(#""used":1"#), "\(gate)")
@@ -177,8 +177,8 @@ import Testing
             #expect(try await authorize("cf_ada", webhook).body == known.body)
             let value = type == "bigint" ? "1795435200" : "now()"
             try await database.execute(Query(unsafeSQL: "UPDATE users SET deleted_at = \(value) WHERE id = 1"))
-            let stranger = try await authorize("cf_nobody", webhook)
-            #expect(try await authorize("cf_ada", webhook).body == stranger.body)
+            let unknownKey = try await authorize("cf_nobody", webhook)
+            #expect(try await authorize("cf_ada", webhook).body == unknownKey.body)
             #expect(try await authorize("cf_bob", webhook).body.contains(#""allowed":true"#))
 
             let ready = try await webhook.get("/health/ready")
@@ -191,7 +191,7 @@ import Testing
             #expect(
                 try await database.number(
                     "SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE user_id = 1 AND period = 'daily'",
-                    settlesAt: 3,
+                    reaching: 3,
                     within: .seconds(10)) == 3)
             // Restored, and then the column goes.
             try await database.execute("UPDATE users SET deleted_at = NULL")
@@ -221,7 +221,7 @@ import Testing
             try await database.pool.withConnection { try $0.executeScript(remedy) }
             #expect(
                 try await database.number(
-                    "SELECT count(*) FROM metering.quarantine WHERE resolution = 'stored'", settlesAt: 1,
+                    "SELECT count(*) FROM metering.quarantine WHERE resolution = 'stored'", reaching: 1,
                     within: .seconds(60)) == 1)
             let stored = try await webhook.post("[\(litellmEvent(2, key: "cf_ada"))]")
             #expect(stored.body.contains(#""stored":1"#), "\(stored)")
@@ -254,7 +254,7 @@ import Testing
             try await makeUsers(database)
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { _ in
                 let highest = try await database.number(
-                    "SELECT highest_user_id FROM metering.installation", settlesAt: 2, within: .seconds(10))
+                    "SELECT highest_user_id FROM metering.installation", reaching: 2, within: .seconds(10))
                 #expect(highest == 2)
             }
             try await database.execute("SELECT setval('users_id_seq', 1)")

@@ -77,7 +77,7 @@ package struct IntegrityCheck: Sendable {
         counters,
     ]
 
-    /// The counters of every user and window are the sum of the facts, folded or not.
+    /// The counters of every user and window are the sum of the events, counted or not.
     package static let counters = IntegrityCheck(
         name: "counters that are not the sum of the facts",
         offenders: """

@@ -61,7 +61,7 @@ struct LoadClient: Sendable {
                 return record.note(finding: "a body was refused with \(answer.status)")
             }
             if let answer, answer.isAcknowledged {
-                return settle(body, answer, attemptedAt: start, isTakenUnanswered: failures > 0 && isOnlyUnanswered)
+                return judge(body, answer, attemptedAt: start, isTakenUnanswered: failures > 0 && isOnlyUnanswered)
             }
             isOnlyUnanswered = isOnlyUnanswered && answer == nil && processes.isTerminated(endpoint)
             failures += 1
@@ -74,7 +74,7 @@ struct LoadClient: Sendable {
 
     /// Takes a 2xx; `isTakenUnanswered` says that, if the body was stored before, a process did so that was asked to
     /// stop.
-    private func settle(
+    private func judge(
         _ body: LoadBody, _ answer: LoadAnswer, attemptedAt start: ContinuousClock.Instant, isTakenUnanswered: Bool
     ) {
         guard let verdicts = try? answer.verdicts(of: body.form) else {

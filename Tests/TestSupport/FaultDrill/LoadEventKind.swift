@@ -20,7 +20,7 @@ struct LoadEventKind: Sendable {
     var cost = "0.0022500000000000003"
     /// Whole days before now.
     var daysAgo: Int64 = 0
-    var isStranger = false
+    var hasUnknownKey = false
 
     static let all = [
         LoadEventKind(share: 56, outcome: .countsRequestAndTokens),
@@ -31,7 +31,7 @@ struct LoadEventKind: Sendable {
         LoadEventKind(share: 4, outcome: .countsRequestAndTokens, status: "failure", errorCode: "500"),
         LoadEventKind(share: 5, outcome: .countsRequestAndTokens, daysAgo: 1),
         LoadEventKind(share: 3, outcome: .countsRequestAndTokens, daysAgo: 40),
-        LoadEventKind(share: 2, outcome: .quarantined(.unknownKey), isStranger: true),
+        LoadEventKind(share: 2, outcome: .quarantined(.unknownKey), hasUnknownKey: true),
         LoadEventKind(share: 2, outcome: .quarantined(.implausibleCost), cost: "1e400"),
         LoadEventKind(share: 1, outcome: .quarantined(.implausibleCost), cost: "-0.25"),
         LoadEventKind(share: 1, outcome: .quarantined(.implausibleTime), daysAgo: 15_000),

@@ -58,8 +58,8 @@ struct LoadGenerator {
         let output = kind.hasTokens ? Int64.random(in: 1...800, using: &random) : 0
         let start = now.microseconds - kind.daysAgo * 86_400_000_000 - Int64.random(in: 0...9_000_000, using: &random)
         let end = start + Int64.random(in: 50_000...4_000_000, using: &random)
-        let stranger = #""user_api_key_hash":"\#(KeyHash(of: name).hex)","user_api_key_user_id":null"#
-        let identity = kind.isStranger ? stranger : user.identity(using: &random)
+        let unknownIdentity = #""user_api_key_hash":"\#(KeyHash(of: name).hex)","user_api_key_user_id":null"#
+        let identity = kind.hasUnknownKey ? unknownIdentity : user.identity(using: &random)
         let json = """
             {"id":"chatcmpl-\(call)","litellm_call_id":"call-\(call)","trace_id":"trace-\(call)","call_type":"acompletion",\
             "stream":null,"status":"\(kind.status)","custom_llm_provider":"openai","startTime":\(Self.seconds(start)),\

@@ -5,7 +5,7 @@ internal import Synchronization
 final class WebhookProcesses: Sendable {
     /// A process that takes requests, or did a moment ago.
     struct Endpoint: Sendable, Hashable {
-        /// Tells a process from its successors.
+        /// Identifies a process among its successors.
         let generation: Int
         let port: Int
     }
