@@ -137,7 +137,8 @@ import Testing
         // Settings that only a superuser may change.
         Change(
             """
-            DO $$ BEGIN EXECUTE format('ALTER ROLE codexflow_operator IN DATABASE %I SET session_replication_role = replica',
+            DO $$ BEGIN
+                EXECUTE format('ALTER ROLE codexflow_operator IN DATABASE %I SET session_replication_role = replica',
                                        current_database()); END $$
             """, .risky, "session_replication_role is replica for codexflow_operator", isUndone: false),
         // Row-level security, of Laravel's tables and of ours, for strangers to a table and for its owner.

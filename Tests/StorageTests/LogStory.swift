@@ -91,7 +91,8 @@ struct LogStory {
                    (ARRAY['success', 'error', 'rate_limited'])[1 + g % 3],
                    CASE WHEN g % 9 = 0 THEN 'boom' END,
                    CASE WHEN g % 50 <> 7 THEN
-                       '2026-10-01'::timestamp + \(start) * interval '40 minutes' + g * \(seconds) * interval '1 second' END
+                       '2026-10-01'::timestamp + \(start) * interval '40 minutes'
+                       + g * \(seconds) * interval '1 second' END
             FROM generate_series(1, \(count)) g
             """)
     }

@@ -71,7 +71,8 @@ import Testing
         }
     }
 
-    /// A denied call carries the raw string that the caller sent, which may be the hash of another user (`docs/litellm.md`).
+    /// A denied call carries the raw string that the caller sent, which may be the hash of another user
+    /// (`docs/litellm.md`).
     @Test func aDeniedCallHasNoUserAndItsKeyIsStoredNowhere() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()

@@ -54,7 +54,8 @@ import Testing
         let month = Int64(Self.month.timeIntervalSince1970)
         let rows = try await database.text(
             """
-            SELECT concat(count(*), ' ', count(*) FILTER (WHERE created_at = to_timestamp(\(month)) AT TIME ZONE 'UTC'), ' ',
+            SELECT concat(count(*), ' ',
+                              count(*) FILTER (WHERE created_at = to_timestamp(\(month)) AT TIME ZONE 'UTC'), ' ',
                 count(*) FILTER (WHERE created_at = to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')) FROM api_logs
             """)
         #expect(rows == "\(count) \(count / 2) \(count / 2)")

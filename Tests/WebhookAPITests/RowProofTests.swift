@@ -73,7 +73,8 @@ import Testing
                     + String(
                         try await database.number(
                             """
-                            SELECT l.id FROM api_logs l JOIN metering.events e ON e.api_log_id = metering.log_position(l.id)
+                            SELECT l.id FROM api_logs l
+                            JOIN metering.events e ON e.api_log_id = metering.log_position(l.id)
                             ORDER BY e.event_key OFFSET \(event - 5) LIMIT 1
                             """))
                 #expect(answer.body.contains(id) && again.body.contains(id))

@@ -234,7 +234,8 @@ import Testing
             try await makeUsers(database)
             try await database.execute(
                 """
-                DO $$ BEGIN EXECUTE format('ALTER ROLE codexflow_webhook IN DATABASE %I SET default_transaction_read_only = on',
+                DO $$ BEGIN
+                    EXECUTE format('ALTER ROLE codexflow_webhook IN DATABASE %I SET default_transaction_read_only = on',
                                            current_database()); END $$
                 """)
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in

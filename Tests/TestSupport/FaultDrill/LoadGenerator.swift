@@ -61,7 +61,8 @@ struct LoadGenerator {
         let unknownIdentity = #""user_api_key_hash":"\#(KeyHash(of: name).hex)","user_api_key_user_id":null"#
         let identity = kind.hasUnknownKey ? unknownIdentity : user.identity(using: &random)
         let json = """
-            {"id":"chatcmpl-\(call)","litellm_call_id":"call-\(call)","trace_id":"trace-\(call)","call_type":"acompletion",\
+            {"id":"chatcmpl-\(call)","litellm_call_id":"call-\(call)","trace_id":"trace-\(call)",\
+            "call_type":"acompletion",\
             "stream":null,"status":"\(kind.status)","custom_llm_provider":"openai","startTime":\(Self.seconds(start)),\
             "endTime":\(Self.seconds(end)),"completionStartTime":\(Self.seconds(end)),"model":"openai/gpt-4o",\
             "model_group":"\(name)","cache_hit":\(kind.isCacheHit),"response_cost":\(kind.cost),\
@@ -80,7 +81,8 @@ struct LoadGenerator {
         let output = Int64.random(in: 1...800, using: &random)
         let isAbsurd = random.chance(5)
         let json = """
-            {"user_id":"\(user.key)","model":"\(name)","usage":{"prompt_tokens":\(input),"completion_tokens":\(output)},\
+            {"user_id":"\(user.key)","model":"\(name)",\
+            "usage":{"prompt_tokens":\(input),"completion_tokens":\(output)},\
             "cost":\(isAbsurd ? "1e30" : "0.0015"),"response_time":1.005}
             """
         let event = LoadEvent(
