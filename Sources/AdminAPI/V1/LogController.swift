@@ -128,7 +128,7 @@ extension Call {
         filter.statuses = texts("status")
         filter.flags = texts("flag")
         filter.minimumCost = amount("min_cost")
-        filter.minimumDuration = integer("min_duration").map(Int64.init)
+        filter.minimumDurationMilliseconds = integer("min_duration").map(Int64.init)
         filter.errorText = text("search")
         let zone = try Period.zone(of: self, connection)
         filter.from = try Period.moment("from", of: self, zone, connection)

@@ -16,8 +16,8 @@ package struct LogFilter: Sendable, Hashable {
     package var to: Timestamp?
     /// USD, as a decimal literal.
     package var minimumCost: DecimalLiteral?
-    /// Milliseconds.
-    package var minimumDuration: Int64?
+    /// The least duration.
+    package var minimumDurationMilliseconds: Int64?
     /// A part of the error message, in any case.
     package var errorText: String?
 
@@ -37,7 +37,7 @@ package struct LogFilter: Sendable, Hashable {
             from.map { "l.created_at >= (\($0) AT TIME ZONE 'UTC')" },
             to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
             minimumCost.map { "\(LogRow.price) >= \($0.text)::numeric" },
-            minimumDuration.map { "l.response_time_ms >= \($0)" },
+            minimumDurationMilliseconds.map { "l.response_time_ms >= \($0)" },
             errorText.map { TextSearch.condition("l.error_message", has: $0) },
         ]
         return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
