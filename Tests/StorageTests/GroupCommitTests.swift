@@ -57,7 +57,7 @@ import Testing
     @Test func aLockedUsersEventIsPutAsideAfterItsAttempts() async throws {
         try await Ledger.with { ledger in
             let (free, locked) = (try await ledger.makeUser(), try await ledger.makeUser())
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            let lock = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let verdicts = try await withQueue(ledger) { queue in
@@ -78,7 +78,7 @@ import Testing
     @Test func othersAreAnsweredWhileALockedUserIsWaitedFor() async throws {
         try await Ledger.with { ledger in
             let (free, locked) = (try await ledger.makeUser(), try await ledger.makeUser())
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            let lock = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let limits = GroupCommit.Limits(lockedRetryInterval: .milliseconds(1), lockedAttempts: .max)
@@ -106,7 +106,7 @@ import Testing
     @Test func aSecondWriterBeginsOnlyUnderABacklog() async throws {
         try await Ledger.with { ledger in
             let user = try await ledger.makeUser()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            let lock = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("LOCK TABLE metering.quota_deltas IN EXCLUSIVE MODE")
             }
             let writing: Query = """

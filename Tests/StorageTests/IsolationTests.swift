@@ -17,7 +17,7 @@ import Testing
                 events + [
                     .sample(98, by: .user(deleted), at: Ledger.noon), .sample(99, by: .user(locked), at: Ledger.noon),
                 ]
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            let lock = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let verdicts = try await ledger.write(batch)

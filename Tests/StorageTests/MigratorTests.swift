@@ -176,7 +176,7 @@ import Testing
 
     @Test func newMonthsDoNotWaitForIngest() async throws {
         try await Ledger.with { ledger in
-            let ingest = try await OpenTransaction(ledger.pool) { connection in
+            let ingest = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.executeScript("LOCK TABLE ONLY metering.events IN ROW EXCLUSIVE MODE")
             }
             try await makePartitionsOfNextYear(ledger)
@@ -192,7 +192,7 @@ import Testing
 
     @Test func newMonthsGiveWayToADump() async throws {
         try await Ledger.with { ledger in
-            let dump = try await OpenTransaction(ledger.pool) { connection in
+            let dump = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.executeScript("LOCK TABLE metering.events IN ACCESS SHARE MODE")
             }
             let refusal = await #expect(throws: PostgresError.self) { try await makePartitionsOfNextYear(ledger) }
@@ -253,7 +253,7 @@ import Testing
             let schema = try Fixtures.laravelSchema()
             try await database.pool.withConnection { try $0.executeScript(schema) }
             try await database.execute("INSERT INTO public.users (name, email, password) VALUES ('Ada', 'a', 'x')")
-            let laravel = try await OpenTransaction(database.pool) { connection in
+            let laravel = try await OpenTransaction.begin(database.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO public.api_logs
@@ -266,7 +266,7 @@ import Testing
                 SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%LOCK TABLE public.api_logs%'
                 """
-            #expect(try await database.number(waiting, settlesAt: 1, within: .seconds(30)) == 1)
+            #expect(try await database.number(waiting, becoming: 1, within: .seconds(30)) == 1)
             try await laravel.end()
             #expect(try await migration == Migrator.requiredVersion)
             let counted: Query = "SELECT requests FROM metering.quota_usage WHERE period = 'daily'"

@@ -34,7 +34,7 @@ import Testing
             try await ledger.execute("CREATE TABLE kept AS SELECT * FROM metering.quarantine")
             try await ledger.execute("DELETE FROM metering.quarantine")
             // A delivery that did not see the key commits after the arrival was served.
-            let delivery = try await OpenTransaction(ledger.pool) { connection in
+            let delivery = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("INSERT INTO metering.quarantine SELECT * FROM kept")
             }
             try await ledger.makeUser(key: "cf_late")
@@ -51,7 +51,7 @@ import Testing
     @Test func anEntryThatSomebodyHoldsIsWokenLater() async throws {
         try await Ledger.with { ledger in
             _ = try await ledger.write([.sample(1, by: .hash(of: "cf_late"), at: Ledger.noon)])
-            let holder = try await OpenTransaction(ledger.pool) { connection in
+            let holder = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("SELECT FROM metering.quarantine FOR UPDATE")
             }
             try await ledger.makeUser(key: "cf_late")

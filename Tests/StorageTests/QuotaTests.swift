@@ -145,7 +145,7 @@ import Testing
             let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
             for id in [ada, bob] { _ = try await ledger.write([.sample(UInt64(id), by: .user(id), at: Ledger.noon)]) }
             try await ledger.settleCounters()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            let lock = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
             _ = try await ledger.write([.sample(99, by: .user(bob), at: Ledger.noon)])
@@ -207,7 +207,7 @@ import Testing
             let (ada, bob) = (try await ledger.makeUser(), try await ledger.makeUser())
             for id in [ada, bob] { _ = try await ledger.write([.sample(UInt64(id), by: .user(id), at: Ledger.noon)]) }
             try await ledger.settleCounters()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            let lock = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
             for id in [ada, bob] {

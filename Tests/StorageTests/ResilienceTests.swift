@@ -95,7 +95,7 @@ import Testing
             )
             _ = try await ledger.write([.sample(1, by: .user(eve), at: Ledger.noon)])
             try await ledger.settleCounters()
-            let lock = try await OpenTransaction(ledger.pool) { connection in
+            let lock = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO rate_limits (user_id, period, limit_tokens, limit_requests, reset_at)

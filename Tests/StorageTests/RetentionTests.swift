@@ -46,7 +46,7 @@ import Testing
 
     @Test func aMonthInUseIsLeftAlone() async throws {
         try await Ledger.with { ledger in
-            let reader = try await OpenTransaction(ledger.pool) { connection in
+            let reader = try await OpenTransaction.begin(ledger.pool) { connection in
                 try connection.execute("SELECT count(*) FROM metering.events")
             }
             let error = await #expect(throws: PostgresError.self) {
