@@ -47,7 +47,7 @@ struct LiveAdmin: Sendable {
                 """)
             try await database.execute(seed)
             let given = laravel.merging(["DATABASE_URL": database.url(as: .admin)]) { $1 }.merging(environment) { $1 }
-            let process = try ServiceProcess(product: "admin-api", environment: given)
+            let process = try ServiceProcess.start(product: "admin-api", environment: given)
             do {
                 try await body(
                     LiveAdmin(

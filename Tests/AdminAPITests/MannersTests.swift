@@ -153,7 +153,7 @@ import Testing
 
     @Test func aLockedTableIsATimeout() async throws {
         try await withUser(["ADMIN_STATEMENT_TIMEOUT": "200ms"]) { bench, token in
-            let lock = try await OpenTransaction(bench.pool) {
+            let lock = try await OpenTransaction.begin(bench.pool) {
                 _ = try $0.execute("LOCK TABLE models IN ACCESS EXCLUSIVE MODE")
             }
             let answer = try await bench.get("/api/models", as: token)

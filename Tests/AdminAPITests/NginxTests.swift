@@ -121,7 +121,7 @@ import Testing
                 }
                 #expect(lines == rows + 2)
                 #expect(String(buffer: last).hasSuffix("\r\n"))
-                #expect(try await admin.database.number(running, reaching: 0, within: .seconds(10)) == 0)
+                #expect(try await admin.database.number(running, becoming: 0, within: .seconds(10)) == 0)
             }
         }
     }

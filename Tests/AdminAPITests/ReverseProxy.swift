@@ -34,7 +34,7 @@ struct ReverseProxy: Sendable {
             let port = Int.random(in: 20_000..<32_000)
             let file = folder.appending(path: "nginx.conf")
             try configuration(folder, port: port, admin: admin.port).write(to: file, atomically: true, encoding: .utf8)
-            let nginx = try ServiceProcess(
+            let nginx = try ServiceProcess.start(
                 path: "/usr/sbin/nginx", arguments: ["-p", folder.path(), "-e", "stderr", "-c", file.path()])
             do {
                 // Said when its sockets are open.

@@ -76,7 +76,7 @@ import Testing
                 try AccessToken.create(for: 1, $0, now: .now)
             }
             let environment = ["DATABASE_URL": database.url(as: .admin), "ADMIN_PORT": "0"]
-            let process = try ServiceProcess(
+            let process = try ServiceProcess.start(
                 product: "admin-api", environment: environment.merging(settings) { _, own in own })
             do {
                 let admin = Admin(process: process, port: try await process.waitUntilListening(), token: token)
@@ -146,12 +146,12 @@ import Testing
             // Longer lines than CSV's: the kernels at both ends buffer several MB before anybody waits.
             let stalled = try await admin.begin("/api/v1/logs", accept: "application/x-ndjson")
             #expect(stalled.status == .ok)
-            #expect(try await database.number(busy, reaching: 1, within: .seconds(10)) == 1)
+            #expect(try await database.number(busy, becoming: 1, within: .seconds(10)) == 1)
             // A second one is too many for one user, and nothing to others.
             #expect(try await admin.exportAlone("/api/v1/logs").status == 429)
             #expect(try await admin.exportAlone("/api/v1/logs", as: other).body.contains("#rows=0,"))
             // PostgreSQL has its connection back while the reader still takes nothing, and the user's place is free.
-            #expect(try await database.number(busy, reaching: 0, within: .seconds(90)) == 0)
+            #expect(try await database.number(busy, becoming: 0, within: .seconds(90)) == 0)
             #expect(try await admin.exportAlone("/api/v1/logs?model=none").body.contains("#rows=0,"))
             await #expect(throws: (any Error).self) { for try await _ in stalled.body {} }
         }
@@ -167,7 +167,7 @@ import Testing
                 SELECT count(*) FROM pg_stat_activity
                 WHERE application_name = 'admin-api' AND datname = current_database() AND state <> 'idle'
                 """
-            #expect(try await database.number(running, reaching: 0, within: .seconds(20)) == 0)
+            #expect(try await database.number(running, becoming: 0, within: .seconds(20)) == 0)
             #expect(try await admin.get("/api/dashboard/stats").status == 200)
         }
     }
@@ -199,7 +199,7 @@ import Testing
 
     @Test func aRoleThatIsTooWeakIsRefusedAtStart() async throws {
         try await withTestDatabase { database in
-            let process = try ServiceProcess(
+            let process = try ServiceProcess.start(
                 product: "admin-api", environment: ["DATABASE_URL": database.url(as: .worker), "ADMIN_PORT": "0"])
             #expect(try await process.waitForExit() == 1)
             #expect(process.output.contains("codexflow grants"))
@@ -209,7 +209,7 @@ import Testing
     @Test func theHealthCheckAsksTheRunningProgram() async throws {
         try await withAdmin { admin, database in
             let environment = ["DATABASE_URL": database.url(as: .admin), "ADMIN_PORT": "\(admin.port)"]
-            let check = try ServiceProcess(
+            let check = try ServiceProcess.start(
                 product: "admin-api", arguments: ["--check-health"], environment: environment)
             #expect(try await check.waitForExit() == 0)
         }

@@ -235,7 +235,7 @@ import Testing
             }
             let url = database.url(as: .admin)
             @Sendable func answers() async throws -> [String] {
-                let process = try ServiceProcess(
+                let process = try ServiceProcess.start(
                     product: "admin-api", environment: ["DATABASE_URL": url, "ADMIN_PORT": "0"])
                 let port: Int
                 do {

@@ -53,7 +53,7 @@ import Testing
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             let document = try #require(try await bench.get("/openapi.json").json)
-            let process = try ServiceProcess(
+            let process = try ServiceProcess.start(
                 product: "webhook-api",
                 environment: [
                     "DATABASE_URL": bench.database.url(as: .webhook), "WEBHOOK_PORT": "0",

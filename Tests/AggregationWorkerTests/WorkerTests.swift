@@ -16,7 +16,7 @@ import Testing
     private func start(
         _ arguments: [String], on database: TestDatabase, _ environment: [String: String] = [:]
     ) throws -> ServiceProcess {
-        try ServiceProcess(
+        try ServiceProcess.start(
             product: "aggregation-worker", arguments: arguments,
             environment: [
                 "DATABASE_URL": database.url(as: .worker), "MIGRATE_DATABASE_URL": database.url(as: .owner),
@@ -85,9 +85,9 @@ import Testing
         try await withTestDatabase { database in
             try await write(10, on: database)
             let process = try start(["run", "--every", "1s"], on: database)
-            #expect(try await database.number(folded, reaching: 10, within: .seconds(30)) == 10)
+            #expect(try await database.number(folded, becoming: 10, within: .seconds(30)) == 10)
             try await write(5, on: database)
-            #expect(try await database.number(folded, reaching: 15, within: .seconds(30)) == 15)
+            #expect(try await database.number(folded, becoming: 15, within: .seconds(30)) == 15)
             process.terminate()
             #expect(try await process.waitForExit() == 0)
         }
@@ -105,7 +105,7 @@ import Testing
                 process.kill()
                 try await process.waitForExit()
                 // Its session ends its statement first, and to whoever comes meanwhile it is a worker at work.
-                #expect(try await database.number(sessions, reaching: 0, within: .seconds(60)) == 0)
+                #expect(try await database.number(sessions, becoming: 0, within: .seconds(60)) == 0)
             }
             #expect(try await worker(["once"], on: database).exitCode == 0)
             #expect(try await database.number(folded) == 200_000)
@@ -116,7 +116,7 @@ import Testing
     @Test func saysWhatItWaitsFor() async throws {
         try await withTestDatabase { database in
             try await write(1, on: database)
-            let open = try await OpenTransaction(database.pool) { connection in
+            let open = try await OpenTransaction.begin(database.pool) { connection in
                 try connection.execute("UPDATE api_logs SET input_tokens = 1")
             }
             let once = try await worker(["once"], on: database)

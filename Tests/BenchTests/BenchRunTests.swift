@@ -7,7 +7,7 @@ import Testing
 
 @testable import Bench
 
-/// A run on a small database, and the checks that make a fast wrong number an error.
+/// A run on a small database, and the checks that make a fast wrong result an error.
 @Suite(.timeLimit(.minutes(15))) struct BenchRunTests {
     @Test func everyKindOfBenchmarkRuns() async throws {
         let benchmarks: [any Benchmark] =
@@ -17,10 +17,10 @@ import Testing
                 HTTPBenchmark("arrays", .trimmed, events: 5, connections: 4, people: .zipf, ""),
                 WriterBenchmark("statements", connections: 2, ""),
                 CopyBenchmark("copy", ""),
-                WriterBenchmark("folding", connections: 1, isFolding: true, ""),
-                FoldBenchmark("fold", rows: 2_000, ""),
-                FoldBenchmark("fold-bare", isBare: true, rows: 2_000, ""),
-            ] + ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0, tail: 500) }
+                WriterBenchmark("rollup-beside", connections: 1, isRollingUp: true, ""),
+                RollupBenchmark("rollup", rows: 2_000, ""),
+                RollupBenchmark("rollup-bare", isBare: true, rows: 2_000, ""),
+            ] + ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0, pending: 500) }
             + ReadQuestion.all.map { ReadBenchmark("read-\($0.name)", $0, connections: 2, recent: 500) }
             + [ExportBenchmark("export", ""), ExportBenchmark("export-copy", isCopy: true, "")]
         let schedule = Schedule(of: benchmarks, ratios: [Ratio("singles", to: "naive"), Ratio("arrays", to: "copy")])
@@ -42,7 +42,7 @@ import Testing
         #expect(try !report.json.isEmpty)
     }
 
-    /// What can be wrong after an event was stored.
+    /// What may be wrong after an event was stored.
     static let damages: [Query] = [
         "DELETE FROM public.api_logs",
         "DELETE FROM metering.events",
@@ -55,19 +55,19 @@ import Testing
     ]
 
     @Test(arguments: damages.indices)
-    func booksThatDoNotBalanceAreAnError(damage: Int) async throws {
+    func aDifferenceIsAnError(damage: Int) async throws {
         try await withSite { site, user in
-            let growth = try await DatabaseGrowth(site)
+            let growth = try await StoredGrowth.begin(site)
             try await store(site, user: user)
             try await site.execute(Self.damages[damage])
             await #expect(throws: WrongResult.self) { try await growth.require(1...1) }
         }
     }
 
-    @Test func booksThatBalanceAreNot() async throws {
+    @Test func equalGrowthIsNoError() async throws {
         try await withSite { site, user in
             try await store(site, user: user)
-            let growth = try await DatabaseGrowth(site)
+            let growth = try await StoredGrowth.begin(site)
             try await store(site, user: user)
             try await growth.require(1...2)
             await #expect(throws: WrongResult.self) { try await growth.require(2...2) }
@@ -88,7 +88,7 @@ import Testing
     private func withSite(_ body: (BenchSite, Int64) async throws -> Void) async throws {
         try await inFolder { folder in
             try await withTestDatabase { database in
-                let site = try await BenchSite(database.configuration, folder: folder)
+                let site = try await BenchSite.open(database.configuration, folder: folder)
                 let user = try await site.pool.withConnection { connection in
                     try connection.query(
                         """

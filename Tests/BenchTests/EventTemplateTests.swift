@@ -6,13 +6,13 @@ import Testing
 
 @testable import Bench
 
-/// What the load generator sends is what the service reads as an event of its own, of a user of its own, of now.
+/// The service reads each event of the load generator as a new event of its own user and time.
 @Suite(.timeLimit(.minutes(15))) struct EventTemplateTests {
     @Test(arguments: [
         (EventTemplate.Kind.documented, 200...350), (.trimmed, 1_500...2_500), (.captured, 12_000...15_000),
     ])
     func filledEventsAreDistinctEvents(_ kind: EventTemplate.Kind, _ bytes: ClosedRange<Int>) throws {
-        let template = try EventTemplate(kind)
+        let template = try EventTemplate.load(kind)
         let mean = template.events.map { EventTemplate.length(of: $0) }.reduce(0, +) / template.events.count
         #expect(bytes.contains(mean))
         for event in template.events {
@@ -23,7 +23,7 @@ import Testing
             }
             #expect(events[0]?.key != events[1]?.key)
             #expect(events[0]?.isIdempotent == true)
-            #expect(events[0]?.identity.keyHashes.contains(KeyHash(of: Person.key(of: 10_001))) == true)
+            #expect(events[0]?.identity.keyHashes.contains(KeyHash(of: BenchUser.key(of: 10_001))) == true)
             #expect(kind == .documented || events[0]?.identity.laravelUserID ?? 10_001 == 10_001)
             #expect(kind == .documented || events[0]?.durationMilliseconds == 1250)
         }
@@ -40,7 +40,7 @@ import Testing
         let (id, start) = (10_000 + number, Double(UsageEvent.sampleTime.microseconds) / 1e6 - 60)
         let values: [EventTemplate.Hole: String] = [
             .nextEvent: "", .id: String(format: "00000000-0000-0000-0000-%012x", number), .userID: String(id),
-            .key: Person.key(of: id), .keyHash: KeyHash(of: Person.key(of: id)).hex,
+            .key: BenchUser.key(of: id), .keyHash: KeyHash(of: BenchUser.key(of: id)).hex,
             .start: String(format: "%.6f", start), .end: String(format: "%.6f", start + 1.25),
         ]
         return values.reduce(event) { $0.replacingOccurrences(of: $1.key.mark, with: $1.value) }

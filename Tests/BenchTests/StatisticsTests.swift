@@ -50,11 +50,11 @@ import Testing
 
     @Test func zipfDrawsAQuarterOfTheFirst() {
         var generator = SplitMix64(seed: TestSeed.seed())
-        let draws = Person.Distribution.zipf.draw(20_000, using: &generator)
-        let share = Double(draws.count { $0 == Person.firstID }) / 20_000
+        let draws = BenchUser.Distribution.zipf.draw(20_000, using: &generator)
+        let share = Double(draws.count { $0 == BenchUser.firstID }) / 20_000
         #expect((0.2...0.35).contains(share))
-        #expect(draws.allSatisfy { (Person.firstID..<(Person.firstID + Person.count)).contains($0) })
-        #expect(Set(Person.Distribution.uniform.draw(20_000, using: &generator)).count > 8_000)
+        #expect(draws.allSatisfy { (BenchUser.firstID..<(BenchUser.firstID + BenchUser.count)).contains($0) })
+        #expect(Set(BenchUser.Distribution.uniform.draw(20_000, using: &generator)).count > 8_000)
     }
 
     private static func sample(_ benchmark: String, _ rate: Double) -> Sample {

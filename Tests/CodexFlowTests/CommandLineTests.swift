@@ -11,7 +11,7 @@ import Testing
     private func codexflow(
         _ arguments: [String], on database: TestDatabase
     ) async throws -> (exitCode: Int32, output: String) {
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             product: "codexflow", arguments: arguments,
             environment: [
                 "DATABASE_URL": database.url(as: .operator), "MIGRATE_DATABASE_URL": database.url(as: .owner),
@@ -217,7 +217,7 @@ import Testing
         func check(_ answer: String) async throws -> (exitCode: Int32, output: String) {
             let proxy = try CannedServer(answer)
             defer { proxy.stop() }
-            let process = try ServiceProcess(
+            let process = try ServiceProcess.start(
                 product: "codexflow", arguments: ["litellm", "check"],
                 environment: ["LITELLM_PROXY_URL": "http://127.0.0.1:\(proxy.port)"])
             return (try await process.waitForExit(), process.output)
@@ -226,11 +226,11 @@ import Testing
         #expect(open.exitCode == 1)
         #expect(open.output.contains("accepts any key"))
         #expect(try await check(CannedServer.http("500 Internal Server Error", "")).output.contains("answers 500"))
-        let nowhere = try ServiceProcess(product: "codexflow", arguments: ["litellm", "check"], environment: [:])
+        let nowhere = try ServiceProcess.start(product: "codexflow", arguments: ["litellm", "check"], environment: [:])
         #expect(try await nowhere.waitForExit() == 64)
 
         let key = "4f1c9e07b2a8d6350f7e41c98b2d60a3"
-        let config = try ServiceProcess(
+        let config = try ServiceProcess.start(
             product: "codexflow", arguments: ["litellm", "config"],
             environment: ["WEBHOOK_HOST": "0.0.0.0", "WEBHOOK_PORT": "9000", "LITELLM_WEBHOOK_KEY": key])
         #expect(try await config.waitForExit() == 0)
@@ -238,7 +238,7 @@ import Testing
         #expect(config.output.contains("custom_auth: codexflow.authenticate"))
         #expect(!config.output.contains(key))
         // To standard error, so that what is redirected into files stays as it is.
-        let shared = try ServiceProcess(
+        let shared = try ServiceProcess.start(
             product: "codexflow", arguments: ["litellm", "config"],
             environment: ["LITELLM_WEBHOOK_KEY": key, "LITELLM_MASTER_KEY": "sk-\(key)"])
         #expect(try await shared.waitForExit() == 0)
@@ -272,7 +272,7 @@ import Testing
             let nobody = try await codexflow(["user", "rotate-key", "--email", "nobody@b.c"], on: database)
             #expect(nobody.output == "codexflow: No user has this e-mail.\n")
         }
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             product: "codexflow", arguments: ["schema"],
             environment: ["DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/nothing"])
         #expect(try await process.waitForExit() == 1)

@@ -58,10 +58,10 @@ import Testing
             let program = Checkout.products.appending(path: "codexflow").path()
             let process =
                 isOnInput
-                ? try ServiceProcess(
+                ? try ServiceProcess.start(
                     path: "/bin/sh", arguments: ["-c", "printf %s \"$COOKIE\" | \(program) doctor --cookie-stdin"],
                     environment: given.merging(["COOKIE": cookie]) { $1 })
-                : try ServiceProcess(
+                : try ServiceProcess.start(
                     product: "codexflow", arguments: ["doctor", "--cookie", cookie], environment: given)
             let exitCode = try await process.waitForExit(within: .seconds(60))
             let lines = process.output.split(separator: "\n").map(String.init).filter { $0.contains(" cookie  ") }

@@ -22,7 +22,7 @@ import Testing
     private func doctor(_ environment: [String: String], _ arguments: [String] = []) async throws -> (
         exitCode: Int32, output: String
     ) {
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             product: "codexflow", arguments: ["doctor"] + arguments, environment: environment)
         let exitCode = try await process.waitForExit(within: .seconds(60))
         return (exitCode, process.output)

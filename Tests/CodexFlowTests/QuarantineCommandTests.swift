@@ -10,7 +10,7 @@ import Testing
     private func quarantine(
         _ arguments: [String], on database: TestDatabase
     ) async throws -> (exitCode: Int32, output: String) {
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             product: "codexflow", arguments: ["quarantine"] + arguments,
             environment: ["DATABASE_URL": database.url(as: .operator), "MIGRATIONS_PATH": Checkout.migrations])
         let exitCode = try await process.waitForExit()
@@ -121,7 +121,7 @@ import Testing
         ["list", "--key-hash", "xyz"], ["show"], ["replay", "17"], ["discard", "--all-open", "--user", "1"],
     ])
     func refusesWhatItDoesNotUnderstand(_ arguments: [String]) async throws {
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             product: "codexflow", arguments: ["quarantine"] + arguments, environment: [:])
         #expect(try await process.waitForExit() == 64)
     }

@@ -46,7 +46,7 @@ import Testing
     private func codexflow(
         _ arguments: [String], _ settings: [String: String]
     ) async throws -> (exitCode: Int32, output: String) {
-        let process = try ServiceProcess(product: "codexflow", arguments: arguments, environment: settings)
+        let process = try ServiceProcess.start(product: "codexflow", arguments: arguments, environment: settings)
         return (try await process.waitForExit(), process.output)
     }
 
@@ -83,7 +83,7 @@ import Testing
                 }
                 #expect(lacks == [] && excess == [])
             }
-            let webhook = try ServiceProcess(
+            let webhook = try ServiceProcess.start(
                 product: "webhook-api",
                 environment: settings.merging([
                     "DB_USERNAME": "\(prefix)_webhook", "DB_PASSWORD": settings["WEBHOOK_DB_PASSWORD"] ?? "",

@@ -10,7 +10,7 @@ import Testing
     private func codexflow(
         _ arguments: [String], url: String, owner: String? = nil
     ) async throws -> (exitCode: Int32, output: String) {
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             product: "codexflow", arguments: arguments,
             environment: [
                 "DATABASE_URL": url, "MIGRATE_DATABASE_URL": owner ?? url, "MIGRATIONS_PATH": Checkout.migrations,
@@ -54,7 +54,7 @@ import Testing
             }
             #expect(made == 0)
             for (product, port) in [("webhook-api", "WEBHOOK_PORT"), ("admin-api", "ADMIN_PORT")] {
-                let process = try ServiceProcess(
+                let process = try ServiceProcess.start(
                     product: product,
                     environment: [
                         "DATABASE_URL": url, port: "0",

@@ -225,7 +225,7 @@ import Testing
         let litellm = folder.appending(path: "litellm")
         try "#!/bin/sh\necho \"litellm $* under $(umask)\"\n".write(to: litellm, atomically: true, encoding: .utf8)
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: litellm.path())
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             path: "/bin/sh",
             arguments: [Checkout.root.appending(path: "integrations/litellm/start").path(), "--port", "4000"],
             environment: [

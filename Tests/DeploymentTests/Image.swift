@@ -52,7 +52,7 @@ struct Image {
         let variables = own.merging(dockerfile.environment) { $1 }.merging(environment) { $1 }
         let settings = ["--clearenv"] + variables.flatMap { ["--setenv", $0.key, $0.value] }
         return Container(
-            process: try ServiceProcess(
+            process: try ServiceProcess.start(
                 path: "/usr/bin/bwrap", arguments: isolation + files + settings + ["--"] + command, environment: own))
     }
 

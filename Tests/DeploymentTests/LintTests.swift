@@ -23,7 +23,7 @@ import Testing
         }
         let script = Checkout.root.appending(path: "scripts/lint").path()
         let commits = "HEAD~\(subjects.count)..HEAD"
-        let lint = try ServiceProcess(path: script, arguments: ["--root", root.path(), "--commits", commits])
+        let lint = try ServiceProcess.start(path: script, arguments: ["--root", root.path(), "--commits", commits])
         return (try await lint.waitForExit(), lint.output)
     }
 
@@ -65,7 +65,7 @@ import Testing
     /// A range whose first commit is unknown must not look clean.
     @Test func anUnknownRangeFails() async throws {
         let script = Checkout.root.appending(path: "scripts/lint").path()
-        let lint = try ServiceProcess(path: script, arguments: ["--commits", "nowhere..HEAD"])
+        let lint = try ServiceProcess.start(path: script, arguments: ["--commits", "nowhere..HEAD"])
         #expect(try await lint.waitForExit() != 0)
     }
 }

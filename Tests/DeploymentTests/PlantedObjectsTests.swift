@@ -28,7 +28,7 @@ import Testing
     private func run(
         _ program: String, _ arguments: [String], on database: TestDatabase, as role: DatabaseRole
     ) async throws -> (exitCode: Int32, output: String) {
-        let process = try ServiceProcess(
+        let process = try ServiceProcess.start(
             product: program, arguments: arguments, environment: environment(database, as: role))
         return (try await process.waitForExit(within: .seconds(120)), process.output)
     }
@@ -37,7 +37,7 @@ import Testing
     private func withService(
         _ product: String, on database: TestDatabase, as role: DatabaseRole, _ body: (String) async throws -> Void
     ) async throws {
-        let process = try ServiceProcess(product: product, environment: environment(database, as: role))
+        let process = try ServiceProcess.start(product: product, environment: environment(database, as: role))
         do {
             try await body("http://127.0.0.1:\(try await process.waitUntilListening())")
             process.terminate()

@@ -48,7 +48,7 @@ import Testing
         for name in ["TEST_CLUSTERS"] { environment[name] = inherited[name] }
         environment["WEBHOOK_PORT"] = "\(try Self.freePort())"
         environment["ADMIN_PORT"] = "\(try Self.freePort())"
-        let run = try ServiceProcess(
+        let run = try ServiceProcess.start(
             path: "/bin/bash", arguments: ["-c", "cd '\(folder.path())' && exec scripts/run"], environment: environment)
         do {
             try await run.waitForOutput("Ctrl-C stops everything.", within: .seconds(120))

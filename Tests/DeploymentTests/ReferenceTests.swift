@@ -7,7 +7,7 @@ import Testing
     /// After a change of a setting or of a help text, `make reference` writes the pages again.
     @Test func pagesAndExampleAreThoseOfThePrograms() async throws {
         let script = Checkout.root.appending(path: "scripts/reference").path()
-        let check = try ServiceProcess(path: script, arguments: ["check", Checkout.products.path()])
+        let check = try ServiceProcess.start(path: script, arguments: ["check", Checkout.products.path()])
         #expect(try await check.waitForExit(within: .seconds(300)) == 0, "\(check.output)")
     }
 
@@ -26,7 +26,7 @@ import Testing
     private func output(
         of program: String, _ flag: String, _ environment: [String: String]
     ) async throws -> String {
-        let process = try ServiceProcess(product: program, arguments: [flag], environment: environment)
+        let process = try ServiceProcess.start(product: program, arguments: [flag], environment: environment)
         #expect(try await process.waitForExit() == 0, "\(process.output)")
         return process.output
     }

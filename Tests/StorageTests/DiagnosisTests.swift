@@ -209,7 +209,7 @@ import Testing
                 let pool = ConnectionPool(
                     configuration, limits: PoolLimits(maxConnections: 1), logger: Logger(label: "test"))
                 pools.append(pool)
-                sessions.append(try await OpenTransaction(pool) { _ = try $0.query("SELECT 1") })
+                sessions.append(try await OpenTransaction.begin(pool) { _ = try $0.query("SELECT 1") })
                 let found = try await findings(of: "privileges", in: database.pool(as: .operator))
                 let named = found.filter { $0.level == .warning }.map(\.message)
                 #expect(words.map { words in named.contains { $0.hasPrefix(words) } } ?? named.isEmpty, "\(named)")
@@ -236,7 +236,7 @@ import Testing
 
     @Test func aTransactionThatHoldsLaravelsTablesIsNamed() async throws {
         try await withTestDatabase { database in
-            let laravel = try await OpenTransaction(database.pool) { connection in
+            let laravel = try await OpenTransaction.begin(database.pool) { connection in
                 try connection.execute("SELECT FROM users FOR UPDATE")
             }
             let soon = try await findings(of: "transactions", in: database.pool(as: .operator))
@@ -266,9 +266,11 @@ import Testing
             #expect(maintenance.map(\.message) == ["autovacuum is off on the whole server"])
             #expect(try await findings(of: "connections", in: again.pool).map(\.level) == [.ok])
             var sessions: [OpenTransaction] = []
-            for _ in 0..<5 { sessions.append(try await OpenTransaction(again.pool) { _ = try $0.query("SELECT 1") }) }
+            for _ in 0..<5 {
+                sessions.append(try await OpenTransaction.begin(again.pool) { _ = try $0.query("SELECT 1") })
+            }
             #expect(try await findings(of: "connections", in: again.pool).map(\.level) == [.warning])
-            sessions.append(try await OpenTransaction(again.pool) { _ = try $0.query("SELECT 1") })
+            sessions.append(try await OpenTransaction.begin(again.pool) { _ = try $0.query("SELECT 1") })
             #expect(try await findings(of: "connections", in: again.pool).map(\.level) == [.failure])
             for session in sessions { try await session.end() }
             await again.pool.close()

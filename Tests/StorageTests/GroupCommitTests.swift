@@ -60,7 +60,7 @@ import Testing
     @Test func aLockedUsersEventIsPutAsideAfterItsAttempts() async throws {
         try await StorageBench.with { bench in
             let (free, locked) = (try await bench.makeUser(), try await bench.makeUser())
-            let lock = try await OpenTransaction(bench.pool) { connection in
+            let lock = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let verdicts = try await withQueue(bench) { queue in
@@ -82,7 +82,7 @@ import Testing
     @Test func othersAreAnsweredWhileALockedUserIsWaitedFor() async throws {
         try await StorageBench.with { bench in
             let (free, locked) = (try await bench.makeUser(), try await bench.makeUser())
-            let lock = try await OpenTransaction(bench.pool) { connection in
+            let lock = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let limits = GroupCommit.Limits(lockedRetryInterval: .milliseconds(1), lockedAttempts: .max)
@@ -110,7 +110,7 @@ import Testing
     @Test func aSecondWriterBeginsOnlyUnderABacklog() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
-            let lock = try await OpenTransaction(bench.pool) { connection in
+            let lock = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("LOCK TABLE metering.quota_deltas IN EXCLUSIVE MODE")
             }
             let writing: Query = """

@@ -227,7 +227,7 @@ import Testing
             try await bench.fold()
             // It waits for the first key, after it has drawn an id for it and before it draws one for the second.
             let first = Self.event(11, user)
-            let holder = try await OpenTransaction(bench.pool) { connection in
+            let holder = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO metering.events
@@ -243,7 +243,7 @@ import Testing
             let waiting: Query = """
                 SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted
                 """
-            #expect(try await bench.number(waiting, reaching: 1, within: .seconds(20)) == 1)
+            #expect(try await bench.number(waiting, becoming: 1, within: .seconds(20)) == 1)
             try await execute("DELETE FROM public.api_logs; SELECT setval('public.api_logs_id_seq', 1, false)", bench)
             try await holder.end()
             let verdicts = try await writing.value

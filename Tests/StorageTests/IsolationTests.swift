@@ -18,7 +18,7 @@ import Testing
                     .sample(98, by: .user(deleted), at: StorageBench.noon),
                     .sample(99, by: .user(locked), at: StorageBench.noon),
                 ]
-            let lock = try await OpenTransaction(bench.pool) { connection in
+            let lock = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT FROM public.users WHERE id = \(locked) FOR UPDATE")
             }
             let verdicts = try await bench.write(batch)

@@ -252,7 +252,7 @@ import Testing
     /// A probe must be answered while Laravel changes a table.
     @Test func nobodyWaitsForAMigrationOfLaravels() async throws {
         try await withTestDatabase { database in
-            let migration = try await OpenTransaction(database.pool) { connection in
+            let migration = try await OpenTransaction.begin(database.pool) { connection in
                 try connection.executeScript(
                     "LOCK TABLE users, api_logs, rate_limits, models, personal_access_tokens IN ACCESS EXCLUSIVE MODE")
             }

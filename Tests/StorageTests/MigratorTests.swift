@@ -183,7 +183,7 @@ import Testing
 
     @Test func newMonthsDoNotWaitForIngest() async throws {
         try await StorageBench.with { bench in
-            let ingest = try await OpenTransaction(bench.pool) { connection in
+            let ingest = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.executeScript("LOCK TABLE ONLY metering.events IN ROW EXCLUSIVE MODE")
             }
             try await makePartitionsOfNextYear(bench)
@@ -199,7 +199,7 @@ import Testing
 
     @Test func newMonthsGiveWayToADump() async throws {
         try await StorageBench.with { bench in
-            let dump = try await OpenTransaction(bench.pool) { connection in
+            let dump = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.executeScript("LOCK TABLE metering.events IN ACCESS SHARE MODE")
             }
             let refusal = await #expect(throws: PostgresError.self) { try await makePartitionsOfNextYear(bench) }
@@ -262,7 +262,7 @@ import Testing
             let schema = try Fixtures.laravelSchema()
             try await database.pool.withConnection { try $0.executeScript(schema) }
             try await database.execute("INSERT INTO public.users (name, email, password) VALUES ('Ada', 'a', 'x')")
-            let laravel = try await OpenTransaction(database.pool) { connection in
+            let laravel = try await OpenTransaction.begin(database.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO public.api_logs
@@ -276,7 +276,7 @@ import Testing
                 WHERE datname = current_database() AND wait_event_type = 'Lock'
                     AND query LIKE '%LOCK TABLE public.api_logs%'
                 """
-            #expect(try await database.number(waiting, reaching: 1, within: .seconds(30)) == 1)
+            #expect(try await database.number(waiting, becoming: 1, within: .seconds(30)) == 1)
             try await laravel.end()
             #expect(try await migration == Migrator.requiredVersion)
             let counted: Query = "SELECT requests FROM metering.quota_usage WHERE period = 'daily'"

@@ -34,7 +34,7 @@ import Testing
             try await bench.execute("CREATE TABLE kept AS SELECT * FROM metering.quarantine")
             try await bench.execute("DELETE FROM metering.quarantine")
             // A delivery that did not see the key commits after the arrival was served.
-            let delivery = try await OpenTransaction(bench.pool) { connection in
+            let delivery = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("INSERT INTO metering.quarantine SELECT * FROM kept")
             }
             try await bench.makeUser(key: "cf_late")
@@ -51,7 +51,7 @@ import Testing
     @Test func anEntryThatSomebodyHoldsIsWokenLater() async throws {
         try await StorageBench.with { bench in
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
-            let holder = try await OpenTransaction(bench.pool) { connection in
+            let holder = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT FROM metering.quarantine FOR UPDATE")
             }
             try await bench.makeUser(key: "cf_late")

@@ -147,7 +147,7 @@ import Testing
                 _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)])
             }
             try await bench.updateCounters()
-            let lock = try await OpenTransaction(bench.pool) { connection in
+            let lock = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
             _ = try await bench.write([.sample(99, by: .user(bob), at: StorageBench.noon)])
@@ -216,7 +216,7 @@ import Testing
                 _ = try await bench.write([.sample(UInt64(id), by: .user(id), at: StorageBench.noon)])
             }
             try await bench.updateCounters()
-            let lock = try await OpenTransaction(bench.pool) { connection in
+            let lock = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("UPDATE rate_limits SET used_tokens = 0 WHERE user_id = \(ada)")
             }
             for id in [ada, bob] {

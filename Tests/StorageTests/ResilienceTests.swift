@@ -95,7 +95,7 @@ import Testing
             )
             _ = try await bench.write([.sample(1, by: .user(eve), at: StorageBench.noon)])
             try await bench.updateCounters()
-            let lock = try await OpenTransaction(bench.pool) { connection in
+            let lock = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO rate_limits (user_id, period, limit_tokens, limit_requests, reset_at)

@@ -46,7 +46,7 @@ import Testing
 
     @Test func aMonthInUseIsLeftAlone() async throws {
         try await StorageBench.with { bench in
-            let reader = try await OpenTransaction(bench.pool) { connection in
+            let reader = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT count(*) FROM metering.events")
             }
             let error = await #expect(throws: PostgresError.self) {

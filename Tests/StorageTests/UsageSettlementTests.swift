@@ -16,7 +16,7 @@ import Testing
             try await bench.writeAsLaravel(user)
             try await bench.fold()
             // It draws an id, then others draw and commit theirs.
-            let late = try await OpenTransaction(bench.pool) { connection in
+            let late = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute(
                     """
                     INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms)
@@ -43,10 +43,14 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user)])
-            let first = try await OpenTransaction(bench.pool) { try $0.execute("UPDATE api_logs SET model = model") }
+            let first = try await OpenTransaction.begin(bench.pool) {
+                try $0.execute("UPDATE api_logs SET model = model")
+            }
             #expect(try await bench.fold().rows == 0)
             // The next one begins before the first ends, as somebody's always does.
-            let second = try await OpenTransaction(bench.pool) { try $0.execute("DELETE FROM api_logs WHERE false") }
+            let second = try await OpenTransaction.begin(bench.pool) {
+                try $0.execute("DELETE FROM api_logs WHERE false")
+            }
             _ = try await bench.write([Self.event(2, user)])
             try await first.end()
             let pass = try await bench.fold()
@@ -61,7 +65,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.writeAsLaravel(user)
-            let reader = try await OpenTransaction(bench.pool) { connection in
+            let reader = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT * FROM api_logs FOR SHARE")
             }
             #expect(try await bench.fold().rows == 1)
@@ -101,7 +105,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.writeAsLaravel(user)
-            let other = try await OpenTransaction(bench.pool) { connection in
+            let other = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT FROM metering.usage_cursor FOR UPDATE")
             }
             #expect(try await bench.fold().isBusy)

@@ -348,7 +348,7 @@ import Testing
             """
             SELECT least(count(*), 1) FROM pg_stat_activity
             WHERE datname = current_database() AND usename LIKE '%\\_' || \(role) AND wait_event_type = 'Lock'
-            """, reaching: 1, within: .seconds(20))
+            """, becoming: 1, within: .seconds(20))
         #expect(waiting == 1, "\(role) waits for nobody")
     }
 }

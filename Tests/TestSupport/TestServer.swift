@@ -1,24 +1,27 @@
+internal import Crypto
+internal import Domain
 internal import Foundation
 package import Postgres
+package import Storage
 
 /// The PostgreSQL server that `make test` starts and names in `TEST_DATABASE_URL`.
 package enum TestServer {
-    /// Tests cannot go on without a server that may be wiped.
+    /// There is no server whose databases tests may delete.
     package enum Refusal: Error, CustomStringConvertible {
         case missing
         case foreign(host: String)
 
         package var description: String {
             switch self {
-            case .missing: "TEST_DATABASE_URL is not set: run the tests by 'make test', which starts a server for them"
+            case .missing: "TEST_DATABASE_URL is not set: run the tests by 'make test', which starts a server"
             case .foreign(let host): "TEST_DATABASE_URL names '\(host)': tests use a server of this machine only"
             }
         }
     }
 
-    /// Where its maintenance database is.
+    /// Its maintenance database.
     ///
-    /// Throws ``Refusal`` where there is none or it is on another machine, and what a malformed URL throws.
+    /// - Throws: ``Refusal`` when there is none or it is on another machine; what a malformed URL throws.
     package static func configuration() throws -> ConnectionConfiguration {
         guard let url = ProcessInfo.processInfo.environment["TEST_DATABASE_URL"], !url.isEmpty else {
             throw Refusal.missing
@@ -26,10 +29,14 @@ package enum TestServer {
         return try configuration(url: url)
     }
 
-    /// Where `url` leads, which must be this machine. Throws as ``configuration()``.
+    /// Where `url` leads, which must be this machine.
+
+    ///
+
+    /// - Throws: as ``configuration()``.
     package static func configuration(url: String) throws -> ConnectionConfiguration {
         var configuration = try ConnectionConfiguration(url: url)
-        // Tests write `users` for Laravel's table; the programs do not, and their roles find nothing there.
+        // Tests use `users` for Laravel's table. The programs name the schema, and their roles have no search path.
         configuration.searchPath = "public"
         let loopback: Set = ["127.0.0.1", "::1", "localhost"]
         guard loopback.contains(configuration.host) || configuration.host.hasPrefix("/") else {
@@ -40,7 +47,7 @@ package enum TestServer {
 }
 
 extension ConnectionConfiguration {
-    /// The URL that leads there, as `DATABASE_URL` wants it.
+    /// The `DATABASE_URL` of this configuration.
     package var url: String {
         var allowed = CharacterSet.alphanumerics
         allowed.insert(charactersIn: "-._~")
@@ -49,10 +56,157 @@ extension ConnectionConfiguration {
         return "postgresql://\(credentials)@/\(encode(database))?host=\(encode(host))&port=\(port)"
     }
 
-    /// The same server's database `name`.
+    /// The database `name` of the same server.
     package func database(_ name: String) -> ConnectionConfiguration {
         var other = self
         other.database = name
         return other
     }
+}
+
+/// The roles of the programs on the test server. The code under test has the role of its program; the test is
+/// superuser.
+package enum TestRoles {
+    package static let prefix = "codexflow"
+
+    /// Makes the roles with passwords and with their rights on `database`, which is migrated.
+
+    ///
+
+    /// - Throws: `PostgresError`.
+    package static func grant(on database: ConnectionConfiguration) async throws {
+        try await withPool(database) { pool in
+            try await pool.withConnection { connection in
+                try connection.executeScript(GrantScript(prefix: prefix).text(database: database.database))
+                for role in DatabaseRole.allCases {
+                    let configuration = database.role(role)
+                    try connection.executeScript(
+                        "ALTER ROLE \(configuration.user) PASSWORD '\(configuration.password ?? "")'")
+                }
+            }
+        }
+    }
+}
+
+extension ConnectionConfiguration {
+    /// The same database as `role`. The password is derived from the superuser's, so every process of a test run knows
+    /// it.
+    package func role(_ role: DatabaseRole) -> ConnectionConfiguration {
+        var other = self
+        other.searchPath = ConnectionConfiguration.pinnedSearchPath
+        other.user = role.name(prefix: TestRoles.prefix)
+        other.password = SHA256.hash(data: Data("\(role.rawValue) \(password ?? "")".utf8)).lowercaseHex
+        return other
+    }
+}
+
+extension TestDatabase {
+    /// Settings that `ALTER ROLE` or `ALTER DATABASE` can set, with values that change the meaning of statements, the
+    /// form of values, or the plan.
+    package static let badSettings = [
+        "array_nulls = off", "transform_null_equals = on", "standard_conforming_strings = off", "backslash_quote = on",
+        "row_security = on", "timezone = 'Asia/Kathmandu'", "datestyle = 'SQL, DMY'", "intervalstyle = iso_8601",
+        "bytea_output = escape", "extra_float_digits = -15", "quote_all_identifiers = on",
+        "default_transaction_isolation = serializable", "default_transaction_deferrable = on",
+        "synchronous_commit = off",
+        "exit_on_error = on", "xmloption = document", "client_min_messages = debug5", "client_encoding = latin1",
+        "lock_timeout = 1", "statement_timeout = 1", "idle_session_timeout = 1",
+        "idle_in_transaction_session_timeout = 1",
+        "search_path = public", "check_function_bodies = off", "enable_indexscan = off", "enable_hashjoin = off",
+        "enable_seqscan = off", "enable_partition_pruning = off", "enable_sort = off", "force_parallel_mode = on",
+        "plan_cache_mode = force_generic_plan", "from_collapse_limit = 1", "join_collapse_limit = 1", "work_mem = 64",
+        "cursor_tuple_fraction = 1", "default_statistics_target = 1", "gin_fuzzy_search_limit = 1",
+    ]
+
+    /// Gives the bad settings to the role of a program, or to every session of this database. Other databases keep
+    /// theirs.
+    ///
+    /// - Throws: ``PostgresError``.
+    package func setBadly(_ role: DatabaseRole?) async throws {
+        let whose = role.map { "ROLE \($0.name(prefix: TestRoles.prefix)) IN DATABASE \(name)" } ?? "DATABASE \(name)"
+        let script = Self.badSettings.map { "ALTER \(whose) SET \($0);" }.joined(separator: "\n")
+        try await pool.withConnection { try $0.executeScript(script) }
+    }
+}
+
+/// A temporary PostgreSQL cluster, for tests that stop or kill the server.
+package struct PostgresCluster: Sendable {
+    /// The modes of `pg_ctl stop`.
+    package enum StopMode: String, Sendable {
+        /// Ends sessions, then writes everything.
+        case fast
+        /// Stops as in a crash. The next start recovers from the log.
+        case immediate
+    }
+
+    private static let script = Checkout.root.appending(path: "scripts/postgres").path()
+
+    private let directory: String
+    /// Its database `postgres`. The port stays the same while the server is stopped.
+    package let configuration: ConnectionConfiguration
+
+    /// Makes and starts a cluster in a temporary folder.
+
+    ///
+
+    /// - Throws: `Command.Failure` when `scripts/postgres` fails.
+    package static func make() async throws -> PostgresCluster {
+        // The path of the socket must be short. `make test` removes what a killed run leaves in this folder.
+        let folder = ProcessInfo.processInfo.environment["TEST_CLUSTERS"] ?? "/tmp"
+        let directory = "\(folder)/codexflow-\(UUID().uuidString.prefix(8).lowercased())"
+        do {
+            try await Command.run(script, ["start", directory, "0"])
+            let url = try await Command.run(script, ["url", directory, "postgres"])
+            return PostgresCluster(directory: directory, configuration: try ConnectionConfiguration(url: url))
+        } catch {
+            _ = try? await Command.run(script, ["remove", directory])
+            throw error
+        }
+    }
+
+    /// Starts the server again, on the same port.
+
+    ///
+
+    /// - Throws: `Command.Failure` when `scripts/postgres` fails.
+    package func start() async throws {
+        try await Command.run(Self.script, ["start", directory, String(configuration.port)])
+    }
+
+    /// Stops the server.
+
+    ///
+
+    /// - Throws: `Command.Failure` when `scripts/postgres` fails.
+    package func stop(_ mode: StopMode) async throws {
+        try await Command.run(Self.script, ["stop", directory, mode.rawValue])
+    }
+
+    /// Stops the server and deletes its files.
+
+    ///
+
+    /// - Throws: `Command.Failure` when `scripts/postgres` fails.
+    package func remove() async throws {
+        try await Command.run(Self.script, ["remove", directory])
+    }
+}
+
+/// Runs `body` with a cluster of its own.
+///
+/// - Throws: `Command.Failure` when the cluster cannot be made; what `body` throws.
+package func withPostgresCluster<Result>(
+    isolation: isolated (any Actor)? = #isolation, _ body: (PostgresCluster) async throws -> Result
+) async throws -> Result {
+    let cluster = try await PostgresCluster.make()
+    let result: Result
+    do {
+        result = try await body(cluster)
+    } catch {
+        // The failure of the test says more than one of the clean-up.
+        _ = try? await cluster.remove()
+        throw error
+    }
+    try await cluster.remove()
+    return result
 }

@@ -66,7 +66,7 @@ import Testing
                     (to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')::date,
                 date_trunc('month', to_timestamp(\(month - 1)) AT TIME ZONE 'UTC')::date)
             """
-        #expect(try await database.number(windows, reaching: 4, within: .seconds(10)) == 4)
+        #expect(try await database.number(windows, becoming: 4, within: .seconds(10)) == 4)
         #expect(try await database.number("SELECT count(*) FROM metering.quota_usage") == 4)
         let resolved = "SELECT count(*) FROM metering.quarantine WHERE resolution IN ('stored', 'duplicate')" as Query
         #expect(try await database.number(resolved) == count)
@@ -80,7 +80,7 @@ import Testing
                 try await makeUser(database)
                 let start = ContinuousClock.now
                 let rows = try await database.number(
-                    "SELECT count(*) FROM api_logs", reaching: 1_000, within: .seconds(30))
+                    "SELECT count(*) FROM api_logs", becoming: 1_000, within: .seconds(30))
                 let took = ContinuousClock.now - start
                 print("1,000 quarantined events were rows \(took) after their user")
                 #expect(rows == 1_000)
@@ -121,14 +121,14 @@ import Testing
             try await send(bodies(30), to: [webhook])
             try await makeUser(database)
             let rows: Query = "SELECT least(count(*), 1) FROM api_logs"
-            #expect(try await database.number(rows, reaching: 1, within: .seconds(30)) == 1)
+            #expect(try await database.number(rows, becoming: 1, within: .seconds(30)) == 1)
             webhook.process.kill()
             try await webhook.process.waitForExit()
             let healed = try await database.number("SELECT count(*) FROM api_logs")
             print("\(healed) of 3000 were rows when the service was killed")
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { _ in
                 let all: Query = "SELECT count(*) FROM api_logs"
-                #expect(try await database.number(all, reaching: 3_000, within: .seconds(30)) == 3_000)
+                #expect(try await database.number(all, becoming: 3_000, within: .seconds(30)) == 3_000)
                 try await expectExactlyOnce(3_000, database)
             }
         }

@@ -6,63 +6,62 @@ import Storage
 import TestSupport
 import Testing
 
-/// The audit at the end of the fault drill sees every kind of loss and double that it promises to see.
+/// The audit at the end of the fault drill finds every kind of loss and duplication.
 @Suite(.timeLimit(.minutes(15))) struct IntegrityAuditTests {
-    /// Something that went wrong, and the checks that must say so.
+    /// A damage, and the checks that must find it.
     struct Damage: Sendable, CustomTestStringConvertible {
         let testDescription: String
         let sql: Query
         let findings: Set<String>
     }
 
-    private static let counters = "counters that are not the sum of the facts"
-    private static let projection = "rows of rate_limits that are not the current windows' truth"
-    private static let orphanRow = "rows of api_logs without a fact"
+    private static let counters = "counters that are not the sum of the events"
+    private static let projection = "rows of rate_limits that are not the sums of the present periods"
+    private static let orphanRow = "logs without an event"
     private static let quarantine = "unstorable events that are not in quarantine exactly once"
 
     static let damages = [
         Damage(testDescription: "none", sql: "SELECT", findings: []),
         Damage(
-            testDescription: "lost fact", sql: "DELETE FROM metering.events WHERE model_group = 'first'",
-            findings: ["acknowledged events without a fact", orphanRow, counters, projection]),
+            testDescription: "lost event", sql: "DELETE FROM metering.events WHERE model_group = 'first'",
+            findings: ["acknowledged events that are not stored", orphanRow, counters, projection]),
         Damage(
-            testDescription: "lost row", sql: "DELETE FROM public.api_logs WHERE model = 'first'",
-            findings: ["facts without their row of api_logs"]),
+            testDescription: "lost log", sql: "DELETE FROM public.api_logs WHERE model = 'first'",
+            findings: ["events without their log"]),
         Damage(
-            testDescription: "doubled fact",
+            testDescription: "double event",
             sql: """
                 INSERT INTO metering.events
                 SELECT r.* FROM metering.events e,
                     jsonb_populate_record(e, jsonb_build_object('event_key', gen_random_uuid())) r
                 WHERE e.model_group = 'first'
                 """,
-            findings: ["events with more than one fact", counters, projection]),
+            findings: ["events that are stored twice", counters, projection]),
         Damage(
-            testDescription: "doubled row",
+            testDescription: "double log",
             sql: """
                 INSERT INTO public.api_logs
                 SELECT r.* FROM public.api_logs l, jsonb_populate_record(l, '{"id": 1000}') r WHERE l.model = 'first'
                 """,
-            findings: ["events with more than one row of api_logs", orphanRow]),
+            findings: ["events with more than one log", orphanRow]),
         Damage(
             testDescription: "other tokens",
             sql: "UPDATE metering.events SET quota_tokens = quota_tokens + 1 WHERE model_group = 'first'",
-            findings: ["facts that are not what was sent", counters, projection]),
+            findings: ["events that differ from what was sent", counters, projection]),
         Damage(
             testDescription: "never sent", sql: "DELETE FROM drill.expected WHERE name = 'first'",
-            findings: ["facts that are not what was sent"]),
+            findings: ["events that differ from what was sent"]),
         Damage(
             testDescription: "another log_id", sql: "UPDATE drill.expected SET log_id = 1000 WHERE name = 'first'",
-            findings: ["facts under another log_id than was answered"]),
+            findings: ["events under another log_id than the answer's"]),
         Damage(testDescription: "lost entry", sql: "DELETE FROM metering.quarantine", findings: [quarantine]),
         Damage(
             testDescription: "resolved entry",
-            sql: "UPDATE metering.quarantine SET resolved_at = now(), resolution = 'discarded'",
-            findings: [quarantine]),
+            sql: "UPDATE metering.quarantine SET resolved_at = now(), resolution = 'discarded'", findings: [quarantine]),
         Damage(
-            testDescription: "entry that should be a row",
+            testDescription: "entry that should be a log",
             sql: "UPDATE drill.expected SET reason = NULL, log_id = 1 WHERE name = 'absurd'",
-            findings: ["acknowledged events without a fact", "entries in quarantine that should be rows"]),
+            findings: ["acknowledged events that are not stored", "entries in quarantine that should be logs"]),
         Damage(
             testDescription: "counted twice",
             sql: """
@@ -76,20 +75,20 @@ import Testing
     ]
 
     @Test(arguments: damages)
-    func seesTheDamage(_ damage: Damage) async throws {
+    func findsTheDamage(_ damage: Damage) async throws {
         try await withTestDatabase { database in
             let audit = IntegrityAudit(pool: database.pool)
             try await audit.load(try await sent(to: database))
             try await database.pool.withConnection { _ = try $0.execute(damage.sql) }
             var findings: Set<String> = []
-            for check in IntegrityCheck.afterLoad + [.projection] {
+            for check in IntegrityCheck.stored + [.projection] {
                 if try await audit.offenders(of: check, within: .zero).count > 0 { findings.insert(check.name) }
             }
             #expect(findings == damage.findings)
         }
     }
 
-    @Test func seesSessionsThatAreLeft() async throws {
+    @Test func findsSessionsThatAreLeft() async throws {
         try await withTestDatabase { database in
             let audit = IntegrityAudit(pool: database.pool)
             var configuration = database.configuration.role(.webhook)
@@ -113,7 +112,7 @@ import Testing
         }
     }
 
-    /// Two events stored and one put aside, and what their sender knows of them.
+    /// Two stored events and one in quarantine, as their sender knows them.
     private func sent(to database: TestDatabase) async throws -> [LoadRecord.Entry] {
         let (now, pool) = (Timestamp.now, database.pool(as: .webhook))
         let user: Int64 = try await database.pool.withConnection { connection in

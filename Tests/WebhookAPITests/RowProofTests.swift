@@ -42,13 +42,13 @@ import Testing
             let counted: Query = """
                 SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'
                 """
-            #expect(try await database.number(counted, reaching: 499, within: .seconds(10)) == 499)
+            #expect(try await database.number(counted, becoming: 499, within: .seconds(10)) == 499)
             #expect(try await database.number("SELECT count(*) FROM api_logs") == 499)
             // They become rows by themselves once it is gone.
             try await execute("DROP FUNCTION public.f CASCADE", database)
             #expect(
                 try await database.number(
-                    "SELECT count(*) FROM api_logs l JOIN metering.events e ON e.api_log_id = l.id", reaching: 501,
+                    "SELECT count(*) FROM api_logs l JOIN metering.events e ON e.api_log_id = l.id", becoming: 501,
                     within: .seconds(60)) == 501)
         }
     }
@@ -83,7 +83,7 @@ import Testing
             // Without a delivery the service notices by itself.
             try await execute("TRUNCATE public.api_logs RESTART IDENTITY", database)
             let epochs: Query = "SELECT count(*) FROM metering.id_epochs"
-            #expect(try await database.number(epochs, reaching: 3, within: .seconds(20)) == 3)
+            #expect(try await database.number(epochs, becoming: 3, within: .seconds(20)) == 3)
             let single = try await webhook.post(Self.documented)
             #expect(single.status == 201 && single.body == #"{"success":true,"log_id":1}"#, "\(single)")
             let ready = try await webhook.get("/health/ready")

@@ -19,7 +19,7 @@ struct RunningWebhook: Sendable {
 
     /// Starts the program on the database at `url` and waits until it listens.
     init(databaseURL url: String, _ environment: [String: String] = [:]) async throws {
-        process = try ServiceProcess(
+        process = try ServiceProcess.start(
             product: "webhook-api",
             environment: [
                 "DATABASE_URL": url, "LITELLM_WEBHOOK_KEY": WebhookBench.key, "WEBHOOK_PORT": "0",

@@ -33,12 +33,12 @@ import Testing
                 let exact: Query = """
                     SELECT count(*) FROM rate_limits WHERE used_requests = 8 AND used_tokens = 24
                     """
-                #expect(try await database.number(exact, reaching: 100, within: .seconds(10)) == 100)
+                #expect(try await database.number(exact, becoming: 100, within: .seconds(10)) == 100)
 
                 // Laravel's limit service wipes what was counted meanwhile.
                 try await database.execute(
                     "UPDATE rate_limits SET used_tokens = 0, used_requests = 0, reset_at = now() WHERE user_id <= 10")
-                #expect(try await database.number(exact, reaching: 100, within: .seconds(10)) == 100)
+                #expect(try await database.number(exact, becoming: 100, within: .seconds(10)) == 100)
             }
         }
     }
@@ -64,7 +64,7 @@ import Testing
                     let requests: Query = """
                         SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'
                         """
-                    #expect(try await database.number(requests, reaching: 300, within: .seconds(10)) == 300)
+                    #expect(try await database.number(requests, becoming: 300, within: .seconds(10)) == 300)
                 }
             }
             let deadlocks = try await database.number(
@@ -88,7 +88,7 @@ import Testing
                 events.append(litellmEvent(99, key: "cf_user1", fields: #","startTime":3600.5"#))
 
                 // The transaction stays open until the events of all other users were answered.
-                let lock = try await OpenTransaction(database.pool) { connection in
+                let lock = try await OpenTransaction.begin(database.pool) { connection in
                     try connection.execute("SELECT FROM users WHERE api_key = 'cf_user3' FOR UPDATE")
                 }
                 let answer = try await webhook.post("[\(events.joined(separator: ","))]")
@@ -101,14 +101,14 @@ import Testing
                 let locked: Query = """
                     SELECT count(*) FROM api_logs l JOIN users u ON u.id = l.user_id WHERE u.api_key = 'cf_user3'
                     """
-                #expect(try await database.number(locked, reaching: 1, within: .seconds(20)) == 1)
+                #expect(try await database.number(locked, becoming: 1, within: .seconds(20)) == 1)
             }
         }
     }
 
     @Test func withoutPostgresItAnswers503AndRecoversByItself() async throws {
         try await withPostgresCluster { cluster in
-            let migrate = try ServiceProcess(
+            let migrate = try ServiceProcess.start(
                 product: "codexflow", arguments: ["migrate"],
                 environment: ["DATABASE_URL": cluster.configuration.url, "MIGRATIONS_PATH": Checkout.migrations])
             #expect(try await migrate.waitForExit() == 0)
@@ -132,7 +132,7 @@ import Testing
         try await withTestDatabase { database in
             try await makeUsers(1, database)
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in
-                let lock = try await OpenTransaction(database.pool) { connection in
+                let lock = try await OpenTransaction.begin(database.pool) { connection in
                     try connection.executeScript("LOCK TABLE api_logs IN ACCESS EXCLUSIVE MODE")
                 }
                 let body = "[\(litellmEvent(1, key: "cf_user1"))]"
@@ -215,7 +215,7 @@ import Testing
             ]
             for (environment, words) in cases {
                 let given = ["DATABASE_URL": database.url(as: .webhook), "LITELLM_WEBHOOK_KEY": WebhookBench.key]
-                let process = try ServiceProcess(
+                let process = try ServiceProcess.start(
                     product: "webhook-api", environment: given.merging(environment) { _, own in own })
                 #expect(try await process.waitForExit() == 1)
                 #expect(process.output.contains(words), "\(process.output)")
@@ -226,7 +226,7 @@ import Testing
     @Test func itDoesNotStartWithoutARightOnOurSchemaAndSaysWhich() async throws {
         try await withTestDatabase { database in
             try await database.execute("REVOKE INSERT ON metering.events FROM codexflow_webhook")
-            let process = try ServiceProcess(
+            let process = try ServiceProcess.start(
                 product: "webhook-api",
                 environment: [
                     "DATABASE_URL": database.url(as: .webhook), "LITELLM_WEBHOOK_KEY": WebhookBench.key,

@@ -74,7 +74,7 @@ import Testing
             #expect(try await webhook.becomesReady(200))
             #expect(
                 try await database.number(
-                    "SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'", reaching: 3,
+                    "SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE period = 'daily'", becoming: 3,
                     within: .seconds(10)) == 3)
         }
     }
@@ -113,7 +113,7 @@ import Testing
             }
             // Of our own schema nothing can be known, so it does not start.
             try await database.execute("ALTER TABLE metering.schema_migrations ENABLE ROW LEVEL SECURITY")
-            let process = try ServiceProcess(
+            let process = try ServiceProcess.start(
                 product: "webhook-api",
                 environment: [
                     "DATABASE_URL": database.url(as: .webhook), "LITELLM_WEBHOOK_KEY": WebhookBench.key,
@@ -191,7 +191,7 @@ import Testing
             #expect(
                 try await database.number(
                     "SELECT coalesce(sum(used_requests), 0) FROM rate_limits WHERE user_id = 1 AND period = 'daily'",
-                    reaching: 3,
+                    becoming: 3,
                     within: .seconds(10)) == 3)
             // Restored, and then the column goes.
             try await database.execute("UPDATE users SET deleted_at = NULL")
@@ -221,7 +221,7 @@ import Testing
             try await database.pool.withConnection { try $0.executeScript(remedy) }
             #expect(
                 try await database.number(
-                    "SELECT count(*) FROM metering.quarantine WHERE resolution = 'stored'", reaching: 1,
+                    "SELECT count(*) FROM metering.quarantine WHERE resolution = 'stored'", becoming: 1,
                     within: .seconds(60)) == 1)
             let stored = try await webhook.post("[\(litellmEvent(2, key: "cf_ada"))]")
             #expect(stored.body.contains(#""stored":1"#), "\(stored)")
@@ -255,7 +255,7 @@ import Testing
             try await makeUsers(database)
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { _ in
                 let highest = try await database.number(
-                    "SELECT highest_user_id FROM metering.installation", reaching: 2, within: .seconds(10))
+                    "SELECT highest_user_id FROM metering.installation", becoming: 2, within: .seconds(10))
                 #expect(highest == 2)
             }
             try await database.execute("SELECT setval('users_id_seq', 1)")
@@ -263,7 +263,7 @@ import Testing
                 "DATABASE_URL": database.url(as: .webhook), "LITELLM_WEBHOOK_KEY": WebhookBench.key,
                 "WEBHOOK_PORT": "0",
             ]
-            let process = try ServiceProcess(product: "webhook-api", environment: environment)
+            let process = try ServiceProcess.start(product: "webhook-api", environment: environment)
             #expect(try await process.waitForExit() == 1)
             #expect(
                 process.output.contains("SELECT setval('public.users_id_seq', (SELECT max(id) FROM public.users));"),

@@ -3,42 +3,40 @@ import Foundation
 import TestSupport
 import UnixSignals
 
-/// The benchmark program: what the service stores a second, beside the same work done naively.
+/// The benchmark program. It compares the services with plain PostgreSQL that does the same work.
 @main
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
-        abstract: "Measures the service and PostgreSQL in one run, side by side, and checks that nothing was lost.",
+        abstract: "Measures the services and plain PostgreSQL in one run, and checks that no event was lost.",
         discussion: """
-            Needs BENCH_DATABASE_URL, a server that may be filled and wiped; `make bench` starts one. Exits with 1 when \
-            something acknowledged is not stored, or counted wrongly, and not because something is slow.
+            BENCH_DATABASE_URL names a server whose databases bench_… are made and deleted; 'make bench' starts one. \
+            The exit code is 1 if an acknowledged event is not stored or is counted wrongly. A slow result is no error.
             """)
 
     @Option(
         help: """
-            Rows that are there before, with their facts and counters; the reports are measured with each further number too \
+            How many events the database holds at first. Reports are measured with each further number too \
             (default: 10000000,1000000,100000).
             """)
     var rows: RowCounts?
 
-    @Option(help: "How often everything is measured (default: 5).")
+    @Option(help: "How many rounds are measured (default: 5).")
     var pairs: Int?
 
     @Option(help: "Seconds of one measurement (default: 3).")
     var seconds: Int?
 
-    @Option(
-        help: "Only benchmarks with one of these in their names, as in singles,arrays, and what they are compared with."
-    )
+    @Option(help: "Only benchmarks with one of these words in their names, and their references.")
     var only: String?
 
-    @Flag(help: "100,000 rows, one pair, one second, unless given otherwise: a look whether everything works.")
+    @Flag(help: "Check that everything works: 100,000 events, one round, one second, unless given.")
     var quick = false
 
-    @Flag(help: "Fill the database anew, although one of this size and schema is there.")
+    @Flag(help: "Fill the database again, although one of this size and schema exists.")
     var fresh = false
 
-    @Flag(help: "Rows that come in bursts, fifty calls of a user in a row, instead of each by itself.")
+    @Flag(help: "Fill the database with bursts of fifty calls of one user.")
     var bursty = false
 
     @Flag(help: "List the benchmarks and the ratios, and measure nothing.")
@@ -72,7 +70,7 @@ struct Bench: AsyncParsableCommand {
 
     private func measure(_ options: BenchRun.Options, into name: String) async throws {
         let run = Task { try await BenchRun(options, log: Self.show).run() }
-        // A run that is stopped takes its processes and its database with it.
+        // A run that is stopped ends its processes and deletes its database.
         let watch = Task {
             for await _ in await UnixSignalsSequence(trapping: .sigint, .sigterm) { run.cancel() }
         }
@@ -84,7 +82,7 @@ struct Bench: AsyncParsableCommand {
         Self.show("\n\(file.path())")
     }
 
-    /// Also into a pipe at once.
+    /// Prints without delay, also into a pipe.
     @Sendable private static func show(_ text: String) {
         print(text)
         fflush(nil)

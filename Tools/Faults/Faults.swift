@@ -3,15 +3,15 @@ import Foundation
 import TestSupport
 import UnixSignals
 
-/// The fault program: kills and stops things under load, and counts what is left.
+/// The fault drill as a program.
 @main
 struct Faults: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "faults",
-        abstract: "Kills and stops webhook-api and PostgreSQL under load, and counts what is left.",
+        abstract: "Kills and stops webhook-api and PostgreSQL under load, and looks for lost events.",
         discussion: """
-            Works on a throw-away PostgreSQL cluster. Exits with 1 when an acknowledged event is lost, stored twice or \
-            counted wrongly.
+            The drill works on a temporary PostgreSQL cluster. The exit code is 1 if an acknowledged event is lost, stored \
+            twice or counted wrongly.
             """)
 
     @Option(help: "How often each fault happens.")
@@ -20,10 +20,10 @@ struct Faults: AsyncParsableCommand {
     @Option(help: "How many webhook-api processes share the database.")
     var services = 1
 
-    @Option(help: "How many senders post at the same time.")
+    @Option(help: "How many clients post at the same time.")
     var clients = 8
 
-    @Option(help: "Decides bodies and faults; random where not given.")
+    @Option(help: "The seed of bodies and faults (default: random).")
     var seed: UInt64?
 
     func validate() throws {
@@ -36,7 +36,7 @@ struct Faults: AsyncParsableCommand {
         var options = FaultDrill.Options(rounds: rounds, services: services, clients: clients)
         options.seed = seed ?? options.seed
         let drill = Task { [options] in try await FaultDrill(options, log: Self.show).run() }
-        // A drill that is stopped takes its cluster and its processes with it.
+        // A drill that is stopped deletes its cluster and ends its processes.
         let watch = Task {
             for await _ in await UnixSignalsSequence(trapping: .sigint, .sigterm) { drill.cancel() }
         }
@@ -46,7 +46,7 @@ struct Faults: AsyncParsableCommand {
         guard report.isClean else { throw ExitCode(1) }
     }
 
-    /// Also into a pipe at once.
+    /// Prints without delay, also into a pipe.
     @Sendable private static func show(_ text: String) {
         print(text)
         fflush(nil)

@@ -1,7 +1,7 @@
 internal import Glibc
 
-/// An IPv4 or IPv6 address. An IPv4 address that is mapped into IPv6, such as `::ffff:192.0.2.1` (RFC 4291 §2.5.5.2), is
-/// the IPv4 address.
+/// An IPv4 or IPv6 address. An IPv4 address that is mapped into IPv6, such as `::ffff:192.0.2.1` (RFC 4291 §2.5.5.2),
+/// is the IPv4 address.
 package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     /// 4 or 16 bytes, in network order.
     package let bytes: [UInt8]
@@ -57,8 +57,8 @@ package struct CIDR: Sendable, Hashable, CustomStringConvertible {
     private let network: IPAddress
     private let bits: Int
 
-    /// The range that `text` names; `nil` for every other text. An address with bits after the prefix is refused too, as
-    /// it is usually a typing error.
+    /// The range that `text` names; `nil` for every other text. An address with bits after the prefix is refused too,
+    /// as it is usually a typing error.
     package init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         guard let written = parts.first, let address = IPAddress(written) else { return nil }

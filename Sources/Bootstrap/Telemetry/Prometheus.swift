@@ -79,8 +79,8 @@ package final class PrometheusRegistry: MetricsFactory {
     package func destroyRecorder(_ handler: any RecorderHandler) {}
     package func destroyTimer(_ handler: any TimerHandler) {}
 
-    /// The series of `label` and `dimensions`, or `new`. A new one is shown unless the metric has another kind or too many
-    /// series.
+    /// The series of `label` and `dimensions`, or `new`. A new one is shown unless the metric has another kind or too
+    /// many series.
     private func series<Series: PrometheusSeries>(
         _ label: String, _ dimensions: [(String, String)], _ kind: Kind, _ new: @autoclosure () -> Series
     ) -> Series {

@@ -241,7 +241,7 @@ extension LivingTables {
     /// A transaction stays open while others write and the worker passes.
     func writeSlowly() async throws {
         let (row, later) = (newRow(), Int.random(in: 1...3, using: &random))
-        let transaction = try await OpenTransaction(pool) { connection in
+        let transaction = try await OpenTransaction.begin(pool) { connection in
             _ = try connection.execute(
                 """
                 INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,

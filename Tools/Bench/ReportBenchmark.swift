@@ -1,15 +1,84 @@
 import Domain
 import Postgres
 import Storage
+import TestSupport
 
-/// A question of a dashboard, and what plain rows say to it.
+/// One report, repeated on one warm connection, with pending logs that no pass has rolled up.
+struct ReportBenchmark: Benchmark {
+    let name: String
+    private let question: ReportQuestion
+    /// The number of pending logs; `nil` if it makes no difference.
+    private let pending: Int?
+
+    var summary: String { question.summary + (pending.map { "; \($0) pending logs" } ?? "") }
+
+    init(_ name: String, _ question: ReportQuestion, pending: Int?) {
+        self.name = name
+        self.question = question
+        self.pending = pending
+    }
+
+    func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
+        if let pending { try await makePending(pending, site) }
+        let (user, question, now) = (Int64(BenchUser.heavyID), question, Timestamp.now)
+        let (answer, durations, measurement) = try await site.pool.withConnection { connection in
+            // PostgreSQL plans the first ones, and reads them from the disk.
+            for _ in 0..<3 { _ = try question.answer(connection, user, now) }
+            let clock = ContinuousClock()
+            let (start, meter) = (clock.now, CPUMeter(service: nil, postmaster: site.postmaster))
+            let end = start + .seconds(seconds)
+            var (answer, durations) = (Int64(0), [Double]())
+            while clock.now < end {
+                let begin = clock.now
+                answer = try question.answer(connection, user, now)
+                durations.append((clock.now - begin) / .milliseconds(1))
+            }
+            let measurement = Measurement(
+                count: durations.count, seconds: (clock.now - start) / .seconds(1), cpu: meter.reading)
+            return (answer, durations, measurement)
+        }
+        let truth = try await site.number(question.truth(user, now))
+        try WrongResult.require(answer == truth, "\(name) returns \(answer), the logs give \(truth).")
+        return measurement.withLatencies(durations)
+    }
+
+    /// Rolls up all logs and adds `count` pending ones, unless there are as many. The worker rolls up logs without an
+    /// event every second, so none of those is pending.
+    private func makePending(_ count: Int, _ site: BenchSite) async throws {
+        let waiting = try await site.number(
+            """
+            SELECT count(*) FROM metering.events
+            WHERE api_log_id > (SELECT event_log_id FROM metering.usage_cursor)
+            """)
+        guard waiting != count else { return }
+        _ = try await site.rollUp()
+        try await site.pool.withConnection { _ = try EventBulk.insert(count, now: .now, $0) }
+        try await site.vacuumRollups()
+        _ = try await UsagePass(pool: site.pool, now: { .now }).run(.others)
+    }
+}
+
+extension Measurement {
+    /// With the mean, the median and the 99th percentile of `durations`, in milliseconds.
+    fileprivate func withLatencies(_ durations: [Double]) -> Measurement {
+        let sorted = durations.sorted()
+        var measurement = self
+        measurement.clientCPU = nil
+        measurement.meanLatency = sorted.reduce(0, +) / Double(sorted.count)
+        measurement.medianLatency = sorted[sorted.count / 2]
+        measurement.latency99 = sorted[min(sorted.count - 1, sorted.count * 99 / 100)]
+        return measurement
+    }
+}
+
+/// A report of a dashboard, and the query for its truth.
 struct ReportQuestion: Sendable {
     let name: String
     let summary: String
-    /// Asks about the heavy user, or everybody, and returns the requests of all parts of the answer; Laravel's own chart
-    /// returns tokens.
+    /// Asks about the heavy user or all users, and returns the requests of the answer. Laravel's own chart returns
+    /// tokens.
     let answer: @Sendable (Connection, _ user: Int64, _ now: Timestamp) throws -> Int64
-    /// What it must be, from `api_logs`.
+    /// The right result, from `api_logs`.
     let truth: @Sendable (_ user: Int64, _ now: Timestamp) -> Query
 
     static let all = [
@@ -24,7 +93,7 @@ struct ReportQuestion: Sendable {
         series("series-day", "30 days UTC by day"),
         series("series-model", "the same by model", by: .model),
         series("series-istanbul", "30 days by day in Europe/Istanbul", zone: "Europe/Istanbul"),
-        ReportQuestion("breakdown-user", "30 days of everybody by user", isEverybody: true) { _, now, snapshot in
+        ReportQuestion("breakdown-user", "30 days of all users by user", isAboutAllUsers: true) { _, now, snapshot in
             try UsageBreakdown(.everybody, range(now), by: .user, snapshot).total.requests
         },
         ReportQuestion(
@@ -55,16 +124,19 @@ struct ReportQuestion: Sendable {
         self.truth = truth
     }
 
-    /// A report of ours, whose truth is the number of rows since a moment.
+    /// A report whose truth is the number of logs since a moment.
     private init(
-        _ name: String, _ summary: String, isEverybody: Bool = false,
+        _ name: String, _ summary: String, isAboutAllUsers: Bool = false,
         since: @escaping @Sendable (Timestamp) -> Query = { "\(Self.from($0)) AT TIME ZONE 'UTC'" },
         report: @escaping @Sendable (Int64, Timestamp, UsageSnapshot) throws -> Int64
     ) {
         self.init(name, summary) { connection, user, now in
             try UsageSnapshot.take(connection) { try report(user, now, $0) }
         } truth: { user, now in
-            "SELECT count(*) FROM public.api_logs WHERE \(Self.rows(of: isEverybody ? nil : user, since: since(now)))"
+            """
+            SELECT count(*) FROM public.api_logs
+            WHERE \(Self.rows(of: isAboutAllUsers ? nil : user, since: since(now)))
+            """
         }
     }
 
@@ -94,12 +166,12 @@ struct ReportQuestion: Sendable {
         return "\(whose) AND created_at >= \(since)"
     }
 
-    /// 30 days ago to the second, as a row has it.
+    /// 30 days ago to the second, as in a log.
     private static func moment(_ now: Timestamp) -> Query {
         "date_trunc('second', \(now.advanced(by: .seconds(-30 * 86_400))) AT TIME ZONE 'UTC')"
     }
 
-    /// 30 days ago, at the begin of a quarter of an hour: then whole seconds are as exact as the events' own times.
+    /// 30 days ago, at the beginning of a 15-minute rollup, where whole seconds are as exact as the times of events.
     private static func from(_ now: Timestamp) -> Timestamp {
         let quarter: Int64 = 900_000_000
         return Timestamp(microseconds: now.microseconds / quarter * quarter).advanced(by: .seconds(-30 * 86_400))

@@ -1,10 +1,11 @@
 import Domain
 import Postgres
 import Storage
+import Synchronization
 
-/// Rows that wait and become sums: by the worker's pass with its cursor, windows and everybody's row, or by the one statement
-/// that nobody can do without.
-struct FoldBenchmark: Benchmark {
+/// Rolls up pending logs: by a pass of the worker with its watermark, windows and rollups of all users, or by the one
+/// statement that every implementation needs.
+struct RollupBenchmark: Benchmark {
     let name: String
     let summary: String
     private let isBare: Bool
@@ -18,7 +19,7 @@ struct FoldBenchmark: Benchmark {
     }
 
     func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
-        let growth = try await UsageGrowth(site)
+        let growth = try await RollupGrowth.begin(site)
         let rows = rows
         let ids = try await site.pool.withConnection { connection in
             let ids = try EventBulk.insert(rows, now: .now, connection)
@@ -27,17 +28,17 @@ struct FoldBenchmark: Benchmark {
         }
         let clock = ContinuousClock()
         let (start, meter) = (clock.now, CPUMeter(service: nil, postmaster: site.postmaster))
-        let folded = isBare ? try await foldBare(ids, site) : try await site.fold().rows
-        var measurement = Measurement(count: folded, seconds: (clock.now - start) / .seconds(1), cpu: meter.reading)
+        let done = isBare ? try await rollUpBare(ids, site) : try await site.rollUp().rows
+        var measurement = Measurement(count: done, seconds: (clock.now - start) / .seconds(1), cpu: meter.reading)
         measurement.clientCPU = nil
-        try WrongResult.require(folded == rows, "\(folded) of \(rows) rows were folded.")
+        try WrongResult.require(done == rows, "\(done) of \(rows) events were rolled up.")
         if isBare { try await completeBare(ids, site) }
-        try await growth.requireFolded(rows)
+        try await growth.requireRolledUp(rows)
         return measurement
     }
 
-    /// The users' cells. All rows are behind the border of the days, so these have no part in it.
-    private func foldBare(_ ids: ClosedRange<Int>, _ site: BenchSite) async throws -> Int {
+    /// Makes the 15-minute rollups of users. All events are after the day boundary, so no day rollup changes.
+    private func rollUpBare(_ ids: ClosedRange<Int>, _ site: BenchSite) async throws -> Int {
         try await site.pool.transaction { connection in
             try connection.executeScript("SET LOCAL work_mem = '64MB'")
             try connection.execute(Self.insert(ids, user: "f.user_id", histogram: Self.histogram))
@@ -45,14 +46,15 @@ struct FoldBenchmark: Benchmark {
         }
     }
 
-    /// What the bare statement leaves out, so that the sums are whole again and nobody folds the rows once more.
+    /// Adds what the bare statement leaves out: the rollups of all users, and the watermark.
     private func completeBare(_ ids: ClosedRange<Int>, _ site: BenchSite) async throws {
         try await site.pool.transaction { connection in
             try connection.execute(Self.insert(ids, user: "0::bigint", histogram: "metering.merged(\(Self.histogram))"))
             try connection.execute(
                 """
                 UPDATE metering.usage_cursor
-                SET event_log_id = \(ids.upperBound), other_log_id = \(ids.upperBound), settled_log_id = \(ids.upperBound)
+                SET event_log_id = \(ids.upperBound), other_log_id = \(ids.upperBound),
+                    settled_log_id = \(ids.upperBound)
                 """)
         }
     }
@@ -62,8 +64,8 @@ struct FoldBenchmark: Benchmark {
     private static func insert(_ ids: ClosedRange<Int>, user: Query, histogram: Query) -> Query {
         """
         INSERT INTO metering.usage_quarters AS u (
-            user_id, quarter, dimension, requests, unpriced, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
-            duration_ms, cost, ledger_cost, histogram)
+            user_id, quarter, dimension, requests, unpriced, input_tokens, output_tokens, cached_tokens,
+            reasoning_tokens, duration_ms, cost, ledger_cost, histogram)
         SELECT \(user), metering.quarter_of(f.occurred_at), d.dimension, count(*), count(*) - count(f.cost),
                sum(f.input_tokens), sum(f.output_tokens), sum(f.cached_tokens), sum(f.reasoning_tokens),
                sum(coalesce(f.duration_ms, 0)), coalesce(sum(f.cost), 0), sum(f.ledger_cost),
@@ -83,5 +85,47 @@ struct FoldBenchmark: Benchmark {
             ledger_cost = u.ledger_cost + excluded.ledger_cost,
             histogram = u.histogram || excluded.histogram
         """
+    }
+}
+
+/// A worker beside a measurement. Like the service it looks every second, and leaves two thirds of the time to ingest.
+final class WorkerBeside: Sendable {
+    private static let rest = 2
+    private static let interval: Duration = .seconds(1)
+
+    private let site: BenchSite
+    private let isStopping = Mutex(false)
+
+    init(_ site: BenchSite) {
+        self.site = site
+    }
+
+    /// Rolls up until ``stop()``, and returns the number of logs.
+    ///
+    /// - Throws: ``PostgresError``.
+    func run() async throws -> Int {
+        let pool = site.makePool(connections: 1)
+        let result: Result<Int, any Error>
+        do { result = .success(try await rollUp(UsagePass(pool: pool, rest: Self.rest, now: { .now }))) } catch {
+            result = .failure(error)
+        }
+        await pool.close()
+        return try result.get()
+    }
+
+    /// Lets the present window finish. To cancel it would be an error.
+    func stop() {
+        isStopping.withLock { $0 = true }
+    }
+
+    private func rollUp(_ pass: UsagePass) async throws -> Int {
+        let clock = ContinuousClock()
+        var rows = 0
+        while !isStopping.withLock({ $0 }) {
+            let start = clock.now
+            rows += try await pass.run { _ in !self.isStopping.withLock { $0 } }.rows
+            try await Task.sleep(for: max(Self.interval, (clock.now - start) * Self.rest))
+        }
+        return rows
     }
 }
