@@ -8,7 +8,7 @@ import Testing
 
 @testable import AdminAPI
 
-/// `/api` beside Laravel on one host, as the README routes it: what Laravel's page fetches, through a real nginx.
+/// `/api` beside Laravel on one host, as `docs/laravel.md` routes it: what Laravel's page fetches, through a real nginx.
 @Suite(.timeLimit(.minutes(15))) struct NginxTests {
     private static let seed: Query = """
         INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at)
@@ -127,13 +127,17 @@ import Testing
     }
 
     @Test func bothLanguagesSayTheSame() throws {
-        let block = try ReadmeSnippet.fenced("nginx", with: "location /api/ {")
-        #expect(try ReadmeSnippet.fenced("nginx", with: "location /api/ {", in: "README.tr.md") == block)
+        let block = try MarkdownPage("docs/laravel.md").block("nginx", with: "location /api/ {")
+        #expect(try MarkdownPage("docs/tr/laravel.md").block("nginx", with: "location /api/ {") == block)
     }
 
     @Test func theLabelsForTraefikAreYAML() async throws {
-        for text in ["traefik.http.routers.codexflow-api.rule", "traefik.http.routers.codexflow.rule"] {
-            let block = try ReadmeSnippet.fenced("yaml", with: text)
+        for (page, text) in [
+            ("docs/laravel.md", "traefik.http.routers.codexflow-api.rule"),
+            ("docs/operations/install.md", "traefik.http.routers.codexflow.rule"),
+            ("docs/tr/isletim.md", "traefik.http.routers.codexflow.rule"),
+        ] {
+            let block = try MarkdownPage(page).block("yaml", with: text)
             let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.argv[1]), sys.stdout)"
             let json = try await Command.run("/usr/bin/python3", ["-c", script, block])
             #expect(json.contains("\(text)"), "\(json)")

@@ -1,7 +1,7 @@
 import Foundation
 import TestSupport
 
-/// Debian's nginx as a child of the test, with the README's own words about `/api`, and a stand-in for Laravel behind the rest.
+/// Debian's nginx as a child of the test, with the lines of `docs/laravel.md` for `/api`, and a stand-in for Laravel.
 struct ReverseProxy: Sendable {
     static let page = "<title>Laravel</title>"
 
@@ -50,7 +50,7 @@ struct ReverseProxy: Sendable {
     }
 
     private static func configuration(_ folder: URL, port: Int, admin: Int) throws -> String {
-        let locations = try ReadmeSnippet.fenced("nginx", with: "location /api/ {")
+        let locations = try MarkdownPage("docs/laravel.md").block("nginx", with: "location /api/ {")
             .replacing("127.0.0.1:8082", with: "127.0.0.1:\(admin)")
             // Nobody listens on the discard port.
             .replacing("127.0.0.1:8081", with: "127.0.0.1:9")
@@ -72,21 +72,5 @@ struct ReverseProxy: Sendable {
                 }
             }
             """
-    }
-}
-
-/// The examples of README.md, so that they are what is tested.
-enum ReadmeSnippet {
-    struct Missing: Error {
-        let text: String
-    }
-
-    /// The block of `language` that has `text` in it.
-    static func fenced(_ language: String, with text: String, in file: String = "README.md") throws -> String {
-        let readme = try String(contentsOf: Checkout.root.appending(path: file), encoding: .utf8)
-        let blocks = readme.components(separatedBy: "```\(language)\n").dropFirst()
-            .compactMap { $0.components(separatedBy: "\n```").first }
-        guard let block = blocks.first(where: { $0.contains(text) }) else { throw Missing(text: text) }
-        return block
     }
 }

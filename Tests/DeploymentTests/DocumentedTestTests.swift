@@ -23,21 +23,15 @@ import Testing
     /// The last column of the tables in a section names a test at least.
     @Test(arguments: [
         ("docs/threat-model.md", "Threats", 3, 40), ("docs/other-writers.md", "What happens, and what is done", 5, 11),
+        ("docs/guarantees.md", "Guarantees", 2, 30),
     ])
-    func everyLineHasATestThatExists(page: String, title: String, columns: Int, atLeast: Int) throws {
-        let page = try String(contentsOf: Checkout.root.appending(path: page), encoding: .utf8)
-        let section = try #require(page.split(separator: "\n## ").first { $0.hasPrefix(title) })
-        let lines = section.split(separator: "\n").filter { $0.hasPrefix("|") }
-        let rows = lines.indices.filter { line in
-            let next = line + 1
-            let isHead = next < lines.endIndex && lines[next].hasPrefix("|---")
-            return !isHead && !lines[line].hasPrefix("|---")
-        }.map { lines[$0].split(separator: "|") }
+    func everyLineHasATestThatExists(page: String, section: String, columns: Int, atLeast: Int) throws {
+        let rows = try MarkdownPage(page).rows(of: section)
         #expect(rows.count > atLeast && rows.allSatisfy { $0.count == columns })
         let tests = try tests()
         for row in rows {
             let named = row[columns - 1].matches(of: /`(\w+)`/).map { String($0.1) }
-            #expect(!named.isEmpty, "no test for:\(row[0])")
+            #expect(!named.isEmpty, "no test for: \(row[0])")
             for name in named where !tests.contains(name) { Issue.record("there is no test \(name)") }
         }
     }

@@ -10,8 +10,8 @@ struct Faults: AsyncParsableCommand {
         commandName: "faults",
         abstract: "Kills and stops webhook-api and PostgreSQL under load, and looks for lost events.",
         discussion: """
-            The drill works on a temporary PostgreSQL cluster. The exit code is 1 if an acknowledged event is lost, stored \
-            twice or counted wrongly.
+            The drill works on a temporary PostgreSQL cluster. The exit code is 1 if an acknowledged event is lost, \
+            stored twice or counted wrongly.
             """)
 
     @Option(help: "How often each fault happens.")

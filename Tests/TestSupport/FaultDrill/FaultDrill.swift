@@ -48,8 +48,8 @@ package struct FaultDrill: Sendable {
     package func run() async throws -> FaultDrillReport {
         log(
             """
-            seed \(options.seed): \(options.rounds) rounds of \(Fault.allCases.count) faults, \(options.clients) clients, \
-            \(options.services) webhook-api
+            seed \(options.seed): \(options.rounds) rounds of \(Fault.allCases.count) faults, \
+            \(options.clients) clients, \(options.services) webhook-api
             """)
         return try await withPostgresCluster { cluster in
             let database = try await DrillDatabase.make(in: cluster)

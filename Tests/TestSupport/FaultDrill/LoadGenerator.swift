@@ -81,7 +81,8 @@ struct LoadGenerator {
         let output = Int64.random(in: 1...800, using: &random)
         let isAbsurd = random.chance(5)
         let json = """
-            {"user_id":"\(user.key)","model":"\(name)","usage":{"prompt_tokens":\(input),"completion_tokens":\(output)},\
+            {"user_id":"\(user.key)","model":"\(name)",\
+            "usage":{"prompt_tokens":\(input),"completion_tokens":\(output)},\
             "cost":\(isAbsurd ? "1e30" : "0.0015"),"response_time":1.005}
             """
         let event = LoadEvent(
