@@ -4,7 +4,7 @@ ARGS =
 COMMITS =
 sources = Package.swift Sources Tests Tools
 
-.PHONY: help run test test-litellm fuzz-api faults bench build stage reference lint format clean
+.PHONY: help run test test-litellm fuzz-api faults bench build stage deb reference lint format clean
 
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 19
@@ -34,6 +34,10 @@ build: ## the four programs, for release
 stage: ## the files that a server needs, in .local/stage
 	@scripts/setup
 	@scripts/stage .local/stage
+
+deb: ## a Debian package of this checkout, for release, into .local/deb
+	@scripts/setup dpkg-dev help2man
+	@scripts/deb .local/deb
 
 reference: ## write docs/configuration.md and docs/cli.md from the programs
 	@swift build
