@@ -9,7 +9,7 @@ import Postgres
 import ServiceLifecycle
 import Storage
 
-/// The JSON API: Laravel's dashboards, and what operators and finance ask.
+/// The program admin-api, which serves the JSON API.
 @main
 struct AdminAPI: ServiceCommand {
     static let configuration = CommandConfiguration(
@@ -24,14 +24,14 @@ struct AdminAPI: ServiceCommand {
     }
 }
 
-/// The parts of the JSON API, put together.
+/// The service: its settings, and the parts that serve requests.
 struct AdminService {
     let settings: AdminSettings
     let logger: Logger
     let metrics: PrometheusRegistry
     let now: @Sendable () -> Timestamp
 
-    /// Serves until SIGTERM or SIGINT; then answers what was taken.
+    /// Serves until SIGTERM or SIGINT, and then finishes the requests that it has accepted.
     ///
     /// - Throws: What ``StartCheck`` throws.
     func run() async throws {
@@ -50,7 +50,9 @@ struct AdminService {
         try await ServiceRunner.run([pool, queue, application], logger: logger)
     }
 
-    /// The HTTP side, without the services it needs.
+    /// The HTTP server, without the services that it needs.
+    ///
+    /// - Throws: An error of NIOSSL when the certificate cannot be used.
     func buildApplication(
         queue: GroupCommit, pool: ConnectionPool
     ) throws -> Application<RouterResponder<AppRequestContext>> {
@@ -61,7 +63,7 @@ struct AdminService {
         let database = Database(
             pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,
             patience: settings.server.idleTimeout)
-        let endpoints = EndpointServer(
+        let requests = RouteServer(
             authenticator: Authenticator(
                 database: database, sessions: settings.sessions, tokenLifetime: settings.tokenLifetime,
                 tokenForm: settings.tokenForm, now: now),
@@ -72,6 +74,6 @@ struct AdminService {
                 registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
                 passwords: PasswordQueue(), passwordCost: settings.passwordCost, tokenForm: settings.tokenForm),
             takesReports: settings.takesReports, isBehindProxies: !settings.server.trustedProxies.isEmpty)
-        return try server.buildApplication(logger: logger) { router in endpoints.add(routes.all, to: router) }
+        return try server.buildApplication(logger: logger) { router in requests.add(routes.all, to: router) }
     }
 }

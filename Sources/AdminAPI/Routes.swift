@@ -1,31 +1,86 @@
+import HTTPTypes
 import Storage
 
-/// Every route of the service; health and metrics come with the server.
+/// Every route of admin-api: method, path, who may ask, and the operation that answers.
+///
+/// What `/openapi.json` says of an operation is declared beside its handler, in the controller, under the same name.
+/// The name is also the `operationId`. Health and metrics come with the server.
 struct Routes: Sendable {
-    let all: [Endpoint]
+    let all: [Route]
 
     init(
         database: Database, queue: GroupCommit, signIn: SignInPolicy, takesReports: Bool = false,
         isBehindProxies: Bool
     ) {
-        let laravels =
-            AuthController(database: database, signIn: signIn).endpoints
-            + DashboardController(database: database).endpoints
-            + UsageController(database: database, isBehindProxies: isBehindProxies).endpoints
-            + UsageLogging(database: database, queue: queue, isOn: takesReports).endpoints
-            + RateLimitController(database: database).endpoints
-            + ModelController(database: database).endpoints
-            + SettingsController(database: database, throttle: signIn.throttle).endpoints
-        let ours =
-            MeController(database: database).endpoints + LogController(database: database).endpoints
-            + AnalyticsController(database: database).endpoints
-        let administrators =
-            AdminUserController(database: database, signIn: signIn).endpoints
-            + AdminPlanController(database: database).endpoints + AdminModelController(database: database).endpoints
-            + AdminIntegrityController(database: database).endpoints
-            + AdminSpoolController(database: database).endpoints
-            + AdminQuarantineController(database: database).endpoints
-        let routes = laravels + ours + administrators
-        all = routes + [OpenAPIDocument.endpoint(describing: routes)]
+        let account = AuthController(database: database, signIn: signIn)
+        let dashboard = DashboardController(database: database)
+        let usage = UsageController(database: database, isBehindProxies: isBehindProxies)
+        let reporting = UsageLogging(database: database, queue: queue, isOn: takesReports)
+        let limits = RateLimitController(database: database)
+        let models = ModelController(database: database)
+        let settings = SettingsController(database: database, throttle: signIn.throttle)
+        let me = MeController(database: database)
+        let logs = LogController(database: database)
+        let analytics = AnalyticsController(database: database)
+        let users = AdminUserController(database: database, signIn: signIn)
+        let plans = AdminPlanController(database: database)
+        let prices = AdminModelController(database: database)
+        let integrity = AdminIntegrityController(database: database)
+        let quarantine = AdminQuarantineController(database: database)
+        let routes = [
+            Route(.post, "/api/auth/register", .anyone, account.register),
+            Route(.post, "/api/auth/login", .anyone, account.logIn),
+            Route(.post, "/api/auth/logout", .user, needing: nil, account.logOut),
+            Route(.get, "/api/auth/me", .user, account.getAccount),
+            Route(.get, "/api/dashboard/stats", .user, dashboard.getDashboardStats),
+            Route(.get, "/api/dashboard/usage", .user, dashboard.getDashboardUsage),
+            Route(.get, "/api/usage/logs", .user, usage.listUsageLogs),
+            Route(.get, "/api/usage/analytics", .user, usage.getUsageAnalytics),
+            Route(.post, "/api/usage/export", .user, usage.exportUsageByPost),
+            Route(.get, "/api/usage/export", .user, usage.exportUsage),
+            Route(.post, "/api/usage/log", .user, reporting.reportUsage),
+            Route(.get, "/api/rate-limits", .user, limits.getRateLimits),
+            Route(.post, "/api/rate-limits/request-increase", .user, limits.requestIncrease),
+            Route(.get, "/api/models", .user, models.listModels),
+            Route(.post, "/api/models/favorite", .user, models.favorModel),
+            Route(.get, "/api/settings", .user, needing: .key, settings.getSettings),
+            Route(.post, "/api/settings/api-key/regenerate", .user, needing: .key, settings.regenerateKey),
+            Route(.post, "/api/settings/update", .user, settings.updateSettings),
+
+            Route(.get, "/api/v1/me", .user, me.getMe),
+            Route(.get, "/api/v1/logs", .user, logs.listLogs),
+            Route(.get, "/api/v1/logs/{id}", .user, logs.getLog),
+            Route(.get, "/api/v1/analytics/summary", .user, analytics.getSummary),
+            Route(.get, "/api/v1/analytics/timeseries", .user, analytics.getTimeseries),
+            Route(.get, "/api/v1/analytics/breakdown", .user, analytics.getBreakdown),
+
+            Route(.get, "/api/v1/admin/users", .admin, users.listUsers),
+            Route(.post, "/api/v1/admin/users", .admin, users.createUser),
+            Route(.get, "/api/v1/admin/users/{id}", .admin, users.getUser),
+            Route(.patch, "/api/v1/admin/users/{id}", .admin, users.updateUser),
+            Route(.post, "/api/v1/admin/users/{id}/suspend", .admin, users.suspendUser),
+            Route(.post, "/api/v1/admin/users/{id}/activate", .admin, users.activateUser),
+            Route(.put, "/api/v1/admin/users/{id}/key", .admin, users.setUserKey),
+            Route(.put, "/api/v1/admin/users/{id}/limits", .admin, users.setUserLimits),
+            Route(.get, "/api/v1/admin/plans", .admin, plans.listPlans),
+            Route(.put, "/api/v1/admin/plans/{plan}", .admin, plans.setPlanLimits),
+            Route(.get, "/api/v1/admin/limit-requests", .admin, plans.listLimitRequests),
+            Route(.post, "/api/v1/admin/limit-requests/{id}/answer", .admin, plans.answerLimitRequest),
+            Route(.get, "/api/v1/admin/models", .admin, prices.listAllModels),
+            Route(.post, "/api/v1/admin/models", .admin, prices.createModel),
+            Route(.put, "/api/v1/admin/models/{id}", .admin, prices.updateModel),
+            Route(.get, "/api/v1/admin/free-models", .admin, prices.listFreeModels),
+            Route(.put, "/api/v1/admin/free-models", .admin, prices.setFreeModel),
+            Route(.get, "/api/v1/admin/totals", .admin, integrity.getTotals),
+            Route(.get, "/api/v1/admin/ledger/status", .admin, integrity.getRollupStatus),
+            Route(.get, "/api/v1/admin/ledger/verify", .admin, integrity.verifyRollups),
+            Route(.get, "/api/v1/admin/ledger/spools", .admin, integrity.listSpools),
+            Route(.get, "/api/v1/admin/audit-log", .admin, integrity.listAuditLog),
+            Route(.get, "/api/v1/admin/quarantine", .admin, quarantine.listQuarantine),
+            Route(.get, "/api/v1/admin/quarantine/{key}", .admin, quarantine.getQuarantined),
+            Route(.post, "/api/v1/admin/quarantine/replay", .admin, quarantine.replayQuarantined),
+            Route(.post, "/api/v1/admin/quarantine/discard", .admin, quarantine.discardQuarantined),
+        ]
+        all = routes + [OpenAPIDocument.route(describing: routes)]
     }
 }

@@ -6,7 +6,7 @@ internal import Logging
 internal import NIOHTTP1
 
 extension AppError.Code {
-    /// The HTTP status of the failure (`style.md` §7).
+    /// The HTTP status of the failure.
     package var status: HTTPResponse.Status {
         switch self {
         case .invalid: .badRequest
@@ -23,16 +23,16 @@ extension AppError.Code {
         }
     }
 
-    /// The kind of failure that `status` stands for; `nil` where several or none do.
+    /// The code of `status`; `nil` where no code or several have it.
     init?(_ status: HTTPResponse.Status) {
         guard let code = Self.allCases.first(where: { $0.status == status }) else { return nil }
         self = code
     }
 }
 
-/// Input that breaks rules: each field with what is wrong with it, in the order of the fields; answered 422.
+/// Input that breaks rules, answered 422: each field with its errors, in the order of the fields.
 package struct ValidationError: Error, Sendable, Hashable {
-    /// One field and its broken rules, a sentence each.
+    /// One field and a sentence for each rule that it breaks.
     package struct Field: Sendable, Hashable {
         package let name: String
         package let messages: [String]
@@ -42,19 +42,19 @@ package struct ValidationError: Error, Sendable, Hashable {
 
     package init() {}
 
-    /// One field with one broken rule.
+    /// One field that breaks one rule.
     package init(_ name: String, _ message: String) {
         add(name, [message])
     }
 
-    /// Notes what is wrong with a field; nothing where `messages` is empty.
+    /// Adds the errors of a field. Empty `messages` add nothing.
     package mutating func add(_ name: String, _ messages: [String]) {
         if !messages.isEmpty { fields.append(Field(name: name, messages: messages)) }
     }
 
     package var isEmpty: Bool { fields.isEmpty }
 
-    /// Laravel's summary: the first sentence, and how many more there are.
+    /// Laravel's summary: the first sentence and the number of others.
     package var summary: String {
         let messages = fields.flatMap(\.messages)
         guard let first = messages.first else { return "The given data was invalid." }
@@ -68,13 +68,13 @@ package struct ValidationError: Error, Sendable, Hashable {
     }
 }
 
-/// What a thrown error means to the client and to the log.
+/// What a thrown error means for the client and for the log.
 struct Failure {
     /// The request's path and id.
     var path: String
     var requestID: String
     var status: HTTPResponse.Status
-    /// What the client reads.
+    /// The message that the client reads.
     var message: String
     var headers = HTTPFields()
     /// The fields that broke rules.
@@ -84,9 +84,9 @@ struct Failure {
     var code: String
 
     /// - Parameters:
-    ///   - error: Whatever the rest of the chain threw.
-    ///   - path: The request's path, for Laravel's words about unknown routes.
-    ///   - requestID: The id that the log's lines carry.
+    ///   - error: What the handler or a later middleware threw.
+    ///   - path: The request's path, which Laravel's messages about unknown routes contain.
+    ///   - requestID: The request's id in the log.
     init(_ error: any Error, path: String, requestID: String) {
         let (status, message): (HTTPResponse.Status, String) =
             switch error {
@@ -131,14 +131,14 @@ struct Failure {
 }
 
 extension String {
-    /// A path as Laravel names it: without slashes around it, and `/` where nothing is left.
+    /// A path as Laravel names it: without slashes around it, and `/` for the root.
     var routeName: String {
         let inner = String(drop { $0 == "/" }.reversed().drop { $0 == "/" }.reversed())
         return inner.isEmpty ? "/" : inner
     }
 }
 
-/// How a service writes a failure as JSON.
+/// How a service writes an error as JSON.
 package struct ErrorShape: Sendable {
     /// The media type of ``body``.
     let contentType: @Sendable (Failure) -> String
@@ -152,18 +152,18 @@ package struct ErrorShape: Sendable {
         self.body = body
     }
 
-    /// Laravel's: `{"message":"…"}`, with `errors` where fields broke rules (`laravel.md` §3).
+    /// Laravel's shape: `{"message":"…"}`, with `errors` where fields broke rules.
     package static let laravel = ErrorShape { failure in
         let message: JSON = ["message": .string(failure.message)]
         return failure.fields.map { message.merging(["errors": $0]) } ?? message
     }
 
-    /// The webhook's: `{"error":"Unauthorized","message":"…"}` (`laravel.md` §3), with the status' own name as error.
+    /// The webhook's shape: `{"error":"Unauthorized","message":"…"}`, with the status' own name as error.
     package static let webhook = ErrorShape { failure in
         ["error": .string(failure.status.reasonPhrase), "message": .string(failure.message)]
     }
 
-    /// RFC 9457 problems, with the stable `code` of the failure and the request's id.
+    /// RFC 9457 problems, with the failure's stable `code` and the request's id.
     package static let problem = ErrorShape(contentType: { _ in "application/problem+json" }) { failure in
         let problem: JSON = [
             "type": "about:blank", "title": .string(failure.status.reasonPhrase),
@@ -173,7 +173,7 @@ package struct ErrorShape: Sendable {
         return failure.fields.map { problem.merging(["errors": $0]) } ?? problem
     }
 
-    /// Laravel's for `/api` and below it, but problems for `/api/v1` and below it, and for what is no API.
+    /// Laravel's shape for routes below `/api`. Problems for `/api/v1` and below it, and for all other paths.
     package static let byPath = ErrorShape(
         contentType: { shape(of: $0).contentType($0) }, body: { shape(of: $0).body($0) })
 
@@ -183,9 +183,9 @@ package struct ErrorShape: Sendable {
     }
 }
 
-/// Turns everything that a handler throws into an answer, so that no error leaves the service as an empty 500.
+/// Turns every error into an answer, so that no error leaves the service as an empty 500.
 ///
-/// An unexpected error is `Server Error` to the client and `String(reflecting:)` at level error to the operator. Counter
+/// An unexpected error is `Server Error` for the client. The log has its `String(reflecting:)` at level error. Counter
 /// `http_errors_total{code}`.
 package struct ErrorMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
@@ -203,7 +203,7 @@ package struct ErrorMiddleware: RouterMiddleware {
         do {
             return try await next(request, context)
         } catch let error as HTTPParserError {
-            // What came is not HTTP: the server itself answers 400 and closes the connection.
+            // The bytes were not HTTP. The server itself answers 400 and closes the connection.
             throw error
         } catch {
             return answer(to: error, request: request, context: context)

@@ -4,12 +4,12 @@ package import Hummingbird
 internal import Logging
 package import NIOCore
 
-/// What is known of a request beside its head and body, handed from middleware to middleware to the handler.
+/// What the middleware knows of a request besides its head and body.
 package struct AppRequestContext: RequestContext {
     package var coreContext: CoreRequestContextStorage
-    /// Who sent the request: the connection's other end, or the client behind a trusted proxy; `nil` on a Unix socket.
+    /// The client: the connection's peer, or the client behind a trusted proxy; `nil` on a Unix socket.
     package var clientAddress: IPAddress?
-    /// What the access log's line of this request will say.
+    /// The fields of the request's line in the access log.
     package let log: RequestLog
 
     package init(source: ApplicationRequestContextSource) {
@@ -18,64 +18,65 @@ package struct AppRequestContext: RequestContext {
         log = RequestLog()
     }
 
-    /// The request's id in the log's lines; `-` where nothing is logged.
+    /// The request's id in the log; `-` where nothing is logged.
     package var requestID: String { logger[metadataKey: "hb.request.id"]?.description ?? "-" }
 }
 
 extension Response {
-    /// An answer whose body is finished JSON; `Content-Type` is Laravel's `application/json`.
+    /// A response whose body is finished JSON. `Content-Type` is Laravel's `application/json`.
     package init(status: HTTPResponse.Status, json: ByteBuffer) {
         self.init(status: status, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: json))
     }
 }
 
 extension HTTPField.Name {
-    /// The key of a webhook's sender (`laravel.md` §3).
+    /// The key of a webhook's sender.
     package static let apiKey = literal("X-API-Key")
-    /// The addresses a request came through, appended by each proxy.
+    /// The addresses that a request came through. Each proxy appends one.
     package static let forwardedFor = literal("X-Forwarded-For")
     /// How the client reached the first proxy: `http` or `https`.
     package static let forwardedProto = literal("X-Forwarded-Proto")
 
-    /// The name a sender gives one request, so that it counts once (draft-ietf-httpapi-idempotency-key-header).
+    /// The sender's name for one request, which then counts once (draft-ietf-httpapi-idempotency-key-header).
     package static let idempotencyKey = literal("Idempotency-Key")
 
-    /// The id of the spool whose events a body holds, the number of the first, and how many the sender had no room for.
+    /// The id of the sender's spool, the number of the body's first event, and the number of events that the sender
+    /// dropped.
     package static let spool = literal("X-CodexFlow-Spool")
     package static let spoolFirst = literal("X-CodexFlow-First")
     package static let spoolLost = literal("X-CodexFlow-Lost")
 
-    /// Where else to read on, such as the next page (RFC 8288).
+    /// A related address, such as the next page (RFC 8288).
     package static let link = literal("Link")
 
-    /// The id of a request in the log's lines.
+    /// The request's id in the log.
     package static let requestID = literal("X-Request-Id")
 
-    /// Laravel's proof that a request comes from its own page, as the page has it, and as its cookie has it.
+    /// Laravel's CSRF token: as its page has it, and as its cookie has it.
     package static let csrfToken = literal("X-CSRF-TOKEN")
     package static let xsrfToken = literal("X-XSRF-TOKEN")
 
-    /// Whether, and by whom, a page may be framed; what it may load; what it tells of where it came from.
+    /// Who may frame a page, and what referrer it sends.
     static let xFrameOptions = literal("X-Frame-Options")
     static let referrerPolicy = literal("Referrer-Policy")
 
-    /// A name written in this file; one that is no token (RFC 9110 §5.6.2) stops the program at its first use.
+    /// A name written in this file. An invalid name (RFC 9110 §5.6.2) stops the program at its first use.
     private static func literal(_ text: String) -> Self {
         guard let name = Self(text) else { preconditionFailure("'\(text)' is not a header's name") }
         return name
     }
 }
 
-/// One name and value of a query string or of a form's body.
+/// One name and value of a query string or of a form.
 ///
-/// Both are written alike (url.spec.whatwg.org, "application/x-www-form-urlencoded"): a plus is a space, `%2B` is a
+/// Both use one notation (url.spec.whatwg.org, "application/x-www-form-urlencoded"): a plus is a space, and `%2B` is a
 /// plus.
 package struct FormField: Sendable, Hashable {
     package let name: String
     /// `nil` where its bytes are not UTF-8.
     package let value: String?
 
-    /// The fields that `bytes` write, in their order. A `%` that no two hexadecimal digits follow stands for itself.
+    /// The fields of `bytes`, in order. A `%` without two hexadecimal digits after it stands for itself.
     package static func parse(_ bytes: some Sequence<UInt8>) -> [FormField] {
         Array(bytes).split(separator: UInt8(ascii: "&")).map { pair in
             let end = pair.firstIndex(of: UInt8(ascii: "=")) ?? pair.endIndex

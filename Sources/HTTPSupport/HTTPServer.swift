@@ -7,18 +7,18 @@ package import Logging
 internal import NIOCore
 internal import NIOSSL
 
-/// One HTTP service: what every service of this project has around its own routes.
+/// An HTTP service: what both services have around their own routes.
 package struct HTTPServer: Sendable {
     /// The program's name, also in the header `Server`.
     package var name: String
     package var settings: HTTPServerSettings
     package var errorShape: ErrorShape
-    /// Whose pages may read answers.
+    /// The origins whose pages may read answers.
     package var origins = AllowedOrigins.any
     package var metrics: PrometheusRegistry
-    /// What `/health/ready` asks.
+    /// The check behind `/health/ready`.
     package var readiness: HealthRoutes.ReadinessCheck
-    /// The time by which rates are limited and readiness is remembered.
+    /// The clock of rate limits and of the readiness cache.
     package var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
     package init(
@@ -32,10 +32,10 @@ package struct HTTPServer: Sendable {
         self.readiness = readiness
     }
 
-    /// The routes that `addRoutes` adds, with health and metrics beside them and the house's middleware around all.
+    /// The routes of `addRoutes`, health and metrics, with the common middleware.
     ///
-    /// Health stands before the allow-list and, with metrics, before the rate limit: an orchestrator that is refused would end
-    /// a healthy process.
+    /// Health comes before the allow-list, and health and metrics come before the rate limit. An orchestrator that is
+    /// refused would end a healthy process.
     package func buildRouter(_ addRoutes: (Router<AppRequestContext>) -> Void) -> Router<AppRequestContext> {
         let router = Router(context: AppRequestContext.self, options: [.autoGenerateHeadEndpoints])
         router.add(middleware: ClientAddressMiddleware(trusting: settings.trustedProxies))
@@ -56,17 +56,18 @@ package struct HTTPServer: Sendable {
         return router
     }
 
-    /// The least that is spoken is TLS 1.2: the versions before it are forbidden (RFC 8996).
+    /// At least TLS 1.2. RFC 8996 forbids older versions.
     private static func hardened(_ tls: TLSConfiguration) -> TLSConfiguration {
         var tls = tls
         if tls.minimumTLSVersion != .tlsv13 { tls.minimumTLSVersion = .tlsv12 }
         return tls
     }
 
-    /// The service, ready to be run; it logs `Server started and listening on host:port` with the real port.
+    /// The service, ready to run. It logs `Server started and listening on host:port` with the actual port.
+    ///
     /// - Parameters:
-    ///   - logger: The program's logger; each request's lines carry its id.
-    ///   - onListening: Takes the real port.
+    ///   - logger: The program's logger. Each line of a request carries its id.
+    ///   - onListening: Receives the actual port.
     ///   - addRoutes: Adds the service's own routes.
     /// - Returns: A service for `ServiceRunner`.
     /// - Throws: An error of NIOSSL when the certificate cannot be used.
@@ -91,8 +92,8 @@ package struct HTTPServer: Sendable {
     }
 }
 
-/// Keeps what a connection buffers before anybody reads it small: the server holds up to ten reads of each connection, and
-/// NIO's own reads grow to 64 KB, which on 64 busy connections is 40 MB outside every budget.
+/// Limits what a connection buffers before it is read. The server holds up to ten reads of each connection. NIO's own
+/// reads grow to 64 KB, which is 40 MB for 64 busy connections, outside every budget.
 final class ReceiveBufferHandler: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = NIOAny
 
@@ -104,9 +105,9 @@ final class ReceiveBufferHandler: ChannelInboundHandler, RemovableChannelHandler
     }
 }
 
-/// Closes the connection of a client that takes nothing of its answer: whatever the answer holds is free again.
+/// Closes the connection of a client that takes nothing of its answer, so that the answer's resources are free again.
 ///
-/// Asleep while clients read, so that it costs their answers nothing.
+/// It does nothing while clients read, so it costs them nothing.
 final class StalledReaderHandler: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = NIOAny
 
@@ -117,8 +118,8 @@ final class StalledReaderHandler: ChannelInboundHandler, RemovableChannelHandler
         self.timeout = timeout
     }
 
-    /// What the system may hold for a client, which the handler does not see: by default megabytes, that a slow client takes
-    /// minutes for.
+    /// The send buffer of the socket. The handler does not see it, and by default it holds megabytes, which a slow
+    /// client takes minutes to read.
     private static let sendBuffer = 256 << 10
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -139,7 +140,7 @@ final class StalledReaderHandler: ChannelInboundHandler, RemovableChannelHandler
         stop()
     }
 
-    /// Looks in a while whether anything of what waits now was taken.
+    /// Checks after the timeout whether the client has taken any of the waiting bytes.
     private func scheduleCheck(_ context: ChannelHandlerContext) {
         guard let waiting = waiting(context) else { return }
         check = context.eventLoop.assumeIsolated().scheduleTask(in: timeout) { [self] in
@@ -148,7 +149,7 @@ final class StalledReaderHandler: ChannelInboundHandler, RemovableChannelHandler
         }
     }
 
-    /// The bytes that the client's side has not taken yet. While the channel is not writable they only become fewer.
+    /// The bytes that the socket has not taken yet. While the channel is not writable, their number only falls.
     private func waiting(_ context: ChannelHandlerContext) -> Int? {
         try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)
     }

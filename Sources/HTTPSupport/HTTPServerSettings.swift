@@ -1,9 +1,10 @@
 package import Bootstrap
 package import NIOSSL
 
-/// How a service listens and whom it lets in; each variable begins with the service's prefix, as in `WEBHOOK_PORT`.
+/// How a service listens and which clients it admits. Each variable begins with the service's prefix, as in
+/// `WEBHOOK_PORT`.
 package struct HTTPServerSettings: Sendable {
-    /// Requests a second and at once, for each client.
+    /// The rate of one client: requests a second, and requests at once.
     package struct RateLimit: Sendable, Equatable {
         package var rate: Int
         package var burst: Int
@@ -15,17 +16,17 @@ package struct HTTPServerSettings: Sendable {
     }
 
     package var host: String
-    /// 0 lets the system choose; the log line at start names the real one.
+    /// 0 lets the system choose a port. The log line at start names it.
     package var port: Int
     /// Certificate and key; `nil` where a proxy in front terminates TLS.
     package var tls: TLSConfiguration?
-    /// The time after which a silent connection is closed, also in the middle of a request, and one whose client takes nothing
-    /// of its answer.
+    /// The time after which a silent connection is closed, also in the middle of a request, and a connection whose
+    /// client takes nothing of its answer.
     package var idleTimeout: Duration
     package var maxConnections: Int
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     package var trustedProxies: [CIDR]
-    /// Who may connect; everybody when empty.
+    /// The addresses that may connect; all where it is empty.
     package var allowedAddresses: [CIDR]
     /// `nil` for no limit.
     package var rateLimit: RateLimit?
@@ -90,7 +91,7 @@ package struct HTTPServerSettings: Sendable {
     }
 }
 
-/// The PEM files of a server's certificate chain and private key, proved at start to belong together.
+/// The PEM files of a server's certificate chain and private key. The start checks that they belong together.
 struct TLSFiles {
     private let certificateName: String
     private let keyName: String
@@ -122,7 +123,7 @@ struct TLSFiles {
         self.key = key
     }
 
-    /// A server's TLS under these files; what is wrong with them is a problem of `settings`.
+    /// A server's TLS with these files. An unusable file is a problem of `settings`.
     func configuration(_ settings: SettingsReader) -> TLSConfiguration? {
         let chain = problem(settings, certificateName, certificate) { try NIOSSLCertificate.fromPEMFile(certificate) }
         let secret = problem(settings, keyName, key) { try NIOSSLPrivateKey(file: key, format: .pem) }

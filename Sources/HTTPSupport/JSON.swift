@@ -1,8 +1,8 @@
 internal import Domain
 package import NIOCore
 
-/// A JSON value with its keys in order and its numbers as they are written, so that money never passes through binary
-/// floating point (`design.md` §1.6).
+/// A JSON value. It keeps the order of keys and the text of numbers, so money never passes through binary floating
+/// point.
 package enum JSON: Sendable, Hashable {
     case null
     case bool(Bool)
@@ -12,7 +12,7 @@ package enum JSON: Sendable, Hashable {
     case array([JSON])
     case object([Member])
 
-    /// One key of an object and its value.
+    /// A key of an object and its value.
     package struct Member: Sendable, Hashable {
         package let key: String
         package let value: JSON
@@ -25,12 +25,12 @@ package enum JSON: Sendable, Hashable {
 
     package static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
 
-    /// An object with its keys in the order given.
+    /// An object with its keys in the given order.
     package static func object(_ members: KeyValuePairs<String, JSON>) -> JSON {
         .object(members.map { Member($0.key, $0.value) })
     }
 
-    /// The value of an object's `key`, the last where it stands twice; `nil` for every other value.
+    /// The value of an object's `key`, the last one where the key is repeated; `nil` for other values.
     package subscript(key: String) -> JSON? {
         guard case .object(let members) = self else { return nil }
         return members.last { $0.key == key }?.value
@@ -45,7 +45,7 @@ package enum JSON: Sendable, Hashable {
     /// The members of an object.
     package var members: [Member]? { if case .object(let members) = self { members } else { nil } }
 
-    /// An object with the members of `other` behind its own.
+    /// An object with its own members and then those of `other`.
     package func merging(_ other: JSON) -> JSON { .object((members ?? []) + (other.members ?? [])) }
 }
 
@@ -71,14 +71,14 @@ extension Optional where Wrapped: BinaryInteger {
 }
 
 extension JSON {
-    /// The text of the value without white space, in UTF-8.
+    /// The value as text without white space, in UTF-8.
     package var buffer: ByteBuffer {
         var bytes: [UInt8] = []
         append(to: &bytes)
         return ByteBuffer(bytes: bytes)
     }
 
-    /// Appends the text of the value.
+    /// Appends the value as text without white space.
     package func append(to bytes: inout [UInt8]) {
         switch self {
         case .null: bytes += "null".utf8
@@ -112,7 +112,7 @@ extension JSON {
         bytes.append(UInt8(ascii: "\""))
         var text = text
         text.withUTF8 { text in
-            // What stands between two bytes that are escaped is copied whole; mostly that is all.
+            // Copy the bytes between two escaped ones at once. Most texts have none.
             var start = text.startIndex
             for (index, byte) in text.enumerated() where isEscaped(byte) {
                 bytes.append(contentsOf: text[start..<index])
@@ -146,7 +146,7 @@ extension JSON {
 }
 
 extension JSON {
-    /// The value that `bytes` write (RFC 8259); `nil` where they write none, or one nested deeper than 128 levels.
+    /// Parses `bytes` (RFC 8259); `nil` where they are not JSON, or are nested deeper than 128 levels.
     package init?(parsing bytes: [UInt8]) {
         var parser = JSONParser(bytes: bytes)
         guard let value = parser.document() else { return nil }
@@ -154,7 +154,7 @@ extension JSON {
     }
 }
 
-/// Reads one JSON text from its first byte to its last.
+/// A parser of one JSON text.
 private struct JSONParser {
     private static let maximumDepth = 128
 

@@ -6,19 +6,20 @@ package import Hummingbird
 internal import NIOCore
 internal import Synchronization
 
-/// Reads request bodies under a limit for each and a budget for all, so that memory is bounded whatever is sent.
+/// Reads request bodies. A limit bounds each body and a budget bounds all of them, so memory is bounded whatever is
+/// sent.
 package struct BodyReader: Sendable {
     /// Who sends the bodies.
     package enum Senders: Sendable {
-        /// Programs that have shown a key before: the length they announce is reserved at once, so that of two large
-        /// bodies one is read to its end.
+        /// Programs that have authenticated. The announced length is reserved at once, so that of two large bodies one
+        /// is read to its end.
         case trusted
-        /// Anyone: memory is reserved as bytes arrive, whatever length is announced, and a quarter of it is the most
-        /// for one client.
+        /// Anyone. Memory is reserved as bytes arrive, whatever length is announced. One client may use a quarter of
+        /// the budget.
         case anyone
     }
 
-    /// The least that is reserved; it doubles as the body grows.
+    /// The smallest reservation. It doubles as the body grows.
     private static let smallest = 16 << 10
 
     /// How long a whole body may take.
@@ -30,8 +31,8 @@ package struct BodyReader: Sendable {
     /// - Parameters:
     ///   - limit: The longest body, in bytes.
     ///   - budget: The bytes of all bodies in memory.
-    ///   - senders: Who sends them.
-    ///   - deadline: How long a whole body may take, however its bytes drip.
+    ///   - senders: Who sends the bodies.
+    ///   - deadline: How long a whole body may take.
     package init(
         limit: Int, budget: ByteBudget, senders: Senders = .trusted, deadline: Duration = .seconds(120)
     ) {
@@ -66,11 +67,13 @@ package struct BodyReader: Sendable {
         self.init(limit: limit, budget: budget, senders: senders, deadline: deadline)
     }
 
-    /// Hands the whole body of `request` to `body` and gives its memory back when `body` returns.
+    /// Gives the whole body of `request` to `body`. Its memory is free again when `body` returns.
     ///
-    /// The bytes are valid inside `body` only; 64 zeroed bytes follow them, as simdjson needs.
-    /// - Throws: `AppError` `.tooLarge` over the limit, `.unavailable` when no memory came free in time, `.timeout`
-    ///   when the body took longer than ``deadline``, `.invalid` when it ended early; what `body` throws.
+    /// The bytes are valid inside `body` only. 64 zeroed bytes follow them, as simdjson needs.
+    ///
+    /// - Throws: ``AppError`` `.tooLarge` when the body is over the limit, `.unavailable` when no memory is free in
+    ///   time, `.timeout` when the body takes longer than ``deadline``, `.invalid` when it ends early; what `body`
+    ///   throws.
     package func withBody<T>(
         of request: Request, context: AppRequestContext, _ body: (UnsafeMutableRawBufferPointer) throws -> T
     ) async throws -> T {
@@ -88,7 +91,7 @@ package struct BodyReader: Sendable {
             if length > limit { throw tooLarge }
             guard ContinuousClock.now < end else { throw AppError(.timeout, Self.tooSlow) }
             if length > buffer.capacity {
-                // Of what is announced never more than that.
+                // Never reserve more than the announced length.
                 let larger = max(length, min(announced ?? limit, max(Self.smallest, 2 * reserved)))
                 try await budget.acquire(larger - reserved, holding: reserved, for: client)
                 reserved = larger
@@ -103,13 +106,13 @@ package struct BodyReader: Sendable {
         return try buffer.withBytes(body)
     }
 
-    /// What the sender of a slow body reads.
+    /// The error text for a body that took too long.
     package static let tooSlow = "The body took too long. Send it in one go."
 
     private var tooLarge: AppError { AppError(.tooLarge, "The body is over the limit of \(limit) bytes.") }
 }
 
-/// One piece of memory for a whole body, with the zeroed bytes behind its end that simdjson reads past.
+/// One piece of memory for a whole body, followed by the zeroed bytes that simdjson reads beyond its end.
 struct BodyBuffer: ~Copyable {
     /// simdjson's `SIMDJSON_PADDING`.
     static let padding = 64
@@ -125,7 +128,7 @@ struct BodyBuffer: ~Copyable {
 
     var capacity: Int { memory.count - Self.padding }
 
-    /// Moves the body to a piece of `capacity` bytes, at least its length.
+    /// Moves the body to memory of `capacity` bytes, at least its length.
     mutating func grow(to capacity: Int) {
         let larger = UnsafeMutableRawBufferPointer.allocate(
             byteCount: capacity + Self.padding, alignment: Self.padding)
@@ -134,7 +137,7 @@ struct BodyBuffer: ~Copyable {
         memory = larger
     }
 
-    /// Appends `chunk`, for which there is room.
+    /// Appends `chunk`, which must fit.
     mutating func append(_ chunk: ByteBuffer) {
         precondition(chunk.readableBytes <= capacity - count)
         chunk.withUnsafeReadableBytes { bytes in
@@ -143,7 +146,7 @@ struct BodyBuffer: ~Copyable {
         count += chunk.readableBytes
     }
 
-    /// The body; its padding is zeroed now, after the last byte came.
+    /// The body. Its padding is zeroed here, after the last byte.
     func withBytes<T>(_ body: (UnsafeMutableRawBufferPointer) throws -> T) rethrows -> T {
         UnsafeMutableRawBufferPointer(rebasing: memory[count..<(count + Self.padding)]).initializeMemory(
             as: UInt8.self, repeating: 0)
@@ -151,16 +154,16 @@ struct BodyBuffer: ~Copyable {
     }
 }
 
-/// The bytes of request bodies that may be in memory at once; who comes when they are spent waits in line.
+/// Bounds the bytes of request bodies in memory. A request waits in line while none are free.
 ///
-/// Strictly first come, first served, so that a large body is never starved by small ones; a body larger than the whole
-/// budget is let in alone. A client who has spent its share waits for its own bytes and holds up nobody else. Gauges
-/// `http_body_budget_used_bytes` and `http_body_budget_waiting`.
+/// The line is first come, first served, so that small bodies never starve a large one. A body larger than the whole
+/// budget is admitted alone. A client that has used its share waits for its own bytes, and does not delay other
+/// clients. Gauges `http_body_budget_used_bytes` and `http_body_budget_waiting`.
 package final class ByteBudget: Sendable {
     private struct Waiter {
         let id: Int
         let bytes: Int
-        /// What the same request holds already; it may use the budget alone together with it.
+        /// The bytes that the same request holds already. With them it may use the whole budget alone.
         let held: Int
         let client: IPAddress?
         let admission: CheckedContinuation<Void, any Error>
@@ -168,7 +171,7 @@ package final class ByteBudget: Sendable {
 
     private struct State {
         var used = 0
-        /// The bytes of each client who has some.
+        /// The bytes of each client that holds some.
         var shares: [IPAddress: Int] = [:]
         var nextID = 0
         var waiters: [Waiter] = []
@@ -190,9 +193,9 @@ package final class ByteBudget: Sendable {
     private let waitingGauge = Gauge(label: "http_body_budget_waiting")
 
     /// - Parameters:
-    ///   - capacity: Bytes in flight, of all requests together.
-    ///   - share: Those of one client; `nil` for all of them.
-    ///   - timeout: How long a request waits for its bytes; shorter than a connection's idle timeout.
+    ///   - capacity: The bytes of all requests together.
+    ///   - share: The bytes of one client; `nil` for the whole capacity.
+    ///   - timeout: How long a request waits for its bytes. It is shorter than a connection's idle timeout.
     ///   - sleep: Waits for a time.
     package init(
         capacity: Int = 32 << 20, share: Int? = nil, timeout: Duration = .seconds(5),
@@ -204,12 +207,14 @@ package final class ByteBudget: Sendable {
         self.sleep = sleep
     }
 
-    /// Bytes in flight and requests in line.
+    /// The bytes in use and the requests in line.
     package var usage: (used: Int, waiting: Int) { state.withLock { ($0.used, $0.waiters.count) } }
 
-    /// Takes `bytes` for a request of `client` that holds `held` already; a request that holds some goes first, for
-    /// only it can give them back.
-    /// - Throws: `AppError` `.unavailable` when the wait was too long; `CancellationError`
+    /// Takes `bytes` for a request of `client` that holds `held` bytes already. A request that holds some goes first,
+    /// because only it can give them back.
+    ///
+    /// - Throws: ``AppError`` `.unavailable` when no bytes are free within the timeout; `CancellationError` when the
+    ///   task is cancelled.
     package func acquire(_ bytes: Int, holding held: Int = 0, for client: IPAddress? = nil) async throws {
         let id: Int? = state.withLock { state in
             if take(bytes, held, client, &state) { return nil }
@@ -230,12 +235,12 @@ package final class ByteBudget: Sendable {
         }
     }
 
-    /// Gives `bytes` of `client` back and lets in who fits, from the head of the line.
+    /// Gives `bytes` of `client` back, and admits requests from the head of the line.
     package func release(_ bytes: Int, for client: IPAddress? = nil) {
         settle { $0.use(-bytes, client) }
     }
 
-    /// Takes the bytes if no request stands before this one and they fit, or if the request has the budget to itself.
+    /// Takes the bytes if no request waits before this one and they fit, or if the request has the budget to itself.
     private func take(_ bytes: Int, _ held: Int, _ client: IPAddress?, _ state: inout State) -> Bool {
         let isFirst = held > 0 || (!state.waiters.contains { $0.client == client } && head(of: state) == nil)
         guard isFirst, isWithinShare(bytes, held, client, state), fits(bytes, held, state) else { return false }
@@ -253,8 +258,8 @@ package final class ByteBudget: Sendable {
         return used <= share - bytes || used == held
     }
 
-    /// The place of the first request in line that waits for all and not for its own client's bytes: those stand in the
-    /// way of the same client only.
+    /// The index of the first request in line that does not wait for its own client's bytes. Such a request blocks only
+    /// its own client.
     private func head(of state: State) -> Int? {
         var waiting: Set<IPAddress> = []
         return state.waiters.firstIndex { waiter in
@@ -279,7 +284,7 @@ package final class ByteBudget: Sendable {
         showUsage()
     }
 
-    /// Sends waiter `id` away, if it still waits.
+    /// Fails waiter `id` with `error`, if it still waits.
     private func fail(_ id: Int, _ error: any Error) {
         let waiter = state.withLock { state in
             state.waiters.firstIndex { $0.id == id }.map { state.waiters.remove(at: $0) }
@@ -289,8 +294,8 @@ package final class ByteBudget: Sendable {
         settle { _ in }
     }
 
-    /// Changes the state, then admits from the head of the line as long as the head fits; who waits for its own share
-    /// is passed over.
+    /// Changes the state, then admits from the head of the line while the head fits. Requests that wait for their own
+    /// share are passed over.
     private func settle(_ change: (inout State) -> Void) {
         let admitted = state.withLock { state in
             change(&state)

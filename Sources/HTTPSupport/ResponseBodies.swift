@@ -5,19 +5,20 @@ internal import HTTPTypes
 package import Hummingbird
 package import NIOCore
 
-/// Carries an answer from the thread that makes it to the client, a few pieces ahead at most: memory does not grow with the
-/// answer, and a client that reads slowly slows its own answer only.
+/// Carries an answer from the thread that makes it to the client, at most a few chunks ahead. Memory does not grow with
+/// the answer, and a slow client delays only its own answer.
 package final class ChunkPipe: Sendable {
-    /// Pieces on their way.
+    /// Chunks in flight.
     private static let depth = 4
-    /// Bytes of a piece at most: by them a client's progress is measured.
+    /// The largest chunk. A client's progress is measured in chunks.
     private static let pieceBytes = 64 << 10
 
-    /// How long a whole answer may take: it holds a connection, and a state of the database that nothing is tidied behind.
+    /// How long a whole answer may take. It holds a connection and a snapshot, which keeps PostgreSQL from removing old
+    /// rows.
     private static let limit = Duration.seconds(3600)
 
     private let end = ContinuousClock.now + limit
-    /// How long a client may take over one piece before its answer is given up.
+    /// How long a client may take for one chunk.
     private let patience: Duration
     private let slots = DispatchSemaphore(value: depth)
     private let pieces: AsyncThrowingStream<ByteBuffer, any Error>
@@ -28,10 +29,10 @@ package final class ChunkPipe: Sendable {
         (pieces, continuation) = AsyncThrowingStream.makeStream()
     }
 
-    /// Hands bytes on; blocks the calling thread, which is a connection's own, while the client is behind.
+    /// Sends bytes. Blocks the calling thread, which is a database connection's own, until the client has caught up.
     ///
-    /// - Throws: ``AppError`` `.timeout` when the client takes less than a piece for as long as one is patient, and when the answer
-    ///   takes an hour.
+    /// - Throws: ``AppError`` `.timeout` when the client takes too long for one chunk, or the whole answer takes an
+    ///   hour; `CancellationError` when the client is gone.
     package func send(_ bytes: [UInt8]) throws {
         var rest = ByteBuffer(bytes: bytes)
         while let piece = rest.readSlice(length: min(rest.readableBytes, Self.pieceBytes)), piece.readableBytes > 0 {
@@ -49,8 +50,10 @@ package final class ChunkPipe: Sendable {
         }
     }
 
-    /// Writes what `produce` sends to `writer`, and ends the answer. When either fails the other is cancelled, and the connection
-    /// is broken off: the client sees that the answer is not whole.
+    /// Writes what `produce` sends to `writer`, and ends the answer. When either fails, the other is cancelled and the
+    /// connection is closed early, so that the client sees an incomplete answer.
+    ///
+    /// - Throws: What `produce` and `writer` throw.
     package static func stream(
         to writer: inout any ResponseBodyWriter, patience: Duration,
         _ produce: @escaping @Sendable (ChunkPipe) async throws -> Void
@@ -66,8 +69,8 @@ package final class ChunkPipe: Sendable {
         }
         defer {
             producer.cancel()
-            // Whoever waits for the client to read must not wait for one that is gone, nor send anything more: a semaphore that
-            // ends below its first value stops the program.
+            // The producer must not wait for a client that is gone, and must not send any more. A semaphore that ends
+            // below its first value stops the program.
             pipe.continuation.finish()
             for _ in 0..<depth { pipe.slots.signal() }
         }
@@ -80,7 +83,8 @@ package final class ChunkPipe: Sendable {
 }
 
 extension Request {
-    /// Whether its `Accept-Encoding` takes gzip (RFC 9110 §12.5.3). One that is missing takes anything, but who unpacks says so.
+    /// Whether `Accept-Encoding` takes gzip (RFC 9110 §12.5.3). A request without the header counts as one that does
+    /// not.
     package var acceptsGzip: Bool {
         let weights = headers[values: .acceptEncoding].joined(separator: ",").split(separator: ",").map(Coding.init)
         let own = weights.first { ["gzip", "x-gzip"].contains($0.name) } ?? weights.first { $0.name == "*" }
@@ -88,12 +92,12 @@ extension Request {
     }
 }
 
-/// A coding that a reader names, and whether it is one it takes.
+/// A content coding of `Accept-Encoding`, and whether it is accepted.
 private struct Coding {
     let name: String
     let isTaken: Bool
 
-    /// Reads `gzip;q=0.5`; one whose weight is unreadable is not taken.
+    /// Reads `gzip;q=0.5`. A coding with an unreadable weight is not accepted.
     init(_ text: Substring) {
         let parts = text.lowercased().split(separator: ";").map(\.trimmingSpaces)
         name = parts.first.map(String.init) ?? ""
@@ -103,28 +107,28 @@ private struct Coding {
 }
 
 extension ByteBuffer {
-    /// The whole of it as gzip; `nil` where that is not worth a reader's time.
+    /// The bytes as gzip; `nil` where compression saves nothing.
     package var gzipped: ByteBuffer? {
         guard readableBytes >= Self.worthwhile else { return nil }
         let compressed = GzipStream().compress(self, isLast: true)
         return compressed.readableBytes < readableBytes ? compressed : nil
     }
 
-    /// What one packet of a network takes anyway.
+    /// Shorter answers fit into one network packet.
     private static let worthwhile = 1_400
 }
 
 extension ResponseBody {
-    /// The same bytes as gzip, each piece sent as soon as it is made.
+    /// The same bytes as gzip. Each chunk is sent as soon as it is compressed.
     package var gzipped: ResponseBody {
         let body = self
         return ResponseBody { writer in try await body.write(GzipWriter(writer)) }
     }
 }
 
-/// Compresses what is written to an answer.
+/// Compresses what is written to a response body.
 private struct GzipWriter: ResponseBodyWriter {
-    /// What is compressed at one time, in well under a millisecond: the threads here serve others too.
+    /// Bytes compressed at one time, in well under a millisecond. The thread serves other requests too.
     private static let slice = 64 << 10
 
     private var writer: any ResponseBodyWriter
@@ -148,17 +152,18 @@ private struct GzipWriter: ResponseBodyWriter {
     }
 }
 
-/// A gzip stream (RFC 1952), made piece by piece in constant memory.
+/// A gzip stream (RFC 1952), compressed chunk by chunk in constant memory.
 final class GzipStream {
-    /// zlib's quickest: of an export it makes a sixth more bytes than the usual level, in a quarter of its time.
+    /// zlib's fastest level. For an export it makes a sixth more bytes than the default level, in a quarter of the
+    /// time.
     private static let level: Int32 = 1
     /// The largest window, and gzip's frame around it (zlib.h, `deflateInit2`).
     private static let windowBits: Int32 = 15 + 16
     private static let memoryLevel: Int32 = 8
-    /// What `Z_SYNC_FLUSH` adds behind the bound that zlib states.
+    /// What `Z_SYNC_FLUSH` adds to the bound that zlib states.
     private static let flushBytes = 16
 
-    /// At an address of its own: zlib keeps it.
+    /// Allocated separately, because zlib keeps its address.
     private let state = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
 
     init() {
@@ -174,14 +179,14 @@ final class GzipStream {
         state.deallocate()
     }
 
-    /// What `piece` becomes; whoever has it and all before it can unpack every byte that was given.
+    /// Compresses `piece`. A reader that has this and all output before it can decompress every byte so far.
     func compress(_ piece: ByteBuffer, isLast: Bool = false) -> ByteBuffer {
         guard isLast || piece.readableBytes > 0 else { return ByteBuffer() }
         let bound = Int(deflateBound(state, UInt(piece.readableBytes))) + Self.flushBytes
         var compressed = ByteBuffer()
         compressed.writeWithUnsafeMutableBytes(minimumWritableBytes: bound) { output in
             piece.withUnsafeReadableBytes { input in
-                // zlib does not write to what it reads.
+                // zlib does not write to its input.
                 state.pointee.next_in = UnsafeMutablePointer(
                     mutating: input.baseAddress?.assumingMemoryBound(to: UInt8.self))
                 state.pointee.avail_in = UInt32(input.count)

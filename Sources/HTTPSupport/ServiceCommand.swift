@@ -19,7 +19,7 @@ package protocol ServiceSettings {
 
 extension WebhookSettings: ServiceSettings {}
 
-/// The flags that every HTTP service has.
+/// The flags of every HTTP service.
 package struct ServiceFlags: ParsableArguments {
     @Flag(help: "Print the configuration in force, without secrets, and exit.")
     var printConfig = false
@@ -33,18 +33,21 @@ package struct ServiceFlags: ParsableArguments {
     package init() {}
 }
 
-/// An HTTP service as a program: configured by the environment, it serves until it is told to stop.
+/// An HTTP service as a program. It is configured by the environment, and serves until a signal ends it.
 package protocol ServiceCommand: AsyncParsableCommand {
     associatedtype Settings: ServiceSettings
     var flags: ServiceFlags { get }
     /// Serves until SIGTERM or SIGINT.
+    ///
+    /// - Throws: The error that ended the service.
     func serve(_ settings: Settings, _ logger: Logger, _ metrics: PrometheusRegistry) async throws
 }
 
 extension ServiceCommand {
     /// Does what the flags say.
     ///
-    /// - Throws: `ExitCode` 1 after the reason was written, to the log or where there is none to standard error.
+    /// - Throws: `ExitCode` 1 when the service cannot start or fails. The reason is in the log, or on standard error
+    ///   before there is a log.
     package func run() async throws {
         if flags.listSettings { return print(Settings.table.json) }
         let settings: Settings
@@ -61,7 +64,7 @@ extension ServiceCommand {
             return
         }
         if flags.checkHealth {
-            try await answerHealth(settings)
+            try await checkHealth(settings)
             return
         }
         let (logger, metrics) = Telemetry.bootstrap(
@@ -70,14 +73,14 @@ extension ServiceCommand {
         do {
             try await serve(settings, logger, metrics)
         } catch {
-            // Our own errors say what to do; a driver's description shows no value.
+            // An `AppError` says what to do. The description of a driver's error contains no values.
             let reason = (error as? AppError)?.message ?? String(describing: error)
             logger.critical("stopped", metadata: ["reason": "\(reason)"])
             throw ExitCode(1)
         }
     }
 
-    private func answerHealth(_ settings: Settings) async throws {
+    private func checkHealth(_ settings: Settings) async throws {
         do {
             try await HealthProbe.requireLive(settings.server)
             print("healthy")
@@ -88,13 +91,16 @@ extension ServiceCommand {
     }
 }
 
-/// The question of a container's health check, asked from inside: does the service of this configuration answer?
+/// A container's health check, asked from inside: whether the service of this configuration answers.
 package enum HealthProbe {
     private typealias Connection = NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>
 
-    /// Asks `/health/live`, not `/health/ready`: a proxy that drops an unready service answers 404 in its place, and the
-    /// sender never sends again what met a 4xx; the service itself answers 503 while its database is away.
-    /// - Throws: ``AppError`` `.unavailable` when the answer is not there `within` this time.
+    /// Asks `/health/live`.
+    ///
+    /// It does not ask `/health/ready`, because a proxy that drops an unready service answers 404 in its place, and
+    /// senders do not repeat a request after a 4xx. The service itself answers 503 while its database is away.
+    ///
+    /// - Throws: ``AppError`` `.unavailable` when there is no answer within `limit`.
     package static func requireLive(
         _ settings: HTTPServerSettings, within limit: Duration = .seconds(3)
     ) async throws(AppError) {
@@ -105,7 +111,7 @@ package enum HealthProbe {
         }
     }
 
-    /// Where a service that listens on `host` hears its own machine.
+    /// The address at which this machine reaches a service that listens on `host`.
     package static func loopback(for host: String) -> String {
         switch host {
         case "0.0.0.0": "127.0.0.1"
@@ -115,7 +121,7 @@ package enum HealthProbe {
     }
 
     private static func ask(_ host: String, _ settings: HTTPServerSettings) async throws -> HTTPResponseStatus? {
-        // The certificate names the service's public address, not this one; nothing secret is said here.
+        // The certificate names the service's public address, not this one. Nothing secret is sent.
         var tls = TLSConfiguration.makeClientConfiguration()
         tls.certificateVerification = .none
         let context = settings.tls == nil ? nil : try NIOSSLContext(configuration: tls)

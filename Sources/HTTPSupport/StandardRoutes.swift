@@ -4,10 +4,10 @@ internal import HTTPTypes
 package import Hummingbird
 internal import Logging
 
-/// What an orchestrator asks: is the process alive, and can it do its work now.
+/// Liveness and readiness, as an orchestrator asks for them.
 package struct HealthRoutes: Sendable {
-    /// Asks everything the service needs, and returns what is to be known although it works; throws an `AppError` whose
-    /// message may be shown, or any other error.
+    /// Checks everything that the service needs, and returns findings that do not stop it. Throws an `AppError`, whose
+    /// message clients may see, or any other error.
     package typealias ReadinessCheck = @Sendable () async throws -> [String]
 
     private static let fine: JSON = ["status": "ok"]
@@ -22,7 +22,7 @@ package struct HealthRoutes: Sendable {
         readiness = Readiness(check: check, sleep: sleep, now: now)
     }
 
-    /// `GET /health/live`: always 200. `GET /health/ready`: 200 with findings where there are any, or 503 with the
+    /// Adds `GET /health/live`, always 200, and `GET /health/ready`: 200 with findings where there are any, or 503 with
     /// reasons.
     package func add(to router: Router<AppRequestContext>) {
         router.get("/health/live") { _, _ in
@@ -43,18 +43,18 @@ package struct HealthRoutes: Sendable {
 
 }
 
-/// What the readiness check last found. However many ask, and whoever they are, the check runs four times a second at
-/// most, and never twice at a time.
+/// The result of the last readiness check. However often it is asked, the check runs at most four times a second, and
+/// never twice at a time.
 private actor Readiness {
-    /// Whether the service can work now, in words for a stranger.
+    /// The state, in words that anyone may read.
     enum State: Sendable {
         case ready([String])
         case unavailable(String)
     }
 
-    /// The time within which the check must be done.
+    /// The timeout of the check.
     private static let limit = Duration.seconds(2)
-    /// How long what it found is believed.
+    /// How long a result is used.
     private static let lifetime = Duration.milliseconds(250)
 
     private let check: HealthRoutes.ReadinessCheck
@@ -117,11 +117,11 @@ package struct MetricsRoute: Sendable {
 }
 
 extension Router<AppRequestContext> {
-    /// Answers the methods that no route of a known path takes: 405 with `Allow` in Laravel's words, and `OPTIONS` with the
-    /// methods there are (RFC 9110 §9.3.7, §15.5.6). Hummingbird alone says 404. Called once, after the last route.
+    /// Answers methods that a known path does not have: 405 with `Allow`, in Laravel's words. `OPTIONS` lists the
+    /// methods (RFC 9110 §9.3.7, §15.5.6). Hummingbird alone answers 404. Call this once, after the last route.
     package func answerOtherMethods() {
         for (path, routes) in Dictionary(grouping: routes, by: \.path.description) {
-            // A `HEAD` for each `GET` is generated when the responder is built.
+            // Hummingbird adds a `HEAD` for each `GET` when it builds the responder.
             let taken = Set(routes.map(\.method)).flatMap { $0 == .get ? [.get, .head] : [$0] }
             let allow = taken.map(\.rawValue).sorted().joined(separator: ", ")
             for method in Self.methods where !taken.contains(method) {
@@ -147,9 +147,10 @@ extension Router<AppRequestContext> {
     }
 }
 
-/// What `operation` returns, or `nil` when it takes longer than `limit`; it is cancelled then, but not waited for, so that
-/// an operation that does not listen to cancellation cannot hold the caller.
-/// - Throws: What `operation` throws; `CancellationError`
+/// What `operation` returns, or `nil` when it takes longer than `limit`. It is cancelled then, and not waited for, so
+/// an operation that ignores cancellation cannot delay the caller.
+///
+/// - Throws: What `operation` throws; `CancellationError` when the caller is cancelled.
 package func withDeadline<T: Sendable>(
     _ limit: Duration, sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) },
     _ operation: @escaping @Sendable () async throws -> T

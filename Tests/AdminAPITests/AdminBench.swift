@@ -20,7 +20,7 @@ struct AdminBench: Queryable {
     /// 2026-11-23T08:04:09Z, when Laravel answered the goldens over its seeds.
     static let start = Timestamp(microseconds: 1_795_421_049_000_000)
 
-    /// The time that the service is told.
+    /// The service's clock.
     final class Clock: Sendable {
         private let moment = Mutex(start)
         var now: Timestamp { moment.withLock { $0 } }
@@ -68,7 +68,19 @@ struct AdminBench: Queryable {
         }
     }
 
-    /// Asks as the holder of `token`, or as a stranger.
+    /// The table of routes.
+    var routes: [Route] {
+        let (pool, clock) = (pool, clock)
+        return Routes(
+            database: Database(pool: pool, exportsAtOnce: 1, patience: .seconds(1)),
+            queue: GroupCommit(writer: EventWriter(pool: pool, now: { clock.now })),
+            signIn: SignInPolicy(
+                registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),
+            isBehindProxies: false
+        ).all
+    }
+
+    /// Sends a request with the bearer token `token`, or without one.
     func send(
         _ method: HTTPRequest.Method, _ path: String, _ json: String? = nil, as token: String? = nil,
         headers: HTTPFields = [:]

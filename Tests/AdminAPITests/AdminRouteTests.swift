@@ -217,30 +217,15 @@ import Testing
         }
     }
 
-    /// Each route of administrators refuses users, and is described as it answers.
-    @Test func usersAreRefusedAndAnswersAreAsDescribed() async throws {
-        try await withAdministrator { bench, token in
-            try await bench.execute(
-                "INSERT INTO models (id, name, model_id, cost_per_1k_tokens) VALUES (2, 'M', 'm', 1)")
-            let document = try #require(try await bench.get("/openapi.json").json)
-            let user = try await bench.token(of: 2)
-            let paths = (document["paths"]?.members ?? []).filter { $0.key.hasPrefix("/api/v1/admin/") }
-            #expect(paths.count > 15)
-            for path in paths {
-                for operation in path.value.members ?? [] {
-                    let method = try #require(HTTPRequest.Method(operation.key.uppercased()))
-                    let uri = path.key.replacing("{id}", with: "2").replacing("{plan}", with: "pro").replacing(
-                        "{key}", with: "x")
-                    let body = method == .get ? nil : "{}"
-                    #expect(try await bench.send(method, uri, body, as: user).status == 403, "\(path.key)")
-                    let answer = try await bench.send(method, uri, body, as: token)
-                    #expect(answer.status < 500, "\(path.key): \(answer)")
-                    let type = answer.headers[.contentType] ?? ""
-                    guard answer.status < 300, let value = answer.json,
-                        let schema = operation.value["responses"]?["\(answer.status)"]?["content"]?[type]?["schema"]
-                    else { continue }
-                    #expect(SchemaCheck.problems(value, schema) == [], "\(path.key)")
-                }
+    @Test func usersAreRefused() async throws {
+        try await withAdministrator { bench, _ in
+            let token = try await bench.token(of: 2)
+            let routes = bench.routes.filter { $0.access == .admin }
+            #expect(routes.count > 25 && routes.allSatisfy { $0.path.hasPrefix("/api/v1/admin/") })
+            for route in routes {
+                let path = route.path.replacing(/{[a-z]+}/, with: "2")
+                let answer = try await bench.send(route.method, path, route.method == .get ? nil : "{}", as: token)
+                #expect(answer.status == 403, "\(path): \(answer)")
             }
         }
     }

@@ -14,7 +14,7 @@ import Testing
         func advance(by duration: Duration) { instant.withLock { $0 += duration } }
     }
 
-    @Test func `A burst is let in, then one in each interval`() {
+    @Test func aBurstIsAdmittedThenOneInEachInterval() {
         let time = Time()
         let limiter = AttemptLimiter<String>(burst: 3, interval: .seconds(2)) { time.now }
         #expect((0..<3).map { _ in limiter.wait(for: "a") } == [nil, nil, nil])
@@ -28,7 +28,7 @@ import Testing
         #expect((0..<4).map { _ in limiter.wait(for: "a") == nil } == [true, true, true, false])
     }
 
-    @Test func `Flooding other keys restores nothing, and hardly refuses a new one`() {
+    @Test func floodingOtherKeysRestoresNothingAndHardlyRefusesANewOne() {
         let time = Time()
         let limiter = AttemptLimiter<Int>(burst: 1, interval: .seconds(60)) { time.now }
         #expect(limiter.wait(for: -1) == nil)
@@ -44,7 +44,7 @@ import Testing
         #expect(refused <= 1)
     }
 
-    @Test func `An e-mail has more attempts than from one address, and not endless ones from all`() throws {
+    @Test func anEmailHasABoundOverAllAddresses() throws {
         let time = Time()
         let throttle = LoginThrottle(rate: 60) { time.now }
         func isAdmitted(_ email: String, _ address: String) throws -> Bool {
@@ -68,7 +68,7 @@ import Testing
         #expect(try isAdmitted("bob@example.com", "192.0.2.2"))
     }
 
-    @Test func `An address has its own bound, and so has the network of an IPv6 customer`() throws {
+    @Test func anAddressAndAnIPv6NetworkHaveTheirOwnBounds() throws {
         let time = Time()
         let throttle = LoginThrottle(rate: 10) { time.now }
         func admitted(_ count: Int, _ address: (Int) -> String) throws -> Int {

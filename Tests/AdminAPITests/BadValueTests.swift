@@ -56,14 +56,7 @@ import Testing
     }
 
     private func routes(_ bench: AdminBench) -> [String] {
-        let queue = GroupCommit(writer: EventWriter(pool: bench.pool, now: { bench.clock.now }))
-        let all = Routes(
-            database: Database(pool: bench.pool, exportsAtOnce: 1, patience: .seconds(1)), queue: queue,
-            signIn: SignInPolicy(
-                registration: .off, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),
-            isBehindProxies: false
-        ).all
-        return all.filter { $0.method == .get }.map(\.path)
+        bench.routes.filter { $0.method == .get }.map(\.path)
     }
 
     private static let questions = [

@@ -115,9 +115,9 @@ import Testing
             signIn: SignInPolicy(
                 registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),
             isBehindProxies: false)
-        for endpoint in routes.all where endpoint.path != left {
-            let series = #"http_requests_total{method="\#(endpoint.method.rawValue)",route="\#(endpoint.path)","#
-            #expect(metrics.contains(series), "\(endpoint.path)")
+        for route in routes.all where route.path != left {
+            let series = #"http_requests_total{method="\#(route.method.rawValue)",route="\#(route.path)","#
+            #expect(metrics.contains(series), "\(route.path)")
         }
         let isKnown = metrics.contains(#"{method="GET",route="/api/auth/me",status="200"}"#)
         #expect(isKnown == (persona != .stranger))

@@ -42,7 +42,7 @@ import Testing
         let lines = package.split(separator: "\n").filter { $0.contains(".package(url:") }
         #expect(lines.count > 5 && lines.allSatisfy { $0.contains(/exact: "\d+\.\d+\.\d+"/) })
         let script = try String(contentsOf: Checkout.root.appending(path: "scripts/test"), encoding: .utf8)
-        let tools = script.matches(of: /(?m)^python_tools \w+ (.+)$/).map { String($0.1) }
-        #expect(tools.count == 1 && tools.allSatisfy { $0.contains(/^[a-z]+==[\d.]+$/) }, "\(tools)")
+        let tools = script.matches(of: /(?m)^python_tools \w+ (.+)$/).flatMap { $0.1.split(separator: " ") }
+        #expect(tools.count == 3 && tools.allSatisfy { $0.wholeMatch(of: /[a-z-]+==[\d.]+/) != nil }, "\(tools)")
     }
 }

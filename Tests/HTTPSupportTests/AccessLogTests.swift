@@ -8,7 +8,7 @@ import Logging
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct AccessLogTests {
-    @Test func `A request is one line with what happened, and never the query`() async throws {
+    @Test func aRequestIsOneLineWithoutItsQuery() async throws {
         let server = TestServer()
         try await server.test(
             .live,
@@ -31,7 +31,7 @@ import Testing
         #expect(!server.logs.entries.contains { "\($0)".contains("s3cret") })
     }
 
-    @Test func `Failures are lines too, with their status`() async throws {
+    @Test func failuresAreLinesWithTheirStatus() async throws {
         let server = TestServer()
         try await server.test(routes: { $0.get("/fail") { _, _ -> String in throw HTTPError(.gone) } }) { client in
             _ = try await client.execute(uri: "/fail", method: .get)
@@ -40,7 +40,7 @@ import Testing
         #expect(server.requestLines.map { $0["status"] } == ["410", "404"])
     }
 
-    @Test func `A handler cannot overwrite what the line says of the request`() async throws {
+    @Test func aHandlerCannotOverwriteTheFieldsOfTheRequest() async throws {
         let server = TestServer()
         try await server.test(routes: { router in
             router.get("/x") { _, context in
@@ -51,7 +51,7 @@ import Testing
         #expect(server.requestLines.map { $0["status"] } == ["200"])
     }
 
-    @Test func `Requests are counted and timed by route, strangers' paths and methods under one label`() async throws {
+    @Test func requestsAreCountedAndTimedByRouteUnknownOnesUnderOneLabel() async throws {
         let server = TestServer()
         try await server.test(routes: { $0.get("/users/:id") { _, _ in "x" } }) { client in
             for path in ["/users/1", "/users/2", "/nope1", "/nope2"] {

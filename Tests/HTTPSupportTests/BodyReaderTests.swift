@@ -29,7 +29,7 @@ import Testing
     }
 
     @Test(arguments: [0, 1, 63, 64, 65, 16_384, 16_385, 300_000, 1 << 20])
-    func `A body arrives whole, with zeroed padding, and its bytes are given back`(length: Int) async throws {
+    func aBodyArrivesWholeWithZeroedPaddingAndItsBytesAreReleased(length: Int) async throws {
         let budget = ByteBudget()
         let server = TestServer()
         let text = try await test(budget: budget, server: server) { client in
@@ -41,7 +41,7 @@ import Testing
         #expect(server.requestLines.map { $0["bytes_in"] } == ["\(length)"])
     }
 
-    @Test func `Many bodies at once stay within the budget and all arrive`() async throws {
+    @Test func manyBodiesStayWithinTheBudgetAndAllArrive() async throws {
         let budget = ByteBudget(capacity: 100_000)
         try await test(budget: budget, .ahc()) { client in
             try await withThrowingTaskGroup(of: String.self) { group in
@@ -57,7 +57,7 @@ import Testing
         #expect(budget.usage == (0, 0))
     }
 
-    @Test func `An announced length over the limit is refused before the body comes`() async throws {
+    @Test func anAnnouncedLengthOverTheLimitIsRefusedBeforeTheBodyArrives() async throws {
         let answer = try await test(limit: 1000) { client in
             try await RawConnection.run(port: try #require(client.port)) { connection in
                 try await connection.send("POST /sum HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
@@ -74,7 +74,7 @@ import Testing
         return "POST /sum HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\(chunks.joined())0\r\n\r\n"
     }
 
-    @Test func `A body of unannounced length grows under the same limit and budget`() async throws {
+    @Test func aBodyOfUnknownLengthHasTheSameLimitAndBudget() async throws {
         let budget = ByteBudget(capacity: 100_000)
         let answers = try await test(limit: 200_000, budget: budget) { client in
             let port = try #require(client.port)
@@ -90,7 +90,7 @@ import Testing
         #expect(budget.usage == (0, 0))
     }
 
-    @Test func `When no memory comes free in time the answer is 503 with Retry-After`() async throws {
+    @Test func withoutFreeMemoryTheAnswerIs503WithRetryAfter() async throws {
         let budget = ByteBudget(capacity: 10, sleep: { _ in })
         try await budget.acquire(10)
         let response = try await test(budget: budget) { client in
@@ -101,7 +101,7 @@ import Testing
         #expect(budget.usage == (10, 0))
     }
 
-    @Test func `A sender that hangs up in the middle gives its bytes back, and its half is not handled`() async throws {
+    @Test func aHalfBodyIsNotHandledAndItsBytesAreReleased() async throws {
         let budget = ByteBudget()
         let server = TestServer()
         try await test(budget: budget, server: server) { client in
@@ -115,7 +115,7 @@ import Testing
         #expect(budget.usage == (0, 0))
     }
 
-    @Test func `A silent sender is cut off after the idle timeout and gives its bytes back`() async throws {
+    @Test func aSilentSenderIsDisconnectedAndItsBytesAreReleased() async throws {
         let budget = ByteBudget()
         let server = TestServer(settings: HTTPServerSettings(port: 0, idleTimeout: .milliseconds(50)))
         try await test(budget: budget, server: server) { client in
@@ -133,7 +133,7 @@ import Testing
         #expect(budget.usage == (0, 0))
     }
 
-    @Test func `Strangers reserve what has arrived, whatever they announce, and a share of it at most`() async throws {
+    @Test func anonymousSendersReserveArrivedBytesUpToTheirShare() async throws {
         let budget = ByteBudget(capacity: 160_000, share: 80_000, timeout: .milliseconds(50))
         let reader = BodyReader(limit: 1 << 20, budget: budget, senders: .anyone)
         try await TestServer().test(.live, routes: Self.routes(reader)) { client in
@@ -159,7 +159,7 @@ import Testing
         #expect(budget.usage == (0, 0))
     }
 
-    @Test func `A body that drips is cut off, however long each drop is waited for`() async throws {
+    @Test func aSlowBodyIsRefusedAtTheDeadline() async throws {
         let budget = ByteBudget()
         let reader = BodyReader(limit: 1 << 20, budget: budget, senders: .anyone, deadline: .milliseconds(200))
         let server = TestServer()

@@ -25,7 +25,7 @@ import Testing
         return task
     }
 
-    @Test func `What fits is let in at once and what is given back is free again`() async throws {
+    @Test func bytesThatFitAreGrantedAtOnceAndReleasedBytesAreFree() async throws {
         let budget = budget(10)
         try await budget.acquire(4)
         try await budget.acquire(6)
@@ -35,7 +35,7 @@ import Testing
         #expect(budget.usage == (10, 0))
     }
 
-    @Test func `Who waits is let in in order, the small ones not before the large one`() async throws {
+    @Test func waitingRequestsAreAdmittedInOrder() async throws {
         let budget = budget(10)
         try await budget.acquire(8)
         let large = try await waiter(for: 9, in: budget)
@@ -47,7 +47,7 @@ import Testing
         #expect(budget.usage == (10, 0))
     }
 
-    @Test func `A body larger than the budget is let in alone`() async throws {
+    @Test func aBodyLargerThanTheBudgetIsAdmittedAlone() async throws {
         let budget = budget(10)
         try await budget.acquire(1)
         let large = try await waiter(for: 100, in: budget)
@@ -60,7 +60,7 @@ import Testing
         #expect(budget.usage == (1, 0))
     }
 
-    @Test func `Who holds bytes already goes before who holds none, and may use the budget alone`() async throws {
+    @Test func aRequestThatHoldsBytesGoesFirstAndMayUseTheWholeBudget() async throws {
         let budget = budget(10)
         try await budget.acquire(5)
         try await budget.acquire(5)
@@ -74,7 +74,7 @@ import Testing
         #expect(budget.usage == (5, 0))
     }
 
-    @Test func `A wait that is too long is a temporary failure and leaves the line`() async throws {
+    @Test func aTimeoutIsATemporaryFailureAndLeavesTheLine() async throws {
         let budget = ByteBudget(capacity: 10, timeout: .seconds(5), sleep: { #expect($0 == .seconds(5)) })
         try await budget.acquire(10)
         let error = await #expect(throws: AppError.self) { try await budget.acquire(1) }
@@ -83,7 +83,7 @@ import Testing
         #expect(budget.usage == (10, 0))
     }
 
-    @Test func `A cancelled wait leaves the line and lets the next one in`() async throws {
+    @Test func aCancelledWaitLeavesTheLineAndAdmitsTheNext() async throws {
         let budget = budget(10)
         try await budget.acquire(8)
         let large = try await waiter(for: 9, in: budget)
@@ -94,7 +94,7 @@ import Testing
         #expect(budget.usage == (10, 0))
     }
 
-    @Test func `A task that is cancelled before it waits does not wait`() async throws {
+    @Test func aTaskCancelledBeforehandDoesNotWait() async throws {
         let budget = budget(1)
         try await budget.acquire(1)
         let task = Task {
@@ -105,7 +105,7 @@ import Testing
         #expect(budget.usage == (1, 0))
     }
 
-    @Test func `A storm of requests, a third of them cancelled, never overdraws and leaves nothing behind`() async {
+    @Test func manyRequestsSomeCancelledNeverExceedTheBudget() async {
         let budget = budget(100)
         let seen = await withTaskGroup(of: Int?.self) { group in
             for index in 0..<600 {
@@ -129,7 +129,7 @@ import Testing
         #expect(seen.allSatisfy { ($0 ?? 0) <= 100 })
     }
 
-    @Test func `A client who has spent its share waits for its own bytes and holds up nobody`() async throws {
+    @Test func aClientAtItsShareWaitsAndDelaysNobody() async throws {
         let (one, other) = (try #require(IPAddress("192.0.2.1")), try #require(IPAddress("192.0.2.2")))
         let budget = ByteBudget(capacity: 100, share: 25, sleep: Self.never)
         try await budget.acquire(20, for: one)
@@ -152,7 +152,7 @@ import Testing
         #expect(budget.usage == (0, 0))
     }
 
-    @Test func `One body may be larger than a share, and has it alone`() async throws {
+    @Test func oneBodyMayBeLargerThanAShare() async throws {
         let one = try #require(IPAddress("192.0.2.1"))
         let budget = ByteBudget(capacity: 100, share: 25, sleep: Self.never)
         try await budget.acquire(20, for: one)

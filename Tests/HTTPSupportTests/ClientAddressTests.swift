@@ -19,7 +19,7 @@ import Testing
         ("203.0.113.7", ["198.51.100.1"], "203.0.113.7"),
         ("::ffff:10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
     ])
-    func `The client is the last hop that no trusted proxy is`(
+    func theClientIsTheLastUntrustedHop(
         peer: String, forwardedFor: [String], client: String
     ) throws {
         let middleware = ClientAddressMiddleware(trusting: [try #require(CIDR("10.0.0.0/8"))])
@@ -42,12 +42,12 @@ import Testing
         }
     }
 
-    @Test func `A forwarded address counts only from a trusted proxy`() async throws {
+    @Test func aForwardedAddressCountsOnlyFromATrustedProxy() async throws {
         #expect(try await seen(trusting: Self.local) == "203.0.113.9")
         #expect(try await ["127.0.0.1", "::1"].contains(seen(trusting: [])))
     }
 
-    @Test func `The allow-list lets in its own and nobody else`() async throws {
+    @Test func theAllowListAdmitsOnlyItsAddresses() async throws {
         var server = TestServer()
         server.settings.allowedAddresses = Self.local
         #expect(try await server.test(.live) { try await $0.execute(uri: "/metrics", method: .get).status } == .ok)

@@ -29,7 +29,7 @@ import Testing
         (.conflict, 409), (.tooLarge, 413), (.tooManyRequests, 429), (.internal, 500), (.unavailable, 503),
         (.timeout, 504),
     ])
-    func `Each code has its status, and the message is ours`(code: AppError.Code, status: Int) async throws {
+    func eachCodeHasItsStatusAndMessage(code: AppError.Code, status: Int) async throws {
         let response = try await response(to: AppError(code, "Our words."))
         #expect(response.status.code == status)
         #expect(response.text == #"{"message":"Our words."}"#)
@@ -37,16 +37,16 @@ import Testing
         #expect(response.headers[.retryAfter] == nil)
     }
 
-    @Test func `Every code has a status of its own`() {
+    @Test func everyCodeHasAStatusOfItsOwn() {
         #expect(Set(AppError.Code.allCases.map(\.status.code)).count == AppError.Code.allCases.count)
     }
 
-    @Test func `A time to wait becomes Retry-After`() async throws {
+    @Test func aTimeToWaitBecomesRetryAfter() async throws {
         let response = try await response(to: AppError(.unavailable, "Busy.", retryAfter: 7))
         #expect(response.headers[.retryAfter] == "7")
     }
 
-    @Test func `An unexpected error tells the client nothing and the operator everything`() async throws {
+    @Test func anUnexpectedErrorIsOnlyInTheLog() async throws {
         let server = TestServer()
         let response = try await response(to: Unexpected(), on: server)
         #expect(response.status == .internalServerError)
@@ -57,14 +57,14 @@ import Testing
         #expect(server.metrics.render().contains("http_errors_total{code=\"internal\"} 1\n"))
     }
 
-    @Test func `A client's mistake is no error in the log`() async throws {
+    @Test func aClientErrorIsNoErrorInTheLog() async throws {
         let server = TestServer()
         _ = try await response(to: AppError(.invalid, "No."), on: server)
         #expect(!server.logs.entries.contains { $0.level > .info })
         #expect(server.metrics.render().contains("http_errors_total{code=\"invalid\"} 1\n"))
     }
 
-    @Test func `Hummingbird's errors keep status, headers and message in our shape`() async throws {
+    @Test func hummingbirdErrorsKeepStatusHeadersAndMessage() async throws {
         let error = HTTPError(.gone, headers: [.allow: "BREW"], message: "Sold out.")
         let response = try await response(to: error)
         #expect(response.status == .gone)
@@ -73,12 +73,12 @@ import Testing
         #expect(try await self.response(to: HTTPError(.gone)).text == #"{"message":"Gone"}"#)
     }
 
-    @Test func `The webhook's shape names the error too`() async throws {
+    @Test func theWebhookShapeNamesTheError() async throws {
         let response = try await response(to: AppError(.unauthorized, "Invalid webhook key"), shape: .webhook)
         #expect(response.text == #"{"error":"Unauthorized","message":"Invalid webhook key"}"#)
     }
 
-    @Test func `A cancelled request is temporary`() async throws {
+    @Test func aCancelledRequestIsATemporaryFailure() async throws {
         let response = try await response(to: CancellationError())
         #expect(response.status == .serviceUnavailable)
         #expect(response.headers[.retryAfter] == "1")

@@ -8,16 +8,16 @@ import Testing
         ("a=1&&b=2&", ["a": "1", "b": "2"]), ("a", ["a": ""]), ("a=", ["a": ""]), ("=1", ["": "1"]),
         ("a=b=c", ["a": "b=c"]), ("a=100%", ["a": "100%"]), ("a=%zz%4", ["a": "%zz%4"]), ("a=%+1", ["a": "% 1"]),
         ("a=%C4%B1", ["a": "ı"]), ("a=ı", ["a": "ı"]), ("%61=1", ["a": "1"]), ("a=%26%3D", ["a": "&="]), ("", [:]),
-    ]) func `Fields are those of the standard`(text: String, fields: [String: String]) {
+    ]) func fieldsAreThoseOfTheStandard(text: String, fields: [String: String]) {
         let found = FormField.parse(text.utf8)
         #expect(Dictionary(uniqueKeysWithValues: found.map { ($0.name, $0.value) }) == fields)
     }
 
-    @Test(arguments: ["%FF", "%C4", "a%ED%A0%80", "%C0%80"]) func `What is not UTF-8 is no text`(value: String) {
+    @Test(arguments: ["%FF", "%C4", "a%ED%A0%80", "%C0%80"]) func bytesThatAreNotUTF8AreNoText(value: String) {
         #expect(FormField.parse("a=\(value)&b=1".utf8).map(\.value) == [nil, "1"])
     }
 
-    @Test func `Repeated fields keep their order`() {
+    @Test func repeatedFieldsKeepTheirOrder() {
         #expect(FormField.parse("a=1&a=2&a=".utf8).map(\.value) == ["1", "2", ""])
     }
 }

@@ -34,7 +34,7 @@ import Testing
         return try await body(files.0.path, files.1.path)
     }
 
-    @Test func `The defaults refuse nobody`() throws {
+    @Test func theDefaultsRefuseNobody() throws {
         let settings = try settings([:])
         #expect(settings.host == "127.0.0.1" && settings.port == 8081)
         #expect(settings.tls == nil && settings.rateLimit == nil)
@@ -42,7 +42,7 @@ import Testing
         #expect(settings.idleTimeout == .seconds(15))
     }
 
-    @Test func `Every setting has a variable of the service`() throws {
+    @Test func everySettingHasAVariableOfTheService() throws {
         let settings = try settings([
             "WEBHOOK_HOST": "::", "WEBHOOK_PORT": "0", "WEBHOOK_IDLE_TIMEOUT": "5s", "WEBHOOK_MAX_CONNECTIONS": "9",
             "WEBHOOK_TRUSTED_PROXIES": "10.0.0.1", "WEBHOOK_ALLOW": "10.0.0.0/8 ::1",
@@ -55,7 +55,7 @@ import Testing
         #expect(settings.rateLimit == .init(rate: 50, burst: 60))
     }
 
-    @Test func `Malformed values stop the start`() {
+    @Test func malformedValuesStopTheStart() {
         #expect(
             problems(["WEBHOOK_PORT": "80x", "WEBHOOK_TRUSTED_PROXIES": "proxy"]) == [
                 "WEBHOOK_PORT: '80x' is not a number from 0 to 65535",
@@ -63,7 +63,7 @@ import Testing
             ])
     }
 
-    @Test func `The body's limit and the budget of all bodies are settings`() throws {
+    @Test func theBodyLimitAndTheBudgetAreSettings() throws {
         let settings = SettingsReader(environment: ["WEBHOOK_MAX_BODY_BYTES": "8MB"])
         try settings.read { _ = BodyReader(reading: $0, prefix: "WEBHOOK") }
         #expect(
@@ -72,7 +72,7 @@ import Testing
             ])
     }
 
-    @Test func `Certificate and key must be there, be readable and belong together`() async throws {
+    @Test func certificateAndKeyMustBeReadableAndBelongTogether() async throws {
         #expect(
             problems(["WEBHOOK_TLS_KEY": "/key"]) == ["WEBHOOK_TLS_CERTIFICATE: is not set, but WEBHOOK_TLS_KEY is"])
         #expect(
@@ -88,7 +88,7 @@ import Testing
         }
     }
 
-    @Test func `With certificate and key the service speaks TLS`() async throws {
+    @Test func withCertificateAndKeyTheServiceSpeaksTLS() async throws {
         var server = TestServer()
         server.settings = try await withFiles { certificate, key in
             try settings(["WEBHOOK_TLS_CERTIFICATE": certificate, "WEBHOOK_TLS_KEY": key])
@@ -102,7 +102,7 @@ import Testing
         #expect(status == .ok)
     }
 
-    @Test func `The start is one line with the real port, and answers name the server`() async throws {
+    @Test func theStartIsOneLineWithThePortAndAnswersNameTheServer() async throws {
         let server = TestServer()
         let (port, name) = try await server.test(.live) { client in
             (client.port, try await client.execute(uri: "/health/live", method: .get).headers[.server])
@@ -112,7 +112,7 @@ import Testing
         #expect(name == "test")
     }
 
-    @Test func `What is not HTTP is answered 400 and closed`() async throws {
+    @Test func bytesThatAreNotHTTPAreAnswered400() async throws {
         let answer = try await TestServer().test(.live) { client in
             try await RawConnection.run(port: try #require(client.port)) { connection in
                 try await connection.send("GARBAGE\r\n\r\n")
@@ -122,7 +122,7 @@ import Testing
         #expect(answer.hasPrefix("HTTP/1.1 400 "))
     }
 
-    @Test func `An idle connection is closed`() async throws {
+    @Test func anIdleConnectionIsClosed() async throws {
         var server = TestServer()
         server.settings.idleTimeout = .milliseconds(50)
         let answer = try await server.test(.live) { client in

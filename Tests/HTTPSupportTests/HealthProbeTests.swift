@@ -5,7 +5,7 @@ import Testing
 @testable import HTTPSupport
 
 @Suite(.timeLimit(.minutes(15))) struct HealthProbeTests {
-    @Test func `A service is live while its database is away`() async throws {
+    @Test func aServiceIsLiveWithoutItsDatabase() async throws {
         var server = TestServer()
         server.readiness = { throw AppError(.unavailable, "PostgreSQL does not answer.") }
         try await server.test(.live) { client in
@@ -14,7 +14,7 @@ import Testing
         }
     }
 
-    @Test func `Where nobody listens nothing is live`() async throws {
+    @Test func withoutAListenerNothingIsLive() async throws {
         let error = await #expect(throws: AppError.self) {
             try await HealthProbe.requireLive(HTTPServerSettings(host: "0.0.0.0", port: 1))
         }
@@ -22,7 +22,7 @@ import Testing
     }
 
     @Test(arguments: [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.7", "10.0.0.7"), ("127.0.0.1", "127.0.0.1")])
-    func `Every address is asked on this machine`(host: String, asked: String) {
+    func everyAddressIsReachedOnThisMachine(host: String, asked: String) {
         #expect(HealthProbe.loopback(for: host) == asked)
     }
 }

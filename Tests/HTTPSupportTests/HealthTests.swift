@@ -17,7 +17,7 @@ import Testing
         return try await server.test { try await $0.execute(uri: "/health/ready", method: .get) }
     }
 
-    @Test func `A living process says so whatever else is wrong`() async throws {
+    @Test func aProcessIsLiveWhateverElseIsWrong() async throws {
         var server = TestServer()
         server.readiness = { throw Unexpected() }
         let response = try await server.test { try await $0.execute(uri: "/health/live", method: .get) }
@@ -26,7 +26,7 @@ import Testing
         #expect(response.headers[.contentType] == "application/json")
     }
 
-    @Test func `A service that can work is ready`() async throws {
+    @Test func aServiceThatCanWorkIsReady() async throws {
         let response = try await ready { [] }
         #expect(response.status == .ok)
         #expect(response.text == #"{"status":"ok"}"#)
@@ -35,7 +35,7 @@ import Testing
         #expect(known.text == #"{"findings":["users has soft deletes."],"status":"ok"}"#)
     }
 
-    @Test func `A service that cannot work says why in our words only`() async throws {
+    @Test func anUnreadyServiceSaysWhyWithoutDetails() async throws {
         let known = try await ready { throw AppError(.unavailable, "PostgreSQL does not answer.") }
         #expect(known.status == .serviceUnavailable)
         #expect(known.text == #"{"reasons":["PostgreSQL does not answer."],"status":"unavailable"}"#)
@@ -44,7 +44,7 @@ import Testing
         #expect(unexpected.text == #"{"reasons":["The readiness check failed."],"status":"unavailable"}"#)
     }
 
-    @Test func `A check that hangs, deaf to cancellation, is not waited for`() async throws {
+    @Test func aHangingCheckThatIgnoresCancellationIsNotAwaited() async throws {
         let (hanging, release) = AsyncStream.makeStream(of: Void.self)
         let hang = Task { for await _ in hanging {} }
         let routes = HealthRoutes(
@@ -61,7 +61,7 @@ import Testing
         #expect(response.text.contains("The readiness check took longer than 2 seconds."))
     }
 
-    @Test func `However many strangers ask, the check runs four times a second and not twice at a time`() async throws {
+    @Test func theCheckRunsFourTimesASecondAndNeverTwiceAtATime() async throws {
         let checks = Mutex(0)
         let time = Mutex(ContinuousClock.now)
         let isDown = Mutex(false)
@@ -94,7 +94,7 @@ import Testing
         }
     }
 
-    @Test func `Metrics are Prometheus' text`() async throws {
+    @Test func metricsArePrometheusText() async throws {
         let server = TestServer()
         let response = try await server.test { client in
             _ = try await client.execute(uri: "/health/live", method: .get)

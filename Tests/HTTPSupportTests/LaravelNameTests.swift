@@ -101,7 +101,7 @@ import Testing
         ("ব\u{9BE}\u{982}ল\u{9BE}", "bangla", "bangla", "ব\u{9BE}\u{982}ল\u{9BE}"),
     ]
 
-    @Test(arguments: names.indices) func `Names are those of Laravel`(index: Int) {
+    @Test(arguments: names.indices) func namesAreThoseOfLaravel(index: Int) {
         let expected = Self.names[index]
         let name = expected.name
         #expect(Array(name.slug("-").unicodeScalars) == Array(expected.dashed.unicodeScalars))
@@ -113,7 +113,7 @@ import Testing
     }
 
     /// The slug of each letter from U+0080 to U+2FFFF between two others, as one digest of what PHP answers.
-    @Test func `Every letter is written as Laravel writes it`() {
+    @Test func everyLetterIsTransliteratedAsInLaravel() {
         var digest = SHA256()
         for value in UInt32(0x80)..<0x30000 {
             guard let scalar = Unicode.Scalar(value) else { continue }
@@ -123,7 +123,7 @@ import Testing
         #expect(hex == "d699303a66f349b0d8d1279e790a408b6f5dfe121064f54d13599d2c47ae3d97")
     }
 
-    @Test func `Without a name it is Laravel's own`() {
+    @Test func withoutANameTheNameIsLaravelsOwn() {
         let names = LaravelSessions.cookieNames(appName: nil)
         #expect(names == ["laravel-session", "laravel_session", "-session", "_session"])
     }

@@ -17,7 +17,7 @@ import Testing
 
     private func address(_ text: String) throws -> IPAddress { try #require(IPAddress(text)) }
 
-    @Test func `A burst is let in, then the rate`() throws {
+    @Test func aBurstIsAdmittedThenTheRate() throws {
         let time = Time()
         let limiter = RateLimiter<IPAddress>(rate: 0.5, burst: 2) { time.now }
         let client = try address("192.0.2.1")
@@ -33,7 +33,7 @@ import Testing
         #expect(limiter.wait(for: client) == 2)
     }
 
-    @Test func `Clients do not pay for each other, but a /64 is one client`() throws {
+    @Test func clientsAreLimitedSeparatelyAndASlash64IsOneClient() throws {
         let limiter = RateLimiter<IPAddress>(rate: 1, burst: 1)
         #expect(limiter.wait(for: try address("192.0.2.1")) == nil)
         #expect(limiter.wait(for: try address("192.0.2.2")) == nil)
@@ -42,7 +42,7 @@ import Testing
         #expect(limiter.wait(for: try address("2001:db8:0:1::1").customer) == nil)
     }
 
-    @Test func `A flood of addresses costs bounded memory and keeps who comes often`() throws {
+    @Test func aFloodOfAddressesUsesBoundedMemoryAndKeepsFrequentClients() throws {
         let limiter = RateLimiter<IPAddress>(rate: 0.001, burst: 1, capacity: 100)
         let regular = try address("198.51.100.1")
         #expect(limiter.wait(for: regular) == nil)
@@ -53,7 +53,7 @@ import Testing
         #expect(limiter.count <= 200)
     }
 
-    @Test func `Beyond the rate is 429 with Retry-After; health and metrics stay`() async throws {
+    @Test func aboveTheRateIs429AndHealthAndMetricsStillAnswer() async throws {
         var server = TestServer()
         server.settings.rateLimit = .init(rate: 1, burst: 1)
         let start = ContinuousClock.now

@@ -16,14 +16,14 @@ import Testing
         }
     }
 
-    @Test func `An unknown path is 404 in Laravel's words`() async throws {
+    @Test func anUnknownPathIs404InLaravelsWords() async throws {
         let response = try await response(.get, "/api/nope?token=x")
         #expect(response.status == .notFound)
         #expect(response.text == #"{"message":"The route api/nope could not be found."}"#)
     }
 
     @Test(arguments: [HTTPRequest.Method.get, .put, .delete, .patch])
-    func `Another method is 405 with Allow`(method: HTTPRequest.Method) async throws {
+    func anotherMethodIs405WithAllow(method: HTTPRequest.Method) async throws {
         let response = try await response(method, "/api/webhook/litellm")
         #expect(response.status == .methodNotAllowed)
         #expect(response.headers[.allow] == "POST")
@@ -32,31 +32,31 @@ import Testing
         #expect(response.text == #"{"message":"\#(message)"}"#)
     }
 
-    @Test func `A route with a parameter knows its methods too`() async throws {
+    @Test func aRouteWithAParameterKnowsItsMethods() async throws {
         let response = try await response(.post, "/api/users/7")
         #expect(response.status == .methodNotAllowed)
         #expect(response.headers[.allow] == "GET, HEAD")
         #expect(response.text.contains("for route api/users/7."))
     }
 
-    @Test func `HEAD is answered where GET is`() async throws {
+    @Test func headIsAnsweredWhereGetIs() async throws {
         let response = try await response(.head, "/api/users/7")
         #expect(response.status == .ok)
         #expect(response.text.isEmpty)
     }
 
-    @Test func `A trailing slash changes nothing`() async throws {
+    @Test func aTrailingSlashChangesNothing() async throws {
         #expect(try await response(.post, "/api/webhook/litellm/").text == "posted")
     }
 
-    @Test func `OPTIONS names the methods`() async throws {
+    @Test func optionsNamesTheMethods() async throws {
         let response = try await response(.options, "/api/webhook/litellm")
         #expect(response.status == .ok)
         #expect(response.headers[.allow] == "POST")
         #expect(response.text.isEmpty)
     }
 
-    @Test func `A preflight is allowed what it asks for`() async throws {
+    @Test func aPreflightIsAllowedWhatItAsksFor() async throws {
         let response = try await response(
             .options, "/api/webhook/litellm",
             headers: [
@@ -73,14 +73,14 @@ import Testing
     }
 
     @Test(arguments: ["/api/webhook/litellm", "/api/nope"])
-    func `API answers carry Laravel's headers, errors too`(path: String) async throws {
+    func apiAnswersAndErrorsHaveLaravelsHeaders(path: String) async throws {
         let headers = try await response(.post, path).headers
         #expect(headers[.cacheControl] == "no-cache, private")
         #expect(headers[.accessControlAllowOrigin] == "*")
         #expect(headers[.xContentTypeOptions] == "nosniff")
     }
 
-    @Test func `Other answers are no API's`() async throws {
+    @Test func otherAnswersHaveNoAPIHeaders() async throws {
         let headers = try await response(.get, "/health/live").headers
         #expect(headers[.accessControlAllowOrigin] == nil)
         #expect(headers[.xContentTypeOptions] == "nosniff")

@@ -35,7 +35,7 @@ import Testing
         }
     }
 
-    @Test func `TLS 1.2 is the least that is spoken, whatever the configuration says`() async throws {
+    @Test func tls12IsTheOldestVersionWhateverIsConfigured() async throws {
         let certificate = try NIOSSLCertificate(bytes: Array(TestCertificate.certificate.utf8), format: .pem)
         let key = try NIOSSLPrivateKey(bytes: Array(TestCertificate.key.utf8), format: .pem)
         for asked in [TLSVersion.tlsv1, .tlsv11, .tlsv12] {

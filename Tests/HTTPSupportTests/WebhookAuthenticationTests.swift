@@ -33,18 +33,18 @@ import Testing
             ([.apiKey: "", .authorization: "Bearer \(key)"], false), ([.authorization: "Bearer  \(key)"], true),
             ([.authorization: "Bearer "], false),
         ] as [(HTTPFields, Bool)])
-    func `A key opens wherever Laravel looks for it`(headers: HTTPFields, isLetIn: Bool) async throws {
+    func aKeyIsAcceptedWhereLaravelLooksForIt(headers: HTTPFields, isLetIn: Bool) async throws {
         let response = try await test { try await $0.execute(uri: "/hook", method: .post, headers: headers) }
         #expect(response.status == (isLetIn ? .ok : .unauthorized))
         #expect(response.text == (isLetIn ? "in" : #"{"error":"Unauthorized","message":"Invalid webhook key"}"#))
     }
 
-    @Test func `A key in the query opens nothing`() async throws {
+    @Test func aKeyInTheQueryIsNotAccepted() async throws {
         let response = try await test { try await $0.execute(uri: "/hook?X-API-Key=\(Self.key)", method: .post) }
         #expect(response.status == .unauthorized)
     }
 
-    @Test func `A wrong key is refused before the body comes`() async throws {
+    @Test func aWrongKeyIsRefusedBeforeTheBodyArrives() async throws {
         let answer = try await test(.live) { client in
             try await RawConnection.run(port: try #require(client.port)) { connection in
                 try await connection.send(

@@ -6,7 +6,7 @@ import HTTPTypes
 import Hummingbird
 import Storage
 
-/// Who asks, and how that is known.
+/// The authenticated user of a request, and how they were authenticated.
 struct Caller: Sendable, Hashable {
     enum Proof: Sendable, Hashable {
         /// Sanctum's bearer token, by its id.
@@ -19,27 +19,28 @@ struct Caller: Sendable, Hashable {
     let proof: Proof
 }
 
-/// Finds out who asks, by bearer token or by Laravel's session cookie, and lets in whom a route lets in.
+/// Authenticates a request by bearer token or by Laravel's session cookie, and checks the route's access.
 struct Authenticator: Sendable {
     let database: Database
-    /// `nil` where there is no `APP_KEY`: then there are tokens only.
+    /// `nil` without `APP_KEY`. Then only tokens are accepted.
     let sessions: SessionReader?
     /// Sanctum's `expiration`: how long a token lives; `nil` for ever.
     let tokenLifetime: Duration?
     let tokenForm: AccessToken.Form
     let now: @Sendable () -> Timestamp
 
-    /// Who asks `request`; `nil` for a stranger, where the route lets in anyone.
+    /// The caller of `request`; `nil` for a route that anyone may ask.
     ///
-    /// A token that is given decides alone: a browser does not send one by itself, so it needs no further proof.
-    /// - Throws: ``AppError`` `.unauthorized` for a stranger, `.forbidden` for a suspended user, for who is no
-    ///   administrator where only they may ask, and for a token without the ability; `HTTPError` 419 for a session
-    ///   without its CSRF token on an unsafe method.
-    func caller(of request: Request, for endpoint: Endpoint) async throws -> Caller? {
-        let access = endpoint.access
+    /// A given token decides alone. Browsers do not send tokens by themselves, so no CSRF token is needed.
+    ///
+    /// - Throws: ``AppError`` `.unauthorized` when there is no valid token or session, `.forbidden` when the user is
+    ///   suspended, is no administrator on a route for administrators, or the token lacks the ability; `HTTPError` 419
+    ///   when a session has no CSRF token on an unsafe method.
+    func caller(of request: Request, for route: Route) async throws -> Caller? {
+        let access = route.access
         guard access != .anyone else { return nil }
         let caller: Caller?
-        // A session may do what its user may (Sanctum's `TransientToken`).
+        // A session may do everything that its user may (Sanctum's `TransientToken`).
         var abilities: Set = ["*"]
         if let token = request.bearerToken {
             let found = try await accessToken(token)
@@ -53,19 +54,19 @@ struct Authenticator: Sendable {
         guard access != .admin || caller.user.isAdmin else {
             throw AppError(.forbidden, "Only administrators may do this.")
         }
-        guard endpoint.isOpen(to: abilities) else { throw AppError(.forbidden, "Invalid ability provided.") }
+        guard route.isOpen(to: abilities) else { throw AppError(.forbidden, "Invalid ability provided.") }
         return caller
     }
 
     private func accessToken(_ token: String) async throws -> AccessToken? {
-        // PostgreSQL keeps no NUL, so nobody's token has one.
+        // PostgreSQL cannot store NUL, so no valid token contains one.
         guard !token.utf8.contains(0), token.utf8.count <= 512 else { return nil }
         let (now, lifetime, form) = (now(), tokenLifetime, tokenForm)
         return try await database.read { try AccessToken.find(token, $0, now: now, lifetime: lifetime, form: form) }
     }
 
-    /// The abilities that Laravel wrote as JSON: a list, or what PHP makes of one with holes. What is neither gives
-    /// none.
+    /// The abilities that Laravel wrote as JSON: a list, or an object where PHP's list had gaps. Other JSON gives no
+    /// ability.
     private static func abilities(_ text: String?) -> Set<String> {
         let json = text.flatMap { JSON(parsing: Array($0.utf8)) }
         return Set((json?.elements ?? json?.members?.map(\.value) ?? []).compactMap(\.text))
@@ -87,19 +88,19 @@ struct Authenticator: Sendable {
 }
 
 extension Request {
-    /// The token of `Authorization: Bearer …`, whose scheme is written in any case (RFC 9110 §11.1).
+    /// The token of `Authorization: Bearer …`. The scheme is case-insensitive (RFC 9110 §11.1).
     fileprivate var bearerToken: String? {
         guard let field = headers[.authorization], field.prefix(7).lowercased() == "bearer " else { return nil }
         return String(field.dropFirst(7).trimmingSpaces)
     }
 }
 
-/// Reads Laravel's own browser sessions (`laravel.md` §5); it never writes one.
+/// Reads Laravel's browser sessions, and never writes one.
 struct SessionReader: Sendable {
-    /// Who is logged in, and what a page must show before it changes something.
+    /// The logged-in user, and the session's data.
     struct Session: Sendable, Hashable {
         let userID: Int64
-        /// `nil` where they cannot be read.
+        /// `nil` where the data cannot be read.
         let contents: JSON?
 
         var csrfToken: String? { contents?["_token"]?.text }
@@ -113,7 +114,8 @@ struct SessionReader: Sendable {
     private let laravel: LaravelSessions
     private let store: Store
 
-    /// As ``LaravelSessions``. A `SESSION_TABLE` that is no table's name is a problem of `settings`.
+    /// Reads the settings of ``LaravelSessions``. A `SESSION_TABLE` that is not a table name is a problem of
+    /// `settings`.
     init?(reading settings: SettingsReader) {
         guard let laravel = LaravelSessions(reading: settings) else { return nil }
         self.laravel = laravel
@@ -126,9 +128,10 @@ struct SessionReader: Sendable {
         }
     }
 
-    /// The session of `request`'s cookie; `nil` where there is none, it is not Laravel's, it has ended, or nobody is logged in.
+    /// The session of `request`'s cookie; `nil` without a session of Laravel, after its end, and while nobody is logged
+    /// in.
     ///
-    /// - Throws: ``AppError`` `.unavailable`, `.timeout`.
+    /// - Throws: ``AppError`` `.unavailable` when the database is away, `.timeout` when it takes too long.
     func session(of request: Request, _ database: Database, now: Timestamp) async throws -> Session? {
         guard let id = laravel.sessionID(in: request.headers) else { return nil }
         let end = now.advanced(by: .zero - laravel.lifetime)
@@ -148,13 +151,13 @@ struct SessionReader: Sendable {
         }
     }
 
-    /// Whether the password is still the one with which the session was last used.
+    /// Whether the password is unchanged since the session's last use.
     func isCurrent(_ session: Session, passwordHash: String) -> Bool {
         laravel.isCurrent(session.contents, passwordHash: passwordHash)
     }
 
-    /// Whether `request` shows the token of the session, as only a page of Laravel's own can: in `X-CSRF-TOKEN`, or encrypted in
-    /// `X-XSRF-TOKEN`.
+    /// Whether `request` has the session's CSRF token, which only Laravel's own pages know: in `X-CSRF-TOKEN`, or
+    /// encrypted in `X-XSRF-TOKEN`.
     func isProven(_ request: Request, by session: Session) -> Bool {
         guard let token = session.csrfToken, !token.isEmpty else { return false }
         let shown =

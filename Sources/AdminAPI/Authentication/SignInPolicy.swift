@@ -5,26 +5,28 @@ import Passwords
 import Storage
 import Synchronization
 
-/// What strangers may try, and how passwords are worked on.
+/// How users register and log in: who may, how often, and how passwords are hashed.
 struct SignInPolicy: Sendable {
     let registration: Registration.Mode
     let throttle: LoginThrottle
     let passwords: PasswordQueue
-    /// The binary logarithm of the rounds.
+    /// The binary logarithm of the rounds of a password hash.
     let passwordCost: UInt
-    /// Of the tokens that they get.
+    /// The form of new tokens.
     var tokenForm = AccessToken.Form.standard
 
-    /// The hash of `password`, in the turn of who sends it.
+    /// The hash of `password`. Clients take turns.
     ///
-    /// - Throws: ``AppError`` `.unavailable`; ``ValidationError`` for a password that cannot be one.
+    /// - Throws: ``AppError`` `.unavailable` when too many passwords wait; ``ValidationError`` when the password cannot
+    ///   be hashed.
     func hash(_ password: String, for request: APIRequest) async throws -> String {
         try await mapping { try await passwords.hash(password, cost: passwordCost, for: request.client) }
     }
 
-    /// Whether `password` is the one of `hash`, in the turn of who sends it. Without a hash it takes as long.
+    /// Whether `password` fits `hash`. Clients take turns. Without a hash it takes as long as with one.
     ///
-    /// - Throws: ``AppError`` `.unavailable`.
+    /// - Throws: ``AppError`` `.unavailable` when too many passwords wait; ``ValidationError`` when the password cannot
+    ///   be hashed.
     func verify(_ password: String, against hash: String?, for request: APIRequest) async throws -> Bool {
         try await mapping {
             try await passwords.verify(password, against: hash, cost: passwordCost, for: request.client)
@@ -43,14 +45,14 @@ struct SignInPolicy: Sendable {
 }
 
 extension APIRequest {
-    /// Whose turn it is where clients take turns.
+    /// The key by which clients take turns.
     fileprivate var client: String { context.clientAddress.map { "\($0.customer)" } ?? "local" }
 }
 
-/// Bounds how often strangers may try: to log in, to register, and to learn whether an e-mail has an account.
+/// Bounds attempts to log in, to register, and to learn whether an e-mail has an account.
 ///
-/// Each attempt counts for its address, for the e-mail from this address, and for the e-mail from anywhere. An e-mail
-/// alone has more attempts than from one address, so that one sender cannot lock its owner out.
+/// Each attempt counts for its address, for the e-mail from this address, and for the e-mail from all addresses. The
+/// e-mail has more attempts from all addresses than from one, so that one sender cannot lock the owner out.
 struct LoginThrottle: Sendable {
     private struct Attempt: Hashable {
         let email: String
@@ -64,8 +66,8 @@ struct LoginThrottle: Sendable {
     private let registrations: AttemptLimiter<IPAddress>
     private let users: AttemptLimiter<Int64>
 
-    /// `rate` attempts a minute from one address, IPv6 /64; eight times as many from a /48, which one customer may
-    /// have.
+    /// Allows `rate` attempts a minute from one address, or IPv6 /64, and eight times as many from a /48, which one
+    /// customer may have.
     init(rate: Int, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
         let minute = Duration.seconds(60)
         addresses = AttemptLimiter(burst: rate, interval: minute / rate, now: now)
@@ -78,23 +80,23 @@ struct LoginThrottle: Sendable {
 
     /// Counts an attempt to log in as `email` from `address`.
     ///
-    /// - Throws: ``AppError`` `.tooManyRequests`.
+    /// - Throws: ``AppError`` `.tooManyRequests` when there were too many attempts.
     func admitLogin(_ email: String, from address: IPAddress?) throws {
         try refuse("login attempts", wait(for: email, from: address))
     }
 
-    /// Counts an attempt to make an account for `email` from `address`; 30 an hour in the long run.
+    /// Counts an attempt to register `email` from `address`. In the long run an address has 30 an hour.
     ///
-    /// - Throws: ``AppError`` `.tooManyRequests`.
+    /// - Throws: ``AppError`` `.tooManyRequests` when there were too many attempts.
     func admitRegistration(_ email: String, from address: IPAddress?) throws {
         try refuse(
             "registration attempts",
             wait(for: email, from: address) ?? address.flatMap { registrations.wait(for: $0.customer) })
     }
 
-    /// Counts an attempt of a user to take another e-mail: the answer says whether somebody has it.
+    /// Counts a user's attempt to change the e-mail. The answer reveals whether somebody has it.
     ///
-    /// - Throws: ``AppError`` `.tooManyRequests`.
+    /// - Throws: ``AppError`` `.tooManyRequests` when there were too many attempts.
     func admitChange(by user: Int64) throws {
         try refuse("changes of the e-mail", users.wait(for: user))
     }
@@ -116,20 +118,19 @@ struct LoginThrottle: Sendable {
     }
 }
 
-/// Bounds how often something is tried: `burst` times at once, in the long run once in each `interval`.
+/// Bounds attempts: `burst` at once, and in the long run one in each `interval`.
 ///
-/// Any number of keys share a table of fixed size, of which nothing is ever forgotten before its time: whoever fills it
-/// with other keys restores none. Each key has a cell in each of four rows, and the earliest of the four counts. So a
-/// key is only refused for another's attempts where all four of its cells are also those of keys that were tried
-/// lately.
+/// All keys share a table of fixed size, in which no attempt is forgotten early. Filling it with other keys therefore
+/// restores no attempts. Each key has one cell in each of four rows, and the earliest of the four counts. Another key's
+/// attempts count only where all four cells are shared with recent keys.
 final class AttemptLimiter<Key: Hashable & Sendable>: Sendable {
     private let interval: Int64
     private let tolerance: Int64
     private let columns: Int
     private let start: ContinuousClock.Instant
     private let now: @Sendable () -> ContinuousClock.Instant
-    /// For each cell when the attempts so far are paid for, in microseconds since the start, at one for each interval
-    /// (ITU-T I.371, "generic cell rate algorithm").
+    /// For each cell, the time when its attempts are paid for, in microseconds since the start (ITU-T I.371, "generic
+    /// cell rate algorithm").
     private let cells: Mutex<[Int64]>
 
     private static var rows: Int { 4 }
@@ -145,10 +146,10 @@ final class AttemptLimiter<Key: Hashable & Sendable>: Sendable {
         cells = Mutex(Array(repeating: 0, count: Self.rows * columns))
     }
 
-    /// Counts an attempt of `key`: `nil` where it may be made, else the seconds, at least 1, until one may be.
+    /// Counts an attempt of `key`: `nil` where it is allowed, else the seconds until one is, at least 1.
     func wait(for key: Key) -> Int? {
         let places = (0..<Self.rows).map { row in
-            // Seeded anew by each process: nobody knows beforehand which keys share a cell.
+            // The seed differs in each process, so nobody can choose keys that share a cell.
             var hasher = Hasher()
             hasher.combine(row)
             hasher.combine(key)

@@ -1,143 +1,123 @@
 import Domain
 import HTTPSupport
-import HTTPTypes
 import Storage
 
-/// `/api/models`: the models there are, and which a user favours.
-struct ModelController: Sendable {
-    let database: Database
-
-    var endpoints: [Endpoint] {
-        [
-            Endpoint(
-                .get, "/api/models", .user, "The models that can be used.", answers: Schema.list(Schema.laravelModel)
-            ) { request in
-                let user = try request.user.id
-                let models = try await database.read { try LanguageModel.list(for: user, $0) }
-                return .json(.array(models.map(\.laravelJSON)))
-            },
-            Endpoint(
-                .post, "/api/models/favorite", .user, "Favour a model.",
-                body: Schema.body(["model_id": Schema.integer(1...Int.max)]), answers: Schema.message, favor),
-        ]
-    }
-
-    @Sendable private func favor(_ request: APIRequest) async throws -> APIResponse {
-        try ValidationError.check(request.body, [RuledField("model_id", .required)])
-        let user = try request.user.id
-        guard let model = request.body["model_id"]?.wholeNumber,
-            try await database.read({ try LanguageModel.favor(model, by: user, $0, now: request.now) })
-        else { throw ValidationError("model_id", "The selected model id is invalid.") }
-        return .message("Model favorited successfully")
-    }
-}
-
-/// `/api/rate-limits`: what is left, and the wish for more.
-struct RateLimitController: Sendable {
-    let database: Database
-
-    var endpoints: [Endpoint] {
-        [
-            Endpoint(.get, "/api/rate-limits", .user, "The limits and what is left.", answers: Schema.laravelLimits) {
-                request in
-                let user = try request.user.id
-                return .json(
-                    try await database.read { try LimitStatus.read(user, $0, now: request.now) }.laravelJSON)
-            },
-            Endpoint(
-                .post, "/api/rate-limits/request-increase", .user, "Ask an administrator for higher limits.",
-                body: Schema.body(
-                    [
-                        "period": Schema.choice(QuotaPeriod.allCases.map(\.rawValue)), "reason": Schema.text(1...500),
-                    ]),
-                answers: Schema.message, requestIncrease),
-        ]
-    }
-
-    @Sendable private func requestIncrease(_ request: APIRequest) async throws -> APIResponse {
-        try ValidationError.check(
-            request.body,
-            [
-                RuledField("period", .required, .choice(QuotaPeriod.allCases.map(\.rawValue))),
-                RuledField("reason", .required, .string, .maximum(500)),
-            ])
-        let user = try request.user.id
-        let period = request.body["period"]?.text.flatMap(QuotaPeriod.init(rawValue:)) ?? .monthly
-        let reason = request.body["reason"]?.text
-        try await database.read { try LimitRequest.insert(for: user, period, reason: reason, $0, now: request.now) }
-        return .message("Your request has been submitted. We will review it shortly.")
-    }
-}
-
-/// `/api/dashboard`: what Laravel's dashboard page shows.
+/// `/api/dashboard`: Laravel's dashboard page.
 struct DashboardController: Sendable {
     let database: Database
 
-    var endpoints: [Endpoint] {
+    private static let today = JSONType<LaravelStats>.object(
+        "DashboardToday",
         [
-            Endpoint(
-                .get, "/api/dashboard/stats", .user, "Today's usage and the limits.",
-                answers: Schema.object([
-                    "today": Schema.object([
-                        "api_calls": Schema.integer, "tokens_used": Schema.integer, "total_cost": Schema.number,
-                        "avg_response_time": Schema.number,
-                    ]), "rate_limits": Schema.laravelLimits,
-                ]), stats),
-            Endpoint(
-                .get, "/api/dashboard/usage", .user, "The last 30 days by day and by model, and the last 50 calls.",
-                answers: Schema.object([
-                    "chart": Schema.object(["dates": Schema.list(Schema.string), "tokens": Schema.list(Schema.integer)]
-                    ),
-                    "model_distribution": Schema.object([
-                        "models": Schema.list(Schema.string), "counts": Schema.list(Schema.integer),
-                    ]), "recent_logs": Schema.list(Schema.laravelLog),
-                ]), usage),
-        ]
-    }
+            Field("api_calls", .integer, \.apiCalls), Field("tokens_used", .integer, \.tokensUsed),
+            Field("total_cost", .moneyNumber, \.totalCost), Field("avg_response_time", .number, \.averageResponseTime),
+        ])
 
-    @Sendable private func stats(_ request: APIRequest) async throws -> APIResponse {
-        let user = try request.user.id
-        let (today, limits) = try await database.read { connection in
-            try UsageSnapshot.take(connection) { snapshot in
-                (
-                    try LaravelStats(of: user, now: request.now, snapshot),
-                    try LimitStatus.read(user, snapshot.connection, now: request.now)
-                )
+    private static let stats = JSONType<(today: LaravelStats, limits: [LimitStatus])>.object(
+        "DashboardStats",
+        [Field("today", today, \.today), Field("rate_limits", LimitStatus.laravelJSON, \.limits)])
+
+    private static let usage = JSONType<(chart: LaravelChart, logs: [LogRow])>.object(
+        "DashboardUsage",
+        [
+            Field("chart", chart, \.chart.days), Field("model_distribution", models, \.chart.models),
+            Field("recent_logs", .list(LogRow.laravelJSON), \.logs),
+        ])
+
+    private static let chart = JSONType<[LaravelChart.Day]>.object(
+        "DashboardChart",
+        [
+            Field("dates", .list(.string)) { $0.map(\.label) }, Field("tokens", .list(.integer)) { $0.map(\.tokens) },
+        ])
+
+    private static let models = JSONType<[LaravelChart.Model]>.object(
+        "DashboardModels",
+        [Field("models", .list(.string)) { $0.map(\.name) }, Field("counts", .list(.integer)) { $0.map(\.calls) }])
+
+    var getDashboardStats: Operation {
+        Operation("Today's usage and the limits.", returns: Self.stats) { request in
+            let user = try request.user.id
+            return try await database.read { connection in
+                try UsageSnapshot.take(connection) { snapshot in
+                    (
+                        try LaravelStats(of: user, now: request.now, snapshot),
+                        try LimitStatus.read(user, snapshot.connection, now: request.now)
+                    )
+                }
             }
         }
-        return .json([
-            "today": [
-                "api_calls": .integer(today.apiCalls), "tokens_used": .integer(today.tokensUsed),
-                "total_cost": .number(today.totalCost.description),
-                "avg_response_time": .number(today.averageResponseTime.jsonLiteral),
-            ], "rate_limits": limits.laravelJSON,
-        ])
     }
 
-    @Sendable private func usage(_ request: APIRequest) async throws -> APIResponse {
-        let user = try request.user.id
-        let (chart, calls) = try await database.read { connection in
-            try UsageSnapshot.take(connection) { snapshot in
-                (
-                    try LaravelChart(of: user, now: request.now, snapshot),
-                    try RecentCalls.list(of: user, snapshot.connection)
-                )
+    var getDashboardUsage: Operation {
+        Operation("The last 30 days by day and by model, and the last 50 logs.", returns: Self.usage) { request in
+            let user = try request.user.id
+            return try await database.read { connection in
+                try UsageSnapshot.take(connection) { snapshot in
+                    (
+                        try LaravelChart(of: user, now: request.now, snapshot),
+                        try RecentCalls.list(of: user, snapshot.connection)
+                    )
+                }
             }
         }
-        return .json([
-            "chart": [
-                "dates": .array(chart.days.map { .string($0.label) }),
-                "tokens": .array(chart.days.map { .integer($0.tokens) }),
-            ],
-            "model_distribution": [
-                "models": .array(chart.models.map { .string($0.name) }),
-                "counts": .array(chart.models.map { .integer($0.calls) }),
-            ], "recent_logs": .array(calls.map(\.laravelJSON)),
-        ])
     }
 }
 
-extension Double {
-    /// The shortest literal that reads back as the same number, whole numbers without a point.
-    var jsonLiteral: String { self == rounded() && magnitude < 1e15 ? String(Int64(self)) : description }
+/// `/api/rate-limits`: what is left, and requests for more.
+struct RateLimitController: Sendable {
+    let database: Database
+
+    var getRateLimits: Operation {
+        Operation("The limits and what is left.", returns: LimitStatus.laravelJSON) { request in
+            let user = try request.user.id
+            return try await database.read { try LimitStatus.read(user, $0, now: request.now) }
+        }
+    }
+
+    var requestIncrease: Operation {
+        let periods = QuotaPeriod.allCases.map(\.rawValue)
+        return Operation(
+            "Ask an administrator for higher limits.",
+            body: Schema.body(["period": Schema.choice(periods), "reason": Schema.text(1...500)])
+                .named("NewLimitRequest"), returns: Message.json
+        ) { request in
+            try ValidationError.check(
+                request.body,
+                [
+                    RuledField("period", .required, .choice(periods)),
+                    RuledField("reason", .required, .string, .maximum(500)),
+                ])
+            let user = try request.user.id
+            let period = request.body["period"]?.text.flatMap(QuotaPeriod.init(rawValue:)) ?? .monthly
+            let reason = request.body["reason"]?.text
+            try await database.read { try LimitRequest.insert(for: user, period, reason: reason, $0, now: request.now) }
+            return Message(text: "Your request has been submitted. We will review it shortly.")
+        }
+    }
+}
+
+/// `/api/models`: available models and the user's favourites.
+struct ModelController: Sendable {
+    let database: Database
+
+    var listModels: Operation {
+        Operation("The available models.", returns: .list(LanguageModel.laravelJSON)) { request in
+            let user = try request.user.id
+            return try await database.read { try LanguageModel.list(for: user, $0) }
+        }
+    }
+
+    var favorModel: Operation {
+        Operation(
+            "Add a model to the favourites.",
+            body: Schema.body(["model_id": Schema.integer(1...Int.max)]).named("NewFavorite"), returns: Message.json
+        ) { request in
+            try ValidationError.check(request.body, [RuledField("model_id", .required)])
+            let user = try request.user.id
+            guard let model = request.body["model_id"]?.wholeNumber,
+                try await database.read({ try LanguageModel.favor(model, by: user, $0, now: request.now) })
+            else { throw ValidationError("model_id", "The selected model id is invalid.") }
+            return Message(text: "Model favorited successfully")
+        }
+    }
 }

@@ -2,84 +2,77 @@ import Domain
 import HTTPSupport
 import Storage
 
-/// Laravel's shapes (`laravel.md` §3): models with their times in microseconds and decimals as texts.
+// Laravel's JSON: models with times in microseconds and decimals as texts (docs/laravel.md).
+
 extension UserProfile {
-    var laravelJSON: JSON {
+    static let laravelJSON = JSONType<UserProfile>.object(
+        "LaravelUser",
         [
-            "id": .integer(id), "name": .string(name), "email": .string(email),
-            "email_verified_at": emailVerifiedAt.laravelJSON, "plan": .string(plan), "status": .string(status),
-            "created_at": createdAt.laravelJSON, "updated_at": updatedAt.laravelJSON, "is_admin": .bool(isAdmin),
-        ]
-    }
+            Field("id", .integer, \.id), Field("name", .string, example: "Ada", \.name),
+            Field("email", .string, example: "ada@example.com", \.email),
+            Field("email_verified_at", .nullable(.laravelTime), \.emailVerifiedAt),
+            Field("plan", .string, example: "pro", \.plan), Field("status", .string, example: "active", \.status),
+            Field("created_at", .nullable(.laravelTime), \.createdAt),
+            Field("updated_at", .nullable(.laravelTime), \.updatedAt), Field("is_admin", .boolean, \.isAdmin),
+        ])
 }
 
 extension LogRow {
-    var laravelJSON: JSON {
+    static let laravelJSON = JSONType<LogRow>.object(
+        "LaravelLog",
         [
-            "id": .integer(id), "user_id": .integer(userID), "model": .string(model),
-            "input_tokens": .integer(inputTokens), "output_tokens": .integer(outputTokens),
-            "total_cost": .string((cost ?? .zero).laravelText),
-            "response_time_ms": .integer(duration), "status": .string(status), "error_message": errorMessage.json,
-            "created_at": createdAt.laravelJSON, "updated_at": updatedAt.laravelJSON,
-        ]
-    }
+            Field("id", .integer, \.id), Field("user_id", .integer, \.userID),
+            Field("model", .string, example: "gpt-4o", \.model),
+            Field("input_tokens", .integer, example: 450, \.inputTokens),
+            Field("output_tokens", .integer, example: 100, \.outputTokens),
+            Field("total_cost", .laravelMoney) { $0.cost ?? .zero },
+            Field("response_time_ms", .integer, example: 850, \.duration),
+            Field("status", .string, example: "success", \.status),
+            Field("error_message", .nullable(.string), \.errorMessage),
+            Field("created_at", .nullable(.laravelTime), \.createdAt),
+            Field("updated_at", .nullable(.laravelTime), \.updatedAt),
+        ])
 }
 
 extension LanguageModel {
-    var laravelJSON: JSON {
+    static let laravelJSON = JSONType<LanguageModel>.object(
+        "Model",
         [
-            "id": .integer(id), "name": .string(name), "model_id": .string(modelID),
-            "cost_per_1k_tokens": .string(cost),
-            "availability": .bool(isAvailable), "description": description.json, "created_at": createdAt.laravelJSON,
-            "updated_at": updatedAt.laravelJSON,
-        ]
-    }
+            Field("id", .integer, \.id), Field("name", .string, example: "GPT-4o", \.name),
+            Field("model_id", .string, example: "gpt-4o", \.modelID),
+            Field("cost_per_1k_tokens", JSONType(Schema.money, JSON.string), \.cost),
+            Field("availability", .boolean, \.isAvailable), Field("description", .nullable(.string), \.description),
+            Field("created_at", .nullable(.laravelTime), \.createdAt),
+            Field("updated_at", .nullable(.laravelTime), \.updatedAt),
+        ])
 }
 
-extension [LimitStatus] {
+extension LimitStatus {
+    private static let window = JSONType<LimitStatus>.object(
+        "LaravelLimit",
+        [
+            Field("limit", .integer, example: 100_000, \.tokens.limit),
+            Field("used", .integer, example: 25_000, \.tokens.used),
+            Field("remaining", .integer, example: 75_000, \.tokens.remaining),
+            Field("limit_requests", .integer, example: 1_000, \.requests.limit),
+            Field("used_requests", .integer, example: 250, \.requests.used),
+            Field("remaining_requests", .integer, example: 750, \.requests.remaining),
+            Field("reset_at", .laravelTime, \.resetsAt),
+        ])
+
+    private static let windows: JSONType<[(key: String, value: LimitStatus)]> = .map(of: window)
+
     /// `{daily: {…}, monthly: {…}}`
-    var laravelJSON: JSON {
-        .object(
-            map { status in
-                .init(
-                    status.period.rawValue,
-                    [
-                        "limit": .integer(status.tokens.limit), "used": .integer(status.tokens.used),
-                        "remaining": .integer(status.tokens.remaining),
-                        "limit_requests": .integer(status.requests.limit),
-                        "used_requests": .integer(status.requests.used),
-                        "remaining_requests": .integer(status.requests.remaining),
-                        "reset_at": .string(status.resetsAt.laravelText),
-                    ])
-            })
+    static let laravelJSON = JSONType<[LimitStatus]>(windows.schema) { limits in
+        windows.json(limits.map { ($0.period.rawValue, $0) })
     }
 }
 
-extension Timestamp? {
-    var laravelJSON: JSON { map { .string($0.laravelText) } ?? .null }
-}
+/// `{"message": …}`
+struct Message: Sendable {
+    let text: String
 
-/// The schemas of these shapes.
-extension Schema {
-    static let laravelUser = object([
-        "id": integer, "name": string, "email": string, "email_verified_at": optional(time), "plan": string,
-        "status": string, "created_at": optional(time), "updated_at": optional(time), "is_admin": boolean,
-    ])
-    static let laravelLog = object([
-        "id": integer, "user_id": integer, "model": string, "input_tokens": integer, "output_tokens": integer,
-        "total_cost": money, "response_time_ms": integer, "status": string, "error_message": optional(string),
-        "created_at": optional(time), "updated_at": optional(time),
-    ])
-    static let laravelModel = object([
-        "id": integer, "name": string, "model_id": string, "cost_per_1k_tokens": money, "availability": boolean,
-        "description": optional(string), "created_at": optional(time), "updated_at": optional(time),
-    ])
-    static let laravelLimits = map(
-        of: object([
-            "limit": integer, "used": integer, "remaining": integer, "limit_requests": integer,
-            "used_requests": integer,
-            "remaining_requests": integer, "reset_at": time,
-        ]))
+    static let json = JSONType<Message>.object("Message", [Field("message", .string, \.text)])
 }
 
 /// Laravel's `LengthAwarePaginator` as JSON, its keys in order.
@@ -91,34 +84,29 @@ struct Paginator: Sendable {
 
     private var last: Int { max(1, (total + size - 1) / size) }
 
-    /// The page with its rows.
-    func json(_ rows: [JSON]) -> JSON {
-        let first = rows.isEmpty ? nil : (number - 1) * size + 1
-        return [
-            "current_page": .integer(number), "data": .array(rows), "first_page_url": .string(url(1)),
-            "from": first.json,
-            "last_page": .integer(last), "last_page_url": .string(url(last)), "links": .array(links),
-            "next_page_url": next.map(url).json, "path": .string(path), "per_page": .integer(size),
-            "prev_page_url": previous.map(url).json, "to": first.map { $0 + rows.count - 1 }.json,
-            "total": .integer(total),
-        ]
-    }
-
     private var previous: Int? { number > 1 ? number - 1 : nil }
     private var next: Int? { number < last ? number + 1 : nil }
 
     private func url(_ page: Int) -> String { "\(path)?page=\(page)" }
 
-    private var links: [JSON] {
-        [link(previous, label: "&laquo; Previous")]
-            + window.map { page in page.map { link($0, label: "\($0)", isActive: $0 == number) } ?? Self.gap }
-            + [link(next, label: "Next &raquo;")]
+    /// One link of the page's list of links. The gap has no member `page`.
+    private struct Link: Sendable {
+        var label: String
+        var page: Int?
+        var url: String?
+        var isActive = false
+        var isGap = false
     }
 
-    private static let gap: JSON = ["url": nil, "label": "...", "active": false]
+    private var links: [Link] {
+        [link(previous, label: "&laquo; Previous")]
+            + window.map { page in
+                page.map { link($0, label: "\($0)", isActive: $0 == number) } ?? Link(label: "...", isGap: true)
+            } + [link(next, label: "Next &raquo;")]
+    }
 
-    private func link(_ page: Int?, label: String, isActive: Bool = false) -> JSON {
-        ["url": page.map(url).json, "label": .string(label), "page": page.json, "active": .bool(isActive)]
+    private func link(_ page: Int?, label: String, isActive: Bool = false) -> Link {
+        Link(label: label, page: page, url: page.map(url), isActive: isActive)
     }
 
     /// The pages with a link, `nil` for a gap: Laravel's `UrlWindow` with 3 on each side.
@@ -132,18 +120,36 @@ struct Paginator: Sendable {
         return beginning + [nil] + Array((number - side)...(number + side)) + [nil] + ending
     }
 
-    /// The schema of a page of such rows.
-    static func schema(of row: JSON) -> JSON {
-        Schema.object([
-            "current_page": Schema.integer, "data": Schema.list(row), "first_page_url": Schema.string,
-            "from": Schema.optional(Schema.integer), "last_page": Schema.integer, "last_page_url": Schema.string,
-            "links": Schema.list(
-                Schema.body(
-                    ["url": Schema.optional(Schema.string), "label": Schema.string, "active": Schema.boolean],
-                    optional: ["page": Schema.optional(Schema.integer)])),
-            "next_page_url": Schema.optional(Schema.string), "path": Schema.string,
-            "per_page": Schema.integer, "prev_page_url": Schema.optional(Schema.string),
-            "to": Schema.optional(Schema.integer), "total": Schema.integer,
+    private static let link = JSONType<Link>.object(
+        "LaravelPageLink",
+        [
+            Field("url", .nullable(.string), \.url), Field("label", .string, \.label),
+            .optional("page", .nullable(.integer)) { $0.isGap ? nil : .some($0.page) },
+            Field("active", .boolean, \.isActive),
         ])
+
+    /// A page with its rows.
+    static func json<Row: Sendable>(_ name: String, of row: JSONType<Row>) -> JSONType<
+        (paginator: Paginator, rows: [Row])
+    > {
+        .object(
+            name,
+            [
+                Field("current_page", .integer, \.paginator.number), Field("data", .list(row), \.rows),
+                Field("first_page_url", .string) { $0.paginator.url(1) },
+                Field("from", .nullable(.integer)) { $0.paginator.first(of: $0.rows.count) },
+                Field("last_page", .integer, \.paginator.last),
+                Field("last_page_url", .string) { $0.paginator.url($0.paginator.last) },
+                Field("links", .list(link), \.paginator.links),
+                Field("next_page_url", .nullable(.string)) { page in page.paginator.next.map(page.paginator.url) },
+                Field("path", .string, \.paginator.path), Field("per_page", .integer, \.paginator.size),
+                Field("prev_page_url", .nullable(.string)) { page in page.paginator.previous.map(page.paginator.url) },
+                Field("to", .nullable(.integer)) { page in
+                    page.paginator.first(of: page.rows.count).map { $0 + page.rows.count - 1 }
+                }, Field("total", .integer, \.paginator.total),
+            ])
     }
+
+    /// The number of the page's first row; `nil` where the page is empty.
+    private func first(of count: Int) -> Int? { count == 0 ? nil : (number - 1) * size + 1 }
 }

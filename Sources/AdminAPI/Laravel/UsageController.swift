@@ -4,76 +4,79 @@ import HTTPTypes
 import Hummingbird
 import Storage
 
-/// `/api/usage`: a user's logs, their analytics and export.
+/// `/api/usage`: the caller's logs, analytics and export.
 struct UsageController: Sendable {
     let database: Database
-    /// Whether a proxy's word is taken for how the client reached it.
+    /// Whether proxies are trusted to say how the client reached them.
     let isBehindProxies: Bool
 
-    var endpoints: [Endpoint] {
+    private static let page = Paginator.json("LaravelLogPage", of: LogRow.laravelJSON)
+
+    private static let analytics = JSONType<LaravelAnalytics>.object(
+        "LaravelAnalytics",
         [
-            Endpoint(
-                .get, "/api/usage/logs", .user, "The calls, page by page.",
-                [
-                    .query("page", .text(255), "The page, from 1; what is no number is the first."),
-                    .query("per_page", .integer(1...1000), "Calls on a page, 50 unless said."),
-                    .query("model", .text(255), "Only calls of this model."),
-                    .query("status", .text(255), "Only calls that ended so."),
-                    .query("date_from", .moment, "Not before this UTC day."),
-                    .query("date_to", .moment, "Not after this UTC day."),
-                ], answers: Paginator.schema(of: Schema.laravelLog), logs),
-            Endpoint(
-                .get, "/api/usage/analytics", .user, "Cost by day, the models used most, and this month.",
-                answers: Schema.object([
-                    "cost_trend": Schema.object([
-                        "dates": Schema.list(Schema.string), "costs": Schema.list(Schema.number),
-                    ]),
-                    "top_models": Schema.list(Schema.object(["model": Schema.string, "usage_count": Schema.integer])),
-                    "monthly_stats": Schema.object([
-                        "api_calls": Schema.integer, "tokens_used": Schema.integer, "total_cost": Schema.number,
-                    ]),
-                ]), analytics),
-            Endpoint(
-                .post, "/api/usage/export", .user, "All calls as CSV.", [], answers: [("text/csv", Schema.string)],
-                export),
-            Endpoint(
-                .get, "/api/usage/export", .user, "All calls as CSV.", [], answers: [("text/csv", Schema.string)],
-                export),
-        ]
-    }
-
-    @Sendable private func logs(_ call: Call) async throws -> Answer {
-        let user = try call.user.id
-        let (number, size) = (max(1, call.integer("page") ?? 1), call.integer("per_page") ?? 50)
-        let (from, through) = (call.day("date_from"), call.day("date_to"))
-        let (models, statuses) = (call.texts("model"), call.texts("status"))
-        let page = try await database.snapshot { connection in
-            try LogPage.read(
-                of: user, number: number, size: size, models: models, statuses: statuses, from: from, through: through,
-                connection)
-        }
-        let path = call.rootURL(isBehindProxies: isBehindProxies) + "/api/usage/logs"
-        return .json(
-            Paginator(path: path, number: number, size: size, total: page.total).json(page.rows.map(\.laravelJSON)))
-    }
-
-    @Sendable private func analytics(_ call: Call) async throws -> Answer {
-        let user = try call.user.id
-        let report = try await database.read { connection in
-            try UsageSnapshot.take(connection) { try LaravelAnalytics(of: user, now: call.now, $0) }
-        }
-        return .json([
-            "cost_trend": [
-                "dates": .array(report.costTrend.map { .string($0.label) }),
-                "costs": .array(report.costTrend.map { .number($0.cost.description) }),
-            ],
-            "top_models": .array(
-                report.topModels.map { ["model": .string($0.name), "usage_count": .integer($0.calls)] }),
-            "monthly_stats": [
-                "api_calls": .integer(report.month.apiCalls), "tokens_used": .integer(report.month.tokensUsed),
-                "total_cost": .number(report.month.totalCost.description),
-            ],
+            Field("cost_trend", costTrend, \.costTrend), Field("top_models", .list(topModel), \.topModels),
+            Field("monthly_stats", month, \.month),
         ])
+
+    private static let costTrend = JSONType<[LaravelAnalytics.Day]>.object(
+        "LaravelCostTrend",
+        [
+            Field("dates", .list(.string)) { $0.map(\.label) }, Field("costs", .list(.moneyNumber)) { $0.map(\.cost) },
+        ])
+
+    private static let topModel = JSONType<LaravelChart.Model>.object(
+        "LaravelTopModel",
+        [Field("model", .string, example: "gpt-4o", \.name), Field("usage_count", .integer, \.calls)])
+
+    private static let month = JSONType<LaravelAnalytics.Month>.object(
+        "LaravelMonth",
+        [
+            Field("api_calls", .integer, \.apiCalls), Field("tokens_used", .integer, \.tokensUsed),
+            Field("total_cost", .moneyNumber, \.totalCost),
+        ])
+
+    var listUsageLogs: Operation {
+        Operation(
+            "The logs, page by page.",
+            [
+                .query("page", .text(255), "The page, from 1. Text that is no number is page 1.", example: "1"),
+                .query("per_page", .integer(1...1000), "Logs on a page; 50 by default."),
+                .query("model", .text(255), "Only this model.", example: "gpt-4o"),
+                .query("status", .text(255), "Only this status.", example: "success"),
+                .query("date_from", .moment, "Not before this UTC day."),
+                .query("date_to", .moment, "Not after this UTC day."),
+            ], returns: Self.page
+        ) { request in
+            let user = try request.user.id
+            let (number, size) = (max(1, request.integer("page") ?? 1), request.integer("per_page") ?? 50)
+            let (from, through) = (request.day("date_from"), request.day("date_to"))
+            let (models, statuses) = (request.texts("model"), request.texts("status"))
+            let page = try await database.snapshot { connection in
+                try LogPage.read(
+                    of: user, number: number, size: size, models: models, statuses: statuses, from: from,
+                    through: through, connection)
+            }
+            let path = request.rootURL(isBehindProxies: isBehindProxies) + "/api/usage/logs"
+            return (Paginator(path: path, number: number, size: size, total: page.total), page.rows)
+        }
+    }
+
+    var getUsageAnalytics: Operation {
+        Operation("Cost by day, the models used most, and this month.", returns: Self.analytics) { request in
+            let user = try request.user.id
+            return try await database.read { connection in
+                try UsageSnapshot.take(connection) { try LaravelAnalytics(of: user, now: request.now, $0) }
+            }
+        }
+    }
+
+    var exportUsage: Operation {
+        Operation("All logs as CSV.", content: [("text/csv", Schema.string)]) { try await export($0) }
+    }
+
+    var exportUsageByPost: Operation {
+        Operation("All logs as CSV.", content: [("text/csv", Schema.string)]) { try await export($0) }
     }
 
     @Sendable private func export(_ call: Call) async throws -> Answer {

@@ -4,14 +4,15 @@ import HTTPTypes
 import Hummingbird
 import Storage
 
-/// `POST /api/usage/log`: a call that a user reports, stored as the webhook stores one: same transaction, counters and keys.
+/// `POST /api/usage/log`: usage that a user reports. It is stored like an event of the webhook, with the same
+/// transaction, counters and keys.
 ///
-/// Nobody but the user vouches for it. So it is off unless the operator switches it on (`ADMIN_USAGE_LOG`), bounded by
-/// what is left of the user's plan, flagged, and left out of all users' sums.
+/// Only the user vouches for it. So it is off unless the operator sets `ADMIN_USAGE_LOG`. It is bounded by what the
+/// user's plan has left, flagged, and not part of the usage of all users.
 struct UsageLogging: Sendable {
     let database: Database
     let queue: GroupCommit
-    /// Whether the operator takes reports.
+    /// Whether the operator accepts reports.
     let isOn: Bool
 
     private static let fields = [
@@ -24,33 +25,38 @@ struct UsageLogging: Sendable {
         RuledField("error_message", .nullable, .string),
     ]
 
-    var endpoints: [Endpoint] {
+    var reportUsage: Operation {
         let (number, count) = (Schema.anything, Schema.integer(0...Int.max))
-        return [
-            Endpoint(
-                .post, "/api/usage/log", .user,
-                "Report a call; with an Idempotency-Key it counts once, and at most for what is left of the plan. "
-                    + "403 where ADMIN_USAGE_LOG is off, as it is at first.",
-                body: Schema.body(
-                    [
-                        "user_id": Schema.integer(1...Int.max), "model": Schema.text(1...255), "input_tokens": count,
-                        "output_tokens": count, "total_cost": Schema.amount(below: 8), "response_time_ms": count,
-                        "status": Schema.choice(EventStatus.allCases.map(\.rawValue)),
-                    ], optional: ["error_message": Schema.optional(Schema.text())]),
-                status: .created, whenRepeated: .ok,
-                answers: [
-                    "type": "object",
-                    "properties": [
-                        "user_id": number, "model": Schema.string, "input_tokens": number, "output_tokens": number,
-                        "total_cost": Schema.money, "response_time_ms": number, "status": Schema.string,
-                        "error_message": Schema.optional(Schema.string), "updated_at": Schema.time,
-                        "created_at": Schema.time, "id": Schema.integer, "duplicate": Schema.boolean,
-                    ], "required": ["id"],
-                ], log)
-        ]
+        return Operation(
+            "Report a request's usage. With an Idempotency-Key it counts once. "
+                + "It counts at most what the plan has left. 403 while ADMIN_USAGE_LOG is off, which is the default.",
+            body: Schema.body(
+                [
+                    "user_id": Schema.integer(1...Int.max), "model": Schema.text(1...255).withExample("gpt-4o"),
+                    "input_tokens": count, "output_tokens": count, "total_cost": Schema.amount(below: 8),
+                    "response_time_ms": count, "status": Schema.choice(EventStatus.allCases.map(\.rawValue)),
+                ], optional: ["error_message": Schema.optional(Schema.text())]
+            ).named("UsageReport"), status: .created, whenRepeated: .ok,
+            content: [
+                (
+                    "application/json",
+                    JSON.object([
+                        "type": "object",
+                        "properties": [
+                            "user_id": number.withExample(1), "model": Schema.string,
+                            "input_tokens": number.withExample(450), "output_tokens": number.withExample(100),
+                            "total_cost": Schema.money, "response_time_ms": number.withExample(850),
+                            "status": Schema.string, "error_message": Schema.optional(Schema.string),
+                            "updated_at": Schema.time, "created_at": Schema.time, "id": Schema.integer,
+                            "duplicate": Schema.boolean,
+                        ], "required": ["id"],
+                    ]).named("StoredUsageReport")
+                )
+            ]
+        ) { try await log($0) }
     }
 
-    @Sendable private func log(_ request: APIRequest) async throws -> APIResponse {
+    private func log(_ request: APIRequest) async throws -> APIResponse {
         guard isOn else {
             throw AppError(
                 .forbidden, "Reporting usage is off here. The operator switches it on with ADMIN_USAGE_LOG=on.")
@@ -82,7 +88,7 @@ struct UsageLogging: Sendable {
         }
     }
 
-    /// Whose call it is; `nil` where that is no user. Only administrators learn which ids are users.
+    /// The user of the report; `nil` where the id is no user's. Only administrators learn which ids exist.
     private func reported(_ request: APIRequest) async throws -> Int64? {
         guard let id = request.body["user_id"]?.wholeNumber else { return nil }
         let caller = try request.user
@@ -90,7 +96,9 @@ struct UsageLogging: Sendable {
         return try await database.read { try UserProfile.find(id, $0) } == nil ? nil : id
     }
 
-    /// Refuses what the user's plan has no room for, naming the fields.
+    /// Checks that the user's plan has room for the report.
+    ///
+    /// - Throws: ``ValidationError`` with the fields that exceed it.
     private func requireAllowed(_ event: UsageEvent, of user: Int64, cost: Cost, _ request: APIRequest) async throws {
         let allowance = try await database.read {
             try ReportAllowance.read(of: user, for: event.key, $0, now: request.now)
@@ -117,7 +125,7 @@ struct UsageLogging: Sendable {
 
     private func event(_ request: APIRequest, of user: Int64, cost: Cost, named name: String?) -> UsageEvent {
         var generator = SystemRandomNumberGenerator()
-        // The name is the user's own: nobody meets another's event by it.
+        // The user's id is part of the key, so no other user's event can have it.
         let key =
             name.map { EventKey(idempotencyKey: "user \(user) \($0)") }
             ?? EventKey(arrival: request.now, using: &generator)
@@ -132,7 +140,7 @@ struct UsageLogging: Sendable {
             flags: [.selfReported])
     }
 
-    /// The row as Laravel answers it: what was sent, as it was sent.
+    /// The log as Laravel answers it: the values as they were sent.
     private func echo(_ request: APIRequest, _ event: UsageEvent, cost: Cost, id: Int64) -> JSON {
         let time = JSON.string(Timestamp(microseconds: request.now.microseconds / 1_000_000 * 1_000_000).laravelText)
         let members = Self.fields.compactMap { field -> JSON.Member? in

@@ -2,17 +2,17 @@ import Domain
 import Foundation
 import HTTPSupport
 
-/// What Laravel's validator demands of a field, with its sentences.
+/// A rule of Laravel's validator, with its sentence.
 enum Rule: Sendable {
     case required
-    /// Null is as good as nothing.
+    /// Null counts as missing.
     case nullable
     case string
     case email
     case boolean
     case integer
     case numeric
-    /// At least so much: of a number its value, of a text its characters.
+    /// The least value of a number, or the least characters of a text.
     case minimum(Int)
     case maximum(Int)
     /// The field `<name>_confirmation` has the same value.
@@ -20,7 +20,7 @@ enum Rule: Sendable {
     case choice([String])
 }
 
-/// One field of an input and the rules it must keep, in their order.
+/// A field of the input and its rules, in order.
 struct RuledField: Sendable {
     let name: String
     let rules: [Rule]
@@ -32,8 +32,7 @@ struct RuledField: Sendable {
 }
 
 extension ValidationError {
-    /// What is wrong with the fields of `input`; nothing where all keep their rules. `further` says what else is wrong
-    /// with a field that keeps its rules.
+    /// The errors of the fields of `input`. `further` has an error for a field that keeps its rules.
     init(_ input: JSON, _ fields: [RuledField], further: [String: String] = [:]) {
         self.init()
         for field in fields {
@@ -42,7 +41,9 @@ extension ValidationError {
         }
     }
 
-    /// Throws the problems, if there are any.
+    /// Checks the fields of `input`.
+    ///
+    /// - Throws: ``ValidationError`` when a field breaks a rule.
     static func check(_ input: JSON, _ fields: [RuledField], further: [String: String] = [:]) throws {
         let error = ValidationError(input, fields, further: further)
         guard error.isEmpty else { throw error }
@@ -52,14 +53,14 @@ extension ValidationError {
 extension RuledField {
     private var label: String { name.replacing("_", with: " ") }
 
-    /// The sentences for the rules that are broken. A field that is missing breaks only `required`.
+    /// A sentence for each broken rule. A missing field breaks only `required`.
     fileprivate func problems(in input: JSON) -> [String] {
         let value = input[name]
         if value == nil || value == .null {
             if has(.required) { return ["The \(label) field is required."] }
             if value == nil || has(.nullable) { return [] }
         }
-        // A text that is too long is looked at no further: a pattern costs by its length.
+        // Check the length first, because matching a pattern takes longer for longer text.
         for case .maximum(let bound) in rules where !isNumber && (value?.text?.utf8.count ?? 0) > bound {
             if let problem = problem(.maximum(bound), value ?? .null, input) { return [problem] }
         }
@@ -115,7 +116,7 @@ extension DecimalLiteral {
     }
 }
 
-/// Input values as PHP understands them: a number may be written as a text.
+/// Input values as PHP reads them. A number may be written as text.
 extension JSON {
     /// The text of a string or number.
     var scalarText: String? {
@@ -125,10 +126,10 @@ extension JSON {
         }
     }
 
-    /// The number that a number or text writes.
+    /// The number that a number or text contains.
     var decimal: DecimalLiteral? { scalarText.flatMap { DecimalLiteral($0) } }
 
-    /// The whole number that a number or text writes, also as `10.0`.
+    /// The whole number that a number or text contains, also as `10.0`.
     var wholeNumber: Int64? {
         guard let text = scalarText else { return nil }
         if let number = Int64(text) { return number }
@@ -136,15 +137,15 @@ extension JSON {
         return decimal?.whole.flatMap { Int64(exactly: $0) }
     }
 
-    /// Characters of a text or number, elements of a list.
+    /// The characters of a text or number, or the elements of a list.
     var length: Int { scalarText?.unicodeScalars.count ?? elements?.count ?? 0 }
 }
 
 extension String {
-    /// Whether it is an address by RFC 5322 and RFC 6531, as Laravel's rule `email` reads them.
+    /// Whether this is an address by RFC 5322 and RFC 6531, as Laravel's rule `email` reads them.
     var isEmailAddress: Bool {
-        // Laravel's column takes 255 characters, each of 4 bytes at most: what is longer is nobody's, whatever its
-        // pattern.
+        // Laravel's column holds 255 characters of at most 4 bytes. A longer text is nobody's address, so no pattern is
+        // matched.
         guard utf8.count <= 1020, let at = lastIndex(of: "@"), !utf8.contains(0) else { return false }
         let (local, domain) = (self[..<at], self[index(after: at)...])
         let isQuoted = local.wholeMatch(of: /"(?:[^"\\\r\n]|\\[ -~])*"/) != nil
@@ -154,7 +155,7 @@ extension String {
 }
 
 extension Substring {
-    /// Whether it is made of parts of these characters with one dot between any two.
+    /// Whether this is a sequence of parts of these characters, with one dot between two parts.
     fileprivate func isDotted(by isAllowed: (Unicode.Scalar) -> Bool) -> Bool {
         split(separator: ".", omittingEmptySubsequences: false)
             .allSatisfy { !$0.isEmpty && $0.unicodeScalars.allSatisfy(isAllowed) }
@@ -168,7 +169,7 @@ extension Substring {
 }
 
 extension Unicode.Scalar {
-    /// RFC 5322 `atext`, and everything beyond ASCII.
+    /// RFC 5322 `atext`, and all characters beyond ASCII.
     fileprivate var isLocalCharacter: Bool {
         !isASCII || properties.isAlphabetic || ("0"..."9").contains(self)
             || "!#$%&'*+-/=?^_`{|}~".unicodeScalars.contains(self)
@@ -176,8 +177,8 @@ extension Unicode.Scalar {
 }
 
 extension JSON {
-    /// The object that PHP makes of the fields of a query or form: `a[]=1` and `a[b]=1` make a list of `a`, and dots
-    /// and spaces in a name become `_`. Text that is not UTF-8 has replacement characters.
+    /// The object that PHP makes of the fields of a query or form. `a[]=1` and `a[b]=1` make a list `a`. Dots and
+    /// spaces in a name become `_`. Bytes that are not UTF-8 become replacement characters.
     init(_ fields: [FormField]) {
         var members: [Member] = []
         var lists: [String: [JSON]] = [:]
@@ -194,8 +195,8 @@ extension JSON {
         self = .object(members + lists.map { Member($0.key, .array($0.value)) })
     }
 
-    /// Texts without white space around them, and null where nothing is left, as Laravel hands input on; passwords stay as they
-    /// are.
+    /// The object as Laravel gives it to controllers: texts are trimmed, and empty texts are null. Passwords are
+    /// unchanged.
     var asLaravelInput: JSON {
         .object((members ?? []).map { Member($0.key, $0.key.contains("password") ? $0.value : $0.value.trimmed) })
     }
@@ -212,7 +213,7 @@ extension JSON {
 }
 
 extension FormField {
-    /// The name under which PHP has it, and whether it is a list there (php.net, "Variables from external sources").
+    /// The field's name in PHP, and whether it is a list there (php.net, "Variables from external sources").
     var nameOfPHP: (name: String, isList: Bool) {
         let trimmed = name.drop { $0 == " " }
         let base = trimmed.prefix { $0 != "[" }

@@ -2,76 +2,132 @@ import Domain
 import HTTPSupport
 import HTTPTypes
 
-/// The OpenAPI 3.1 document of what both services serve, made from the routes themselves.
+/// The OpenAPI 3.1 document of both services, made from the table of routes and ``PlainOperation``.
 struct OpenAPIDocument: Sendable {
-    private let endpoints: [Endpoint]
+    private let routes: [Route]
 
-    init(_ endpoints: [Endpoint]) {
-        self.endpoints = endpoints
+    init(_ routes: [Route]) {
+        self.routes = routes
     }
 
     /// `GET /openapi.json`, which describes itself too.
-    static func endpoint(describing endpoints: [Endpoint]) -> Endpoint {
-        let itself = { (handler: @escaping Endpoint.Handler) in
-            Endpoint(.get, "/openapi.json", .anyone, "This document.", answers: ["type": "object"], handler)
-        }
-        let document = OpenAPIDocument(endpoints + [itself { _ in .json(.null) }]).json
-        return itself { _ in .json(document) }
+    static func route(describing routes: [Route]) -> Route {
+        let document = OpenAPIDocument(routes + [getOpenAPI(.null)]).json
+        return getOpenAPI(document)
+    }
+
+    private static func getOpenAPI(_ document: JSON) -> Route {
+        let type = JSONType<JSON>(["type": "object"]) { $0 }
+        return Route(
+            .get, "/openapi.json", .anyone,
+            Operation("This document.", returns: type, id: "getOpenAPI") { _ in document })
     }
 
     var json: JSON {
-        [
+        var components = Components()
+        let paths = components.extracting(from: .object(paths + PlainOperation.all.map(\.path)))
+        let tags = OperationTag.allCases.map { tag -> JSON in
+            ["name": .string(tag.rawValue), "description": .string(tag.description)]
+        }
+        return [
             "openapi": "3.1.0",
             "info": [
                 "title": "CodexFlow", "version": "1",
-                "description": "Routes below /api/v1 answer RFC 9457 problems, the others below /api as Laravel does.",
+                "description":
+                    "Routes below /api/v1 answer RFC 9457 problems. Other routes below /api answer as Laravel.",
             ],
-            "paths": .object(paths + PlainOperation.all.map(\.path)),
-            "components": [
-                "securitySchemes": [
-                    "token": ["type": "http", "scheme": "bearer", "description": "A token of Laravel Sanctum."],
-                    "session": [
-                        "type": "apiKey", "in": "cookie", "name": "laravel-session",
-                        "description": "Laravel's session cookie, by its name there; changes need its X-CSRF-TOKEN.",
-                    ],
-                    "webhook": [
-                        "type": "apiKey", "in": "header", "name": "X-API-Key",
-                        "description": "LITELLM_WEBHOOK_KEY; taken from Authorization too.",
-                    ],
-                ],
-                "schemas": [
-                    "Problem": Schema.body(
-                        [
-                            "type": Schema.string, "title": Schema.string, "status": Schema.integer,
-                            "detail": Schema.string, "code": Schema.string, "request_id": Schema.string,
-                        ], optional: ["errors": Schema.map(of: Schema.list(Schema.string))]),
-                    "LaravelError": Schema.body(
-                        ["message": Schema.string], optional: ["errors": Schema.map(of: Schema.list(Schema.string))]),
-                ],
-            ],
+            "tags": .array(tags), "paths": paths,
+            "components": ["securitySchemes": Self.securitySchemes, "schemas": .object(components.schemas)],
         ]
     }
 
+    private static let securitySchemes: JSON = [
+        "token": ["type": "http", "scheme": "bearer", "description": "A token of Laravel Sanctum."],
+        "session": [
+            "type": "apiKey", "in": "cookie", "name": "laravel-session",
+            "description": "Laravel's session cookie, by its name there. Changes also need its X-CSRF-TOKEN.",
+        ],
+        "webhook": [
+            "type": "apiKey", "in": "header", "name": "X-API-Key",
+            "description": "LITELLM_WEBHOOK_KEY, which may also stand in Authorization.",
+        ],
+    ]
+
     private var paths: [JSON.Member] {
-        let order = endpoints.map(\.path).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+        let order = routes.map(\.path).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
         return order.map { path in
-            .init(
-                path,
-                .object(
-                    endpoints.filter { $0.path == path }.map { .init($0.method.rawValue.lowercased(), $0.operation) }))
+            let methods = routes.filter { $0.path == path }
+            return .init(
+                path, .object(methods.map { .init($0.method.rawValue.lowercased(), $0.description) }))
         }
     }
 }
 
-extension Endpoint {
-    fileprivate var operation: JSON {
+/// The groups of operations in the document.
+enum OperationTag: String, CaseIterable {
+    case laravel, me, logs, analytics, admin, webhook, service
+
+    /// The group of a route of `path`.
+    init(path: String) {
+        let parts = path.split(separator: "/")
+        switch (parts.first, parts.dropFirst().first) {
+        case ("api", "v1"): self = parts.dropFirst(2).first.flatMap { Self(rawValue: String($0)) } ?? .service
+        case ("api", "webhook"), ("api", "litellm"): self = .webhook
+        case ("api", _): self = .laravel
+        default: self = .service
+        }
+    }
+
+    var description: String {
+        switch self {
+        case .laravel: "Laravel's routes, with Laravel's answers."
+        case .me: "The caller."
+        case .logs: "Single logs."
+        case .analytics: "Usage reports."
+        case .admin: "Administrators only."
+        case .webhook: "Routes of webhook-api, for LiteLLM."
+        case .service: "Health, metrics and this document."
+        }
+    }
+}
+
+/// The named schemas of a document. Where one of them is used, a `$ref` to it stands.
+private struct Components {
+    private(set) var schemas: [JSON.Member] = []
+
+    /// `json` with a reference in place of each named schema. A name has one schema.
+    mutating func extracting(from json: JSON) -> JSON {
+        switch json {
+        case .array(let elements): return .array(elements.map { extracting(from: $0) })
+        case .object(let members):
+            let name = json["title"]?.text
+            let inner = JSON.object(
+                members.filter { name == nil || $0.key != "title" }.map { member in
+                    let isExample = ["example", "examples"].contains(member.key)
+                    return .init(member.key, isExample ? member.value : extracting(from: member.value))
+                })
+            guard let name else { return inner }
+            let known = schemas.first { $0.key == name }
+            precondition(known == nil || known?.value == inner, "two schemas are named \(name)")
+            if known == nil { schemas.append(.init(name, inner)) }
+            return ["$ref": .string("#/components/schemas/\(name)")]
+        default: return json
+        }
+    }
+}
+
+extension Route {
+    /// The route in the document.
+    fileprivate var description: JSON {
+        let summary = access == .admin ? "\(operation.summary) Administrators only." : operation.summary
         var members: [JSON.Member] = [
-            .init("summary", .string(access == .admin ? "\(summary) Administrators only." : summary)),
+            .init("operationId", .string(operation.id)),
+            .init("tags", [.string(OperationTag(path: path).rawValue)]), .init("summary", .string(summary)),
             .init("security", access == .anyone ? [] : [["token": []], ["session": []]]),
-            .init("parameters", .array(parameters.map(\.json))),
+            .init("parameters", .array(operation.parameters.map(\.json))),
         ]
-        if let body {
-            let content: JSON = ["schema": body]
+        if let body = operation.body {
+            let content: JSON = ["schema": body, "example": Schema.example(of: body)]
             let isRequired = body["required"]?.elements?.isEmpty == false
             members.append(
                 .init("requestBody", ["required": .bool(isRequired), "content": ["application/json": content]]))
@@ -81,18 +137,22 @@ extension Endpoint {
     }
 
     private var responses: JSON {
-        let content = answers.map { JSON.Member($0.type, ["schema": $0.schema]) }
-        let fine: JSON = ["description": .string(summary), "content": .object(content)]
-        let problem: JSON =
-            isLaravels
-            ? ["application/json": ["schema": ["$ref": "#/components/schemas/LaravelError"]]]
-            : ["application/problem+json": ["schema": ["$ref": "#/components/schemas/Problem"]]]
-        let again = whenRepeated.map { [JSON.Member("\($0.code)", fine)] } ?? []
-        let known: [JSON.Member] =
-            method == .get ? [.init("304", ["description": "As the If-None-Match of the request has it."])] : []
+        let content = operation.content.map { type, schema -> JSON.Member in
+            let isJSON = type == "application/json"
+            return .init(type, isJSON ? ["schema": schema, "example": Schema.example(of: schema)] : ["schema": schema])
+        }
+        let success: JSON = ["description": .string(operation.summary), "content": .object(content)]
+        let error: JSON =
+            isLaravel
+            ? ["application/json": ["schema": Schema.laravelError]]
+            : ["application/problem+json": ["schema": Schema.problem]]
+        let repeated = operation.statusWhenRepeated.map { [JSON.Member("\($0.code)", success)] } ?? []
+        let unchanged: [JSON.Member] =
+            method == .get
+            ? [.init("304", ["description": "Unchanged since the answer that If-None-Match names."])] : []
         return .object(
-            [.init("\(status.code)", fine)] + again + known + [
-                .init("default", ["description": "What went wrong, and what to do.", "content": problem])
+            [.init("\(operation.status.code)", success)] + repeated + unchanged + [
+                .init("default", ["description": "The error, and what to do.", "content": error])
             ])
     }
 }
@@ -100,87 +160,24 @@ extension Endpoint {
 extension Parameter {
     fileprivate var json: JSON {
         [
-            "name": .string(name), "in": .string(place.rawValue), "required": .bool(place == .path),
-            "description": .string(note), "schema": isRepeated ? Schema.list(schema) : schema,
+            "name": .string(name), "in": .string(location.rawValue), "required": .bool(location == .path),
+            "description": .string(description), "schema": isRepeated ? Schema.list(schema) : schema,
+            "example": isRepeated ? [example] : example,
         ]
-    }
-}
-
-/// A route that is served beside the declared ones: health and metrics of each service, and what `webhook-api` serves.
-struct PlainOperation: Sendable {
-    struct Response: Sendable {
-        let status: Int
-        let description: String
-        var type = "application/json"
-        let schema: JSON
-
-        init(_ status: Int, _ description: String, type: String = "application/json", _ schema: JSON) {
-            (self.status, self.description, self.type, self.schema) = (status, description, type, schema)
-        }
-    }
-
-    let method: HTTPRequest.Method
-    let route: String
-    let summary: String
-    /// Whether LiteLLM's key is asked for; nobody's is where it is not.
-    var needsKey = false
-    /// Headers that mean something, and what.
-    var headers: KeyValuePairs<String, String> = [:]
-    /// The schema of each type of body it takes.
-    var bodies: KeyValuePairs<String, JSON> = [:]
-    let responses: [Response]
-
-    /// Its entry in the document.
-    var path: JSON.Member {
-        var members: [JSON.Member] = [
-            .init("summary", .string(summary)), .init("security", needsKey ? [["webhook": []]] : []),
-            .init(
-                "parameters",
-                .array(
-                    headers.map { name, note in
-                        [
-                            "name": .string(name), "in": "header", "required": false, "description": .string(note),
-                            "schema": Schema.string,
-                        ]
-                    })),
-        ]
-        if !bodies.isEmpty {
-            let content = bodies.map { JSON.Member($0.key, ["schema": $0.value]) }
-            members.append(.init("requestBody", ["required": true, "content": .object(content)]))
-        }
-        members.append(.init("responses", .object(responses.map(\.json))))
-        return .init(route, .object([.init(method.rawValue.lowercased(), .object(members))]))
-    }
-
-    static let all: [PlainOperation] =
-        [
-            PlainOperation(
-                method: .get, route: "/health/live", summary: "Whether the process is alive; of each service.",
-                responses: [Response(200, "It is.", Schema.healthy)]),
-            PlainOperation(
-                method: .get, route: "/health/ready", summary: "Whether it can do its work now; of each service.",
-                responses: [
-                    Response(200, "It can; `findings` are what should be known of Laravel's database.", Schema.ready),
-                    Response(
-                        503, "It cannot, and why.",
-                        Schema.object([
-                            "reasons": Schema.list(Schema.string), "status": Schema.choice(["unavailable"]),
-                        ])),
-                ]),
-            PlainOperation(
-                method: .get, route: "/metrics", summary: "Every metric, as Prometheus reads it; of each service.",
-                responses: [Response(200, "In the text format 0.0.4.", type: "text/plain", Schema.string)]),
-        ] + webhook
-}
-
-extension PlainOperation.Response {
-    fileprivate var json: JSON.Member {
-        .init("\(status)", ["description": .string(description), "content": [type: ["schema": schema]]])
     }
 }
 
 extension Schema {
-    fileprivate static let healthy = object(["status": choice(["ok"])])
+    private static let fieldErrors = map(of: list(string))
 
-    fileprivate static let ready = closedBody(["status": choice(["ok"])], optional: ["findings": list(string)])
+    /// An RFC 9457 problem.
+    static let problem = body(
+        [
+            "type": string.withExample("about:blank"), "title": string.withExample("Not Found"),
+            "status": integer.withExample(404), "detail": string, "code": string.withExample("not_found"),
+            "request_id": string,
+        ], optional: ["errors": fieldErrors]
+    ).named("Problem")
+
+    static let laravelError = body(["message": string], optional: ["errors": fieldErrors]).named("LaravelError")
 }

@@ -5,7 +5,7 @@ import Hummingbird
 import NIOCore
 import Storage
 
-/// One request to a route, with what it says already understood: who asks, its parameters, its body.
+/// A request to a route, with its caller, checked parameters and parsed body.
 struct APIRequest: Sendable {
     let http: Request
     let context: AppRequestContext
@@ -16,17 +16,19 @@ struct APIRequest: Sendable {
 
     /// - Throws: ``ValidationError`` with every parameter that breaks its rule.
     init(
-        _ http: Request, context: AppRequestContext, caller: Caller?, body: JSON, endpoint: Endpoint, now: Timestamp
+        _ http: Request, context: AppRequestContext, caller: Caller?, body: JSON, route: Route, now: Timestamp
     ) throws {
         self.http = http
         self.context = context
         self.caller = caller
         self.body = body
         self.now = now
-        values = try endpoint.values(of: http, context: context)
+        values = try route.values(of: http, context: context)
     }
 
-    /// Who asks; only for routes that let in no strangers.
+    /// The caller; for routes that need one.
+    ///
+    /// - Throws: ``AppError`` `.unauthorized` on a route that anyone may ask.
     var user: UserProfile {
         get throws {
             guard let caller else { throw AppError(.unauthorized, "Unauthenticated.") }
@@ -34,7 +36,7 @@ struct APIRequest: Sendable {
         }
     }
 
-    /// Every value of the parameter `name`; `nil` where it was not given.
+    /// Every value of the parameter `name`; `nil` where it is not given.
     func texts(_ name: String) -> [String]? { values[name] }
 
     /// The value of the parameter `name`.
@@ -49,47 +51,51 @@ struct APIRequest: Sendable {
 
     func amount(_ name: String) -> DecimalLiteral? { text(name).flatMap { DecimalLiteral($0) } }
 
-    /// The number in the path that names a thing.
+    /// The id in the path.
+    ///
+    /// - Throws: ``AppError`` `.notFound` when the path has none.
     func id(_ name: String = "id") throws -> Int64 {
         guard let id = integer(name) else { throw AppError(.notFound, "There is no such \(name).") }
         return Int64(id)
     }
 }
 
-extension Endpoint {
-    /// The values of the declared parameters, each checked.
+extension Route {
+    /// The values of the declared parameters.
     ///
-    /// A parameter that nobody declared is refused below `/api/v1`: a mistyped filter must not look like an answer. Laravel
-    /// ignores them, and so do its routes.
+    /// An undeclared parameter is refused below `/api/v1`, because the answer to a mistyped filter would mislead.
+    /// Laravel's routes ignore them, as Laravel does.
+    ///
+    /// - Throws: ``ValidationError`` with every parameter that breaks its rule.
     fileprivate func values(of request: Request, context: AppRequestContext) throws -> [String: [String]] {
         var given: [String: [String?]] = [:]
         var lists: Set<String> = []
         for field in request.queryFields {
-            let (name, isList) = isLaravels ? field.nameOfPHP : (field.name, false)
+            let (name, isList) = isLaravel ? field.nameOfPHP : (field.name, false)
             if isList { lists.insert(name) } else { given[name, default: []].append(field.value) }
         }
         var values: [String: [String]] = [:]
         var errors = ValidationError()
-        for parameter in parameters {
+        for parameter in operation.parameters {
             let found: [String?]?
-            switch parameter.place {
+            switch parameter.location {
             case .path: found = context.parameters.get(parameter.name).map { [$0] }
             case .query: found = given.removeValue(forKey: parameter.name)
             }
             let label = parameter.name.replacing("_", with: " ")
             if lists.contains(parameter.name) { errors.add(parameter.name, ["The \(label) field must be a string."]) }
             guard let raw = found else { continue }
-            if raw.count > 1, !parameter.isRepeated, !isLaravels {
+            if raw.count > 1, !parameter.isRepeated, !isLaravel {
                 errors.add(parameter.name, ["The \(label) field stands once."])
             }
             let texts = raw.compactMap(\.self).map(parameter.kind.restoringPluses)
             if texts.count < raw.count { errors.add(parameter.name, ["The \(label) field must be a text in UTF-8."]) }
-            // Laravel takes an empty value for none.
-            let present = isLaravels ? texts.filter { !$0.isEmpty } : texts
+            // Laravel reads an empty value as none.
+            let present = isLaravel ? texts.filter { !$0.isEmpty } : texts
             errors.add(parameter.name, Array(present.compactMap(parameter.problem(with:)).prefix(1)))
             values[parameter.name] = present
         }
-        if !isLaravels {
+        if !isLaravel {
             for name in given.keys.sorted() { errors.add(name, ["There is no parameter of this name here."]) }
         }
         guard errors.isEmpty else { throw errors }
@@ -98,18 +104,24 @@ extension Endpoint {
 }
 
 extension APIRequest {
-    /// The administrator who asks, as the audit log names one.
+    /// The administrator who asks, for the audit log.
+    ///
+    /// - Throws: ``AppError`` `.unauthorized` when nobody is authenticated.
     var actor: AuditActor {
         get throws { AuditActor(userID: try user.id, address: context.clientAddress.map { "\($0)" } ?? "local") }
     }
 
-    /// Rows of a page.
+    /// The rows of a page.
     var limit: Int { integer("limit") ?? 100 }
 
-    /// The page's cursor of `count` parts, if one was given.
+    /// The page's cursor of `count` parts; `nil` where none is given.
+    ///
+    /// - Throws: ``AppError`` `.invalid` when it is not a cursor.
     func cursor(count: Int) throws -> [String]? { try text("cursor").map { try Cursor.decode($0, count: count) } }
 
-    /// The page's cursor that is an id, if one was given.
+    /// The page's cursor, an id; `nil` where none is given.
+    ///
+    /// - Throws: ``AppError`` `.invalid` when it is not an id.
     func idCursor() throws -> Int64? {
         guard let parts = try cursor(count: 1) else { return nil }
         guard let id = Int64(parts[0]) else { throw Cursor.invalid }
@@ -117,26 +129,37 @@ extension APIRequest {
     }
 }
 
-extension Parameter {
-    /// What every list takes.
-    static let page: [Parameter] = [
-        .query("limit", .integer(1...1000), "Rows on a page, 100 unless said."),
-        .query("cursor", .text(1024), "Where the page before ended."),
-    ]
-}
+/// One page of a list.
+struct Page<Row>: Sendable where Row: Sendable {
+    let rows: [Row]
+    /// The parts of the next page's cursor; `nil` on the last page.
+    let next: [String]?
 
-extension APIResponse {
-    /// One page of a list; `next` is `nil` on the last.
-    static func page(_ rows: [JSON], next: [String]?) -> APIResponse {
-        .json(["data": .array(rows), "next_cursor": next.map(Cursor.encode).json])
+    init(_ rows: [Row], next: [String]?) {
+        self.rows = rows
+        self.next = next
+    }
+
+    /// A page of the first `limit` rows. One row more says that another page follows.
+    init(_ rows: [Row], limit: Int, cursor: (Row) -> [String]) {
+        self.rows = Array(rows.prefix(limit))
+        next = rows.count > limit ? self.rows.last.map(cursor) : nil
     }
 }
 
-extension Schema {
-    static func page(of row: JSON) -> JSON { object(["data": list(row), "next_cursor": optional(string)]) }
+extension JSONType {
+    /// `{"data": […], "next_cursor": …}`
+    static func page<Row: Sendable>(_ name: String, of row: JSONType<Row>) -> JSONType where Value == Page<Row> {
+        .object(
+            name,
+            [
+                Field("data", .list(row)) { $0.rows },
+                Field("next_cursor", .nullable(.string)) { $0.next.map(Cursor.encode) },
+            ])
+    }
 }
 
-/// The place where a page ended, as an opaque text: what it was sorted by and its last row.
+/// The position where a page ended, as opaque text: the sort key and id of its last row.
 enum Cursor {
     /// `parts` as one text for a URL.
     static func encode(_ parts: [String]) -> String {

@@ -5,32 +5,30 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 
-/// What a handler answers, before it becomes bytes.
+/// A handler's answer, before it becomes bytes.
 struct APIResponse: Sendable {
     typealias Writer = @Sendable (inout any ResponseBodyWriter) async throws -> Void
 
     enum Content: Sendable {
         case json(JSON)
         case text(String, type: String)
-        /// Written piece by piece while it is made.
+        /// Sent in chunks while it is made.
         case stream(type: String, Writer)
     }
 
     var status: HTTPResponse.Status = .ok
     var headers = HTTPFields()
     let content: Content
-    /// Whether it has a key or token in it. Compressed beside words of a stranger, its length would tell what it is (BREACH).
+    /// Whether the answer contains a key or token. Such an answer is not compressed, because its compressed length
+    /// could reveal the secret to a sender who controls other parts of it (BREACH).
     var holdsSecret = false
 
     static func json(_ value: JSON, status: HTTPResponse.Status = .ok) -> APIResponse {
         APIResponse(status: status, content: .json(value))
     }
 
-    /// `{"message": …}`
-    static func message(_ text: String) -> APIResponse { .json(["message": .string(text)]) }
-
-    /// The answer to `request`, which differs by the request's headers `vary`; a read whose reader has it already is 304
-    /// (RFC 9110 §13.1.2).
+    /// The HTTP response to `request`. The answer depends on the request headers `vary`. A read with a matching
+    /// `If-None-Match` is answered 304 (RFC 9110 §13.1.2).
     func response(to request: Request, vary: [HTTPField.Name]) -> Response {
         switch content {
         case .json(let value): whole(value.buffer, type: "application/json", request, vary)
@@ -48,7 +46,8 @@ struct APIResponse: Sendable {
         return Response(status: status, headers: headers.with(.contentEncoding, "gzip"), body: body.gzipped)
     }
 
-    /// `nil` where it is not worth it; a long one is made while it is sent, as the thread here serves others too.
+    /// The compressed body; `nil` where compression saves nothing. A long body is compressed while it is sent, because
+    /// the thread serves other requests too.
     private static func gzipped(_ body: ByteBuffer) -> ResponseBody? {
         body.readableBytes > longAnswer
             ? ResponseBody(byteBuffer: body).gzipped : body.gzipped.map(ResponseBody.init(byteBuffer:))
@@ -56,7 +55,7 @@ struct APIResponse: Sendable {
 
     private static let longAnswer = 256 << 10
 
-    /// A change's answer is small, and may show a new key: only reads are compressed.
+    /// Only reads are compressed. The answer to a change is small, and may contain a new key.
     private func whole(_ body: ByteBuffer, type: String, _ request: Request, _ vary: [HTTPField.Name]) -> Response {
         var headers = headers.with(.contentType, type)
         guard status == .ok, [.get, .head].contains(request.method) else {
@@ -65,7 +64,7 @@ struct APIResponse: Sendable {
         let vary = holdsSecret ? vary : vary + [.acceptEncoding]
         if !vary.isEmpty { headers[.vary] = vary.list }
         let digest = SHA256.hash(data: body.readableBytesView).lowercaseHex.prefix(32)
-        // Weak: the same answer, compressed here or by a proxy, has other bytes (RFC 9110 §8.8.1).
+        // The tag is weak, because the compressed answer has other bytes (RFC 9110 §8.8.1).
         let tag = "W/\"\(digest)\""
         headers[.eTag] = tag
         let known = request.headers[values: .ifNoneMatch].flatMap { $0.split(separator: ",") }.map(\.trimmingSpaces)
@@ -86,10 +85,17 @@ extension [HTTPField.Name] {
 }
 
 extension HTTPFields {
-    /// With one field more.
+    /// The fields with one field more.
     fileprivate func with(_ name: HTTPField.Name, _ value: String) -> HTTPFields {
         var fields = self
         fields[name] = value
         return fields
+    }
+}
+
+extension Format {
+    /// The media types of an answer that is JSON of `schema`, or the same rows as text.
+    static func content(_ schema: JSON) -> [(type: String, schema: JSON)] {
+        [("application/json", schema)] + types.map { ($0, Schema.string) }
     }
 }

@@ -1,11 +1,11 @@
 /// Fields of comma-separated values (RFC 4180).
 enum CSV {
-    /// Appends a text that others wrote, in UTF-8: quoted where it must be, and harmless to a spreadsheet, which
-    /// computes a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return (owasp.org, "CSV Injection").
+    /// Appends text of others, in UTF-8: quoted where necessary, and safe for spreadsheets, which run a cell that
+    /// begins with `=`, `+`, `-`, `@`, a tab or a carriage return as a formula (owasp.org, "CSV Injection").
     ///
-    /// A `'` is put before such a beginning, also before a full-width one, after white space and what is not seen, and
-    /// after each place where a spreadsheet of another language begins a cell in the middle of ours: it splits at `;`,
-    /// and does not honour our quotes then. A number alone stays one.
+    /// A `'` is put before such a beginning, also before its full-width form and after leading white space and
+    /// invisible characters. Spreadsheets of other languages split at `;` and ignore our quotes, so the text after a
+    /// `;` is treated as a beginning too. A plain number stays as it is.
     static func append(_ text: some Collection<UInt8>, to bytes: inout [UInt8]) {
         switch form(of: text) {
         case .plain: bytes.append(contentsOf: text)
@@ -23,11 +23,12 @@ enum CSV {
 
     private enum Form {
         case plain, quoted
-        /// It may begin a formula, or holds what this glance does not judge.
+        /// It may begin a formula, and needs the full check.
         case doubtful
     }
 
-    /// A glance at the bytes: almost every text is a model's or provider's name, and there are millions of them.
+    /// A quick check of the bytes. Almost every text is the name of a model or provider, and there are millions of
+    /// them.
     private static func form(of text: some Collection<UInt8>) -> Form {
         var isAtStart = true
         var form = Form.plain
@@ -52,7 +53,7 @@ enum CSV {
         return form
     }
 
-    /// Whether a spreadsheet may split at it, or takes it for a quote.
+    /// Whether a spreadsheet may split at the byte, or read it as a quote.
     private static func separates(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: ","), UInt8(ascii: ";"), UInt8(ascii: "\""), UInt8(ascii: "\t"), UInt8(ascii: "\r"),
@@ -73,7 +74,7 @@ enum CSV {
 }
 
 extension String {
-    /// Whether it is a decimal number as we write them.
+    /// Whether this is a decimal number as the service writes them.
     fileprivate var isNumber: Bool {
         let digits = utf8.first == UInt8(ascii: "-") ? utf8.dropFirst() : utf8[...]
         let parts = digits.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
@@ -81,7 +82,7 @@ extension String {
             && parts.allSatisfy { part in !part.isEmpty && part.allSatisfy { (0x30...0x39).contains($0) } }
     }
 
-    /// With a `'` before each beginning of a formula.
+    /// The text with a `'` before each beginning of a formula.
     fileprivate var withoutFormulas: String {
         var text = ""
         var isAtStart = true
@@ -100,7 +101,8 @@ extension String {
 }
 
 extension Unicode.Scalar {
-    /// Whether a spreadsheet computes what begins so; of East Asian ones also the full-width and small forms.
+    /// Whether a spreadsheet reads text with this beginning as a formula. East Asian ones also know the full-width and
+    /// small forms.
     fileprivate var beginsFormula: Bool {
         switch self {
         case "=", "+", "-", "@", "\u{FF1D}", "\u{FF0B}", "\u{FF0D}", "\u{FF20}", "\u{FE66}", "\u{FE62}", "\u{FE63}",
@@ -118,7 +120,7 @@ extension Unicode.Scalar {
         }
     }
 
-    /// White space, and what a spreadsheet strips or does not show.
+    /// White space, and characters that a spreadsheet strips or does not show.
     fileprivate var isUnseen: Bool {
         switch properties.generalCategory {
         case .control, .format, .spaceSeparator, .lineSeparator, .paragraphSeparator, .nonspacingMark, .surrogate,

@@ -1,9 +1,10 @@
 import Domain
 import Synchronization
 
-/// How many exports, and other reads that take long, run at once: each holds a connection, and the others must not starve.
+/// Limits how many exports and other long reads run at once. Each holds a database connection that other requests need
+/// too.
 final class ExportGate: Sendable {
-    /// One export's right to run; given back when it ends, or when nobody holds it any more.
+    /// One export's right to run. It ends with ``leave()``, or when nothing holds it any more.
     final class Place: Sendable {
         private let gate: ExportGate
         private let user: Int64
@@ -22,9 +23,9 @@ final class ExportGate: Sendable {
     }
 
     private let limit: Int
-    /// Places that one user may have; where there are several, the others' are beyond any one's reach.
+    /// The exports that one user may run. Where there are several, some remain for other users.
     private let share: Int
-    /// The exports of each user who has one.
+    /// The running exports of each user.
     private let running = Mutex<[Int64: Int]>([:])
 
     init(limit: Int) {
@@ -34,7 +35,7 @@ final class ExportGate: Sendable {
 
     /// A place for an export of `user`.
     ///
-    /// - Throws: ``AppError`` `.tooManyRequests` when the user has all of their own, `.unavailable` when all are taken.
+    /// - Throws: ``AppError`` `.tooManyRequests` when the user runs too many, `.unavailable` when too many run in all.
     func enter(_ user: Int64) throws -> Place {
         try running.withLock { running in
             guard running[user, default: 0] < share else {

@@ -2,29 +2,29 @@ import Domain
 import HTTPSupport
 import Storage
 
-/// One value that a route takes from its path or query, and the rule it must keep.
+/// One value that a route takes from its path or query, and the rule that it must keep.
 struct Parameter: Sendable {
-    enum Place: String, Sendable {
+    enum Location: String, Sendable {
         case path, query
     }
 
     enum Kind: Sendable {
         case integer(ClosedRange<Int>)
-        /// Up to so many characters, none of them NUL.
+        /// At most so many characters, without NUL.
         case text(Int)
         case choice([String])
         case flag
         /// A day, `2026-11-23`.
         case date
-        /// RFC 3339, the same without an offset, or a day.
+        /// RFC 3339, with or without an offset, or a day.
         case moment
         /// An IANA name.
         case zone
-        /// A decimal number that is not negative.
+        /// A decimal number of 0 or more.
         case amount
 
-        /// `text` with the pluses that were written unescaped, as in `2026-11-26T00:00:00+03:00` or `Etc/GMT+3`, and
-        /// arrived as spaces: where a space cannot stand, a plus was meant.
+        /// Restores unescaped pluses, which arrive as spaces, as in `2026-11-26T00:00:00+03:00` or `Etc/GMT+3`. Neither
+        /// kind of value contains a space.
         func restoringPluses(_ text: String) -> String {
             switch self {
             case .moment:
@@ -38,34 +38,53 @@ struct Parameter: Sendable {
 
     let name: String
     let kind: Kind
-    let place: Place
-    /// Whether it may stand several times, each a value more.
+    let location: Location
+    /// Whether the parameter may be given several times, each time with one more value.
     let isRepeated: Bool
-    let note: String
+    let description: String
+    /// A value for the examples of `/openapi.json`; `nil` for one that fits the schema.
+    private let givenExample: JSON?
 
-    private init(_ name: String, _ kind: Kind, _ place: Place, isRepeated: Bool = false, _ note: String) {
+    private init(
+        _ name: String, _ kind: Kind, _ location: Location, isRepeated: Bool = false, _ description: String,
+        example: JSON?
+    ) {
         self.name = name
         self.kind = kind
-        self.place = place
+        self.location = location
         self.isRepeated = isRepeated
-        self.note = note
+        self.description = description
+        givenExample = example
     }
 
-    /// A number in the path that names a thing.
+    /// An id in the path.
     static func id(_ name: String = "id") -> Parameter {
-        Parameter(name, .integer(1...Int.max), .path, "Which one.")
+        Parameter(name, .integer(1...Int.max), .path, "The id.", example: nil)
     }
 
-    /// A text in the path that names a thing.
-    static func path(_ name: String, _ note: String) -> Parameter { Parameter(name, .text(255), .path, note) }
-
-    static func query(_ name: String, _ kind: Kind, _ note: String) -> Parameter { Parameter(name, kind, .query, note) }
-
-    static func repeated(_ name: String, _ kind: Kind, _ note: String) -> Parameter {
-        Parameter(name, kind, .query, isRepeated: true, note)
+    /// A text in the path.
+    static func path(_ name: String, _ description: String, example: JSON) -> Parameter {
+        Parameter(name, .text(255), .path, description, example: example)
     }
 
-    /// The sentence that says which rule `text` breaks, in Laravel's words; `nil` where it keeps them.
+    static func query(_ name: String, _ kind: Kind, _ description: String, example: JSON? = nil) -> Parameter {
+        Parameter(name, kind, .query, description, example: example)
+    }
+
+    static func repeated(_ name: String, _ kind: Kind, _ description: String, example: JSON? = nil) -> Parameter {
+        Parameter(name, kind, .query, isRepeated: true, description, example: example)
+    }
+
+    /// The parameters of every list.
+    static let page: [Parameter] = [
+        .query("limit", .integer(1...1000), "Rows on a page; 100 by default."),
+        .query("cursor", .text(1024), "`next_cursor` of the page before."),
+    ]
+
+    /// A value that the parameter takes.
+    var example: JSON { givenExample ?? Schema.example(of: schema) }
+
+    /// The rule that `text` breaks, in Laravel's words; `nil` where it keeps them all.
     func problem(with text: String) -> String? {
         let field = name.replacing("_", with: " ")
         switch kind {
@@ -99,14 +118,15 @@ struct Parameter: Sendable {
         switch kind {
         case .integer(let range): Schema.integer(range)
         case .text(let maximum): Schema.text(0...maximum)
-        case .choice(let words): ["type": "string", "enum": .array(words.map(JSON.string))]
-        case .zone: Schema.text(0...64)
-        case .flag: ["type": "boolean"]
-        case .date: ["type": "string", "format": "date"]
+        case .choice(let words): Schema.choice(words)
+        case .zone: Schema.text(0...64).withExample("Europe/Istanbul")
+        case .flag: Schema.boolean
+        case .date: Schema.date
         case .moment:
             [
                 "type": "string",
                 "anyOf": [["format": "date-time"], ["format": "date"], ["pattern": .string(Schema.localTime)]],
+                "examples": ["2026-11-23T00:00:00Z"],
             ]
         case .amount: Schema.amountText(below: 8)
         }
@@ -114,7 +134,7 @@ struct Parameter: Sendable {
 }
 
 extension Int {
-    /// A whole number, however it is written: JSON Schema takes `1.0` for one (draft 2020-12, §6.1.1).
+    /// A whole number in any notation. JSON Schema takes `1.0` as an integer (draft 2020-12, §6.1.1).
     init?(parameter text: String) {
         guard let number = Int(text) ?? DecimalLiteral(text)?.whole.flatMap(Int.init(exactly:)) else { return nil }
         self = number

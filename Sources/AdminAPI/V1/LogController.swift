@@ -10,39 +10,42 @@ struct LogController: Sendable {
 
     private static let filters: [Parameter] =
         [
-            .query("user_id", .integer(1...Int.max), "Whose calls; administrators only, others see their own."),
-            .repeated("model", .text(255), "Of one of these models."),
-            .repeated("provider", .text(255), "Of one of these providers."),
-            .repeated("status", .choice(EventStatus.allCases.map(\.rawValue)), "Ended in one of these ways."),
-            .repeated("flag", .choice(UsageEvent.Flag.allCases.map(\.rawValue)), "With one of these flags."),
-            .query("min_cost", .amount, "Cost at least so much, USD."),
-            .query("min_duration", .integer(0...Int(Int32.max)), "Took at least so long, milliseconds."),
-            .query("search", .text(255), "With these words in the error message."),
+            .query("user_id", .integer(1...Int.max), "Whose logs. Only administrators may name somebody else."),
+            .repeated("model", .text(255), "Only these models.", example: "gpt-4o"),
+            .repeated("provider", .text(255), "Only these providers.", example: "openai"),
+            .repeated("status", .choice(EventStatus.allCases.map(\.rawValue)), "Only these outcomes."),
+            .repeated("flag", .choice(UsageEvent.Flag.allCases.map(\.rawValue)), "Only logs with one of these flags."),
+            .query("min_cost", .amount, "Cost at least so much, in USD."),
+            .query("min_duration", .integer(0...Int(Int32.max)), "Took at least so many milliseconds."),
+            .query("search", .text(255), "Only logs with these words in the error message.", example: "timeout"),
         ] + Period.parameters
 
-    var endpoints: [Endpoint] {
-        [
-            Endpoint(
-                .get, "/api/v1/logs", .user,
-                "Calls, newest first, those without a time before all others. As text/csv or application/x-ndjson all of "
-                    + "them at once, ending in a line with their number, total cost and SHA-256.",
-                Self.filters + [
-                    .query(
-                        "sort", .choice(LogList.Order.allCases.map(\.rawValue)),
-                        "The largest first; time unless said. All users' calls by cost or duration need a range of at most "
-                            + "366 days; what has no price is last."),
-                    .query("limit", .integer(1...1000), "Calls on a page, 100 unless said."),
-                    .query("cursor", .text(1024), "Where the page before ended."),
-                ],
-                answers: Schema.object([
-                    "data": Schema.list(Schema.log), "next_cursor": Schema.optional(Schema.string),
-                ]), or: Format.types, list),
-            Endpoint(
-                .get, "/api/v1/logs/{id}", .user, "One call with all its facts.", [.id()], answers: Schema.log, show),
-        ]
+    private static let page = Schema.object([
+        "data": Schema.list(Schema.log), "next_cursor": Schema.optional(Schema.string),
+    ]).named("LogPage")
+
+    var listLogs: Operation {
+        Operation(
+            "Logs, newest first. Logs without a time come before all others. As text/csv or application/x-ndjson, "
+                + "all logs at once; the last line has their number, total cost and SHA-256.",
+            Self.filters + [
+                .query(
+                    "sort", .choice(LogList.Order.allCases.map(\.rawValue)),
+                    "The largest first; time by default. Logs of all users by cost or duration need a range of at most "
+                        + "366 days. Logs without a price come last."),
+                .query("limit", .integer(1...1000), "Logs on a page; 100 by default."),
+                .query("cursor", .text(1024), "`next_cursor` of the page before."),
+            ], content: Format.content(Self.page)
+        ) { try await list($0) }
     }
 
-    @Sendable private func list(_ call: Call) async throws -> Answer {
+    var getLog: Operation {
+        Operation("One log with all its fields.", [.id()], content: [("application/json", Schema.log)]) {
+            try await show($0)
+        }
+    }
+
+    private func list(_ call: Call) async throws -> Answer {
         if call.format != .json { return try await export(call) }
         let order = call.text("sort").flatMap(LogList.Order.init(rawValue:)) ?? .time
         let limit = call.integer("limit") ?? 100
@@ -78,7 +81,7 @@ struct LogController: Sendable {
         return LogList.Cursor(value: parts[1], id: id)
     }
 
-    @Sendable private func show(_ call: Call) async throws -> Answer {
+    private func show(_ call: Call) async throws -> Answer {
         let (id, user) = (try call.id(), try call.user)
         let entry = try await database.snapshot { connection in
             let row = try LogRow.require(id, connection)

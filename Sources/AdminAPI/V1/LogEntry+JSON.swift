@@ -52,6 +52,7 @@ extension Int64?? {
 
 extension Schema {
     /// What is special about a call, such as `usage_estimated`.
-    static let flags = list(choice(UsageEvent.Flag.allCases.map(\.rawValue)))
-    static let log = object(of: LogEntry.columns.map { ($0.name, $0.schema) })
+    static let flag = choice(UsageEvent.Flag.allCases.map(\.rawValue)).named("LogFlag")
+    static let flags = list(flag)
+    static let log = object(of: LogEntry.columns.map { ($0.name, $0.schema) }).named("Log")
 }

@@ -1,127 +1,142 @@
 import Domain
 import HTTPSupport
-import HTTPTypes
 import Postgres
 import Storage
 
-/// `/api/v1/me`: who asks, and how much of the limits is used.
+/// `/api/v1/me`: the caller's profile, limits and what is used of them.
 struct MeController: Sendable {
     let database: Database
 
-    var endpoints: [Endpoint] {
+    /// What `getMe` answers.
+    private struct Me: Sendable {
+        let user: UserProfile
+        let limits: LimitWindows
+        let limitRequests: [LimitRequest]
+        let favoriteModels: [String]
+        let asOf: Timestamp
+    }
+
+    private static let me = JSONType<Me>.object(
+        "Me",
         [
-            Endpoint(
-                .get, "/api/v1/me", .user, "Profile, limits and what is used of them.",
-                answers: Schema.object([
-                    "id": Schema.integer, "name": Schema.string, "email": Schema.string, "plan": Schema.string,
-                    "status": Schema.string, "is_admin": Schema.boolean, "created_at": Schema.optional(Schema.time),
-                    "limits": Schema.map(of: Schema.window), "limit_requests": Schema.list(Schema.limitRequest),
-                    "favorite_models": Schema.list(Schema.string), "as_of": Schema.time,
-                ]), me)
-        ]
-    }
-
-    @Sendable private func me(_ request: APIRequest) async throws -> APIResponse {
-        let user = try request.user
-        let (limits, wishes, models) = try await database.snapshot { connection in
-            (
-                try LimitStatus.read(user.id, connection, now: request.now),
-                try LimitRequest.list(of: user.id, connection),
-                try LanguageModel.list(for: user.id, onlyAvailable: false, connection)
-            )
-        }
-        return .json([
-            "id": .integer(user.id), "name": .string(user.name), "email": .string(user.email),
-            "plan": .string(user.plan),
-            "status": .string(user.status), "is_admin": .bool(user.isAdmin), "created_at": user.createdAt.json,
-            "limits": limits.json(now: request.now), "limit_requests": .array(wishes.map(\.json)),
-            "favorite_models": .array(models.filter(\.isFavorite).map { .string($0.modelID) }),
-            "as_of": .string(request.now.rfc3339),
+            Field("id", .integer, \.user.id), Field("name", .string, example: "Ada", \.user.name),
+            Field("email", .string, example: "ada@example.com", \.user.email),
+            Field("plan", .string, example: "pro", \.user.plan),
+            Field("status", .string, example: "active", \.user.status), Field("is_admin", .boolean, \.user.isAdmin),
+            Field("created_at", .nullable(.time), \.user.createdAt), Field("limits", LimitWindows.json, \.limits),
+            Field("limit_requests", .list(LimitRequest.json), \.limitRequests),
+            Field("favorite_models", .list(.string), \.favoriteModels), Field("as_of", .time, \.asOf),
         ])
+
+    var getMe: Operation {
+        Operation("Profile, limits and what is used of them.", returns: Self.me) { request in
+            let user = try request.user
+            return try await database.snapshot { connection in
+                let limits = try LimitStatus.read(user.id, connection, now: request.now)
+                let models = try LanguageModel.list(for: user.id, onlyAvailable: false, connection)
+                return Me(
+                    user: user, limits: LimitWindows(limits: limits, now: request.now),
+                    limitRequests: try LimitRequest.list(of: user.id, connection),
+                    favoriteModels: models.filter(\.isFavorite).map(\.modelID), asOf: request.now)
+            }
+        }
     }
 }
 
-extension [LimitStatus] {
-    /// `{daily: {…}, monthly: {…}}`, with what is left and when it will be used up if usage goes on as in the window so far.
-    func json(now: Timestamp) -> JSON {
-        .object(
-            map { status in
-                .init(
-                    status.period.rawValue,
-                    [
-                        "started_at": .string(status.startedAt.rfc3339), "resets_at": .string(status.resetsAt.rfc3339),
-                        "is_own": .bool(status.isOwn), "tokens": status.json(status.tokens, now: now),
-                        "requests": status.json(status.requests, now: now),
-                    ])
-            })
+/// A user's limits as `{daily: {…}, monthly: {…}}`: what is left, and when it is used up if usage goes on at its rate.
+struct LimitWindows: Sendable {
+    /// One window at a time.
+    struct Window: Sendable {
+        let limit: LimitStatus
+        let now: Timestamp
+    }
+
+    fileprivate struct Amount: Sendable {
+        let amount: LimitStatus.Amount
+        let window: Window
+    }
+
+    let limits: [LimitStatus]
+    let now: Timestamp
+
+    private static let amount = JSONType<Amount>.object(
+        "LimitAmount",
+        [
+            Field("limit", .integer, example: 100_000, \.amount.limit),
+            Field("used", .integer, example: 25_000, \.amount.used),
+            Field("remaining", .integer, example: 75_000, \.amount.remaining),
+            Field("percent", .number, example: 25, \.percent), Field("exhausted_at", .nullable(.time), \.exhaustion),
+        ])
+
+    static let window = JSONType<Window>.object(
+        "LimitWindow",
+        [
+            Field("started_at", .time, \.limit.startedAt), Field("resets_at", .time, \.limit.resetsAt),
+            Field("is_own", .boolean, \.limit.isOwn),
+            Field("tokens", amount) { Amount(amount: $0.limit.tokens, window: $0) },
+            Field("requests", amount) { Amount(amount: $0.limit.requests, window: $0) },
+        ])
+
+    private static let windows: JSONType<[(key: String, value: Window)]> = .map(of: window)
+    static let json = JSONType<LimitWindows>(windows.schema) { limits in
+        windows.json(limits.limits.map { ($0.period.rawValue, Window(limit: $0, now: limits.now)) })
     }
 }
 
-extension LimitStatus {
-    fileprivate func json(_ amount: Amount, now: Timestamp) -> JSON {
-        let percent = amount.limit > 0 ? (Double(amount.used) / Double(amount.limit) * 10_000).rounded() / 100 : 100
-        return [
-            "limit": .integer(amount.limit), "used": .integer(amount.used), "remaining": .integer(amount.remaining),
-            "percent": .number(percent.jsonLiteral), "exhausted_at": exhaustion(of: amount, now: now).json,
-        ]
+extension LimitWindows.Amount {
+    fileprivate var percent: Double {
+        guard amount.limit > 0 else { return 100 }
+        return (Double(amount.used) / Double(amount.limit) * 10_000).rounded() / 100
     }
 
-    /// When the amount is used up at the pace of the window so far; `nil` where that is after the window's end.
-    private func exhaustion(of amount: Amount, now: Timestamp) -> Timestamp? {
-        guard amount.used < amount.limit else { return now }
+    /// When the amount is used up at the rate of the window so far; `nil` where that is after the window's end.
+    fileprivate var exhaustion: Timestamp? {
+        guard amount.used < amount.limit else { return window.now }
         guard amount.used > 0 else { return nil }
-        let elapsed = Double(now.microseconds - startedAt.microseconds)
+        let (start, end) = (window.limit.startedAt.microseconds, window.limit.resetsAt.microseconds)
+        let elapsed = Double(window.now.microseconds - start)
         let needed = elapsed * (Double(amount.limit) / Double(amount.used))
-        guard needed < Double(resetsAt.microseconds - startedAt.microseconds) else { return nil }
-        return Timestamp(microseconds: startedAt.microseconds + Int64(needed))
+        guard needed < Double(end - start) else { return nil }
+        return Timestamp(microseconds: start + Int64(needed))
     }
 }
 
 extension LimitRequest {
-    var json: JSON {
+    /// A user's request for a higher limit, and its answer.
+    static let json = JSONType<LimitRequest>.object(
+        "LimitRequest",
         [
-            "id": .integer(id), "user_id": .integer(userID), "period": .string(period.rawValue), "reason": reason.json,
-            "requested_at": .string(requestedAt.rfc3339),
-            "answer": answer.map { .string($0.isGranted ? "granted" : "refused") } ?? .null,
-            "note": (answer?.note).json, "answered_at": (answer?.at).json,
-        ]
-    }
+            Field("id", .integer, \.id), Field("user_id", .integer, \.userID),
+            Field("period", .string, example: "daily", \.period.rawValue),
+            Field("reason", .nullable(.string), \.reason), Field("requested_at", .time, \.requestedAt),
+            Field("answer", .nullable(.choice(["granted", "refused"], "LimitRequestAnswer"))) {
+                $0.answer.map { $0.isGranted ? "granted" : "refused" }
+            }, Field("note", .nullable(.string)) { $0.answer?.note },
+            Field("answered_at", .nullable(.time)) { $0.answer?.at },
+        ])
 }
 
-extension Timestamp? {
-    /// RFC 3339, or null.
-    var json: JSON { map { .string($0.rfc3339) } ?? .null }
-}
-
-extension Schema {
-    private static let amount = object([
-        "limit": integer, "used": integer, "remaining": integer, "percent": number, "exhausted_at": optional(time),
-    ])
-    static let window = object([
-        "started_at": time, "resets_at": time, "is_own": boolean, "tokens": amount, "requests": amount,
-    ])
-    static let limitRequest = object([
-        "id": integer, "user_id": integer, "period": string, "reason": optional(string), "requested_at": time,
-        "answer": optional(choice(["granted", "refused"])), "note": optional(string), "answered_at": optional(time),
-    ])
-}
-
-/// The parameters by which a question names a stretch of time (`design.md` §7).
+/// The parameters that name a range of time.
 enum Period {
     static let parameters: [Parameter] = [
-        .query("from", .moment, "The first moment; a date, or a time without an offset, is the timezone's."),
-        .query("to", .moment, "The first moment behind the last."),
-        .query("timezone", .zone, "An IANA name such as Europe/Istanbul; UTC unless said."),
+        .query("from", .moment, "The first moment. A date, or a time without an offset, is in the timezone."),
+        .query("to", .moment, "The end, not included.", example: "2026-11-24T00:00:00Z"),
+        .query("timezone", .zone, "An IANA name such as Europe/Istanbul; UTC by default."),
     ]
 
-    private static let standard = Duration.seconds(30 * 86_400)
-    private static let quarter = Duration.seconds(900)
+    private static let defaultLength = Duration.seconds(30 * 86_400)
+    private static let quarterHour = Duration.seconds(900)
 
+    /// The parameter `timezone`; UTC by default.
+    ///
+    /// - Throws: ``AppError`` `.invalid` when the database does not know the name.
     static func zone(of request: APIRequest, _ connection: Connection) throws -> TimeZoneName {
         try request.text("timezone").map { try TimeZoneName.require($0, connection) } ?? .utc
     }
 
     /// The moment of the parameter `name`.
+    ///
+    /// - Throws: ``AppError`` `.invalid` when it is no moment of the zone.
     static func moment(
         _ name: String, of request: APIRequest, _ zone: TimeZoneName, _ connection: Connection
     ) throws -> Timestamp? {
@@ -129,11 +144,13 @@ enum Period {
         return try Timestamp(rfc3339: text) ?? zone.start(of: text, connection)
     }
 
-    /// The range that the parameters say; the last 30 days up to now where they say nothing.
+    /// The range of the parameters; the last 30 days by default.
+    ///
+    /// - Throws: ``AppError`` `.invalid` when a parameter or the range is invalid.
     static func range(of request: APIRequest, _ connection: Connection) throws -> ReportRange {
         let zone = try zone(of: request, connection)
-        let to = try moment("to", of: request, zone, connection) ?? request.now.advanced(by: quarter)
-        let from = try moment("from", of: request, zone, connection) ?? to.advanced(by: .zero - standard)
+        let to = try moment("to", of: request, zone, connection) ?? request.now.advanced(by: quarterHour)
+        let from = try moment("from", of: request, zone, connection) ?? to.advanced(by: .zero - defaultLength)
         return try ReportRange(from: from, to: to, zone: zone)
     }
 }

@@ -5,9 +5,9 @@ internal import Domain
 package import Foundation
 package import HTTPTypes
 
-/// How Laravel keeps the sessions of its browsers (`laravel.md` §5), as its own settings say.
+/// Laravel's browser sessions, as its own settings describe them.
 package struct LaravelSessions: Sendable {
-    /// Where the sessions are.
+    /// Where sessions are stored.
     package enum Driver: Sendable, Hashable {
         /// The table `SESSION_TABLE` of our database.
         case database(table: String)
@@ -17,22 +17,22 @@ package struct LaravelSessions: Sendable {
 
     package let driver: Driver
     package let encrypter: LaravelEncrypter
-    /// `APP_KEY` as it is written, by which Laravel digests what it remembers of passwords.
+    /// `APP_KEY` as written, the key of Laravel's digests of passwords.
     package let appKey: Secret
-    /// The names the cookie may have.
+    /// The possible names of the cookie.
     package let cookieNames: [String]
-    /// How long after its last use a session lives.
+    /// How long a session lives after its last use.
     package let lifetime: Duration
     /// Whether the payload is encrypted too.
     package let isEncrypted: Bool
 
-    /// The key of the user's id in a session's data: Laravel's guard `web`, whatever the class of its users is.
+    /// The key of the user's id in a session's data, for Laravel's guard `web`.
     private static let loginKey =
         "login_web_" + Insecure.SHA1.hash(data: Data(#"Illuminate\Auth\SessionGuard"#.utf8)).lowercaseHex
 
-    /// Where `AuthenticateSession`, Laravel's or Sanctum's, keeps it for the guards of our users.
+    /// The keys under which `AuthenticateSession`, Laravel's or Sanctum's, keeps the password digest.
     private static let passwordKeys = ["password_hash_web", "password_hash_sanctum", "password_hash"]
-    /// Laravel's key where there is no `APP_KEY`.
+    /// The digest key that Laravel uses without `APP_KEY`.
     private static let standardKey = "base-key-for-password-hash-mac"
 
     /// Laravel's settings of sessions, under Laravel's names, and `SESSION_FILES`, the folder of the driver `file`.
@@ -70,8 +70,8 @@ package struct LaravelSessions: Sendable {
 
     /// Reads ``table``.
     ///
-    /// `nil` without `APP_KEY`. A driver that is neither `database` nor `file`, a folder that cannot be read, and
-    /// sessions in another database are problems of `settings`.
+    /// `nil` without `APP_KEY`. Another driver than `database` or `file`, an unreadable folder, and sessions in another
+    /// database are problems of `settings`.
     package init?(reading settings: SettingsReader) {
         guard let current = settings.secret(Self.table["APP_KEY"]) else { return nil }
         let older = settings.secret(Self.table["APP_PREVIOUS_KEYS"])?.reveal()
@@ -93,9 +93,8 @@ package struct LaravelSessions: Sendable {
         isEncrypted = settings.bool(Self.table["SESSION_ENCRYPT"])
     }
 
-    /// The names that versions of Laravel give the cookie of an application called `appName`: that of version 12, the
-    /// one before, and that of 13 and of some 12. Where no name is set Laravel takes `laravel`, or nothing where the
-    /// name is empty.
+    /// The cookie names that versions of Laravel use for an application called `appName`: version 12, the version
+    /// before, and version 13 with some of 12. Without a name, Laravel uses `laravel`, or an empty name.
     package static func cookieNames(appName: String?) -> [String] {
         let names = (appName.map { [$0] } ?? ["laravel", ""]).flatMap { name in
             ["\(name.slug("-"))-session", "\(name.slug("_"))_session", "\(name.snake)_session"]
@@ -131,7 +130,7 @@ package struct LaravelSessions: Sendable {
         return data.flatMap { $0.count == 32 ? SymmetricKey(data: $0) : nil }
     }
 
-    /// The id of the session that one of a request's cookies names; `nil` where none is Laravel's.
+    /// The session id of one of the request's cookies; `nil` where no cookie is Laravel's.
     package func sessionID(in headers: HTTPFields) -> String? {
         let cookies = headers[values: .cookie].flatMap { $0.split(separator: ";") }.map { Self.cookie(String($0)) }
         return cookies.lazy.compactMap { name, value in
@@ -139,7 +138,7 @@ package struct LaravelSessions: Sendable {
         }.first
     }
 
-    /// A cookie's name and value as PHP reads them of `name=value`.
+    /// A cookie's name and value as PHP reads them from `name=value`.
     package static func cookie(_ text: String) -> (name: String, value: String) {
         let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let value = parts.count == 2 ? String(parts[1]).trimmingCharacters(in: .whitespacesAndNewlines) : ""
@@ -148,10 +147,10 @@ package struct LaravelSessions: Sendable {
         )
     }
 
-    /// Whether `text` may be the id of a session: what else it was would become the name of a file.
+    /// Whether `text` is a session id. Anything else must not become the name of a file.
     package static func isID(_ text: String) -> Bool { text.wholeMatch(of: /[A-Za-z0-9]{40}/) != nil }
 
-    /// What a session remembers: PHP's serialisation or JSON, itself wrapped once more where it is encrypted.
+    /// A session's data: PHP's serialisation or JSON, wrapped once more where it is encrypted.
     package func contents(_ bytes: [UInt8]) -> JSON? {
         guard isEncrypted else { return JSON(phpSerialized: bytes) ?? JSON(parsing: bytes) }
         guard let (plain, _) = try? encrypter.open(String(decoding: bytes, as: UTF8.self)),
@@ -160,15 +159,15 @@ package struct LaravelSessions: Sendable {
         return JSON(phpSerialized: inner) ?? JSON(parsing: inner)
     }
 
-    /// The user who is logged in by the session of these contents.
+    /// The id of the logged-in user.
     package static func userID(in contents: JSON) -> Int64? {
         guard case .number(let user)? = contents[loginKey] else { return nil }
         return Int64(user)
     }
 
-    /// Whether the password is still the one with which the session of these contents was last used. A change of it
-    /// ends every other session, where Laravel's middleware `AuthenticateSession` remembers the hash: itself before
-    /// 12.45, then an HMAC of it.
+    /// Whether the password is unchanged since the session's last use. A new password ends all other sessions where
+    /// Laravel's middleware `AuthenticateSession` remembers the hash. Before 12.45 it remembers the hash itself, since
+    /// then an HMAC of it.
     package func isCurrent(_ contents: JSON?, passwordHash: String) -> Bool {
         let keys = [appKey.reveal(), Self.standardKey].map { SymmetricKey(data: Data($0.utf8)) }
         let digests = keys.map {
@@ -179,7 +178,7 @@ package struct LaravelSessions: Sendable {
         }
     }
 
-    /// The file of the session `id` and when it was last used, read on a thread that may wait for a disk.
+    /// The file of the session `id` and the time of its last use, read on a thread that may wait for a disk.
     package static func file(_ id: String, in folder: String) async -> (bytes: [UInt8], usedAt: Date)? {
         await withCheckedContinuation { continuation in
             DispatchQueue.global().async {
@@ -193,30 +192,32 @@ package struct LaravelSessions: Sendable {
 }
 
 extension String {
-    /// Whether two secrets of one length are equal, in a time that does not depend on where they differ.
+    /// Whether two secrets of one length are equal, compared in constant time.
     package func isSameSecret(as other: String) -> Bool {
         utf8.count == other.utf8.count && zip(utf8, other.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
     }
 }
 
-/// Laravel's encryption of cookies and sessions: AES-CBC under `APP_KEY`, with a MAC (`laravel.md` §5).
+/// Laravel's encryption of cookies and sessions: AES-CBC with `APP_KEY`, and a MAC.
 package struct LaravelEncrypter: Sendable {
-    /// Why a payload does not open.
+    /// Why a payload cannot be decrypted.
     package enum Problem: Error, Sendable, Hashable {
-        /// It is not base64 of a JSON object with what Laravel puts there.
+        /// It is not base64 of a JSON object with Laravel's fields.
         case noPayload
-        /// It was made with a cipher that has no MAC, such as AES-256-GCM.
+        /// Its cipher has no MAC, as AES-256-GCM.
         case otherCipher
-        /// None of the keys made it, or somebody changed it.
+        /// No key matches, or it was changed.
         case otherKey
-        /// Its MAC is right, its contents are not.
+        /// Its MAC is right, but its contents are damaged.
         case damaged
     }
 
-    /// The current key and those before it.
+    /// The current key and the keys before it.
     package let keys: [SymmetricKey]
 
-    /// What `payload` holds, and the place of the key that opened it.
+    /// Decrypts `payload`, and returns the index of the key that it was encrypted with.
+    ///
+    /// - Throws: ``Problem`` when it cannot be decrypted.
     package func open(_ payload: String) throws(Problem) -> (plain: [UInt8], key: Int) {
         guard let data = Data(base64Encoded: payload), let fields = JSON(parsing: Array(data)),
             let iv = fields["iv"]?.text, let value = fields["value"]?.text, let mac = fields["mac"]?.text
@@ -236,8 +237,8 @@ package struct LaravelEncrypter: Sendable {
         return (Array(plain), made)
     }
 
-    /// What the text of the opened cookie `name` says, `nil` where it was made for another name: a value is bound to
-    /// its cookie, so that one cannot stand for another.
+    /// The value in the decrypted text of the cookie `name`; `nil` where it was made for another name. The name is
+    /// bound to the value, so that one cookie cannot replace another.
     package func content(_ plain: [UInt8], of name: String, key: Int) -> String? {
         let prefix = HMAC<Insecure.SHA1>.authenticationCode(for: Data("\(name)v2".utf8), using: keys[key])
         let text = String(decoding: plain, as: UTF8.self)
@@ -245,7 +246,7 @@ package struct LaravelEncrypter: Sendable {
         return text.hasPrefix(expected) ? String(text.dropFirst(expected.count)) : nil
     }
 
-    /// What the cookie `name` says; `nil` where it is not one of Laravel's.
+    /// The value of the cookie `name`; `nil` where the cookie is not Laravel's.
     package func cookie(_ name: String, _ value: String) -> String? {
         guard let (plain, key) = try? open(value) else { return nil }
         return content(plain, of: name, key: key)
@@ -253,10 +254,10 @@ package struct LaravelEncrypter: Sendable {
 }
 
 extension JSON {
-    /// The value that PHP's `serialize` wrote as `bytes`; `nil` where they are none, or hold more than 64 levels.
+    /// Parses what PHP's `serialize` wrote; `nil` where `bytes` are something else, or are nested deeper than 64
+    /// levels.
     ///
-    /// Arrays become objects whose keys are texts; objects, which nobody revives here, become the members they had; references
-    /// become null.
+    /// Arrays become objects whose keys are texts. Objects become objects with their members. References become null.
     package init?(phpSerialized bytes: [UInt8]) {
         var reader = PHPReader(bytes: bytes)
         guard let value = reader.value(depth: 0), reader.isAtEnd else { return nil }
@@ -264,7 +265,7 @@ extension JSON {
     }
 }
 
-/// Reads one serialised value (php.net, "serialize"; the grammar is php-src's `var_unserializer.re`).
+/// A parser of one serialised value (php.net, "serialize"; the grammar is php-src's `var_unserializer.re`).
 private struct PHPReader {
     private static let maximumDepth = 64
 
@@ -308,7 +309,7 @@ private struct PHPReader {
         return String(decoding: bytes[position..<index], as: UTF8.self)
     }
 
-    /// `5:"hello"`: the length counts bytes.
+    /// `5:"hello"`. The length counts bytes.
     private mutating func quoted() -> String? {
         guard let length = text(upTo: ":").flatMap({ Int($0) }), length >= 0, take("\""),
             length < bytes.count - position

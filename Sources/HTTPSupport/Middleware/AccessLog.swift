@@ -5,10 +5,11 @@ package import Hummingbird
 package import Logging
 internal import Synchronization
 
-/// Writes one line for each request, when it is answered, and counts and times it by route.
+/// Logs one line for each answered request, and counts and times requests by route.
 ///
-/// The path is logged without its query, which may carry secrets. Metrics: `http_requests_total{method,route,status}`,
-/// `http_request_duration_seconds{method,route}`; the route is the template, so that strangers' paths are one label.
+/// The logged path has no query, which may contain secrets. Metrics: `http_requests_total{method,route,status}` and
+/// `http_request_duration_seconds{method,route}`. The label is the route's template, so that unknown paths share one
+/// label.
 package struct AccessLogMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
 
@@ -29,7 +30,7 @@ package struct AccessLogMiddleware: RouterMiddleware {
             record(request, context, status: response.status, duration: now() - start)
             return response
         } catch {
-            // Only what is not HTTP comes this far; the server answers it with 400.
+            // Only bytes that are not HTTP throw here. The server answers them with 400.
             record(request, context, status: .badRequest, duration: now() - start)
             throw error
         }
@@ -55,7 +56,7 @@ package struct AccessLogMiddleware: RouterMiddleware {
 }
 
 extension HTTPRequest.Method {
-    /// The method as a metric's label; whatever strangers invent is one label.
+    /// The method as a metric's label. Unknown methods share one label.
     fileprivate var label: String {
         [.get, .head, .post, .put, .patch, .delete, .options].contains(self) ? rawValue : "other"
     }
@@ -65,10 +66,10 @@ extension Duration {
     fileprivate var nanoseconds: Int64 { components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000 }
 }
 
-/// The part of a request's line in the access log that only its handler knows.
+/// The fields of a request's line in the access log that only its handler knows.
 package final class RequestLog: Sendable {
     private struct State {
-        /// With room for what every line says, so that it never grows.
+        /// The capacity fits every line, so the dictionary never grows.
         var metadata = Logger.Metadata(minimumCapacity: 12)
         var bytesIn: Int?
     }
@@ -77,27 +78,29 @@ package final class RequestLog: Sendable {
 
     package init() {}
 
-    /// A fact of the line, such as `stored` or `duplicates`.
+    /// A field of the line, such as `stored` or `duplicates`.
     package subscript(key: String) -> Logger.MetadataValue? {
         get { state.withLock { $0.metadata[key] } }
         set { state.withLock { $0.metadata[key] = newValue } }
     }
 
-    /// The length of the body that was read; `nil` when it was not.
+    /// The bytes of the body that were read; `nil` where none were.
     package var bytesIn: Int? {
         get { state.withLock { $0.bytesIn } }
         set { state.withLock { $0.bytesIn = newValue } }
     }
 
-    /// Every fact that was noted.
+    /// Every field so far.
     package var metadata: Logger.Metadata {
         state.withLock { $0.metadata }
     }
 }
 
-/// Counts and times requests: `http_requests_total{method,route,status}`, `http_request_duration_seconds{method,route}`.
+/// Counts and times requests: `http_requests_total{method,route,status}`,
+/// `http_request_duration_seconds{method,route}`.
 ///
-/// The handles are kept, as making one costs more than the count; there are as many as routes, methods and status codes.
+/// The handles are kept, because making one costs more than counting. There are as many as routes, methods and status
+/// codes.
 final class RequestMetrics: Sendable {
     private struct Key: Hashable {
         var method: String

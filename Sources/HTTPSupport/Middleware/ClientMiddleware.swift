@@ -4,16 +4,16 @@ internal import HTTPTypes
 package import Hummingbird
 internal import Synchronization
 
-/// Finds who sent a request that came through proxies.
+/// Finds the client of a request that came through proxies.
 ///
-/// `X-Forwarded-For` counts only as far as trusted proxies wrote it: it is read from the right, past trusted addresses, and
-/// the first other one is the client. What stands left of it anybody may have invented.
+/// `X-Forwarded-For` is read from the right, past the addresses of trusted proxies. The first other address is the
+/// client. Addresses left of it may be forged.
 package struct ClientAddressMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
 
     private let trusted: [CIDR]
 
-    /// - Parameter trusted: The proxies; with none, the connection's other end is the client.
+    /// - Parameter trusted: The proxies. Without any, the connection's peer is the client.
     package init(trusting trusted: [CIDR]) {
         self.trusted = trusted
     }
@@ -28,7 +28,7 @@ package struct ClientAddressMiddleware: RouterMiddleware {
         return try await next(request, context)
     }
 
-    /// The client of a connection from `peer` under the `X-Forwarded-For` lines `forwardedFor`.
+    /// The client of a connection from `peer` with the `X-Forwarded-For` lines `forwardedFor`.
     func client(_ peer: IPAddress, forwardedFor: [String]) -> IPAddress {
         var client = peer
         let hops = forwardedFor.joined(separator: ",").split(separator: ",").reversed()
@@ -44,7 +44,7 @@ package struct ClientAddressMiddleware: RouterMiddleware {
     }
 }
 
-/// Lets in only clients of some address ranges; everybody else reads 403. Off where no list is configured.
+/// Admits only clients of the listed address ranges, and answers others 403. Off where no list is configured.
 package struct AllowListMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
 
@@ -54,7 +54,7 @@ package struct AllowListMiddleware: RouterMiddleware {
         self.allowed = allowed
     }
 
-    /// - Throws: `AppError` `.forbidden`
+    /// - Throws: ``AppError`` `.forbidden` when the address is not listed.
     package func handle(
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
@@ -66,7 +66,7 @@ package struct AllowListMiddleware: RouterMiddleware {
     }
 }
 
-/// Refuses a client's requests beyond its rate with 429 and `Retry-After`. Off where no rate is configured.
+/// Answers a client's requests above its rate with 429 and `Retry-After`. Off where no rate is configured.
 ///
 /// A client without an address, on a Unix socket, is not limited.
 package struct RateLimitMiddleware: RouterMiddleware {
@@ -78,7 +78,7 @@ package struct RateLimitMiddleware: RouterMiddleware {
         self.limiter = limiter
     }
 
-    /// - Throws: `AppError` `.tooManyRequests`
+    /// - Throws: ``AppError`` `.tooManyRequests` when the client is above its rate.
     package func handle(
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
@@ -90,11 +90,11 @@ package struct RateLimitMiddleware: RouterMiddleware {
     }
 }
 
-/// A token bucket for each client: `burst` requests at once, `rate` a second in the long run.
+/// A token bucket for each client: `burst` requests at once, `rate` requests a second in the long run.
 ///
-/// Memory is bounded: there are two generations of
-/// at most `capacity` buckets, and when the young one is full, the old one is forgotten. A forgotten client starts with a
-/// full bucket, so a flood of addresses errs on the side of letting requests in.
+/// Memory is bounded by two generations of at most `capacity` buckets. When the new generation is full, the old one is
+/// dropped. A dropped client starts with a full bucket, so a flood of addresses admits requests rather than refusing
+/// them.
 package final class RateLimiter<Client: Hashable & Sendable>: Sendable {
     private struct Bucket {
         var tokens: Double
@@ -116,7 +116,7 @@ package final class RateLimiter<Client: Hashable & Sendable>: Sendable {
     ///   - rate: Requests a second, above 0.
     ///   - burst: Requests at once, at least 1.
     ///   - capacity: Clients in one generation.
-    ///   - now: The time.
+    ///   - now: The clock.
     package init(
         rate: Double, burst: Int, capacity: Int = 10_000,
         now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
@@ -127,7 +127,7 @@ package final class RateLimiter<Client: Hashable & Sendable>: Sendable {
         self.now = now
     }
 
-    /// Takes a token of `client`: `nil` if there was one, else the seconds, at least 1, until there will be one.
+    /// Takes a token of `client`: `nil` if there was one, else the seconds until there is one, at least 1.
     package func wait(for client: Client) -> Int? {
         let now = now()
         return generations.withLock { generations in
@@ -145,13 +145,13 @@ package final class RateLimiter<Client: Hashable & Sendable>: Sendable {
         }
     }
 
-    /// How many clients are remembered.
+    /// The number of clients in memory.
     var count: Int { generations.withLock { $0.young.count + $0.old.count } }
 }
 
-/// Lets in only senders of a webhook key, before a byte of the body is read.
+/// Admits only requests with a webhook key, before any byte of the body is read.
 ///
-/// The key stands in `X-API-Key`, else in `Authorization`, with or without `Bearer ` (`laravel.md` §3).
+/// The key is in `X-API-Key`, else in `Authorization`, with or without `Bearer `.
 package struct WebhookAuthentication: RouterMiddleware {
     package typealias Context = AppRequestContext
 
@@ -161,7 +161,7 @@ package struct WebhookAuthentication: RouterMiddleware {
         self.keys = keys
     }
 
-    /// - Throws: `AppError` `.unauthorized`
+    /// - Throws: ``AppError`` `.unauthorized` when the key is wrong or missing.
     package func handle(
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response

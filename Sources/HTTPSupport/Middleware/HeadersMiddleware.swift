@@ -2,10 +2,10 @@ package import Bootstrap
 internal import HTTPTypes
 package import Hummingbird
 
-/// The headers that Laravel's `/api` routes carry, its answer to a browser's preflight (`laravel.md` §3), and those that keep
-/// an answer from being taken for a page.
+/// The headers of Laravel's `/api` routes, its answer to a browser's preflight, and headers that keep browsers from
+/// showing an answer as a page.
 ///
-/// `Access-Control-Allow-Credentials` is never sent: a page of another origin must not use somebody's session.
+/// `Access-Control-Allow-Credentials` is never sent, because a page of another origin must not use a user's session.
 package struct HeadersMiddleware: RouterMiddleware {
     package typealias Context = AppRequestContext
 
@@ -34,7 +34,7 @@ package struct HeadersMiddleware: RouterMiddleware {
         return response
     }
 
-    /// The answer to a preflight (fetch.spec.whatwg.org, "CORS-preflight fetch"): what was asked for is allowed.
+    /// The answer to a preflight (fetch.spec.whatwg.org, "CORS-preflight fetch"). It allows what was asked for.
     private func preflight(_ request: Request) -> Response? {
         guard request.method == .options, let method = request.headers[.accessControlRequestMethod] else { return nil }
         var headers: HTTPFields = [
@@ -49,7 +49,7 @@ package struct HeadersMiddleware: RouterMiddleware {
 
 /// The origins whose pages may read answers (fetch.spec.whatwg.org, "CORS protocol").
 package enum AllowedOrigins: Sendable, Hashable {
-    /// Every one, as Laravel has it: tokens are not sent by a browser on its own.
+    /// All origins, as Laravel has it. A browser does not send tokens by itself.
     case any
     case these(Set<String>)
 
@@ -71,7 +71,7 @@ package enum AllowedOrigins: Sendable, Hashable {
         }
     }
 
-    /// Says in `headers` whether a page of `origin` may read the answer.
+    /// Sets in `headers` whether a page of `origin` may read the answer.
     func add(to headers: inout HTTPFields, for origin: String?) {
         guard case .these(let origins) = self else {
             headers[.accessControlAllowOrigin] = "*"

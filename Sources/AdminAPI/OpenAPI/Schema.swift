@@ -1,9 +1,10 @@
+import Foundation
 import HTTPSupport
 
 /// JSON Schemas of bodies and answers, as OpenAPI 3.1 has them.
 enum Schema {
     static let string: JSON = ["type": "string"]
-    /// A text of `lengths` characters; PostgreSQL keeps no NUL.
+    /// A text of `lengths` characters without NUL, which PostgreSQL cannot store.
     static func text(_ lengths: ClosedRange<Int>) -> JSON {
         text(from: lengths.lowerBound).merging(["maxLength": .integer(lengths.upperBound)])
     }
@@ -15,6 +16,7 @@ enum Schema {
 
     static let email: JSON = ["type": "string", "format": "email", "maxLength": 255]
     static let uuid: JSON = ["type": "string", "format": "uuid"]
+    static let date: JSON = ["type": "string", "format": "date"]
     static let integer: JSON = ["type": "integer"]
 
     static func integer(_ range: ClosedRange<Int>) -> JSON {
@@ -26,14 +28,17 @@ enum Schema {
     static let boolean: JSON = ["type": "boolean"]
     static let time: JSON = ["type": "string", "format": "date-time"]
     /// An exact amount in USD, as text.
-    static let money: JSON = ["type": "string", "pattern": #"^-?[0-9]+(\.[0-9]+)?$"#]
-    /// A time on a clock of the range's zone, such as `2026-11-23T09:30`; every day has one, though not in this
-    /// pattern.
+    static let money: JSON = ["type": "string", "pattern": #"^-?[0-9]+(\.[0-9]+)?$"#, "examples": ["0.0125"]]
+    /// A time without an offset, such as `2026-11-23T09:30`. The pattern leaves out the 29th to 31st, which not every
+    /// month has.
     static let localTime =
         "^(19[7-9][0-9]|20[0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
     /// An amount in USD below 10 to the power of `digits`, as text.
     static func amountText(below digits: Int) -> JSON {
-        ["type": "string", "pattern": .string(#"^(0|[1-9][0-9]{0,\#(digits - 1)})(\.[0-9]{1,12})?$"#)]
+        [
+            "type": "string", "pattern": .string(#"^(0|[1-9][0-9]{0,\#(digits - 1)})(\.[0-9]{1,12})?$"#),
+            "examples": ["0.5"],
+        ]
     }
 
     /// The same, or a number.
@@ -43,7 +48,7 @@ enum Schema {
         return ["anyOf": [amountText(below: digits), number]]
     }
 
-    /// Anything.
+    /// Any value.
     static let anything: JSON = [:]
 
     /// `schema`, or null.
@@ -74,7 +79,7 @@ enum Schema {
         ]
     }
 
-    /// ``body(_:optional:)`` that has no other members, as `/api/v1` takes it.
+    /// A ``body(_:optional:)`` without other members, as routes below `/api/v1` take it.
     static func closedBody(
         _ required: KeyValuePairs<String, JSON>, optional: KeyValuePairs<String, JSON> = [:]
     ) -> JSON {
@@ -86,4 +91,47 @@ enum Schema {
 
     /// `{"message": …}`
     static let message = object(["message": string])
+}
+
+extension Schema {
+    /// A value that fits `schema`: the first example or choice that it names, else the plainest value of its type.
+    static func example(of schema: JSON) -> JSON {
+        if let named = schema["examples"]?.elements?.first ?? schema["enum"]?.elements?.first { return named }
+        if let choice = schema["anyOf"]?.elements?.first { return example(of: choice) }
+        switch schema["type"]?.text {
+        case "object":
+            if let properties = schema["properties"]?.members {
+                return .object(properties.map { .init($0.key, example(of: $0.value)) })
+            }
+            return schema["additionalProperties"].map { ["key": example(of: $0)] } ?? [:]
+        case "array": return .array(schema["items"].map { [example(of: $0)] } ?? [])
+        case "integer": return schema["minimum"] ?? 1
+        case "number": return schema["minimum"] ?? 1
+        case "boolean": return false
+        case "string": return .string(exampleText(of: schema))
+        default: return .null
+        }
+    }
+
+    private static func exampleText(of schema: JSON) -> String {
+        switch schema["format"]?.text {
+        case "date-time": return "2026-11-23T08:04:09Z"
+        case "date": return "2026-11-23"
+        case "email": return "ada@example.com"
+        case "uuid": return "019ab1c2-5f10-7000-8000-000000000001"
+        default:
+            let minimum = schema["minLength"].flatMap(\.wholeNumber) ?? 0
+            return "text".padding(toLength: max(4, Int(minimum)), withPad: "x", startingAt: 0)
+        }
+    }
+}
+
+extension JSON {
+    /// A schema under a name, by which `/openapi.json` has it as a component.
+    func named(_ name: String) -> JSON { JSON.object([.init("title", .string(name))] + (members ?? [])) }
+
+    /// A schema with another example.
+    func withExample(_ example: JSON) -> JSON {
+        .object((members ?? []).filter { $0.key != "examples" } + [.init("examples", [example])])
+    }
 }
