@@ -84,6 +84,7 @@ let package = Package(
         target("LiteLLM", ["CSimdjson", "Domain", crypto]),
         target("Passwords", ["CCrypt"]),
         target("Storage", ["Domain", "Postgres", crypto, lifecycle, logging, metrics]),
+        target("Analytics", ["Domain", "Postgres", "Storage"]),
         target("Bootstrap", ["CMalloc", "Postgres", configuration, crypto, lifecycle, logging, metrics, unixSignals]),
         target(
             "HTTPSupport",
@@ -101,16 +102,18 @@ let package = Package(
         executable(
             "AdminAPI",
             [
-                "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser, crypto,
+                "Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser,
+                crypto,
                 httpTypes, hummingbird, lifecycle, logging, nioCore,
             ]),
         executable(
             "AggregationWorker",
-            ["Bootstrap", "Domain", "Postgres", "Storage", argumentParser, lifecycle, logging, metrics]),
+            ["Analytics", "Bootstrap", "Domain", "Postgres", "Storage", argumentParser, lifecycle, logging, metrics]),
         executable(
             "CodexFlow",
             [
-                "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage", argumentParser,
+                "Analytics", "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage",
+                argumentParser,
                 asyncHTTPClient, logging, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),
 
@@ -121,13 +124,16 @@ let package = Package(
         tool("Faults", ["TestSupport", argumentParser, unixSignals]),
         tool(
             "Bench",
-            ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport", argumentParser, crypto, logging, unixSignals]),
+            [
+                "Analytics", "Domain", "LiteLLM", "Postgres", "Storage", "TestSupport", argumentParser, crypto, logging,
+                unixSignals,
+            ]),
 
         tests(of: "Postgres", ["TestSupport", lifecycle, logging]),
         tests(of: "Domain", ["TestSupport", crypto]),
         tests(of: "LiteLLM", ["Domain", "TestSupport"]),
         tests(of: "Passwords", ["TestSupport"]),
-        tests(of: "Storage", ["Domain", "Postgres", "TestSupport", lifecycle, logging]),
+        tests(of: "Storage", ["Analytics", "Domain", "Postgres", "TestSupport", lifecycle, logging]),
         tests(of: "Bootstrap", ["Postgres", inMemoryLogging, lifecycle, logging, metrics]),
         tests(
             of: "HTTPSupport",
@@ -144,13 +150,14 @@ let package = Package(
         tests(
             of: "AdminAPI",
             [
-                "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", "TestSupport",
+                "Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", "TestSupport",
                 asyncHTTPClient, crypto, cryptoExtras, httpTypes, hummingbird, hummingbirdTesting, logging, nioCore,
                 nioHTTP1, nioPosix,
             ]),
-        tests(of: "AggregationWorker", ["Postgres", "Storage", "TestSupport"]),
-        tests(of: "CodexFlow", ["Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),
-        tests(of: "Bench", ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"]),
+        tests(of: "AggregationWorker", ["Analytics", "Postgres", "Storage", "TestSupport"]),
+        tests(
+            of: "CodexFlow", ["Analytics", "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", "TestSupport"]),
+        tests(of: "Bench", ["Analytics", "Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"]),
         .testTarget(
             name: "DeploymentTests",
             dependencies: ["Postgres", "TestSupport", asyncHTTPClient, nioCore, nioHTTP1, nioPosix],

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Logging
 import Metrics
@@ -20,7 +21,7 @@ struct AggregationService: Service {
 
     /// Works until the service is asked to stop.
     ///
-    /// - Throws: ``Installation/Mismatch`` and ``UsageSettlement/CachedSequence``, after which it may not go on; other
+    /// - Throws: ``Installation/Mismatch`` and ``CommitHorizon/CachedSequence``, after which it may not go on; other
     ///   failures are logged, and the next look tries again.
     func run() async throws {
         let isStopping = Mutex(false)
@@ -42,12 +43,12 @@ struct AggregationService: Service {
         do {
             let start = ContinuousClock.now
             // Two thirds of the time are ingest's.
-            let pass = UsagePass(pool: pool, rest: 2, now: now)
+            let pass = RollupPass(pool: pool, rest: 2, now: now)
             let tail = try await pool.withConnection { connection in
-                let cursor = try UsageCursor.read(connection)
-                return cursor.settled - cursor.events
+                let state = try RollupState.read(connection)
+                return state.commitHorizon - state.eventWatermark
             }
-            let scope: UsagePass.Scope = isDue || tail >= Self.longTail ? .everything : .others
+            let scope: RollupPass.Scope = isDue || tail >= Self.longTail ? .everything : .laravel
             let progress = ProgressReport(of: "rows", logger: logger)
             let outcome = try await pass.run(scope) { outcome in
                 progress.update(done: outcome.rows, remaining: Int(outcome.remaining))
@@ -60,7 +61,7 @@ struct AggregationService: Service {
             return !outcome.isStopped
         } catch let error as Installation.Mismatch {
             throw error
-        } catch let error as UsageSettlement.CachedSequence {
+        } catch let error as CommitHorizon.CachedSequence {
             throw error
         } catch {
             guard !Task.isCancelled else { return false }
@@ -70,7 +71,7 @@ struct AggregationService: Service {
     }
 }
 
-extension UsagePass.Outcome {
+extension RollupPass.Outcome {
     /// Tells what was folded and who held it up.
     fileprivate func log(to logger: Logger) {
         if rows > 0 { logger.info("folded", metadata: ["rows": "\(rows)"]) }

@@ -1,3 +1,4 @@
+import Analytics
 import ArgumentParser
 import Storage
 
@@ -14,7 +15,7 @@ struct OnceCommand: AsyncParsableCommand {
     func run() async throws {
         try await Operation.run { operation in
             let progress = ProgressReport(of: "rows", logger: operation.logger)
-            let outcome = try await UsagePass(pool: operation.pool, now: operation.now).run { outcome in
+            let outcome = try await RollupPass(pool: operation.pool, now: operation.now).run { outcome in
                 progress.update(done: outcome.rows, remaining: Int(outcome.remaining))
                 return true
             }

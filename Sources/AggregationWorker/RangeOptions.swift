@@ -1,3 +1,4 @@
+import Analytics
 import ArgumentParser
 import Foundation
 import Storage
@@ -27,7 +28,7 @@ struct RangeOptions: ParsableArguments {
     @Option(help: "A user's id (default: everybody).")
     var user: Int64?
 
-    var range: UsageRange { UsageRange(from: from?.number, to: to?.number, user: user) }
+    var range: RollupRange { RollupRange(from: from?.number, to: to?.number, user: user) }
 
     func validate() throws {
         if let from, let to, from.number >= to.number { throw ValidationError("--from must lie before --to.") }

@@ -1,3 +1,4 @@
+import Analytics
 import ArgumentParser
 import Logging
 import Postgres
@@ -31,18 +32,18 @@ struct RebuildCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let range = UsageRange(from: from.number, to: to.number, user: user)
+        let range = RollupRange(from: from.number, to: to.number, user: user)
         try await Operation.run { operation in
             if dryRun {
                 let report = try await operation.pool.withConnection { connection in
-                    try UsageRebuild.requireUnsealed(range, connection)
-                    return try UsageVerification.verify(range, connection)
+                    try RollupRebuild.requireUnsealed(range, connection)
+                    return try RollupVerification.verify(range, connection)
                 }
                 report.printLines()
                 return
             }
             let progress = ProgressReport(of: "cells", logger: operation.logger)
-            let outcome = try await UsageRebuild(pool: operation.pool).mend(range) { outcome, days in
+            let outcome = try await RollupRebuild(pool: operation.pool).repair(range) { outcome, days in
                 progress.update(done: outcome.cells, remaining: days)
             }
             progress.end()

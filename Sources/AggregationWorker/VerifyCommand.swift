@@ -1,3 +1,4 @@
+import Analytics
 import ArgumentParser
 import Bootstrap
 import Foundation
@@ -24,7 +25,7 @@ struct VerifyCommand: AsyncParsableCommand {
     func run() async throws {
         try await Operation.run { operation in
             let report = try await operation.pool.withConnection { connection in
-                try UsageVerification.verify(options.range, connection) { part in
+                try RollupVerification.verify(options.range, connection) { part in
                     operation.logger.info("verifying", metadata: ["part": "\(part)"])
                 }
             }
@@ -38,12 +39,12 @@ struct VerifyCommand: AsyncParsableCommand {
     }
 }
 
-extension UsageVerification.Report {
+extension RollupVerification.Report {
     /// A line for each finding, and how many there are.
     func printLines() {
         for finding in findings {
             let dimension = finding.dimension.isEmpty ? "" : " (\(finding.dimension))"
-            let user = finding.user == 0 ? "everybody" : "user \(finding.user)"
+            let user = finding.user == 0 ? "all users" : "user \(finding.user)"
             print("\(finding.level) \(user) \(finding.bucket)\(dimension): \(finding.difference)")
         }
         print(count == 0 ? "all is equal" : "\(count) differ")

@@ -33,7 +33,7 @@ extension Query.StringInterpolation {
 
     /// SQL that turns a `timestamptz` into microseconds since 1970. It is NULL for NULL, for infinity, and outside of
     /// the years 1 to 9999, which our texts cannot write.
-    mutating func appendInterpolation(microseconds expression: String) {
+    package mutating func appendInterpolation(microseconds expression: String) {
         appendInterpolation(
             unsafeSQL: """
                 CASE WHEN \(expression) >= '0001-01-01Z' AND \(expression) <= '9999-12-31 23:59:59.999999Z'

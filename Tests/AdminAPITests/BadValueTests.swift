@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import HTTPSupport
 import HTTPTypes
@@ -98,7 +99,7 @@ import Testing
             for state in ["tail", "rolled up"] {
                 if state == "rolled up" {
                     let clock = bench.clock
-                    _ = try await UsagePass(pool: bench.database.pool(as: .worker), now: { clock.now }).run()
+                    _ = try await RollupPass(pool: bench.database.pool(as: .worker), now: { clock.now }).run()
                 }
                 for route in routes(bench) {
                     let questions = Self.questions + (route.hasSuffix("/logs") ? Self.questionsOfLogs : [])
@@ -132,7 +133,7 @@ import Testing
                     "\(laravels)")
             }
             let report = try await bench.database.pool(as: .worker).withConnection {
-                try UsageVerification.verify(UsageRange(), $0)
+                try RollupVerification.verify(RollupRange(), $0)
             }
             #expect(report.findings == [])
         }

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import HTTPSupport
 import HTTPTypes
@@ -121,7 +122,7 @@ import Testing
     @Test func aRangeOfTooManyCallsIsRefusedWithAQuestionThatIsNot() async throws {
         try await withCalls { bench, token in
             let now = bench.clock.now
-            _ = try await UsagePass(pool: bench.database.pool(as: .worker), now: { now }).run(progress: { _ in true })
+            _ = try await RollupPass(pool: bench.database.pool(as: .worker), now: { now }).run(progress: { _ in true })
             try await bench.execute("UPDATE metering.usage_quarters SET requests = requests * 100000 WHERE user_id = 0")
             try await bench.execute("UPDATE metering.usage_days SET requests = requests * 100000 WHERE user_id = 0")
             // How many calls others made is not a user's to know.

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import HTTPSupport
 import HTTPTypes
@@ -216,7 +217,7 @@ import Testing
             let clock = bench.clock
             for isFolded in [false, true] {
                 if isFolded {
-                    _ = try await UsagePass(pool: bench.database.pool(as: .worker), now: { clock.now }).run()
+                    _ = try await RollupPass(pool: bench.database.pool(as: .worker), now: { clock.now }).run()
                 }
                 for (path, part) in [
                     ("admin/totals", "month"), ("analytics/summary", "current"), ("analytics/breakdown", "total"),

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import Postgres
@@ -48,7 +49,7 @@ import Testing
             _ = try await writer.write(
                 [event, .sample(2, by: .user(7), at: now.advanced(by: .seconds(-60)))].map { IngestItem(.success($0)) },
                 lockedUsers: .quarantine)
-            _ = try await UsagePass(pool: database.pool(as: .worker), now: { now }).run()
+            _ = try await RollupPass(pool: database.pool(as: .worker), now: { now }).run()
             _ = try await database.pool(as: .webhook).withConnection { try QuotaCounters.addDeltas($0, now: now) }
             let id = try await database.number("SELECT api_log_id FROM metering.events WHERE cost = 0.25")
 
@@ -71,7 +72,7 @@ import Testing
             let again = try await codexflow(["event", "withdraw", "--log-id", "\(id)"], on: database)
             #expect(again.exitCode == 1 && again.output.contains("was withdrawn at"), "\(again)")
             let report = try await database.pool(as: .worker).withConnection {
-                try UsageVerification.verify(UsageRange(), $0)
+                try RollupVerification.verify(RollupRange(), $0)
             }
             #expect(report.count == 0)
         }
@@ -89,7 +90,7 @@ import Testing
             let writer = EventWriter(pool: database.pool(as: .webhook), now: { now })
             let event = UsageEvent.sample(1, by: .user(7), at: now.advanced(by: .seconds(-60)))
             _ = try await writer.write([IngestItem(.success(event))], lockedUsers: .quarantine)
-            _ = try await UsagePass(pool: database.pool(as: .worker), now: { now }).run()
+            _ = try await RollupPass(pool: database.pool(as: .worker), now: { now }).run()
             try await database.execute("TRUNCATE api_logs RESTART IDENTITY")
             let withdraw = ["event", "withdraw", "--event-key", "\(event.key)"]
             let dry = try await codexflow(withdraw + ["--dry-run"], on: database)
@@ -97,7 +98,7 @@ import Testing
             let done = try await codexflow(withdraw, on: database)
             #expect(done.exitCode == 0 && done.output.hasPrefix("withdrawn: \(event.key)"), "\(done)")
             let report = try await database.pool(as: .worker).withConnection {
-                try UsageVerification.verify(UsageRange(), $0)
+                try RollupVerification.verify(RollupRange(), $0)
             }
             #expect(report.count == 0)
             #expect(try await database.number("SELECT count(*) FROM metering.events") == 0)

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -24,8 +25,8 @@ import Testing
             let range = try ReportRange(from: Self.day, to: Self.day.advanced(by: .seconds(86_400)))
             let (codes, tags, endUsers, bobs) = try await bench.report { snapshot in
                 try (
-                    EventBreakdown.read(.everybody, range, by: .errorCode, snapshot),
-                    EventBreakdown.read(.everybody, range, by: .tag, limit: 2, snapshot),
+                    EventBreakdown.read(.allUsers, range, by: .errorCode, snapshot),
+                    EventBreakdown.read(.allUsers, range, by: .tag, limit: 2, snapshot),
                     EventBreakdown.read(.user(ada), range, by: .endUser, snapshot),
                     EventBreakdown.read(UsageScope(user: bob, statuses: [.error]), range, by: .errorCode, snapshot)
                 )
@@ -58,17 +59,17 @@ import Testing
             let end = Self.day.advanced(by: .seconds(86_400))
             let range = try ReportRange(from: end.advanced(by: .seconds(-86_400 * 10)), to: end)
             let error = await #expect(throws: AppError.self) {
-                try await bench.report { try EventBreakdown.read(.everybody, range, by: .tag, $0) }
+                try await bench.report { try EventBreakdown.read(.allUsers, range, by: .tag, $0) }
             }
             let words = error?.message.split(separator: " ") ?? []
             let days = words.firstIndex(of: "last").flatMap { Int(words[$0 + 1]) } ?? 0
             #expect((1..<10).contains(days))
             // What it offers, it gives; a day more, it does not.
             let offer = try ReportRange(from: end.advanced(by: .seconds(-86_400 * days)), to: end)
-            _ = try await bench.report { try EventBreakdown.read(.everybody, offer, by: .tag, $0) }
+            _ = try await bench.report { try EventBreakdown.read(.allUsers, offer, by: .tag, $0) }
             let more = try ReportRange(from: end.advanced(by: .seconds(-86_400 * (days + 1))), to: end)
             _ = await #expect(throws: AppError.self) {
-                try await bench.report { try EventBreakdown.read(.everybody, more, by: .tag, $0) }
+                try await bench.report { try EventBreakdown.read(.allUsers, more, by: .tag, $0) }
             }
         }
     }

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import Postgres
@@ -26,7 +27,7 @@ import Testing
             let user = try await bench.makeUser()
             try await bench.pool.withConnection { connection in
                 func read() throws -> [LogRow] {
-                    try UsageSnapshot.take(connection) { try RecentCalls.list(of: user, $0.connection) }
+                    try ReportSnapshot.take(connection) { try RecentCalls.list(of: user, $0.connection) }
                 }
                 #expect(try read().isEmpty)
                 for type in ["text", "varchar(300)"] {
@@ -39,16 +40,16 @@ import Testing
         }
     }
 
-    private func mend(_ bench: StorageBench, _ range: UsageRange = UsageRange(from: 20_700, to: 20_800)) async throws
+    private func mend(_ bench: StorageBench, _ range: RollupRange = RollupRange(from: 20_700, to: 20_800)) async throws
         -> Int
     {
-        let outcome = try await UsageRebuild(pool: bench.worker).mend(range) { _, _ in }
+        let outcome = try await RollupRebuild(pool: bench.worker).repair(range) { _, _ in }
         return outcome.cells + outcome.counters
     }
 
-    private func sums(_ bench: StorageBench, _ user: Int64?) async throws -> UsageSums {
+    private func sums(_ bench: StorageBench, _ user: Int64?) async throws -> UsageTotals {
         try await bench.report {
-            try UsageSummary(user.map(UsageScope.user) ?? .everybody, .allTime, $0).current.sums
+            try UsageSummary(user.map(UsageScope.user) ?? .allUsers, .allTime, $0).current.sums
         }
     }
 
@@ -131,12 +132,12 @@ import Testing
             #expect(try await bench.verify().findings == [])
             try await bench.execute(
                 "UPDATE metering.usage_quarters SET requests = requests + 1 WHERE user_id = \(user)")
-            #expect(try await mend(bench, UsageRange(from: 0, to: 130_000)) > 0)
+            #expect(try await mend(bench, RollupRange(from: 0, to: 130_000)) > 0)
             #expect(try await bench.verify().findings == [])
             let rows = try await bench.admin.withConnection { try RecentCalls.list(of: user, $0) }
             #expect(rows.count == 40 && rows.count { $0.flags == [.implausibleTime] } == 35)
             _ = try await bench.worker.withConnection { connection in
-                try RollupStatus(UsageCursor.read(connection), connection, now: StorageBench.noon).lines
+                try RollupStatus(RollupState.read(connection), connection, now: StorageBench.noon).lines
             }
         }
     }
@@ -178,10 +179,10 @@ import Testing
             _ = try await bench.write([.sample(10, by: .user(user), at: StorageBench.noon)])
             #expect(try await sums(bench, user).requests == 6)
             _ = try await bench.report {
-                try UsageBreakdown(.everybody, .allTime, by: .user, limit: 5, rankedBy: .cost, $0)
+                try UsageBreakdown(.allUsers, .allTime, by: .user, limit: 5, rankedBy: .cost, $0)
             }
             let levels = Set(try await bench.verify().findings.map(\.level))
-            #expect(levels.isSuperset(of: ["quarters", "everybody", "days", "daily", "monthly"]), "\(levels)")
+            #expect(levels.isSuperset(of: ["quarters", "all_users", "days", "daily", "monthly"]), "\(levels)")
             #expect(try await mend(bench) > 0)
             for state in ["deltas wait", "deltas are folded"] {
                 #expect(try await bench.verify().findings == [], "\(state)")

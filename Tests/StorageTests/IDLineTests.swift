@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -22,7 +23,7 @@ import Testing
     }
 
     /// Days since 1970 around all that the tests write.
-    private static let autumn = UsageRange(from: 20_400, to: 20_800)
+    private static let autumn = RollupRange(from: 20_400, to: 20_800)
 
     private static func event(_ id: UInt64, _ user: Int64, minutesAgo: Int64 = 0) -> UsageEvent {
         .sample(id, by: .user(user), at: StorageBench.noon.advanced(by: .seconds(-60 * minutesAgo)))
@@ -57,7 +58,7 @@ import Testing
     }
 
     private func mend(_ bench: StorageBench) async throws -> [Int] {
-        let outcome = try await UsageRebuild(pool: bench.worker).mend(Self.autumn) { _, _ in }
+        let outcome = try await RollupRebuild(pool: bench.worker).repair(Self.autumn) { _, _ in }
         return [outcome.cells, outcome.counters]
     }
 

@@ -12,15 +12,18 @@ import Testing
         "LiteLLM": ["CSimdjson", "Domain"],
         "Passwords": ["CCrypt"],
         "Storage": ["Domain", "Postgres"],
+        "Analytics": ["Domain", "Postgres", "Storage"],
         "Bootstrap": ["CMalloc", "Postgres"],
         "HTTPSupport": ["Bootstrap", "CZlib", "Domain", "Postgres"],
         "WebhookAPI": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage"],
-        "AdminAPI": ["Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
-        "AggregationWorker": ["Bootstrap", "Domain", "Postgres", "Storage"],
-        "CodexFlow": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage"],
+        "AdminAPI": ["Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
+        "AggregationWorker": ["Analytics", "Bootstrap", "Domain", "Postgres", "Storage"],
+        "CodexFlow": [
+            "Analytics", "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage",
+        ],
         "TestSupport": ["Domain", "Postgres", "Storage"],
         "Faults": ["TestSupport"],
-        "Bench": ["Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"],
+        "Bench": ["Analytics", "Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"],
     ]
 
     /// Modules of C headers.
@@ -31,6 +34,7 @@ import Testing
         "Domain": ["Hummingbird", "Logging", "NIOCore"],
         "LiteLLM": ["Hummingbird", "Logging", "NIOCore"],
         "Storage": ["Hummingbird", "HummingbirdCore", "CLibPQ"],
+        "Analytics": ["Hummingbird", "HummingbirdCore", "CLibPQ"],
         "Bootstrap": ["Hummingbird", "HummingbirdCore"],
         "HTTPSupport": ["CLibPQ"],
     ]

@@ -1,10 +1,12 @@
+import Analytics
 import Domain
 import Foundation
 import Postgres
+import Storage
 import TestSupport
 import Testing
 
-@testable import Storage
+@testable import Analytics
 
 /// Local hours, days, weeks and months begin where Python's zoneinfo has them: all zones, all changes of 2020 to 2030.
 ///

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -26,7 +27,7 @@ import Testing
     /// A worker's pass up to now, or none.
     private func aggregate(_ bench: StorageBench) async throws {
         let now = bench.clock.now
-        _ = try await UsagePass(pool: bench.worker, now: { now }).run()
+        _ = try await RollupPass(pool: bench.worker, now: { now }).run()
     }
 
     @Test(arguments: [0, 4], [false, true])

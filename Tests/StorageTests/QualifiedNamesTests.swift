@@ -31,7 +31,7 @@ import Testing
             #expect(found == [], "\(file.lastPathComponent)")
             read += 1
         }
-        #expect(read > 200)
+        #expect(read > 150)
         #expect(
             try unqualified(in: "SELECT FROM users\nUPDATE public.users\nJOIN api_logs l") == ["users", "api_logs"])
     }

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -28,12 +29,12 @@ import Testing
             for pass in 0..<3 {
                 let found = try await bench.report { snapshot in
                     let range = try ReportRange.days("2026-10-01", "2026-12-01", in: "UTC", snapshot.connection)
-                    let users = try UsageBreakdown(.everybody, range, by: .user, snapshot)
-                    let codes = try EventBreakdown.read(.everybody, range, by: .errorCode, snapshot)
+                    let users = try UsageBreakdown(.allUsers, range, by: .user, snapshot)
+                    let codes = try EventBreakdown.read(.allUsers, range, by: .errorCode, snapshot)
                     return try [
-                        UsageSummary(.everybody, range, snapshot).current.sums.requests, users.total.requests,
+                        UsageSummary(.allUsers, range, snapshot).current.sums.requests, users.total.requests,
                         users.parts.reduce(0) { $0 + $1.sums.requests }, codes.total.requests,
-                        UsageSeries(.everybody, range, by: .model, snapshot).lines.flatMap(\.sums)
+                        UsageSeries(.allUsers, range, by: .model, snapshot).lines.flatMap(\.sums)
                             .reduce(0) { $0 + $1.requests },
                         UsageBreakdown(.user(user), range, by: .model, snapshot).total.requests,
                         EventBreakdown.read(.user(user), range, by: .tag, snapshot).total.requests,
@@ -51,7 +52,7 @@ import Testing
             // Made again from the raw rows, they are the same.
             let before = try await bench.usage(of: 0)
             try await bench.execute("UPDATE metering.usage_quarters SET requests = requests + 1")
-            _ = try await UsageRebuild(pool: bench.worker).mend(UsageRange(from: 20_700, to: 20_800)) { _, _ in }
+            _ = try await RollupRebuild(pool: bench.worker).repair(RollupRange(from: 20_700, to: 20_800)) { _, _ in }
             #expect(try await bench.usage(of: 0) == before)
             #expect(try await bench.verify().count == 0)
         }

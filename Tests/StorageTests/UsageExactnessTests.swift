@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import Postgres
@@ -42,10 +43,10 @@ import Testing
         var configuration = database
         configuration.applicationName = UsageStory.worker
         let pool = ConnectionPool(configuration, limits: PoolLimits(maxConnections: 1), logger: .quiet)
-        let pass = UsagePass(
-            pool: pool, window: 7 + number * 30, patience: .milliseconds(30), now: { clock.now })
+        let pass = RollupPass(
+            pool: pool, window: 7 + number * 30, timeout: .milliseconds(30), now: { clock.now })
         while !Task.isCancelled {
-            _ = try? await pass.run(number == 0 ? .everything : .others)
+            _ = try? await pass.run(number == 0 ? .everything : .laravel)
             // Leaves the machine to the story, and to other tests.
             try? await Task.sleep(for: .milliseconds(20))
         }

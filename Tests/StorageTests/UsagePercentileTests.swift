@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -33,7 +34,7 @@ import Testing
                     event.timeToFirstTokenMilliseconds = Int64(index * index / 5 + 1)
                     return event
                 })
-            for (scope, condition) in [(UsageScope.user(ada), "user_id = \(ada)" as Query), (.everybody, "true")] {
+            for (scope, condition) in [(UsageScope.user(ada), "user_id = \(ada)" as Query), (.allUsers, "true")] {
                 try await Self.compare(bench, scope, condition)
             }
         }
@@ -43,7 +44,7 @@ import Testing
         let (summary, series, models) = try await bench.admin.withConnection { connection in
             // A window that cuts days and quarters of the border, in a zone whose days cut them again.
             let range = try ReportRange.days("2026-11-02", "2026-11-24", in: "Asia/Kolkata", connection)
-            return try UsageSnapshot.take(connection) { snapshot in
+            return try ReportSnapshot.take(connection) { snapshot in
                 try (
                     UsageSummary(scope, range, snapshot),
                     UsageSeries(scope, range, every: .week, by: .status, hasLatency: true, snapshot),

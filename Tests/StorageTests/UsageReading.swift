@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -7,10 +8,10 @@ extension StorageBench {
     /// Runs a pass as the worker does.
     @discardableResult
     func fold(
-        window: Int = 50_000, patience: Duration = .milliseconds(200), goesOn: Bool = true
-    ) async throws -> UsagePass.Outcome {
+        window: Int = 50_000, timeout: Duration = .milliseconds(200), goesOn: Bool = true
+    ) async throws -> RollupPass.Outcome {
         let clock = clock
-        let pass = UsagePass(pool: worker, window: window, patience: patience, now: { clock.now })
+        let pass = RollupPass(pool: worker, window: window, timeout: timeout, now: { clock.now })
         return try await pass.run(progress: { _ in goesOn })
     }
 

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -13,8 +14,8 @@ extension ReportRange {
 
 extension StorageBench {
     /// What `body` reads in one state of the database.
-    func report<T: Sendable>(_ body: @Sendable (UsageSnapshot) throws -> T) async throws -> T {
-        try await admin.withConnection { try UsageSnapshot.take($0, body) }
+    func report<T: Sendable>(_ body: @Sendable (ReportSnapshot) throws -> T) async throws -> T {
+        try await admin.withConnection { try ReportSnapshot.take($0, body) }
     }
 
     /// Rows as Laravel writes them: `count` of them at pseudo-random times from `start` to `end` (UTC), with three

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -26,7 +27,7 @@ import Testing
             var summaries: [UsageSummary] = []
             for _ in 0..<2 {
                 for scope in [
-                    UsageScope.user(ada), .everybody, UsageScope(user: ada, models: ["gpt-4"], statuses: [.error]),
+                    UsageScope.user(ada), .allUsers, UsageScope(user: ada, models: ["gpt-4"], statuses: [.error]),
                 ] {
                     summaries.append(try await bench.report { try UsageSummary(scope, range, $0) })
                 }
@@ -80,7 +81,7 @@ import Testing
             #expect(models.parts[0].share == 301.0 / 701)
             #expect(models.parts[0].latency.duration != nil)
             let providers = try await bench.report {
-                try UsageBreakdown(.everybody, range, by: .provider, rankedBy: .cost, $0)
+                try UsageBreakdown(.allUsers, range, by: .provider, rankedBy: .cost, $0)
             }
             #expect(
                 Set(providers.parts.map(\.key)) == [
@@ -104,7 +105,7 @@ import Testing
             }
             try await bench.fold()
             let range = try await Self.range("2026-11-01", "2026-11-21", bench, zone: "Europe/Istanbul")
-            for scope in [UsageScope.user(user), .everybody] {
+            for scope in [UsageScope.user(user), .allUsers] {
                 let models = try await bench.report { try UsageBreakdown(scope, range, by: .model, limit: 1, $0) }
                 #expect(models.parts.map(\.key) == ["gpt-4"] && models.others == nil)
                 let series = try await bench.report { try UsageSeries(scope, range, by: .model, $0) }
@@ -123,7 +124,7 @@ import Testing
             let range = try await Self.range("2026-09-01", "2026-11-25", bench, zone: "Pacific/Chatham")
             let (users, overview, count) = try await bench.report { snapshot in
                 try (
-                    UsageBreakdown(.everybody, range, by: .user, snapshot),
+                    UsageBreakdown(.allUsers, range, by: .user, snapshot),
                     UsageOverview(now: StorageBench.noon, snapshot), CallCount(.user(bob), .allTime, snapshot)
                 )
             }
@@ -149,7 +150,7 @@ import Testing
             #expect(empty.granularity == .day)
             #expect(empty.buckets.count == 23)
             #expect(empty.lines.count == 1)
-            #expect(empty.lines[0].sums == Array(repeating: UsageSums(), count: 23))
+            #expect(empty.lines[0].sums == Array(repeating: UsageTotals(), count: 23))
             try await bench.fill(user, count: 700, from: "2026-11-03", to: "2026-11-23 11:59:00")
             let series = try await bench.report {
                 try UsageSeries(.user(user), range, by: .model, limit: 2, hasLatency: true, $0)
@@ -165,12 +166,12 @@ import Testing
         try await StorageBench.with { bench in
             let range = try await Self.range("2020-01-01", "2026-11-24", bench)
             let error = await #expect(throws: AppError.self) {
-                try await bench.report { try UsageSeries(.everybody, range, every: .day, $0) }
+                try await bench.report { try UsageSeries(.allUsers, range, every: .day, $0) }
             }
             #expect(error?.message.contains("Ask for week") == true)
-            let series = try await bench.report { try UsageSeries(.everybody, range, every: .week, $0) }
+            let series = try await bench.report { try UsageSeries(.allUsers, range, every: .week, $0) }
             #expect(series.buckets.count == 361)
-            #expect(try await bench.report { try UsageSeries(.everybody, range, $0).granularity } == .month)
+            #expect(try await bench.report { try UsageSeries(.allUsers, range, $0).granularity } == .month)
         }
     }
 

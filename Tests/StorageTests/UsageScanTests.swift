@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -43,12 +44,12 @@ import Testing
                             .sample(UInt64(1_000_000 + round * 20 + $0), by: .user(user), at: StorageBench.noon)
                         })
                     try await bench.writeAsLaravel(user)
-                    let cursor = try await bench.worker.withConnection { try UsageCursor.read($0) }
+                    let state = try await bench.worker.withConnection { try RollupState.read($0) }
                     let tail = try await bench.number(
                         """
-                        SELECT (SELECT count(*) FROM metering.event_facts(\(cursor.events), 9223372036854775807)
+                        SELECT (SELECT count(*) FROM metering.event_facts(\(state.eventWatermark), 9223372036854775807)
                                 WHERE user_id = \(user))
-                               + (SELECT count(*) FROM metering.log_facts(\(cursor.others), 9223372036854775807)
+                               + (SELECT count(*) FROM metering.log_facts(\(state.laravelWatermark), 9223372036854775807)
                                   WHERE user_id = \(user))
                         """)
                     #expect(tail == 21)
@@ -63,7 +64,7 @@ import Testing
     @Test func aProofAndARebuildOfADayReadThatDay() async throws {
         try await Self.withHistory { bench, user in
             // 2026-10-15, as days since 1970.
-            let range = UsageRange(from: 20_741, to: 20_742)
+            let range = RollupRange(from: 20_741, to: 20_742)
             let planted = try await bench.worker.withConnection { connection in
                 try connection.query(
                     """
@@ -75,11 +76,11 @@ import Testing
             #expect(planted == 1)
             let scans = try await bench.sequentialScans {
                 for user in [nil, user] {
-                    let range = UsageRange(from: 20_741, to: 20_742, user: user)
-                    let report = try await bench.worker.withConnection { try UsageVerification.verify(range, $0) }
+                    let range = RollupRange(from: 20_741, to: 20_742, user: user)
+                    let report = try await bench.worker.withConnection { try RollupVerification.verify(range, $0) }
                     #expect(report.count > 0)
                 }
-                let outcome = try await UsageRebuild(pool: bench.worker).mend(range) { _, _ in }
+                let outcome = try await RollupRebuild(pool: bench.worker).repair(range) { _, _ in }
                 #expect(outcome.cells == 1)
             }
             #expect(scans == [:])
@@ -127,13 +128,13 @@ import Testing
                     try await bench.report { snapshot in
                         let range = try ReportRange.days(
                             "2026-10-24", "2026-11-24", in: "Asia/Kolkata", snapshot.connection)
-                        for scope in [UsageScope.user(ada), .everybody] {
+                        for scope in [UsageScope.user(ada), .allUsers] {
                             _ = try UsageSummary(scope, range, snapshot)
                             _ = try UsageSeries(scope, range, by: .model, hasLatency: true, snapshot)
                             _ = try UsageBreakdown(scope, range, by: .status, snapshot)
                             _ = try CallCount(scope, range, snapshot)
                         }
-                        _ = try UsageBreakdown(.everybody, range, by: .user, snapshot)
+                        _ = try UsageBreakdown(.allUsers, range, by: .user, snapshot)
                         _ = try UsageOverview(now: StorageBench.noon, snapshot)
                         _ = try LaravelStats(of: ada, now: StorageBench.noon, snapshot)
                         _ = try LaravelChart(of: ada, now: StorageBench.noon, snapshot)

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -90,7 +91,7 @@ import Testing
     @Test func aSequenceThatHandsOutAheadIsRefused() async throws {
         try await StorageBench.with { bench in
             try await bench.execute("ALTER SEQUENCE api_logs_id_seq CACHE 10")
-            await #expect(throws: UsageSettlement.CachedSequence.self) { try await bench.fold() }
+            await #expect(throws: CommitHorizon.CachedSequence.self) { try await bench.fold() }
         }
     }
 

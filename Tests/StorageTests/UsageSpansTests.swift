@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -13,7 +14,7 @@ import Testing
             let days = first..<(first + Int.random(in: 0...800, using: &random))
             // In the days, or behind them; the day of the border is in them at most in part.
             let border = Int.random(in: days.upperBound * 96 - 95...(days.upperBound + 40) * 96, using: &random)
-            let spans = UsageSpans.cover(days, daysBefore: border)
+            let spans = RollupSpans.cover(days, dayBoundary: border)
             #expect(spans.flatMap { Array($0.first..<$0.first + $0.days) } == Array(days))
             #expect(
                 spans.allSatisfy { span in
@@ -82,7 +83,7 @@ import Testing
             for limit in [1_000, 7] {
                 let (parts, others) = try await bench.admin.withConnection { connection in
                     let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
-                    return try UsageSnapshot.take(connection) { snapshot in
+                    return try ReportSnapshot.take(connection) { snapshot in
                         var (parts, others): ([UsageBreakdown.Part], [UsageBreakdown.Others]) = ([], [])
                         var place: UsageBreakdown.Place?
                         repeat {
@@ -104,7 +105,7 @@ import Testing
                 for (page, rest) in others.enumerated() {
                     let behind = parts.dropFirst((page + 1) * limit)
                     #expect(rest.groups == behind.count, "\(question), \(state)")
-                    #expect(rest.sums == behind.reduce(UsageSums()) { $0 + $1.sums }, "\(question), \(state)")
+                    #expect(rest.sums == behind.reduce(UsageTotals()) { $0 + $1.sums }, "\(question), \(state)")
                 }
             }
         }
@@ -138,14 +139,14 @@ import Testing
                     (256, '2026-10-10', \(ada), 1, 1, 0)
                 """)
             // 2026-08-15, as days since 1970.
-            let mended = try await UsageRebuild(pool: bench.worker).mend(
-                UsageRange(from: 20_680, to: 20_681, user: ada)
+            let mended = try await RollupRebuild(pool: bench.worker).repair(
+                RollupRange(from: 20_680, to: 20_681, user: ada)
             ) {
                 _, _ in
             }
             #expect(mended.cells > 0)
-            #expect(try await bench.verify(UsageRange(from: 20_680, to: 20_681, user: ada)).findings == [])
-            _ = try await UsageRebuild(pool: bench.worker).mend(UsageRange(from: 20_550, to: 20_800)) { _, _ in }
+            #expect(try await bench.verify(RollupRange(from: 20_680, to: 20_681, user: ada)).findings == [])
+            _ = try await RollupRebuild(pool: bench.worker).repair(RollupRange(from: 20_550, to: 20_800)) { _, _ in }
             #expect(try await bench.verify().findings == [])
         }
     }
@@ -208,7 +209,7 @@ import Testing
                 zone: .utc)
             for limit in [1, 2] {
                 let others = try await bench.report { snapshot in
-                    try UsageBreakdown(.everybody, range, by: .user, limit: limit, rankedBy: .tokens, snapshot).others
+                    try UsageBreakdown(.allUsers, range, by: .user, limit: limit, rankedBy: .tokens, snapshot).others
                 }
                 #expect(others?.sums.inputTokens == [105, 5][limit - 1])
             }
@@ -223,10 +224,10 @@ import Testing
             }
             try await bench.fold()
             try await bench.execute("DELETE FROM users WHERE id = \(ada)")
-            _ = try await UsageRebuild(pool: bench.worker).mend(UsageRange(from: 20_750, to: 20_790)) { _, _ in }
+            _ = try await RollupRebuild(pool: bench.worker).repair(RollupRange(from: 20_750, to: 20_790)) { _, _ in }
             let range = try ReportRange(
                 from: StorageBench.noon.advanced(by: .seconds(-86_400 * 30)), to: StorageBench.noon, zone: .utc)
-            let parts = try await bench.report { try UsageBreakdown(.everybody, range, by: .user, $0).parts }
+            let parts = try await bench.report { try UsageBreakdown(.allUsers, range, by: .user, $0).parts }
             #expect(parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["\(ada) 30", "\(bob) 20"])
         }
     }
@@ -256,10 +257,10 @@ import Testing
                     try await bench.report { snapshot in
                         let range = try ReportRange.days("2026-10-24", "2026-11-24", in: zone, snapshot.connection)
                         let whole = try UsageBreakdown(
-                            .everybody, range, by: .user, limit: 5, hasLatency: true, snapshot)
+                            .allUsers, range, by: .user, limit: 5, hasLatency: true, snapshot)
                         #expect(whole.others?.groups == 195)
                         let page = try UsageBreakdown(
-                            .everybody, range, by: .user, after: whole.next, limit: 5, rankedBy: .cost, snapshot)
+                            .allUsers, range, by: .user, after: whole.next, limit: 5, rankedBy: .cost, snapshot)
                         #expect(page.parts.count == 5)
                     }
                 }

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import Logging
@@ -192,10 +193,10 @@ extension UsageStory {
         let granularity = Granularity.allCases.randomElement(using: &random) ?? .day
         let end = clock.now.advanced(by: .seconds(Int64.random(in: -86_400 * 10...86_400, using: &random)))
         let start = end.advanced(by: .seconds(-Int64.random(in: 1_000...(86_400 * 35), using: &random)))
-        let (scope, now) = (user == 0 ? UsageScope.everybody : .user(user), clock.now)
+        let (scope, now) = (user == 0 ? UsageScope.allUsers : .user(user), clock.now)
         let (series, others) = try await database.pool(as: .admin).withConnection { connection in
             let range = try ReportRange(from: start, to: end, zone: TimeZoneName.require(zone, connection))
-            return try UsageSnapshot.take(connection) { snapshot in
+            return try ReportSnapshot.take(connection) { snapshot in
                 let summary = try UsageSummary(scope, range, snapshot)
                 let breakdown = try UsageBreakdown(scope, range, by: user == 0 ? .user : .model, limit: 1, snapshot)
                 let byModel = try UsageSeries(scope, range, every: granularity, by: .model, limit: 1, snapshot)
@@ -206,7 +207,7 @@ extension UsageStory {
                         "summary": summary.current.sums.line, "breakdown": breakdown.total.line,
                         "largest": user == 0
                             ? breakdown.parts.first.map { "\($0.key ?? "") \($0.sums.line)" } ?? "nobody" : nil,
-                        "by model": byModel.lines.flatMap(\.sums).reduce(UsageSums(), +).line,
+                        "by model": byModel.lines.flatMap(\.sums).reduce(UsageTotals(), +).line,
                         "calls": "\(CallCount(scope, range, snapshot).calls)",
                         "chart":
                             "\(chart.models.reduce(0) { $0 + $1.calls }) \(chart.days.reduce(0) { $0 + $1.tokens })",
@@ -231,7 +232,7 @@ extension UsageStory {
     }
 }
 
-extension UsageSums {
+extension UsageTotals {
     /// As the model writes sums; the tokens of the story are all input.
     fileprivate var line: String { "\(requests) \(inputTokens) \(pricedCost.picodollars)" }
 }

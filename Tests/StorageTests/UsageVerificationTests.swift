@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -8,7 +9,7 @@ import Testing
 @Suite(.timeLimit(.minutes(15))) struct UsageVerificationTests {
     /// 2026-11-23, as days since 1970.
     private static let today = 20_780
-    private static let range = UsageRange(from: today - 1, to: today + 1)
+    private static let range = RollupRange(from: today - 1, to: today + 1)
 
     /// Two users with events, Laravel's rows and late rows, folded, with days written.
     private static func with(
@@ -34,14 +35,14 @@ import Testing
         }
     }
 
-    private func findings(_ bench: StorageBench, _ range: UsageRange = UsageRange()) async throws -> [String] {
+    private func findings(_ bench: StorageBench, _ range: RollupRange = RollupRange()) async throws -> [String] {
         try await bench.verify(range).findings.map { "\($0.level) \($0.user) \($0.bucket) \($0.difference)" }
     }
 
     /// Mends, and returns how many cells and counters.
     @discardableResult
-    private func mend(_ bench: StorageBench, _ range: UsageRange = range) async throws -> [Int] {
-        let outcome = try await UsageRebuild(pool: bench.worker).mend(range) { _, _ in }
+    private func mend(_ bench: StorageBench, _ range: RollupRange = range) async throws -> [Int] {
+        let outcome = try await RollupRebuild(pool: bench.worker).repair(range) { _, _ in }
         return [outcome.cells, outcome.counters]
     }
 
@@ -56,13 +57,13 @@ import Testing
                 try await findings(bench) == [
                     "quarters \(bob) 2026-11-23T11:00:00Z requests 2, should be 1; "
                         + "cost 0.001499999999, should be 0.0015",
-                    "everybody 0 2026-11-23T11:00:00Z requests 1, should be 2; "
+                    "all_users 0 2026-11-23T11:00:00Z requests 1, should be 2; "
                         + "cost 0.0015, should be 0.001499999999",
                     "days \(bob) 2026-11-23T00:00:00Z requests 3, should be 4; "
                         + "cost 0.0045, should be 0.004499999999",
                 ])
-            #expect(try await findings(bench, UsageRange(user: ada)) == [])
-            #expect(try await findings(bench, UsageRange(to: Self.today)) == [])
+            #expect(try await findings(bench, RollupRange(user: ada)) == [])
+            #expect(try await findings(bench, RollupRange(to: Self.today)) == [])
             #expect(try await mend(bench) == [1, 0])
             #expect(try await bench.verify().count == 0)
         }
@@ -100,7 +101,7 @@ import Testing
                 """)
             #expect(
                 try await findings(bench) == [
-                    "everybody 0 2026-11-23T11:00:00Z output_tokens 49, should be 50",
+                    "all_users 0 2026-11-23T11:00:00Z output_tokens 49, should be 50",
                     "days 0 2026-11-23T00:00:00Z unpriced 7, should be 0; output_tokens 150, should be 149",
                     "days \(ada) 2026-11-23T00:00:00Z unpriced 7, should be 0",
                 ])
@@ -208,16 +209,16 @@ import Testing
             #expect(deleted == 12)
             #expect(try await bench.usage(of: ada) == before)
             #expect(try await bench.verify().count == 0)
-            let error = await #expect(throws: UsageRebuild.Sealed.self) { try await mend(bench) }
+            let error = await #expect(throws: RollupRebuild.Sealed.self) { try await mend(bench) }
             #expect(error?.before == "2026-11-25T00:00:00Z")
-            #expect(try await mend(bench, UsageRange(from: Self.today + 2, to: Self.today + 3))[0] == 0)
+            #expect(try await mend(bench, RollupRange(from: Self.today + 2, to: Self.today + 3))[0] == 0)
             #expect(try await bench.usage(of: ada) == before)
         }
     }
 }
 
 extension StorageBench {
-    func verify(_ range: UsageRange = UsageRange()) async throws -> UsageVerification.Report {
-        try await pool.withConnection { try UsageVerification.verify(range, $0) }
+    func verify(_ range: RollupRange = RollupRange()) async throws -> RollupVerification.Report {
+        try await pool.withConnection { try RollupVerification.verify(range, $0) }
     }
 }

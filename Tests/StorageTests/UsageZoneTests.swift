@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -43,7 +44,7 @@ import Testing
             try await Self.compare(bench, user, "tail only")
             // Rows without an event are folded every second, days later.
             let clock = bench.clock
-            _ = try await UsagePass(pool: bench.worker, now: { clock.now }).run(.others)
+            _ = try await RollupPass(pool: bench.worker, now: { clock.now }).run(.laravel)
             try await Self.compare(bench, user, "quarters only")
             try await bench.fold()
             try await Self.compare(bench, user, "days")
@@ -62,7 +63,7 @@ import Testing
         for question in questions {
             let (series, total) = try await bench.admin.withConnection { connection in
                 let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
-                return try UsageSnapshot.take(connection) { snapshot in
+                return try ReportSnapshot.take(connection) { snapshot in
                     try (
                         UsageSeries(.user(user), range, every: question.granularity, snapshot),
                         UsageSummary(.user(user), range, snapshot).current.sums
@@ -75,7 +76,7 @@ import Testing
             let expected = try await bench.plainSeries(
                 of: user, question.zone, question.from, question.to, question.granularity)
             #expect(found.joined(separator: "\n") == expected, "\(question), \(state)")
-            #expect(series.lines[0].sums.reduce(UsageSums(), +) == total, "\(question), \(state)")
+            #expect(series.lines[0].sums.reduce(UsageTotals(), +) == total, "\(question), \(state)")
         }
     }
 }

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import Postgres
@@ -186,7 +187,7 @@ import Testing
                 return []
             }
             let clock = bench.clock
-            let worker = Task { try? await UsagePass(pool: bench.worker, now: { clock.now }).run() }
+            let worker = Task { try? await RollupPass(pool: bench.worker, now: { clock.now }).run() }
             try await Self.waitForLock(bench, held: "worker")
             let withdrawal = Task { try await withdraw(.key(event.key), bench) }
             try await Self.waitForLock(bench, held: "operator")
@@ -293,8 +294,8 @@ import Testing
                 for worker in 0..<2 {
                     group.addTask {
                         for _ in 0..<25 {
-                            _ = try await UsagePass(
-                                pool: bench.worker, window: 5 + worker * 50, patience: .milliseconds(20),
+                            _ = try await RollupPass(
+                                pool: bench.worker, window: 5 + worker * 50, timeout: .milliseconds(20),
                                 now: { clock.now }
                             ).run()
                             if worker == 0 { clock.advance(by: .seconds(1200)) }

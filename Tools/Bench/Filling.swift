@@ -1,3 +1,4 @@
+import Analytics
 import Crypto
 import Domain
 import Foundation
@@ -106,7 +107,7 @@ struct Filling: Sendable {
         }
         log("  rollups")
         try await pool.withConnection { try $0.executeScript("ANALYZE") }
-        _ = try await UsagePass(pool: pool, now: { .now }).run()
+        _ = try await RollupPass(pool: pool, now: { .now }).run()
         log("  VACUUM")
         try await pool.withConnection { try $0.executeScript("VACUUM (FREEZE, ANALYZE)") }
         try await requireConsistency()

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -190,10 +191,10 @@ extension BenchSite {
     /// quota, because the counters are compared with the events only.
     ///
     /// - Throws: ``PostgresError``.
-    func rollUp() async throws -> UsagePass.Outcome {
+    func rollUp() async throws -> RollupPass.Outcome {
         try await execute(
             "UPDATE metering.installation SET counted_log_id = (SELECT last_value FROM public.api_logs_id_seq)")
-        return try await UsagePass(pool: pool, now: { .now }).run()
+        return try await RollupPass(pool: pool, now: { .now }).run()
     }
 
     /// Vacuums the tables that reports read, as autovacuum does later.

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -54,7 +55,7 @@ struct ReportBenchmark: Benchmark {
         _ = try await site.rollUp()
         try await site.pool.withConnection { _ = try EventBulk.insert(count, now: .now, $0) }
         try await site.vacuumRollups()
-        _ = try await UsagePass(pool: site.pool, now: { .now }).run(.others)
+        _ = try await RollupPass(pool: site.pool, now: { .now }).run(.laravel)
     }
 }
 
@@ -94,7 +95,7 @@ struct ReportQuestion: Sendable {
         series("series-model", "the same by model", by: .model),
         series("series-istanbul", "30 days by day in Europe/Istanbul", zone: "Europe/Istanbul"),
         ReportQuestion("breakdown-user", "30 days of all users by user", isAboutAllUsers: true) { _, now, snapshot in
-            try UsageBreakdown(.everybody, range(now), by: .user, snapshot).total.requests
+            try UsageBreakdown(.allUsers, range(now), by: .user, snapshot).total.requests
         },
         ReportQuestion(
             "laravel-stats", "LaravelStats: the present day", since: { "date_trunc('day', \($0) AT TIME ZONE 'UTC')" }
@@ -128,10 +129,10 @@ struct ReportQuestion: Sendable {
     private init(
         _ name: String, _ summary: String, isAboutAllUsers: Bool = false,
         since: @escaping @Sendable (Timestamp) -> Query = { "\(Self.from($0)) AT TIME ZONE 'UTC'" },
-        report: @escaping @Sendable (Int64, Timestamp, UsageSnapshot) throws -> Int64
+        report: @escaping @Sendable (Int64, Timestamp, ReportSnapshot) throws -> Int64
     ) {
         self.init(name, summary) { connection, user, now in
-            try UsageSnapshot.take(connection) { try report(user, now, $0) }
+            try ReportSnapshot.take(connection) { try report(user, now, $0) }
         } truth: { user, now in
             """
             SELECT count(*) FROM public.api_logs

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Postgres
 import Storage
@@ -106,7 +107,7 @@ final class WorkerBeside: Sendable {
     func run() async throws -> Int {
         let pool = site.makePool(connections: 1)
         let result: Result<Int, any Error>
-        do { result = .success(try await rollUp(UsagePass(pool: pool, rest: Self.rest, now: { .now }))) } catch {
+        do { result = .success(try await rollUp(RollupPass(pool: pool, rest: Self.rest, now: { .now }))) } catch {
             result = .failure(error)
         }
         await pool.close()
@@ -118,7 +119,7 @@ final class WorkerBeside: Sendable {
         isStopping.withLock { $0 = true }
     }
 
-    private func rollUp(_ pass: UsagePass) async throws -> Int {
+    private func rollUp(_ pass: RollupPass) async throws -> Int {
         let clock = ContinuousClock()
         var rows = 0
         while !isStopping.withLock({ $0 }) {

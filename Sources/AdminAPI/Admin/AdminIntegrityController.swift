@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import HTTPSupport
@@ -40,16 +41,18 @@ struct AdminIntegrityController: Sendable {
     private static let rollupStatus = JSONType<RollupStatus>.object(
         "RollupStatus",
         [
-            Field("folded_events_id", .integer, \.cursor.events), Field("folded_others_id", .integer, \.cursor.others),
-            Field("final_id", .integer, \.cursor.settled), Field("rows_behind", .integer, example: 0, \.rowsBehind),
+            Field("folded_events_id", .integer, \.state.eventWatermark),
+            Field("folded_others_id", .integer, \.state.laravelWatermark),
+            Field("final_id", .integer, \.state.commitHorizon),
+            Field("rows_behind", .integer, example: 0, \.rowsBehind),
             Field("seconds_behind", .integer, example: 0) { $0.secondsBehind ?? 0 },
             Field("waiting_for", .list(.string)) { $0.waitingFor.map(\.description) },
         ])
 
-    private static let verification = JSONType<UsageVerification.Report>.object(
+    private static let verification = JSONType<RollupVerification.Report>.object(
         "Verification", [Field("differences", .integer, \.count), Field("findings", .list(finding), \.findings)])
 
-    private static let finding = JSONType<UsageVerification.Finding>.object(
+    private static let finding = JSONType<RollupVerification.Finding>.object(
         "VerificationFinding",
         [
             Field("level", .string, example: "day", \.level), Field("user_id", .integer, \.user),
@@ -94,7 +97,7 @@ struct AdminIntegrityController: Sendable {
         ) {
             request in
             try await database.read { connection in
-                try UsageSnapshot.take(connection) {
+                try ReportSnapshot.take(connection) {
                     Totals(overview: try UsageOverview(now: request.now, $0), asOf: $0.asOf)
                 }
             }
@@ -126,10 +129,10 @@ struct AdminIntegrityController: Sendable {
                         + "'aggregation-worker verify' takes more."
                 )
             }
-            let range = UsageRange(
+            let range = RollupRange(
                 from: Int(from.daysSince1970), to: Int(to.daysSince1970),
                 user: request.integer("user_id").map(Int64.init))
-            return try await database.read { try UsageVerification.verify(range, $0) }
+            return try await database.read { try RollupVerification.verify(range, $0) }
         }
     }
 

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import HTTPSupport
 import HTTPTypes
@@ -86,7 +87,7 @@ struct AdminUserController: Sendable {
                 )
             }
             return try await database.read { connection in
-                try UsageSnapshot.take(connection) { snapshot in
+                try ReportSnapshot.take(connection) { snapshot in
                     AccountDetails(
                         account: account, limits: limits,
                         logs: try RecentCalls.list(of: id, limit: 20, snapshot.connection),

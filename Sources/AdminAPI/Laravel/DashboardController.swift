@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import HTTPSupport
 import Storage
@@ -38,7 +39,7 @@ struct DashboardController: Sendable {
         Operation("Today's usage and the limits.", returns: Self.stats) { request in
             let user = try request.user.id
             return try await database.read { connection in
-                try UsageSnapshot.take(connection) { snapshot in
+                try ReportSnapshot.take(connection) { snapshot in
                     (
                         try LaravelStats(of: user, now: request.now, snapshot),
                         try LimitStatus.read(user, snapshot.connection, now: request.now)
@@ -52,7 +53,7 @@ struct DashboardController: Sendable {
         Operation("The last 30 days by day and by model, and the last 50 logs.", returns: Self.usage) { request in
             let user = try request.user.id
             return try await database.read { connection in
-                try UsageSnapshot.take(connection) { snapshot in
+                try ReportSnapshot.take(connection) { snapshot in
                     (
                         try LaravelChart(of: user, now: request.now, snapshot),
                         try RecentCalls.list(of: user, snapshot.connection)

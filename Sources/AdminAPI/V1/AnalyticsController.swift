@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import HTTPSupport
 import HTTPTypes
@@ -67,7 +68,7 @@ struct AnalyticsController: Sendable {
                 let report = try UsageSeries(
                     scope, range, every: granularity, by: group, limit: request.integer("limit") ?? 10,
                     rankedBy: request.ranking, hasLatency: true, snapshot)
-                return (report, report.lines.flatMap(\.sums).reduce(UsageSums(), +))
+                return (report, report.lines.flatMap(\.sums).reduce(UsageTotals(), +))
             }
             guard request.format == .json else {
                 let cells = report.lines.flatMap { line in
@@ -127,7 +128,7 @@ struct AnalyticsController: Sendable {
     /// The report that `read` makes for the request's scope and range, and the answer's `meta`, from one snapshot.
     private func report<Report: Sendable>(
         _ request: APIRequest, continuing cursor: BreakdownCursor? = nil,
-        _ read: @Sendable (UsageScope, ReportRange, UsageSnapshot) throws -> (report: Report, total: UsageSums)
+        _ read: @Sendable (UsageScope, ReportRange, ReportSnapshot) throws -> (report: Report, total: UsageTotals)
     ) async throws -> (Report, Meta) {
         let subject = try request.subject
         let scope = UsageScope(
@@ -137,7 +138,7 @@ struct AnalyticsController: Sendable {
         return try await database.read { connection in
             let requested = try Period.range(of: request, connection)
             let range = try cursor?.range(for: request, requested: requested) ?? requested
-            return try UsageSnapshot.take(connection) { snapshot in
+            return try ReportSnapshot.take(connection) { snapshot in
                 let (report, total) = try read(scope, range, snapshot)
                 let missing = try Quarantine.openCount(of: subject, from: range.from, to: range.to, connection)
                 let meta = Meta(asOf: snapshot.asOf, quarantined: missing, unpricedRequests: total.unpriced)
@@ -341,10 +342,10 @@ extension AnalyticsController {
 
 /// What requests used, and how long they took. Money is exact text, and null where no price is known.
 struct Usage: Sendable {
-    let sums: UsageSums
+    let sums: UsageTotals
     let latency: UsageLatency
 
-    init(_ sums: UsageSums, _ latency: UsageLatency = UsageLatency()) {
+    init(_ sums: UsageTotals, _ latency: UsageLatency = UsageLatency()) {
         self.sums = sums
         self.latency = latency
     }

@@ -31,22 +31,22 @@ package struct LogRow: Sendable, Hashable {
 
 extension LogRow {
     /// The cost of a row `l`, whatever type Laravel's column has; NULL where it is none.
-    static let price: Query = "metering.plausible_cost(l.total_cost::numeric)"
+    package static let price: Query = "metering.plausible_cost(l.total_cost::numeric)"
 
     /// The column of a row `l` as a whole number, whatever type it has; one beyond `bigint` is at its end.
-    static func whole(_ column: Query) -> Query {
+    package static func whole(_ column: Query) -> Query {
         "coalesce(greatest(least(\(column), 9223372036854774784), -9223372036854774784)::bigint, 0)"
     }
 
     /// The columns that ``init(_:)`` reads, of a row `l`. Times beyond what a timestamp can say are none.
-    static let columns: Query = """
+    package static let columns: Query = """
         l.id, l.user_id, coalesce(l.model, 'unknown'), \(whole("l.input_tokens")), \(whole("l.output_tokens")),
         \(price), \(whole("l.response_time_ms")), coalesce(l.status, 'success'),
         l.error_message, \(microseconds: "(l.created_at AT TIME ZONE 'UTC')"),
         \(microseconds: "(l.updated_at AT TIME ZONE 'UTC')")
         """
 
-    init(_ row: Row) throws {
+    package init(_ row: Row) throws {
         id = try row.decode(0)
         userID = try row.decode(1)
         model = try row.decode(2)

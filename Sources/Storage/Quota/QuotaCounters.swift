@@ -36,14 +36,14 @@ package enum QuotaCounters {
     /// Waits for a running ``addDeltas(_:now:)``, and keeps others out until the transaction ends.
     ///
     /// - Throws: ``PostgresError``.
-    static func keepOut(_ connection: Connection) throws {
+    package static func keepOut(_ connection: Connection) throws {
         try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.quota_usage'))")
     }
 
     /// Adds every delta in the open transaction, which keeps others out. Sets no row of `rate_limits`.
     ///
     /// - Throws: ``PostgresError``.
-    static func addAllDeltas(_ connection: Connection, now: Timestamp) throws {
+    package static func addAllDeltas(_ connection: Connection, now: Timestamp) throws {
         let waiting = try connection.query("SELECT count(*) FROM metering.quota_deltas")[0].decode(0, as: Int.self)
         for _ in 0...(waiting / batch) { try connection.execute(statement(now: now, shown: shownNothing)) }
     }

@@ -60,7 +60,7 @@ package enum IDLine {
     /// The same, with a connection of `pool` for each attempt.
     ///
     /// - Throws: What `body` throws; ``PostgresError``.
-    static func retrying<T: Sendable>(_ pool: ConnectionPool, _ body: () async throws -> T) async throws -> T {
+    package static func retrying<T: Sendable>(_ pool: ConnectionPool, _ body: () async throws -> T) async throws -> T {
         for _ in 1..<attempts {
             do { return try await body() } catch is BeganAgain {
                 _ = try await pool.withConnection { try look($0) }
@@ -72,7 +72,7 @@ package enum IDLine {
     /// To be asked after a step that relies on the line, in its transaction.
     ///
     /// - Throws: ``BeganAgain``, ``PostgresError``.
-    static func require(_ connection: Connection) throws {
+    package static func require(_ connection: Connection) throws {
         if try beganAgain(connection) { throw BeganAgain() }
     }
 
@@ -81,7 +81,7 @@ package enum IDLine {
     }
 
     /// The id under which the row of the position was inserted.
-    static func id(of position: Query) -> Query {
+    package static func id(of position: Query) -> Query {
         """
         (\(position) - (SELECT k.shift FROM metering.id_epochs k WHERE k.first_position <= \(position)
                         ORDER BY k.epoch DESC LIMIT 1))

@@ -189,7 +189,13 @@ extension Installation {
                         metering.withdrawn_events,
                         metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.usage_dimensions
                     """)
-                try UsageCursor.reset(connection)
+                try connection.execute(
+                    """
+                    UPDATE metering.usage_cursor
+                    SET event_log_id = 0, other_log_id = 0, settled_log_id = 0, marked_log_id = NULL,
+                        marked_transactions = NULL, days_before = -2147483648, sealed_before = '-infinity',
+                        logs_sealed_before = '-infinity', passed_at = NULL, passed_rows = NULL, pass_ms = NULL
+                    """)
                 try IDLine.reset(connection)
                 try LaravelUsage.seed(upTo: logID, connection, now: now)
             } else {

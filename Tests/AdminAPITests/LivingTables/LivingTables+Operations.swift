@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import Postgres
@@ -35,7 +36,7 @@ extension LivingTables {
         Operation(4, "time passes") { try await $0.moveClock() },
         Operation(3, "slow writer") { try await $0.writeSlowly() },
         Operation(12, "pass") { try await $0.pass(.everything) },
-        Operation(3, "pass over others") { try await $0.pass(.others) },
+        Operation(3, "pass over others") { try await $0.pass(.laravel) },
         Operation(5, "upkeep") { try await $0.keepUp() },
         Operation(2, "verify and rebuild") { try await $0.verifyAndRebuild() },
     ]
@@ -54,7 +55,7 @@ extension LivingTables {
     }
 
     /// A pass while nobody else writes: all rows are folded.
-    func pass(_ scope: UsagePass.Scope) async throws {
+    func pass(_ scope: RollupPass.Scope) async throws {
         await runPass(scope)
         model.fold(try await rows())
         passedID = Int64(
@@ -62,10 +63,10 @@ extension LivingTables {
         awaitsPass = false
     }
 
-    func runPass(_ scope: UsagePass.Scope) async {
+    func runPass(_ scope: RollupPass.Scope) async {
         let (clock, window) = (bench.clock, Int.random(in: 3...60, using: &random))
-        let pass = UsagePass(
-            pool: database.pool(as: .worker), window: window, patience: .milliseconds(10), now: { clock.now })
+        let pass = RollupPass(
+            pool: database.pool(as: .worker), window: window, timeout: .milliseconds(10), now: { clock.now })
         let outcome = await attempt("pass") { try await pass.run(scope) }
         expect(outcome?.isBusy != true, "pass", "is busy alone")
     }
@@ -102,7 +103,8 @@ extension LivingTables {
         // The days of the story, and that of times which are none.
         for (from, to) in [(20_700, 20_800), (0, 1)] {
             await attempt("rebuild") {
-                try await UsageRebuild(pool: database.pool(as: .worker)).mend(UsageRange(from: from, to: to)) { _, _ in
+                try await RollupRebuild(pool: database.pool(as: .worker)).repair(RollupRange(from: from, to: to)) {
+                    _, _ in
                 }
             }
         }
@@ -111,9 +113,9 @@ extension LivingTables {
         expect(left?.count == 0, "verify after rebuild", "\(left?.findings.prefix(6) ?? [])")
     }
 
-    private func verify() async -> UsageVerification.Report? {
+    private func verify() async -> RollupVerification.Report? {
         await attempt("verify") {
-            try await database.pool(as: .worker).withConnection { try UsageVerification.verify(UsageRange(), $0) }
+            try await database.pool(as: .worker).withConnection { try RollupVerification.verify(RollupRange(), $0) }
         }
     }
 

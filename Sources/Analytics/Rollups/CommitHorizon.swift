@@ -1,0 +1,131 @@
+import Postgres
+import Storage
+
+/// Finds up to which id every row of `api_logs` is committed or never will be, and holds up nobody for it
+/// (`design.md` §6).
+///
+/// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer
+/// takes before it draws an id: when these transactions are gone, every id up to that value is final. The value and the
+/// transactions are kept in the cursor's row, so that the next pass, or the next process, looks whether they are gone.
+///
+/// The value is committed before writers are listed so that ingest which is not listed sees it, and notices when the
+/// ids began again and it drew a lower one (``IDLine``).
+package enum CommitHorizon {
+    /// A transaction that may yet commit rows with ids already drawn.
+    package struct Writer: Sendable, Hashable, CustomStringConvertible {
+        /// `nil` of a prepared transaction, which has no process.
+        package var processID: Int?
+        package var application: String?
+        /// When it began, RFC 3339 in UTC; `nil` where the role may not see it (`pg_read_all_stats`).
+        package var since: String?
+
+        package var description: String {
+            guard let processID else { return "a prepared transaction (see pg_prepared_xacts)" }
+            let name = application.map { $0.isEmpty ? "" : " (\($0))" } ?? ""
+            return "process \(processID)\(name)" + (since.map { ", open since \($0)" } ?? "")
+        }
+    }
+
+    /// Ids are drawn before they are used, so that "drawn under the lock" does not hold.
+    package struct CachedSequence: Error, Hashable, CustomStringConvertible {
+        package var description: String {
+            """
+            The sequence api_logs_id_seq hands out ids in advance (CACHE above 1), so no id is ever known to be final. \
+            Run: ALTER SEQUENCE api_logs_id_seq CACHE 1
+            """
+        }
+    }
+
+    /// What a step of the settlement found.
+    struct Step: Sendable {
+        /// Who is waited for.
+        var writers: [Writer] = []
+        /// Whether a mark is committed whose writers are to be listed by the next step, at once.
+        var hasNewMark = false
+    }
+
+    /// Advances what is final as far as it can be told now, and returns who is waited for; nobody where all that was drawn
+    /// before the pass is final.
+    ///
+    /// `isMarked` says whether the pass has set a mark of its own, which it does once: under ingest there is always
+    /// somebody to wait for behind the next.
+    ///
+    /// - Throws: ``CachedSequence``, ``IDLine/BeganAgain``, ``PostgresError``.
+    static func advance(_ connection: Connection, isMarked: inout Bool) throws -> Step {
+        guard try RollupState.take(connection) != nil else { return Step() }
+        try listWritersOfMark(connection)
+        let waitingFor = try writersOfMark(connection)
+        guard waitingFor.isEmpty else { return Step(writers: waitingFor) }
+        try settleMark(connection)
+        let hasNewMark = try !isMarked && mark(connection)
+        isMarked = true
+        // After all of it: what was read before is of ids that go on.
+        try IDLine.require(connection)
+        return Step(hasNewMark: hasNewMark)
+    }
+
+    /// The snapshot shows every row that is in the sums; by it one is told from a row whose id was given out again. It
+    /// is taken also where nothing is marked, as rows may have been updated.
+    private static func settleMark(_ connection: Connection) throws {
+        try connection.execute(
+            """
+            UPDATE metering.usage_cursor
+            SET settled_log_id = greatest(settled_log_id, marked_log_id), marked_log_id = NULL, marked_transactions = NULL,
+                settled_snapshot = pg_current_snapshot()
+            """)
+    }
+
+    /// Sets a mark where there is something new to be final, and returns whether it did.
+    private static func mark(_ connection: Connection) throws -> Bool {
+        let rows = try connection.query(
+            """
+            SELECT coalesce(pg_sequence_last_value(s.seqrelid), 0), s.seqcache
+            FROM pg_sequence s WHERE s.seqrelid = 'public.api_logs_id_seq'::regclass
+            """)
+        guard let (value, cache) = try rows.first?.decode(Int64.self, Int64.self) else { throw Installation.Mismatch() }
+        guard cache == 1 else { throw CachedSequence() }
+        let marked = try connection.execute(
+            """
+            UPDATE metering.usage_cursor c
+            SET marked_log_id = \(value)::bigint + k.shift, marked_transactions = NULL
+            FROM metering.id_epochs k
+            WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
+              AND c.settled_log_id < \(value)::bigint + k.shift
+            """)
+        return marked > 0
+    }
+
+    private static func listWritersOfMark(_ connection: Connection) throws {
+        try connection.execute(
+            """
+            UPDATE metering.usage_cursor
+            SET marked_transactions = ARRAY(SELECT DISTINCT l.virtualtransaction FROM (\(writers)) l)
+            WHERE marked_log_id IS NOT NULL AND marked_transactions IS NULL
+            """)
+    }
+
+    /// Who of the mark still holds the lock. A transaction that was prepared meanwhile has another name, so any prepared one
+    /// counts.
+    static func writersOfMark(_ connection: Connection) throws -> [Writer] {
+        let rows = try connection.query(
+            """
+            SELECT DISTINCT l.pid::bigint, a.application_name,
+                   to_char(a.xact_start, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+            FROM metering.usage_cursor c
+            JOIN (\(writers)) l ON l.virtualtransaction = ANY (c.marked_transactions) OR l.pid IS NULL
+            LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+            WHERE c.marked_log_id IS NOT NULL
+            ORDER BY 3, 1
+            """)
+        return try rows.map { row in
+            let (pid, application, since) = try row.decode(Int?.self, String?.self, String?.self)
+            return Writer(processID: pid, application: application, since: since)
+        }
+    }
+
+    private static let writers: Query = """
+        SELECT k.virtualtransaction, k.pid FROM pg_locks k
+        WHERE k.locktype = 'relation' AND k.relation = 'public.api_logs'::regclass AND k.mode = 'RowExclusiveLock'
+          AND k.granted AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        """
+}

@@ -1,0 +1,227 @@
+import Postgres
+import Storage
+
+/// What a cell of usage sums, in the order of its columns: one list for the fold, the days, verify and rebuild.
+enum RollupMeasures {
+    /// Whole numbers, which saturate at 2^63-1: one absurd event must not stop the fold.
+    static let counts = [
+        "requests", "unpriced", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "duration_ms",
+    ]
+    /// Exact decimals.
+    static let amounts = ["cost", "ledger_cost"]
+    static let names = counts + amounts
+
+    /// The columns of a cell behind its key.
+    static let columns = Query(unsafeSQL: (names + ["histogram"]).joined(separator: ", "))
+
+    /// ``names`` of the cell `u`, as a report reads them: an amount that is NaN adds nothing until `rebuild` makes it
+    /// again.
+    static let read = Query(
+        unsafeSQL: (counts.map { "u.\($0)" } + amounts.map { "metering.finite(u.\($0)) AS \($0)" })
+            .joined(separator: ", "))
+
+    /// Aggregates over the facts `f` of a cell.
+    static let ofFacts: Query = "\(sumsOfFacts), \(histogramOfFacts)"
+
+    /// Aggregates over the facts `f` of a cell, without its histogram.
+    static let sumsOfFacts: Query = """
+        count(*) AS requests, count(*) - count(f.cost) AS unpriced,
+        \(unsafeSQL: Query.saturated("sum(f.input_tokens)")) AS input_tokens, \(unsafeSQL: Query.saturated("sum(f.output_tokens)")) AS output_tokens,
+        \(unsafeSQL: Query.saturated("sum(f.cached_tokens)")) AS cached_tokens,
+        \(unsafeSQL: Query.saturated("sum(f.reasoning_tokens)")) AS reasoning_tokens,
+        \(unsafeSQL: Query.saturated("sum(coalesce(f.duration_ms, 0))")) AS duration_ms,
+        coalesce(sum(f.cost), 0) AS cost, sum(f.ledger_cost) AS ledger_cost
+        """
+
+    private static let histogramOfFacts: Query = """
+        coalesce(array_agg((metering.bucket_of(f.duration_ms) << 40) + 1) FILTER (WHERE f.duration_ms IS NOT NULL)
+                 || array_agg((metering.bucket_of(f.first_token_ms) + 2000 << 40) + 1)
+                    FILTER (WHERE f.first_token_ms IS NOT NULL), '{}') AS histogram
+        """
+
+    /// Aggregates over the cells `c` of a coarser cell, without its histogram.
+    static let sumsOfCells = Query(
+        unsafeSQL: (counts.map { "\(Query.saturated("sum(c.\($0))")) AS \($0)" }
+            + amounts.map { "sum(metering.finite(c.\($0))) AS \($0)" }).joined(separator: ", "))
+
+    /// Aggregates over the few cells `c` of a coarser cell.
+    static let ofCells: Query = "\(sumsOfCells), coalesce(metering.joined(c.histogram), '{}') AS histogram"
+
+    /// The columns of a new cell `c`, its histogram short enough to keep.
+    static let kept = Query(unsafeSQL: names.map { "c.\($0)" }.joined(separator: ", ") + ", " + merged("c.histogram"))
+
+    /// `SET` of an upsert that adds `excluded` to the cell `u` that is there.
+    static let added = Query(
+        unsafeSQL: (counts.map { "\($0) = \(Query.saturated("u.\($0)::numeric + excluded.\($0)"))" }
+            + amounts.map { "\($0) = u.\($0) + excluded.\($0)" }
+            + ["histogram = " + merged("u.histogram || excluded.histogram")]).joined(separator: ", "))
+
+    /// `SET` of an update that takes the cell `c` out of the cell `u`, which covers it.
+    static let subtracted = Query(
+        unsafeSQL: (names.map { "\($0) = u.\($0) - c.\($0)" }
+            + ["histogram = metering.without(u.histogram, c.histogram)"]).joined(separator: ", "))
+
+    /// Whether the cell `u` has at least what `c` has, none of its counts is saturated, and its amounts are numbers.
+    static let covers = Query(
+        unsafeSQL: (counts.map { "u.\($0) >= c.\($0) AND u.\($0) < 9223372036854775807" }
+            + amounts.map { "metering.finite(u.\($0)) = u.\($0)" }).joined(separator: " AND "))
+
+    /// `SET` of an upsert that puts `excluded` in the place of the cell that is there.
+    static let replaced = Query(
+        unsafeSQL: (names + ["histogram"]).map { "\($0) = excluded.\($0)" }.joined(separator: ", "))
+
+    /// The columns of the cell `e`.
+    static let ofExpected = Query(unsafeSQL: (names + ["histogram"]).map { "e.\($0)" }.joined(separator: ", "))
+
+    /// Whether the cells `e` and `a` differ; each may be missing.
+    static let differ = Query(
+        unsafeSQL: """
+            ((\(names.map { "e.\($0)" }.joined(separator: ", ")))
+             IS DISTINCT FROM (\(names.map { "a.\($0)" }.joined(separator: ", ")))
+             OR (e.histogram <> a.histogram
+                 AND metering.merged(e.histogram) IS DISTINCT FROM metering.merged(a.histogram)))
+            """)
+
+    /// Elements up to which a histogram may hold a bucket several times: merging costs more than reading them.
+    private static func merged(_ histogram: String) -> String {
+        "CASE WHEN cardinality(\(histogram)) <= 64 THEN \(histogram) ELSE metering.merged(\(histogram)) END"
+    }
+}
+
+/// The small numbers that stand for model, provider, status and plan in the cells, and for whether they were
+/// self-reported.
+enum RollupDimensions {
+    /// Facts `f` to their dimension `d`, NULL where it has no number yet.
+    static let join: Query = """
+        LEFT JOIN metering.usage_dimensions d
+            ON d.model = f.model AND d.status = f.status
+            AND d.provider IS NOT DISTINCT FROM f.provider AND d.plan IS NOT DISTINCT FROM f.plan
+            AND d.is_self_reported = f.is_self_reported
+        """
+
+    /// Whether the column `dimension` is of usage that counts for all users together: self-reported usage is its user's
+    /// alone.
+    static func countsForAll(_ dimension: Query) -> Query {
+        """
+        \(dimension) <> ALL(ARRAY(
+            SELECT s.dimension FROM metering.usage_dimensions s WHERE s.is_self_reported))
+        """
+    }
+
+    /// Whether the column `dimension` is of events: rows of `api_logs` without an event have no plan.
+    static func areOfEvents(_ dimension: Query) -> Query {
+        """
+        \(dimension) <> ALL(ARRAY(
+            SELECT s.dimension FROM metering.usage_dimensions s WHERE s.plan IS NULL))
+        """
+    }
+
+    /// Gives a number to what is new in `facts`.
+    static func insertMissing(in facts: Query, _ connection: Connection) throws {
+        try connection.execute(
+            """
+            INSERT INTO metering.usage_dimensions (model, provider, status, plan, is_self_reported)
+            SELECT f.model, f.provider, f.status, f.plan, f.is_self_reported FROM \(facts) f
+            EXCEPT
+            SELECT d.model, d.provider, d.status, d.plan, d.is_self_reported FROM metering.usage_dimensions d
+            ON CONFLICT DO NOTHING
+            """)
+    }
+}
+
+/// A table of sums, and what its cells must be: made from the level below.
+package enum RollupLevel: String, Sendable, CaseIterable {
+    /// A user's quarters, from the raw rows.
+    case quarters
+    /// Everybody's quarters, from the users', without what these reported themselves.
+    case allUsers = "all_users"
+    /// Days, from quarters before the border.
+    case days
+
+    var table: Query { self == .days ? "metering.usage_days" : "metering.usage_quarters" }
+    /// The column of the table that says when.
+    var bucket: Query { self == .days ? "day" : "quarter" }
+    /// A bucket's begin as `timestamptz`.
+    func start(_ bucket: Query) -> Query {
+        self == .days ? "(\(bucket)::timestamp AT TIME ZONE 'UTC')" : "metering.quarter_start(\(bucket))"
+    }
+
+    /// CTEs `expected` and `actual` of (user_id, bucket, dimension, measures): what cells must be and what they are.
+    ///
+    /// Users whom Laravel has deleted are left out where raw rows are compared: theirs went with them.
+    func comparison(_ range: RollupRange, _ state: RollupState) -> Query {
+        let range = self == .quarters ? range.unsealed(state) : range
+        return """
+            expected AS (
+                \(expected(range, state))
+            ), actual AS (
+                SELECT t.user_id, t.\(bucket) AS bucket, t.dimension, \(RollupMeasures.columns)
+                FROM \(table) t
+                WHERE \(actual(range, state))
+            )
+            """
+    }
+
+    /// CTE `difference` of (user_id, bucket, dimension), the cells that differ, with both sides' row.
+    static let joined: Query = """
+        expected e FULL JOIN actual a
+            ON a.user_id = e.user_id AND a.bucket = e.bucket AND a.dimension = e.dimension
+        """
+
+    private func expected(_ range: RollupRange, _ state: RollupState) -> Query {
+        switch self {
+        case .quarters:
+            """
+            SELECT f.user_id, metering.quarter_of(f.occurred_at) AS bucket, d.dimension, \(RollupMeasures.ofFacts)
+            FROM (\(range.facts(state))) f \(RollupDimensions.join)
+            WHERE f.user_id IN (SELECT id FROM public.users)
+            GROUP BY 1, 2, 3
+            """
+        case .allUsers:
+            """
+            SELECT 0::bigint AS user_id, s.*, coalesce(h.histogram, '{}') AS histogram
+            FROM (
+                SELECT c.quarter AS bucket, c.dimension, \(RollupMeasures.sumsOfCells)
+                FROM metering.usage_quarters c
+                WHERE c.user_id <> 0 AND \(range.contains(quarter: "c.quarter"))
+                  AND \(RollupDimensions.countsForAll("c.dimension"))
+                GROUP BY 1, 2
+            ) s LEFT JOIN (
+                SELECT b.bucket, b.dimension, array_agg((b.element << 40) + b.count) AS histogram
+                FROM (
+                    SELECT c.quarter AS bucket, c.dimension, e >> 40 AS element, sum(e & 1099511627775)::bigint AS count
+                    FROM metering.usage_quarters c, unnest(c.histogram) e
+                    WHERE c.user_id <> 0 AND \(range.contains(quarter: "c.quarter"))
+                      AND \(RollupDimensions.countsForAll("c.dimension"))
+                    GROUP BY 1, 2, 3
+                ) b
+                GROUP BY 1, 2
+            ) h USING (bucket, dimension)
+            """
+        case .days:
+            """
+            SELECT c.user_id, metering.day_of(c.quarter) AS bucket, c.dimension, \(RollupMeasures.ofCells)
+            FROM metering.usage_quarters c
+            WHERE c.quarter < \(state.dayBoundary) AND \(range.contains(quarter: "c.quarter"))
+              AND \(range.user == nil ? "true" : range.contains(user: "c.user_id"))
+            GROUP BY 1, 2, 3
+            """
+        }
+    }
+
+    private func actual(_ range: RollupRange, _ state: RollupState) -> Query {
+        switch self {
+        case .quarters:
+            """
+            \(range.contains(quarter: "t.quarter")) AND \(range.contains(user: "t.user_id"))
+            AND t.user_id IN (SELECT id FROM public.users)
+            AND (t.quarter >= \(state.logsSealedBefore) OR \(RollupDimensions.areOfEvents("t.dimension")))
+            """
+        case .allUsers: "t.user_id = 0 AND \(range.contains(quarter: "t.quarter"))"
+        case .days:
+            """
+            \(range.contains(day: "t.day")) AND \(range.user == nil ? "true" : range.contains(user: "t.user_id"))
+            """
+        }
+    }
+}

@@ -1,0 +1,214 @@
+package import Domain
+package import Postgres
+import Storage
+
+/// How far the line of ids is folded, and how far it is final: the row of `metering.usage_cursor`. Its ids are
+/// positions on the line (``IDLine``).
+package struct RollupState: Sendable, Hashable {
+    /// Events up to this id are in the sums.
+    package var eventWatermark: Int64
+    /// Rows without an event up to this id are in the sums.
+    package var laravelWatermark: Int64
+    /// Every id up to this one is final.
+    package var commitHorizon: Int64
+    /// Quarters of an hour before this one are in `usage_days`.
+    package var dayBoundary: Int
+    /// Raw rows of quarters before this one are gone by retention.
+    package var sealedBefore: Int
+    /// Rows of `api_logs` without an event, of quarters before this one, were removed when the ids began again.
+    package var logsSealedBefore: Int
+    /// Whether `usage_spans` was kept up to here.
+    package var hasSpans: Bool
+
+    /// Up to where rows of `origin` are in the sums.
+    package subscript(origin: LogOrigin) -> Int64 {
+        switch origin {
+        case .events: eventWatermark
+        case .laravel: laravelWatermark
+        }
+    }
+
+    /// The id up to which rows of both origins are in the sums.
+    package var watermark: Int64 { min(eventWatermark, laravelWatermark) }
+
+    package static func read(_ connection: Connection) throws -> RollupState {
+        guard let state = try read(connection, locking: "") else { throw Missing() }
+        return state
+    }
+
+    /// Reads the state and holds it for the transaction, with the runs of days that belong to it; `nil` where another worker has
+    /// it.
+    static func take(_ connection: Connection) throws -> RollupState? {
+        try read(connection, locking: "FOR UPDATE SKIP LOCKED").map { try RollupSpans.ensure($0, connection) }
+    }
+
+    /// Moves a column of the state, which the transaction holds.
+    static func move(_ column: Query, to value: Int64, _ connection: Connection) throws {
+        try connection.execute("UPDATE metering.usage_cursor SET \(column) = \(value)")
+        try noteSpans(connection)
+    }
+
+    /// Says that the runs of days belong to the state as it is.
+    static func noteSpans(_ connection: Connection) throws {
+        try connection.execute("UPDATE metering.usage_cursor SET spans_through = \(place)")
+    }
+
+    private static let place: Query = "ARRAY[event_log_id, other_log_id, days_before]"
+
+    /// Waits for a worker's step to end, at most 30 s, and keeps workers away for the transaction; as ``take(_:)``.
+    ///
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when it did not end.
+    static func hold(_ connection: Connection) throws -> RollupState {
+        try connection.executeScript("SET LOCAL lock_timeout = '30s'")
+        guard let state = try read(connection, locking: "FOR UPDATE") else { throw Missing() }
+        return try RollupSpans.ensure(state, connection)
+    }
+
+    /// The table's one row was deleted by somebody.
+    package struct Missing: Error, CustomStringConvertible {
+        package var description: String {
+            "The row of metering.usage_cursor is gone: restore it from a backup, or run 'codexflow adopt'."
+        }
+    }
+
+    private static func read(_ connection: Connection, locking: Query) throws -> RollupState? {
+        let rows = try connection.query("SELECT \(columns) FROM metering.usage_cursor \(locking)")
+        return try rows.first.map(RollupState.init)
+    }
+
+    /// What ``init(_:)`` reads.
+    static let columns: Query = """
+        event_log_id, other_log_id, settled_log_id, days_before,
+        CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END,
+        CASE WHEN isfinite(logs_sealed_before) THEN metering.quarter_of(logs_sealed_before) ELSE -2147483648 END,
+        spans_through IS NOT DISTINCT FROM \(place)
+        """
+    /// How many these are.
+    static let columnCount = 7
+
+    /// Reads the first columns of `row`.
+    init(_ row: Row) throws {
+        (eventWatermark, laravelWatermark, commitHorizon, dayBoundary, sealedBefore, logsSealedBefore, hasSpans) =
+            try row.decode(
+                Int64.self, Int64.self, Int64.self, Int.self, Int.self, Int.self, Bool.self)
+    }
+}
+
+/// How far the sums are, for an operator.
+package struct RollupStatus: Sendable {
+    /// Names and values, a line each.
+    package var lines: [(name: String, value: String)] {
+        [
+            (
+                "folded up to position",
+                "\(state.eventWatermark) (events), \(state.laravelWatermark) (rows without an event)"
+            ),
+            ("final up to position", "\(state.commitHorizon)"),
+            ("rows behind", "\(rowsBehind)"),
+            ("seconds behind", "\(secondsBehind ?? 0)"),
+            ("days written up to", daysBefore ?? "none"),
+            ("raw rows kept from", sealedBefore ?? "the beginning"),
+            ("last whole pass", passedAt ?? "none"),
+        ] + waitingFor.map { ("waiting for", "\($0)") }
+    }
+
+    /// Where the watermarks are.
+    package let state: RollupState
+    /// Rows that readers add to the sums themselves.
+    package let rowsBehind: Int
+    /// Age of the first row behind the watermarks, since it was written; `nil` where there is none.
+    package let secondsBehind: Int?
+    /// Open transactions that the last look found in the way.
+    package let waitingFor: [CommitHorizon.Writer]
+    private let daysBefore: String?
+    private let sealedBefore: String?
+    private let passedAt: String?
+
+    /// Counts the rows behind `cursor`: a moment for each million.
+    package init(_ state: RollupState, _ connection: Connection, now: Timestamp) throws {
+        let end = Int64.max
+        let format: Query = #"'YYYY-MM-DD"T"HH24:MI:SS"Z"'"#
+        let row = try connection.query(
+            """
+            SELECT (SELECT count(*) FROM \(LogOrigin.events.facts(after: state.eventWatermark, through: end)))
+                   + (SELECT count(*) FROM \(LogOrigin.laravel.facts(after: state.laravelWatermark, through: end))),
+                   (SELECT CASE WHEN l.updated_at >= '1970-01-01' AND l.updated_at < '9999-01-01'
+                                THEN extract(epoch FROM \(now) - l.updated_at AT TIME ZONE 'UTC')::bigint END
+                    FROM metering.id_ranges(\(state.watermark), \(end)) r
+                    CROSS JOIN LATERAL (
+                        SELECT o.updated_at FROM public.api_logs o
+                        WHERE o.id > r.lower AND o.id <= r.upper ORDER BY o.id LIMIT 1) l
+                    ORDER BY r.lower + r.shift LIMIT 1),
+                   CASE WHEN days_before > 0 THEN to_char(metering.quarter_start(days_before), \(format)) END,
+                   CASE WHEN isfinite(sealed_before) THEN to_char(sealed_before, \(format)) END,
+                   to_char(passed_at, \(format)) || ', ' || passed_rows || ' rows in ' || pass_ms || ' ms'
+            FROM metering.usage_cursor
+            """)[0]
+        self.state = state
+        (rowsBehind, secondsBehind, daysBefore, sealedBefore, passedAt) = try row.decode(
+            Int.self, Int?.self, String?.self, String?.self, String?.self)
+        waitingFor = try CommitHorizon.writersOfMark(connection)
+    }
+}
+
+/// The two origins of rows on the line of ids of `api_logs`, each folded to a state of its own
+/// (`migrations/0007_usage.sql`, `0018_id_line.sql`).
+package enum LogOrigin: Sendable, CaseIterable {
+    /// Rows with facts in `metering.events`.
+    case events
+    /// Rows of `api_logs` without: Laravel's own, and history older than us.
+    case laravel
+
+    /// The cursor's column.
+    var column: Query {
+        switch self {
+        case .events: "event_log_id"
+        case .laravel: "other_log_id"
+        }
+    }
+
+    /// What the rows behind the position `after`, up to `through`, contribute.
+    func facts(after: Int64, through: Int64) -> Query {
+        switch self {
+        case .events: "metering.event_facts(\(after)::bigint, \(through)::bigint)"
+        case .laravel: "metering.log_facts(\(after)::bigint, \(through)::bigint)"
+        }
+    }
+
+    /// A stretch of the line on which all positions have the same shift.
+    struct Stretch {
+        var end: Int64
+        var shift: Int64
+    }
+
+    /// The stretch that begins behind `after`; it ends at `through` at the latest.
+    func firstStretch(after: Int64, through: Int64, _ connection: Connection) throws -> Stretch {
+        guard self == .laravel else { return Stretch(end: through, shift: 0) }
+        let rows = try connection.query(
+            """
+            SELECT upper + shift, shift FROM metering.id_ranges(\(after)::bigint, \(through)::bigint)
+            ORDER BY lower + shift LIMIT 2
+            """)
+        guard let (end, shift) = try rows.first?.decode(Int64.self, Int64.self) else {
+            return Stretch(end: through, shift: 0)
+        }
+        // Behind the last one no row stands.
+        return Stretch(end: rows.count == 1 ? through : end, shift: shift)
+    }
+
+    /// The positions of a stretch, behind `after`, on which rows of this origin may stand, ascending.
+    func positions(after: Int64, in stretch: Stretch) -> Query {
+        switch self {
+        case .events:
+            """
+            SELECT api_log_id FROM metering.events
+            WHERE api_log_id > \(after)::bigint AND api_log_id <= \(stretch.end)::bigint ORDER BY api_log_id
+            """
+        case .laravel:
+            """
+            SELECT id + \(stretch.shift)::bigint FROM public.api_logs
+            WHERE id > \(after - stretch.shift)::bigint AND id <= \(stretch.end - stretch.shift)::bigint ORDER BY id
+            """
+        }
+    }
+}
