@@ -123,8 +123,8 @@ import Testing
         try await withCalls { bench, token in
             let now = bench.clock.now
             _ = try await RollupPass(pool: bench.database.pool(as: .worker), now: { now }).run(progress: { _ in true })
-            try await bench.execute("UPDATE metering.usage_quarters SET requests = requests * 100000 WHERE user_id = 0")
-            try await bench.execute("UPDATE metering.usage_days SET requests = requests * 100000 WHERE user_id = 0")
+            try await bench.execute("UPDATE metering.rollup_15m SET requests = requests * 100000 WHERE user_id = 0")
+            try await bench.execute("UPDATE metering.rollup_day SET requests = requests * 100000 WHERE user_id = 0")
             // How many calls others made is not a user's to know.
             let single = try await bench.get("\(Self.path)?group_by=tag", as: token)
             #expect(single.status == 400 && single.body.contains("Ask for a single day"), "\(single)")

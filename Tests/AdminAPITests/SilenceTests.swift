@@ -173,7 +173,7 @@ import Testing
         }
     }
 
-    @Test(arguments: ["users", "personal_access_tokens", "api_logs", "sessions", "metering.usage_quarters", "models"])
+    @Test(arguments: ["users", "personal_access_tokens", "api_logs", "sessions", "metering.rollup_15m", "models"])
     func rowLevelSecurityIsAnAnswerOf503(table: String) async throws {
         try await with { admin in
             let token = try await admin.token(of: 1)
@@ -181,7 +181,7 @@ import Testing
             try await admin.database.execute(Query(unsafeSQL: "ALTER TABLE \(table) ENABLE ROW LEVEL SECURITY"))
             let paths = [
                 "users": "/api/v1/me", "personal_access_tokens": "/api/v1/me", "api_logs": "/api/v1/logs",
-                "metering.usage_quarters": "/api/v1/analytics/summary?from=2026-11-01&to=2026-12-01",
+                "metering.rollup_15m": "/api/v1/analytics/summary?from=2026-11-01&to=2026-12-01",
                 "models": "/api/models",
             ]
             if let path = paths[table] {

@@ -41,7 +41,7 @@ import Testing
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'aggregation-worker'
         """
-    private let folded: Query = "SELECT coalesce(sum(requests), 0) FROM metering.usage_quarters WHERE user_id = 1"
+    private let folded: Query = "SELECT coalesce(sum(requests), 0) FROM metering.rollup_15m WHERE user_id = 1"
 
     @Test func oncePassesAndSaysSo() async throws {
         try await withTestDatabase { database in
@@ -133,7 +133,7 @@ import Testing
             try await write(30, on: database)
             _ = try await worker(["once"], on: database)
             try await database.execute(
-                "UPDATE metering.usage_quarters SET requests = requests + 7 WHERE user_id = 1 AND quarter % 2 = 0")
+                "UPDATE metering.rollup_15m SET requests = requests + 7 WHERE user_id = 1 AND quarter % 2 = 0")
             let found = try await worker(["verify", "--user", "1"], on: database)
             #expect(found.exitCode == 2)
             #expect(

@@ -27,7 +27,7 @@ import Testing
         try await withTestDatabase { database in
             try await database.execute(Self.event(at: "2026-11-23 11:30:00Z"))
             try await database.execute("SELECT setval('api_logs_id_seq', 1)")
-            try await database.execute("UPDATE metering.usage_cursor SET passed_at = '2026-11-23 11:59:00Z'")
+            try await database.execute("UPDATE metering.rollup_watermark SET passed_at = '2026-11-23 11:59:00Z'")
             for check in DatabaseCheck.all where check.name != "clock" {
                 let found = try await findings(of: check.name, in: database.pool(as: .operator))
                 #expect(found.allSatisfy { $0.level == .ok && $0.remedy == nil }, "\(found)")
@@ -149,9 +149,10 @@ import Testing
             "counters",
             "INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests) VALUES ('{}', '{}', '{}', '{}')",
             .warning, "1 deltas wait"),
-        Breakage("sums", "UPDATE metering.usage_cursor SET passed_at = NULL", .warning, "no pass of the worker"),
+        Breakage("sums", "UPDATE metering.rollup_watermark SET passed_at = NULL", .warning, "no pass of the worker"),
         Breakage(
-            "sums", "UPDATE metering.usage_cursor SET passed_at = '2026-11-23 09:00:00Z'", .warning, "ended 3 h ago"),
+            "sums", "UPDATE metering.rollup_watermark SET passed_at = '2026-11-23 09:00:00Z'", .warning, "ended 3 h ago"
+        ),
         Breakage("quarantine", entry("laravel_unavailable"), .failure, "1 laravel_unavailable, the oldest 2 h old"),
         Breakage("quarantine", entry("unknown_key"), .warning, "1 unknown_key"),
         Breakage("quarantine", entry("denied"), .ok, "1 denied"),

@@ -52,7 +52,7 @@ import Testing
             try await bench.fill(
                 try await bench.makeUser(), count: 100, from: "2026-11-10", to: "2026-11-23 11:00:00")
             try await bench.fold()
-            for table in ["usage_quarters", "usage_days"] {
+            for table in ["rollup_15m", "rollup_day"] {
                 try await bench.execute(
                     "UPDATE metering.\(unsafeSQL: table) SET requests = requests * 50000 WHERE user_id = 0")
             }

@@ -131,7 +131,7 @@ import Testing
             }
             #expect(try await bench.verify().findings == [])
             try await bench.execute(
-                "UPDATE metering.usage_quarters SET requests = requests + 1 WHERE user_id = \(user)")
+                "UPDATE metering.rollup_15m SET requests = requests + 1 WHERE user_id = \(user)")
             #expect(try await mend(bench, RollupRange(from: 0, to: 130_000)) > 0)
             #expect(try await bench.verify().findings == [])
             let rows = try await bench.admin.withConnection { try RecentCalls.list(of: user, $0) }
@@ -145,9 +145,9 @@ import Testing
     /// Sums and counters that an older version made NaN.
     private func poison(_ bench: StorageBench) async throws {
         try await bench.execute("UPDATE metering.quota_usage SET cost = 'NaN'")
-        try await bench.execute("UPDATE metering.usage_quarters SET cost = 'NaN', ledger_cost = 'Infinity'")
-        try await bench.execute("UPDATE metering.usage_days SET cost = 'NaN', ledger_cost = '-Infinity'")
-        try await bench.execute("UPDATE metering.usage_spans SET cost = 'NaN'")
+        try await bench.execute("UPDATE metering.rollup_15m SET cost = 'NaN', ledger_cost = 'Infinity'")
+        try await bench.execute("UPDATE metering.rollup_day SET cost = 'NaN', ledger_cost = '-Infinity'")
+        try await bench.execute("UPDATE metering.rollup_span SET cost = 'NaN'")
         try await bench.execute(
             """
             INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
@@ -196,7 +196,7 @@ import Testing
                     FROM metering.quota_usage
                     """
                 ) == "0.2545 0.003 0.2575")
-            #expect(try await bench.number("SELECT count(*) FROM metering.usage_spans WHERE cost = 'NaN'") == 0)
+            #expect(try await bench.number("SELECT count(*) FROM metering.rollup_span WHERE cost = 'NaN'") == 0)
         }
     }
 
@@ -206,7 +206,7 @@ import Testing
             _ = try await mend(bench)
             let sums = try await sums(bench, nil)
             #expect(sums.requests == 5 && sums.unpriced == 5 && sums.pricedCost == .zero)
-            #expect(try await bench.number("SELECT count(*) FROM metering.usage_quarters WHERE cost = 'NaN'") == 0)
+            #expect(try await bench.number("SELECT count(*) FROM metering.rollup_15m WHERE cost = 'NaN'") == 0)
         }
     }
 

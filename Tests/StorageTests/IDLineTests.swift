@@ -308,7 +308,7 @@ import Testing
             try await bench.fold()
             #expect(try await findings(bench) == [])
             // An event's cell and counter that are wrong are found and repaired as ever.
-            try await bench.execute("UPDATE metering.usage_quarters SET requests = 7 WHERE user_id = \(bob)")
+            try await bench.execute("UPDATE metering.rollup_15m SET requests = 7 WHERE user_id = \(bob)")
             try await bench.execute("UPDATE metering.quota_usage SET requests = 7 WHERE user_id = \(bob)")
             #expect(try await findings(bench).count == 4)
             _ = try await mend(bench)
@@ -324,7 +324,8 @@ import Testing
             try await bench.fold()
             try await execute(Restart.truncate.rawValue, bench)
             try await expect(1, of: user, bench, "events")
-            #expect(try await bench.text("SELECT logs_sealed_before::text FROM metering.usage_cursor") == "-infinity")
+            #expect(
+                try await bench.text("SELECT logs_sealed_before::text FROM metering.rollup_watermark") == "-infinity")
         }
     }
 

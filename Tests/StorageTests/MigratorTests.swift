@@ -124,12 +124,12 @@ import Testing
                 SET event_log_id = 4, days_before = metering.quarter_of('2026-11-22 00:00Z')
                 """)
             _ = try await database.pool.withConnection { try Self.migrate($0) }
-            for table in ["usage_quarters", "usage_days"] {
+            for table in ["rollup_15m", "rollup_day"] {
                 let wrong = try await database.number(
                     "SELECT count(*) FROM metering.\(unsafeSQL: table) WHERE ledger_cost <> cost")
                 #expect(wrong == 0, "\(table)")
             }
-            #expect(try await database.number("SELECT count(*) FROM metering.usage_quarters") == 4)
+            #expect(try await database.number("SELECT count(*) FROM metering.rollup_15m") == 4)
         }
     }
 

@@ -37,7 +37,7 @@ import Testing
             #expect(try await bench.usage(of: user) == usage)
             #expect(try await bench.verify().count == 0)
             #expect(
-                try await bench.text("SELECT sealed_before FROM metering.usage_cursor") == "2027-10-01 00:00:00+00")
+                try await bench.text("SELECT sealed_before FROM metering.rollup_watermark") == "2027-10-01 00:00:00+00")
             // Rows of api_logs whose event is gone are not folded again as Laravel's own.
             #expect(try await bench.fold().rows == 0)
             try await bench.worker.withConnection { try EventPartitions.ensure($0, now: later) }

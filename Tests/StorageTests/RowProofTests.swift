@@ -78,7 +78,7 @@ import Testing
             """
             SELECT concat_ws(' ', (SELECT count(*) FROM public.api_logs), (SELECT count(*) FROM metering.events),
                 (SELECT coalesce(sum(requests), 0) FROM metering.quota_usage WHERE period = 'daily'),
-                (SELECT coalesce(sum(requests), 0) FROM metering.usage_quarters WHERE user_id = 0))
+                (SELECT coalesce(sum(requests), 0) FROM metering.rollup_15m WHERE user_id = 0))
             """)
         #expect(numbers == "\(count) \(count) \(count) \(count)", comment)
         #expect(try await bench.verify().findings == [], comment)

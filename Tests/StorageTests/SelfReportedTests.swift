@@ -47,11 +47,11 @@ import Testing
                 bench.clock.advance(by: .seconds(3600 * 3))
             }
             #expect(
-                try await bench.number("SELECT count(*) FROM metering.usage_days WHERE user_id = \(user)") == 3 + all
+                try await bench.number("SELECT count(*) FROM metering.rollup_day WHERE user_id = \(user)") == 3 + all
                     / 2)
             // Made again from the raw rows, they are the same.
             let before = try await bench.usage(of: 0)
-            try await bench.execute("UPDATE metering.usage_quarters SET requests = requests + 1")
+            try await bench.execute("UPDATE metering.rollup_15m SET requests = requests + 1")
             _ = try await RollupRebuild(pool: bench.worker).repair(RollupRange(from: 20_700, to: 20_800)) { _, _ in }
             #expect(try await bench.usage(of: 0) == before)
             #expect(try await bench.verify().count == 0)

@@ -40,7 +40,7 @@ import Testing
                 [try await bench.usage(of: ada), try await bench.usage(of: bob), try await bench.usage(of: 0)]
                     == before)
             #expect(
-                try await bench.number("SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = 0") == 10)
+                try await bench.number("SELECT sum(requests) FROM metering.rollup_15m WHERE user_id = 0") == 10)
             #expect(try await bench.fold().rows == 0)
             #expect(try await bench.usage(of: ada) == before[0])
         }
@@ -58,7 +58,7 @@ import Testing
             for _ in 0..<2 {
                 try await bench.fold()
                 let sums = try await bench.text(
-                    "SELECT concat_ws(' ', sum(cost), sum(ledger_cost)) FROM metering.usage_quarters WHERE user_id = \(user)"
+                    "SELECT concat_ws(' ', sum(cost), sum(ledger_cost)) FROM metering.rollup_15m WHERE user_id = \(user)"
                 )
                 #expect(sums == "123456.800002000001 \(laravel ?? "")")
                 // Nobody knows what it cost; to Laravel it is 0.
@@ -80,11 +80,11 @@ import Testing
                 bench.clock.advance(by: .seconds(3600))
             }
             #expect(
-                try await bench.number("SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = \(user)")
+                try await bench.number("SELECT sum(requests) FROM metering.rollup_15m WHERE user_id = \(user)")
                     == 6)
             #expect(try await bench.daysDifferences() == 0)
             #expect(
-                try await bench.number("SELECT sum(requests) FROM metering.usage_days WHERE user_id = \(user)") == 6)
+                try await bench.number("SELECT sum(requests) FROM metering.rollup_day WHERE user_id = \(user)") == 6)
         }
     }
 
@@ -144,22 +144,22 @@ import Testing
                 try await bench.fold()
             }
             #expect(
-                try await bench.text("SELECT input_tokens FROM metering.usage_quarters WHERE user_id = \(user)")
+                try await bench.text("SELECT input_tokens FROM metering.rollup_15m WHERE user_id = \(user)")
                     == "9223372036854775807")
         }
     }
 }
 
 extension StorageBench {
-    /// Cells of usage_days that differ from the quarters before the border.
+    /// Cells of rollup_day that differ from the quarters before the border.
     func daysDifferences() async throws -> Int {
         try await number(
             """
             SELECT count(*) FROM (
                 SELECT user_id, metering.day_of(quarter) AS day, dimension, sum(requests) AS r, sum(cost) AS c,
                        sum(input_tokens) AS i, metering.merged(metering.joined(histogram)) AS h
-                FROM metering.usage_quarters, metering.usage_cursor WHERE quarter < days_before GROUP BY 1, 2, 3
-            ) q FULL JOIN metering.usage_days d USING (user_id, day, dimension)
+                FROM metering.rollup_15m, metering.rollup_watermark WHERE quarter < day_boundary GROUP BY 1, 2, 3
+            ) q FULL JOIN metering.rollup_day d USING (user_id, day, dimension)
             WHERE (q.r, q.c, q.i, q.h) IS DISTINCT FROM (d.requests, d.cost, d.input_tokens, metering.merged(d.histogram))
             """)
     }

@@ -83,8 +83,8 @@ extension Queryable {
     func usageLines(of user: Int64) async throws -> String {
         let lines = try await text(
             """
-            WITH cursor AS (SELECT * FROM metering.usage_cursor), cell AS (
-                SELECT quarter, requests, input_tokens, cost FROM metering.usage_quarters WHERE user_id = \(user)
+            WITH cursor AS (SELECT * FROM metering.rollup_watermark), cell AS (
+                SELECT quarter, requests, input_tokens, cost FROM metering.rollup_15m WHERE user_id = \(user)
                 UNION ALL
                 SELECT metering.quarter_of(f.occurred_at), 1, f.input_tokens, f.cost
                 FROM cursor, metering.event_facts(event_log_id, 9223372036854775807) f

@@ -20,14 +20,14 @@ extension StorageBench {
     func usage(of user: Int64) async throws -> String? {
         try await text(
             """
-            WITH cursor AS (SELECT * FROM metering.usage_cursor), tail AS (
+            WITH cursor AS (SELECT * FROM metering.rollup_watermark), tail AS (
                 SELECT f.* FROM cursor, metering.event_facts(event_log_id, 9223372036854775807) f
                 UNION ALL
                 SELECT f.* FROM cursor, metering.log_facts(other_log_id, 9223372036854775807) f
             ), cell AS (
                 SELECT u.quarter, d.model, d.provider, d.status, d.plan, u.requests, u.unpriced, u.input_tokens,
                        u.output_tokens, u.cached_tokens, u.reasoning_tokens, u.duration_ms, u.cost, u.ledger_cost, u.histogram
-                FROM metering.usage_quarters u JOIN metering.usage_dimensions d USING (dimension)
+                FROM metering.rollup_15m u JOIN metering.rollup_dimension d USING (dimension)
                 WHERE u.user_id = \(user)
                 UNION ALL
                 SELECT metering.quarter_of(f.occurred_at), f.model, f.provider, f.status, f.plan, 1, (f.cost IS NULL)::int,
@@ -51,12 +51,12 @@ extension StorageBench {
     func requests(of user: Int64) async throws -> Int {
         try await number(
             """
-            SELECT coalesce((SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = \(user)), 0)
+            SELECT coalesce((SELECT sum(requests) FROM metering.rollup_15m WHERE user_id = \(user)), 0)
                 + (SELECT count(*) FROM metering.event_facts(c.event_log_id, 9223372036854775807) f
                    WHERE f.user_id = \(user) OR \(user) = 0 AND NOT f.is_self_reported)
                 + (SELECT count(*) FROM metering.log_facts(c.other_log_id, 9223372036854775807) f
                    WHERE f.user_id = \(user) OR \(user) = 0 AND NOT f.is_self_reported)
-            FROM metering.usage_cursor c
+            FROM metering.rollup_watermark c
             """)
     }
 

@@ -68,7 +68,7 @@ import Testing
             let planted = try await bench.worker.withConnection { connection in
                 try connection.query(
                     """
-                    UPDATE metering.usage_quarters SET requests = 0
+                    UPDATE metering.rollup_15m SET requests = 0
                     WHERE user_id = \(user) AND quarter = metering.quarter_of('2026-10-15T12:00Z') RETURNING 1
                     """
                 ).count
@@ -120,7 +120,7 @@ import Testing
             try await bench.writeAsLaravel(ada)
             #expect(
                 try await bench.number(
-                    "SELECT count(*) FROM pg_stat_user_tables WHERE relname ~ '^(usage_quarters|api_logs)$' AND n_live_tup > 5000"
+                    "SELECT count(*) FROM pg_stat_user_tables WHERE relname ~ '^(rollup_15m|api_logs)$' AND n_live_tup > 5000"
                 )
                     == 2)
             let scans = try await bench.sequentialScans {

@@ -107,7 +107,7 @@ import Testing
             let user = try await bench.makeUser()
             try await bench.writeAsLaravel(user)
             let other = try await OpenTransaction.begin(bench.pool) { connection in
-                try connection.execute("SELECT FROM metering.usage_cursor FOR UPDATE")
+                try connection.execute("SELECT FROM metering.rollup_watermark FOR UPDATE")
             }
             #expect(try await bench.fold().isBusy)
             #expect(try await bench.requests(of: user) == 1)

@@ -55,7 +55,7 @@ import Testing
             try await Self.compare(bench, "tail only")
             try await bench.fold()
             try await Self.compare(bench, "folded")
-            #expect(try await bench.number("SELECT max(days)::bigint FROM metering.usage_spans") == 256)
+            #expect(try await bench.number("SELECT max(days)::bigint FROM metering.rollup_span") == 256)
             // Late, some for users of whom there was nothing yet, on days of whom there was.
             for index in 0..<10 {
                 users.append(try await bench.makeUser())
@@ -122,7 +122,7 @@ import Testing
             let (requests, start) = try await bench.pool.withConnection { connection in
                 try connection.query(
                     """
-                    UPDATE metering.usage_spans SET requests = requests + 5
+                    UPDATE metering.rollup_span SET requests = requests + 5
                     WHERE user_id = \(ada) AND days = 64 AND first_day <= '2026-08-15' AND first_day + days > '2026-08-15'
                     RETURNING requests, to_char(first_day, 'YYYY-MM-DD')
                     """)[0].decode(Int64.self, String.self)
@@ -132,10 +132,10 @@ import Testing
                     "\($0.level) \($0.user) \($0.bucket) \($0.dimension) \($0.difference)"
                 }
                 .first == "spans \(ada) \(start)T00:00:00Z 64 days requests \(requests), should be \(requests - 5)")
-            try await bench.execute("DELETE FROM metering.usage_spans WHERE user_id = \(bob) AND days IN (1, 8)")
+            try await bench.execute("DELETE FROM metering.rollup_span WHERE user_id = \(bob) AND days IN (1, 8)")
             try await bench.execute(
                 """
-                INSERT INTO metering.usage_spans VALUES (1, '2026-08-15', 999, 1, 1, 0), (32, '2026-07-06', 999, 1, 1, 0),
+                INSERT INTO metering.rollup_span VALUES (1, '2026-08-15', 999, 1, 1, 0), (32, '2026-07-06', 999, 1, 1, 0),
                     (256, '2026-10-10', \(ada), 1, 1, 0)
                 """)
             // 2026-08-15, as days since 1970.
@@ -160,29 +160,35 @@ import Testing
             }
             try await bench.fold()
             let runs: Query =
-                "SELECT string_agg(s::text, ' ' ORDER BY s.days, s.first_day, s.user_id) FROM metering.usage_spans s"
+                "SELECT string_agg(s::text, ' ' ORDER BY s.days, s.first_day, s.user_id) FROM metering.rollup_span s"
             let before = try await bench.text(runs)
             #expect(before?.isEmpty == false)
-            try await bench.execute("DROP TABLE metering.usage_spans")
-            try await bench.execute("ALTER TABLE metering.usage_cursor DROP COLUMN spans_through")
+            // As version 13 had it: no runs, and the former names.
+            for step: Query in [
+                "DROP VIEW metering.usage_spans, metering.usage_cursor", "DROP TABLE metering.rollup_span",
+                "ALTER TABLE metering.rollup_watermark DROP COLUMN spans_through",
+                "ALTER TABLE metering.rollup_watermark RENAME TO usage_cursor",
+            ] { try await bench.execute(step) }
             let migration = try #require(try Migration.load(from: Checkout.migrations).first { $0.version == 14 })
             try await bench.pool.withConnection { try $0.executeScript(migration.sql) }
-            try await bench.execute("GRANT ALL ON metering.usage_spans TO PUBLIC")
+            try await bench.execute("ALTER TABLE metering.usage_cursor RENAME TO rollup_watermark")
+            try await bench.execute("ALTER TABLE metering.usage_spans RENAME TO rollup_span")
+            try await bench.execute("GRANT ALL ON metering.rollup_span TO PUBLIC")
             try await Self.compare(bench, "migrated")
             try await bench.fold()
             #expect(try await bench.text(runs) == before)
             // What the older worker does beside the migrated database: the runs stay as they are, and so does their
             // mark.
-            try await bench.execute("CREATE TABLE runs AS SELECT * FROM metering.usage_spans")
-            let mark = try await bench.text("SELECT spans_through FROM metering.usage_cursor")
+            try await bench.execute("CREATE TABLE runs AS SELECT * FROM metering.rollup_span")
+            let mark = try await bench.text("SELECT spans_through FROM metering.rollup_watermark")
             try await bench.fill(
                 try await bench.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 4)
             bench.clock.advance(by: .seconds(86_400 * 2))
             try await bench.fold()
             let after = try await bench.text(runs)
-            try await bench.execute("TRUNCATE metering.usage_spans")
-            try await bench.execute("INSERT INTO metering.usage_spans SELECT * FROM runs")
-            try await bench.execute("UPDATE metering.usage_cursor SET spans_through = \(mark as String?)::bigint[]")
+            try await bench.execute("TRUNCATE metering.rollup_span")
+            try await bench.execute("INSERT INTO metering.rollup_span SELECT * FROM runs")
+            try await bench.execute("UPDATE metering.rollup_watermark SET spans_through = \(mark as String?)::bigint[]")
             try await Self.compare(bench, "folded by an older worker")
             #expect(try await bench.verify().findings == [])
             try await bench.writeAsLaravel(1, at: "2026-11-24 11:00:00")
@@ -249,7 +255,7 @@ import Testing
             try await bench.execute("ANALYZE")
             let big: Query = """
                 SELECT count(*) FROM pg_stat_user_tables
-                WHERE relname IN ('usage_quarters', 'usage_days', 'usage_spans') AND n_live_tup > 5000
+                WHERE relname IN ('rollup_15m', 'rollup_day', 'rollup_span') AND n_live_tup > 5000
                 """
             #expect(try await bench.number(big) == 3)
             let scans = try await bench.sequentialScans {

@@ -159,7 +159,7 @@ struct UsageStory: Queryable {
         let held = Set(open.flatMap { $0.rows.map(\.user) })
         guard let user = users.filter({ !held.contains($0) }).randomElement(using: &random) else { return }
         let folded = try await pool.transaction { connection in
-            let folded = try connection.query("SELECT other_log_id FROM metering.usage_cursor FOR UPDATE")[0]
+            let folded = try connection.query("SELECT other_log_id FROM metering.rollup_watermark FOR UPDATE")[0]
                 .decode(0, as: Int64.self)
             try connection.execute("DELETE FROM public.users WHERE id = \(user)")
             return folded

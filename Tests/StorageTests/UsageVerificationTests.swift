@@ -50,7 +50,7 @@ import Testing
         try await Self.with { bench, ada, bob in
             try await bench.execute(
                 """
-                UPDATE metering.usage_quarters SET requests = requests + 1, cost = cost - 0.000000000001
+                UPDATE metering.rollup_15m SET requests = requests + 1, cost = cost - 0.000000000001
                 WHERE user_id = \(bob) AND quarter = metering.quarter_of('2026-11-23T11:00Z')
                 """)
             #expect(
@@ -71,14 +71,14 @@ import Testing
 
     @Test func aMissingCellAndOneTooMany() async throws {
         try await Self.with { bench, ada, bob in
-            try await bench.execute("DELETE FROM metering.usage_quarters WHERE user_id = \(ada)")
-            try await bench.execute("DELETE FROM metering.usage_days WHERE user_id = \(bob)")
+            try await bench.execute("DELETE FROM metering.rollup_15m WHERE user_id = \(ada)")
+            try await bench.execute("DELETE FROM metering.rollup_day WHERE user_id = \(bob)")
             try await bench.execute(
                 """
-                INSERT INTO metering.usage_quarters
+                INSERT INTO metering.rollup_15m
                 SELECT user_id, quarter - 50, dimension, requests, unpriced, input_tokens, output_tokens, cached_tokens,
                        reasoning_tokens, duration_ms, cost, ledger_cost, histogram
-                FROM metering.usage_quarters WHERE user_id = 0
+                FROM metering.rollup_15m WHERE user_id = 0
                 """)
             #expect(try await bench.verify().count > 3)
             #expect(try await mend(bench)[0] > 3)
@@ -89,15 +89,15 @@ import Testing
     @Test func aWrongCellOfEverybodyAndWrongDays() async throws {
         try await Self.with { bench, ada, _ in
             let dimension = try await bench.number(
-                "SELECT dimension::bigint FROM metering.usage_dimensions WHERE plan = 'pro'")
+                "SELECT dimension::bigint FROM metering.rollup_dimension WHERE plan = 'pro'")
             try await bench.execute(
                 """
-                UPDATE metering.usage_quarters SET output_tokens = output_tokens - 1
+                UPDATE metering.rollup_15m SET output_tokens = output_tokens - 1
                 WHERE user_id = 0 AND dimension = \(dimension) AND quarter = metering.quarter_of('2026-11-23T11:00Z')
                 """)
             try await bench.execute(
                 """
-                UPDATE metering.usage_days SET unpriced = 7 WHERE user_id IN (0, \(ada)) AND dimension = \(dimension)
+                UPDATE metering.rollup_day SET unpriced = 7 WHERE user_id IN (0, \(ada)) AND dimension = \(dimension)
                 """)
             #expect(
                 try await findings(bench) == [
@@ -112,7 +112,7 @@ import Testing
 
     @Test func aWrongHistogram() async throws {
         try await Self.with { bench, _, bob in
-            try await bench.execute("UPDATE metering.usage_days SET histogram = '{}' WHERE user_id = \(bob)")
+            try await bench.execute("UPDATE metering.rollup_day SET histogram = '{}' WHERE user_id = \(bob)")
             #expect(try await findings(bench) == ["days \(bob) 2026-11-23T00:00:00Z histogram"])
             #expect(try await mend(bench)[0] == 1)
             #expect(try await bench.verify().count == 0)
@@ -194,7 +194,7 @@ import Testing
             #expect(try await mend(bench) == [0, 0])
             #expect(try await bench.usage(of: ada) == before)
             // But not beyond what the sums themselves say.
-            try await bench.execute("UPDATE metering.usage_days SET requests = 0 WHERE user_id = \(ada)")
+            try await bench.execute("UPDATE metering.rollup_day SET requests = 0 WHERE user_id = \(ada)")
             #expect(
                 try await findings(bench).map { $0.split(separator: " ")[0] } == ["days", "days", "spans"])
         }

@@ -117,17 +117,17 @@ extension StorageBench {
         try await execute(
             """
             WITH border AS (
-                UPDATE metering.usage_cursor SET days_before = metering.quarter_of(\(moment)::timestamp AT TIME ZONE 'UTC')
-                RETURNING days_before
+                UPDATE metering.rollup_watermark SET day_boundary = metering.quarter_of(\(moment)::timestamp AT TIME ZONE 'UTC')
+                RETURNING day_boundary
             ), moved AS (
                 SELECT user_id, metering.day_of(quarter) AS day, dimension, sum(requests) AS requests,
                        sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
                        sum(duration_ms) AS duration_ms, sum(unpriced) AS unpriced, sum(cost) AS cost,
                        sum(ledger_cost) AS ledger_cost
-                FROM metering.usage_quarters, border b, metering.usage_cursor c
-                WHERE quarter >= b.days_before AND quarter < c.days_before GROUP BY 1, 2, 3
+                FROM metering.rollup_15m, border b, metering.rollup_watermark c
+                WHERE quarter >= b.day_boundary AND quarter < c.day_boundary GROUP BY 1, 2, 3
             )
-            UPDATE metering.usage_days d
+            UPDATE metering.rollup_day d
             SET requests = d.requests - m.requests, input_tokens = d.input_tokens - m.input_tokens,
                 output_tokens = d.output_tokens - m.output_tokens, duration_ms = d.duration_ms - m.duration_ms,
                 unpriced = d.unpriced - m.unpriced, cost = d.cost - m.cost, ledger_cost = d.ledger_cost - m.ledger_cost

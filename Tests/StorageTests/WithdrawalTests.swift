@@ -16,11 +16,11 @@ import Testing
             SELECT string_agg(concat_ws(' ', period, used_tokens, used_requests), E'\\n' ORDER BY period)
             FROM rate_limits WHERE user_id = \(user)
             """,
-            "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM metering.usage_spans s",
+            "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM metering.rollup_span s",
             """
             SELECT string_agg(concat_ws(' ', user_id, day, requests, cost, metering.merged(histogram)), E'\\n'
                               ORDER BY user_id, day, dimension)
-            FROM metering.usage_days
+            FROM metering.rollup_day
             """,
             """
             SELECT string_agg(concat_ws(' ', user_id, period, window_start, tokens, requests, trim_scale(cost)), E'\\n'
@@ -183,7 +183,7 @@ import Testing
             try await bench.fold()
             _ = try await bench.write([event])
             let cell = try await SlowTransaction(bench.pool) { connection in
-                try connection.execute("SELECT FROM metering.usage_quarters WHERE user_id = \(user) FOR UPDATE")
+                try connection.execute("SELECT FROM metering.rollup_15m WHERE user_id = \(user) FOR UPDATE")
                 return []
             }
             let clock = bench.clock
@@ -239,7 +239,7 @@ import Testing
                     "SELECT tokens || ' ' || trim_scale(cost) FROM metering.quota_usage WHERE period = 'daily'")
                     == "12 99999999")
             #expect(
-                try await bench.text("SELECT string_agg(input_tokens::text, ' ') FROM metering.usage_days") == "7 7")
+                try await bench.text("SELECT string_agg(input_tokens::text, ' ') FROM metering.rollup_day") == "7 7")
         }
     }
 
@@ -339,7 +339,7 @@ import Testing
             try await bench.updateCounters()
             #expect(try await verified(bench) == [])
             let own = try await bench.number(
-                "SELECT sum(requests) FROM metering.usage_quarters WHERE user_id <> 0")
+                "SELECT sum(requests) FROM metering.rollup_15m WHERE user_id <> 0")
             #expect(own == 3 * 25 * 6 - withdrawn)
         }
     }

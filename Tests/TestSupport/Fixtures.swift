@@ -60,6 +60,14 @@ extension Fixtures {
         let file = try root(containing: "laravel/schema.sql")
         return String(decoding: try Data(contentsOf: file), as: UTF8.self)
     }
+
+    /// What an `aggregation-worker` of version 20 sends to PostgreSQL in one pass, over five logs.
+    ///
+    /// - Throws: ``Missing`` when there is none.
+    package static func olderWorker() throws -> String {
+        let file = try root(containing: "older/aggregation-worker-20.sql")
+        return String(decoding: try Data(contentsOf: file), as: UTF8.self)
+    }
 }
 
 /// A recorded request to Laravel, with its answer and the log that it made (`Tests/Fixtures/laravel/goldens`).

@@ -150,8 +150,8 @@ struct Filling: Sendable {
                 """
                 SELECT (SELECT count(*) FROM public.api_logs) <> \(rows)
                     OR (SELECT count(*) FROM metering.events) <> \(rows)
-                    OR (SELECT sum(requests) FROM metering.usage_quarters WHERE user_id <> 0) <> \(rows)
-                    OR (SELECT sum(requests) FROM metering.usage_quarters WHERE user_id = 0) <> \(rows)
+                    OR (SELECT sum(requests) FROM metering.rollup_15m WHERE user_id <> 0) <> \(rows)
+                    OR (SELECT sum(requests) FROM metering.rollup_15m WHERE user_id = 0) <> \(rows)
                     OR EXISTS (
                         SELECT FROM public.api_logs l LEFT JOIN public.users u ON u.id = l.user_id WHERE u.id IS NULL)
                 """)[0].decode(0, as: Bool.self)

@@ -174,7 +174,7 @@ struct RollupGrowth: Sendable {
             """
             SELECT coalesce(sum(requests), 0)::bigint, coalesce(sum(input_tokens + output_tokens), 0)::bigint,
                    coalesce(sum(cost), 0)
-            FROM metering.usage_quarters WHERE quarter >= metering.quarter_of(\(since)) AND \(whose)
+            FROM metering.rollup_15m WHERE quarter >= metering.quarter_of(\(since)) AND \(whose)
             """)
     }
 
@@ -204,7 +204,7 @@ extension BenchSite {
         try await pool.withConnection {
             try $0.executeScript(
                 """
-                VACUUM (ANALYZE) metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.events
+                VACUUM (ANALYZE) metering.rollup_15m, metering.rollup_day, metering.rollup_span, metering.events
                 """)
         }
     }

@@ -199,8 +199,8 @@ struct MachineFacts: Codable, Sendable {
                        coalesce((SELECT sum(pg_total_relation_size(p.relid))::bigint
                                  FROM pg_partition_tree(t.name::regclass) p),
                                 pg_total_relation_size(t.name::regclass))
-                FROM unnest('{metering.events, metering.usage_quarters, metering.usage_days,
-                              metering.usage_spans}'::text[]) AS t (name)
+                FROM unnest('{metering.events, metering.rollup_15m, metering.rollup_day,
+                              metering.rollup_span}'::text[]) AS t (name)
                 """)
             return Dictionary(
                 uniqueKeysWithValues: try sizes.map { row in

@@ -49,7 +49,7 @@ struct ReportBenchmark: Benchmark {
         let waiting = try await site.number(
             """
             SELECT count(*) FROM metering.events
-            WHERE api_log_id > (SELECT event_log_id FROM metering.usage_cursor)
+            WHERE api_log_id > (SELECT event_log_id FROM metering.rollup_watermark)
             """)
         guard waiting != count else { return }
         _ = try await site.rollUp()

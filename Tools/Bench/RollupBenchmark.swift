@@ -53,9 +53,9 @@ struct RollupBenchmark: Benchmark {
             try connection.execute(Self.insert(ids, user: "0::bigint", histogram: "metering.merged(\(Self.histogram))"))
             try connection.execute(
                 """
-                UPDATE metering.usage_cursor
+                UPDATE metering.rollup_watermark
                 SET event_log_id = \(ids.upperBound), other_log_id = \(ids.upperBound),
-                    settled_log_id = \(ids.upperBound)
+                    commit_horizon = \(ids.upperBound)
                 """)
         }
     }
@@ -64,7 +64,7 @@ struct RollupBenchmark: Benchmark {
 
     private static func insert(_ ids: ClosedRange<Int>, user: Query, histogram: Query) -> Query {
         """
-        INSERT INTO metering.usage_quarters AS u (
+        INSERT INTO metering.rollup_15m AS u (
             user_id, quarter, dimension, requests, unpriced, input_tokens, output_tokens, cached_tokens,
             reasoning_tokens, duration_ms, cost, ledger_cost, histogram)
         SELECT \(user), metering.quarter_of(f.occurred_at), d.dimension, count(*), count(*) - count(f.cost),
@@ -72,7 +72,7 @@ struct RollupBenchmark: Benchmark {
                sum(coalesce(f.duration_ms, 0)), coalesce(sum(f.cost), 0), sum(f.ledger_cost),
                \(histogram)
         FROM metering.event_facts(\(ids.lowerBound - 1)::bigint, \(ids.upperBound)::bigint) f
-        JOIN metering.usage_dimensions d
+        JOIN metering.rollup_dimension d
             ON d.model = f.model AND d.status = f.status
             AND d.provider IS NOT DISTINCT FROM f.provider AND d.plan IS NOT DISTINCT FROM f.plan
         GROUP BY 1, 2, 3

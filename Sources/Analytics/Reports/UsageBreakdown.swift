@@ -232,7 +232,7 @@ private struct UserRankingSource {
         return """
             SELECT s.user_id, s.requests, \(ranking.measureOfSpan) AS weight
             FROM unnest(\(spans.map(\.days))::integer[], \(spans.map(\.first))::integer[]) AS p (days, first)
-            JOIN metering.usage_spans s ON s.days = p.days AND s.first_day = '1970-01-01'::date + p.first
+            JOIN metering.rollup_span s ON s.days = p.days AND s.first_day = '1970-01-01'::date + p.first
             """
     }
 
@@ -240,7 +240,7 @@ private struct UserRankingSource {
     private var days: Query {
         """
         SELECT t.user_id, t.requests, \(ranking.measure) AS weight
-        FROM metering.usage_days t
+        FROM metering.rollup_day t
         WHERE t.user_id <> 0 AND t.day >= '1970-01-01'::date + \(dayRange.lowerBound)::integer
           AND t.day < '1970-01-01'::date + \(dayRange.upperBound)::integer AND \(isInScope)
         """
@@ -253,7 +253,7 @@ private struct UserRankingSource {
         return parts.filter { !$0.0.isEmpty }.map { quarters, sign in
             """
             SELECT t.user_id, \(sign)::integer * t.requests, \(sign)::integer * (\(ranking.measure))
-            FROM metering.usage_quarters t
+            FROM metering.rollup_15m t
             WHERE t.quarter >= \(quarters.lowerBound)::integer AND t.quarter < \(quarters.upperBound)::integer
               AND t.user_id <> 0 AND \(isInScope)
             """
@@ -264,7 +264,7 @@ private struct UserRankingSource {
         scope.isNarrow
             ? """
             t.dimension = ANY(ARRAY(
-                SELECT d.dimension FROM metering.usage_dimensions d WHERE \(scope.ofDimension("d"))))
+                SELECT d.dimension FROM metering.rollup_dimension d WHERE \(scope.ofDimension("d"))))
             """ : RollupDimensions.countsForAll("t.dimension")
     }
 
@@ -272,7 +272,7 @@ private struct UserRankingSource {
 }
 
 extension UsageRanking {
-    /// The measure of a row of `usage_spans`.
+    /// The measure of a row of `rollup_span`.
     fileprivate var measureOfSpan: Query {
         self == .cost ? "metering.finite(s.cost)" : Query(unsafeSQL: "s.\(rawValue)")
     }

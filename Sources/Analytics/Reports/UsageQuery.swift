@@ -131,7 +131,7 @@ struct RollupCells {
             \(quarters)
         ), cell AS MATERIALIZED (
             SELECT s.bucket, s.sign, d.status, \(key("d", owner: "s")) AS key, \(Self.measures)\(column("s.histogram"))
-            FROM stored s JOIN metering.usage_dimensions d USING (dimension)
+            FROM stored s JOIN metering.rollup_dimension d USING (dimension)
             WHERE \(scope.ofDimension("d"))
             UNION ALL
             \(tail)
@@ -163,7 +163,7 @@ struct RollupCells {
         """
         SELECT width_bucket(u.day - '1970-01-01'::date, \(pieces.days)::integer[]) AS bucket, 1 AS sign,
                u.dimension, u.user_id, \(Self.stored)\(column("u.histogram"))
-        FROM metering.usage_days u
+        FROM metering.rollup_day u
         WHERE \(owner("u.user_id")) AND u.day >= '1970-01-01'::date + \(pieces.days.first ?? 0)::integer
           AND u.day < '1970-01-01'::date + \(pieces.days.last ?? 0)::integer
         """
@@ -177,7 +177,7 @@ struct RollupCells {
              AS m (start, stop, source, target)
         CROSS JOIN LATERAL (
             SELECT c.dimension, c.user_id, \(hasHistograms ? RollupMeasures.ofCells : RollupMeasures.sumsOfCells)
-            FROM metering.usage_quarters c
+            FROM metering.rollup_15m c
             WHERE \(owner("c.user_id")) AND c.quarter >= m.start AND c.quarter < m.stop
             GROUP BY 1, 2
         ) u
@@ -190,7 +190,7 @@ struct RollupCells {
         """
         SELECT width_bucket(u.quarter, \(pieces.boundaries)::integer[]), 1, u.dimension, u.user_id,
                \(Self.stored)\(column("u.histogram"))
-        FROM metering.usage_quarters u
+        FROM metering.rollup_15m u
         WHERE \(owner("u.user_id")) AND u.quarter >= \(pieces.quarters.lowerBound)::integer
           AND u.quarter < \(pieces.quarters.upperBound)::integer
         """
@@ -359,7 +359,7 @@ package struct ReportSnapshot {
                        EXISTS (SELECT FROM metering.id_ranges(other_log_id, \(Int64.max)) r
                                WHERE (SELECT max(l.id) FROM public.api_logs l WHERE l.id <= r.upper) > r.lower),
                        metering.ids_began_again() AND NOT pg_is_in_recovery()
-                FROM metering.usage_cursor
+                FROM metering.rollup_watermark
                 """)
             guard let row = rows.first else { throw RollupState.Missing() }
             // A standby shows what its primary knows.

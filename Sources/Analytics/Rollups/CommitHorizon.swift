@@ -69,9 +69,9 @@ package enum CommitHorizon {
     private static func settleMark(_ connection: Connection) throws {
         try connection.execute(
             """
-            UPDATE metering.usage_cursor
-            SET settled_log_id = greatest(settled_log_id, marked_log_id), marked_log_id = NULL, marked_transactions = NULL,
-                settled_snapshot = pg_current_snapshot()
+            UPDATE metering.rollup_watermark
+            SET commit_horizon = greatest(commit_horizon, next_horizon), next_horizon = NULL, awaited_transactions = NULL,
+                horizon_snapshot = pg_current_snapshot()
             """)
     }
 
@@ -86,11 +86,11 @@ package enum CommitHorizon {
         guard cache == 1 else { throw CachedSequence() }
         let marked = try connection.execute(
             """
-            UPDATE metering.usage_cursor c
-            SET marked_log_id = \(value)::bigint + k.shift, marked_transactions = NULL
+            UPDATE metering.rollup_watermark c
+            SET next_horizon = \(value)::bigint + k.shift, awaited_transactions = NULL
             FROM metering.id_epochs k
             WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
-              AND c.settled_log_id < \(value)::bigint + k.shift
+              AND c.commit_horizon < \(value)::bigint + k.shift
             """)
         return marked > 0
     }
@@ -98,9 +98,9 @@ package enum CommitHorizon {
     private static func listWritersOfMark(_ connection: Connection) throws {
         try connection.execute(
             """
-            UPDATE metering.usage_cursor
-            SET marked_transactions = ARRAY(SELECT DISTINCT l.virtualtransaction FROM (\(writers)) l)
-            WHERE marked_log_id IS NOT NULL AND marked_transactions IS NULL
+            UPDATE metering.rollup_watermark
+            SET awaited_transactions = ARRAY(SELECT DISTINCT l.virtualtransaction FROM (\(writers)) l)
+            WHERE next_horizon IS NOT NULL AND awaited_transactions IS NULL
             """)
     }
 
@@ -111,10 +111,10 @@ package enum CommitHorizon {
             """
             SELECT DISTINCT l.pid::bigint, a.application_name,
                    to_char(a.xact_start, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-            FROM metering.usage_cursor c
-            JOIN (\(writers)) l ON l.virtualtransaction = ANY (c.marked_transactions) OR l.pid IS NULL
+            FROM metering.rollup_watermark c
+            JOIN (\(writers)) l ON l.virtualtransaction = ANY (c.awaited_transactions) OR l.pid IS NULL
             LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-            WHERE c.marked_log_id IS NOT NULL
+            WHERE c.next_horizon IS NOT NULL
             ORDER BY 3, 1
             """)
         return try rows.map { row in

@@ -256,7 +256,7 @@ package enum EventWithdrawal {
 
     private static func refusal(ofSealed found: Found, _ connection: Connection) throws -> AppError {
         let before = try connection.query(
-            "SELECT \(rfc3339: "sealed_before") FROM metering.usage_cursor"
+            "SELECT \(rfc3339: "sealed_before") FROM metering.rollup_watermark"
         )[0].decode(0, as: String.self)
         return AppError(
             .conflict,
@@ -294,9 +294,9 @@ enum RollupWithdrawal {
     static func subtract(_ event: Event, _ state: RollupState, _ connection: Connection) throws -> Bool {
         do {
             try connection.savepoint { connection in
-                try subtract(event, from: "metering.usage_quarters", bucket: "quarter", connection)
+                try subtract(event, from: "metering.rollup_15m", bucket: "quarter", connection)
                 guard event.quarter < state.dayBoundary else { return }
-                try subtract(event, from: "metering.usage_days", bucket: "day", connection)
+                try subtract(event, from: "metering.rollup_day", bucket: "day", connection)
                 if !event.isSelfReported { try subtractSpans(event, state, connection) }
             }
             return true
@@ -353,7 +353,7 @@ enum RollupWithdrawal {
             WITH \(cells(of: event)), used AS (
                 SELECT \(RollupSpans.ofCells) FROM cell c WHERE c.user_id <> 0
             )
-            UPDATE metering.usage_spans s
+            UPDATE metering.rollup_span s
             SET requests = s.requests - c.requests, tokens = s.tokens - c.tokens, cost = s.cost - c.cost
             FROM used c
             WHERE \(isIts) AND s.requests >= c.requests AND s.requests < 9223372036854775807
@@ -361,6 +361,6 @@ enum RollupWithdrawal {
               AND metering.finite(s.cost) = s.cost
             """)
         guard changed == written.count else { throw Inexact() }
-        try connection.execute("DELETE FROM metering.usage_spans s WHERE \(isIts) AND s.requests = 0")
+        try connection.execute("DELETE FROM metering.rollup_span s WHERE \(isIts) AND s.requests = 0")
     }
 }

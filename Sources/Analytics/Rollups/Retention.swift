@@ -106,7 +106,7 @@ enum Seal {
     /// Moves it up to `moment`, for the deletion in the same transaction.
     static func extend(to moment: Query, _ connection: Connection) throws {
         try connection.execute(
-            "UPDATE metering.usage_cursor SET sealed_before = greatest(sealed_before, \(moment))")
+            "UPDATE metering.rollup_watermark SET sealed_before = greatest(sealed_before, \(moment))")
     }
 }
 

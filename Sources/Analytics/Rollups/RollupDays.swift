@@ -2,7 +2,7 @@ import Domain
 import Postgres
 import Storage
 
-/// Moves the border up to which `usage_days` and `usage_spans` are written (`migrations/0007_usage.sql`, `0014_usage_spans.sql`).
+/// Moves the border up to which `rollup_day` and `rollup_span` are written (`migrations/0007_usage.sql`, `0014_usage_spans.sql`).
 enum RollupDays {
     /// What a step did.
     enum Step: Sendable, Hashable {
@@ -34,18 +34,18 @@ enum RollupDays {
             """
             WITH cell AS MATERIALIZED (
                 SELECT c.user_id, metering.day_of(c.quarter) AS day, c.dimension, \(RollupMeasures.ofCells)
-                FROM metering.usage_quarters c
+                FROM metering.rollup_15m c
                 WHERE c.quarter >= \(start) AND c.quarter < \(end)
                 GROUP BY 1, 2, 3
             ), spans AS (
-                INSERT INTO metering.usage_spans AS s (days, first_day, user_id, \(RollupSpans.columns))
+                INSERT INTO metering.rollup_span AS s (days, first_day, user_id, \(RollupSpans.columns))
                 SELECT 1, c.day, c.user_id, \(RollupSpans.ofCells)
                 FROM cell c WHERE c.user_id <> 0 AND \(RollupDimensions.countsForAll("c.dimension"))
                 GROUP BY 2, 3
                 ORDER BY 2, 3
                 ON CONFLICT (days, first_day, user_id) DO UPDATE SET \(RollupSpans.added)
             )
-            INSERT INTO metering.usage_days AS u (user_id, day, dimension, \(RollupMeasures.columns))
+            INSERT INTO metering.rollup_day AS u (user_id, day, dimension, \(RollupMeasures.columns))
             SELECT c.user_id, c.day, c.dimension, \(RollupMeasures.kept)
             FROM cell c
             ORDER BY 1, 2, 3
@@ -57,20 +57,20 @@ enum RollupDays {
 
     private static func move(from old: Int, to new: Int, _ connection: Connection) throws {
         try RollupSpans.finish(from: old, to: new, connection)
-        try RollupState.move("days_before", to: Int64(new), connection)
+        try RollupState.move("day_boundary", to: Int64(new), connection)
     }
 
     /// The first quarter with usage from `border` on; of any user, as everybody's row lacks what is self-reported.
     private static func firstQuarter(from border: Int, _ connection: Connection) throws -> Int? {
         try connection.query(
-            "SELECT min(quarter) FROM metering.usage_quarters WHERE quarter >= \(border)"
+            "SELECT min(quarter) FROM metering.rollup_15m WHERE quarter >= \(border)"
         )[0].decode(0, as: Int?.self)
     }
 }
 
 /// What each user used in runs of days, whatever for: by them users are put in order (`migrations/0014_usage_spans.sql`).
 ///
-/// A run is as long as a power of two and begins at a multiple of its length since 1970. Single days hold what `usage_days`
+/// A run is as long as a power of two and begins at a multiple of its length since 1970. Single days hold what `rollup_day`
 /// holds; longer runs are written when they are over.
 package enum RollupSpans {
     /// A run of days.
@@ -144,9 +144,9 @@ package enum RollupSpans {
             guard first < end else { return }
             try connection.execute(
                 """
-                INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
+                INSERT INTO metering.rollup_span (days, first_day, user_id, \(columns))
                 SELECT \(days)::integer, \(start("\(days)::integer", of: "c.first_day")) AS start, c.user_id, \(ofSpans)
-                FROM metering.usage_spans c
+                FROM metering.rollup_span c
                 WHERE c.days = \(days / parts)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end))
                 GROUP BY start, c.user_id
                 ORDER BY start, c.user_id
@@ -161,11 +161,11 @@ package enum RollupSpans {
     /// - Throws: ``PostgresError``.
     static func ensure(_ state: RollupState, _ connection: Connection) throws -> RollupState {
         guard !state.hasSpans else { return state }
-        try connection.executeScript("SET LOCAL work_mem = '64MB'; DELETE FROM metering.usage_spans")
+        try connection.executeScript("SET LOCAL work_mem = '64MB'; DELETE FROM metering.rollup_span")
         try connection.execute(
             """
-            INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
-            SELECT 1, c.day, c.user_id, \(ofCells) FROM metering.usage_days c
+            INSERT INTO metering.rollup_span (days, first_day, user_id, \(columns))
+            SELECT 1, c.day, c.user_id, \(ofCells) FROM metering.rollup_day c
             WHERE c.user_id <> 0 AND \(RollupDimensions.countsForAll("c.dimension"))
             GROUP BY c.day, c.user_id
             ORDER BY c.day, c.user_id
@@ -181,7 +181,7 @@ package enum RollupSpans {
     static func adding(_ dayBoundary: Int, where isComplete: Query) -> Query {
         """
         spans AS (
-            INSERT INTO metering.usage_spans AS s (days, first_day, user_id, \(columns))
+            INSERT INTO metering.rollup_span AS s (days, first_day, user_id, \(columns))
             SELECT l.days, \(start("l.days", of: "c.day")) AS start, c.user_id, \(ofSpans)
             FROM (
                 SELECT metering.day_of(c.quarter) AS day, c.user_id, \(ofCells)
@@ -208,14 +208,14 @@ package enum RollupSpans {
         let expected: Query =
             days == 1
             ? """
-            SELECT c.day AS first_day, c.user_id, \(ofCells) FROM metering.usage_days c
+            SELECT c.day AS first_day, c.user_id, \(ofCells) FROM metering.rollup_day c
             WHERE c.day >= \(date(first)) AND c.day < \(date(expectedEnd)) AND \(user)
               AND \(RollupDimensions.countsForAll("c.dimension"))
             GROUP BY 1, 2
             """
             : """
             SELECT \(start("\(days)::integer", of: "c.first_day")) AS first_day, c.user_id, \(ofSpans)
-            FROM metering.usage_spans c
+            FROM metering.rollup_span c
             WHERE c.days = \(days / parts)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(expectedEnd))
               AND \(user)
             GROUP BY 1, 2
@@ -224,7 +224,7 @@ package enum RollupSpans {
             expected AS (
                 \(expected)
             ), actual AS (
-                SELECT c.first_day, c.user_id, \(columns) FROM metering.usage_spans c
+                SELECT c.first_day, c.user_id, \(columns) FROM metering.rollup_span c
                 WHERE c.days = \(days)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end)) AND \(user)
             ), difference AS MATERIALIZED (
                 SELECT first_day, user_id, e.requests AS expected_requests, e.tokens AS expected_tokens, e.cost AS expected_cost,
@@ -244,11 +244,11 @@ package enum RollupSpans {
                 + connection.query(
                     """
                     WITH \(difference(days, range, state)), removed AS (
-                        DELETE FROM metering.usage_spans s USING difference d
+                        DELETE FROM metering.rollup_span s USING difference d
                         WHERE d.expected_requests IS NULL
                           AND (s.days, s.first_day, s.user_id) = (\(days)::integer, d.first_day, d.user_id)
                     ), written AS (
-                        INSERT INTO metering.usage_spans (days, first_day, user_id, \(columns))
+                        INSERT INTO metering.rollup_span (days, first_day, user_id, \(columns))
                         SELECT \(days)::integer, first_day, user_id, expected_requests, expected_tokens, expected_cost
                         FROM difference WHERE expected_requests IS NOT NULL
                         ORDER BY first_day, user_id

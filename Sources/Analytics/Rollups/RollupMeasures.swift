@@ -93,7 +93,7 @@ enum RollupMeasures {
 enum RollupDimensions {
     /// Facts `f` to their dimension `d`, NULL where it has no number yet.
     static let join: Query = """
-        LEFT JOIN metering.usage_dimensions d
+        LEFT JOIN metering.rollup_dimension d
             ON d.model = f.model AND d.status = f.status
             AND d.provider IS NOT DISTINCT FROM f.provider AND d.plan IS NOT DISTINCT FROM f.plan
             AND d.is_self_reported = f.is_self_reported
@@ -104,7 +104,7 @@ enum RollupDimensions {
     static func countsForAll(_ dimension: Query) -> Query {
         """
         \(dimension) <> ALL(ARRAY(
-            SELECT s.dimension FROM metering.usage_dimensions s WHERE s.is_self_reported))
+            SELECT s.dimension FROM metering.rollup_dimension s WHERE s.is_self_reported))
         """
     }
 
@@ -112,7 +112,7 @@ enum RollupDimensions {
     static func areOfEvents(_ dimension: Query) -> Query {
         """
         \(dimension) <> ALL(ARRAY(
-            SELECT s.dimension FROM metering.usage_dimensions s WHERE s.plan IS NULL))
+            SELECT s.dimension FROM metering.rollup_dimension s WHERE s.plan IS NULL))
         """
     }
 
@@ -120,10 +120,10 @@ enum RollupDimensions {
     static func insertMissing(in facts: Query, _ connection: Connection) throws {
         try connection.execute(
             """
-            INSERT INTO metering.usage_dimensions (model, provider, status, plan, is_self_reported)
+            INSERT INTO metering.rollup_dimension (model, provider, status, plan, is_self_reported)
             SELECT f.model, f.provider, f.status, f.plan, f.is_self_reported FROM \(facts) f
             EXCEPT
-            SELECT d.model, d.provider, d.status, d.plan, d.is_self_reported FROM metering.usage_dimensions d
+            SELECT d.model, d.provider, d.status, d.plan, d.is_self_reported FROM metering.rollup_dimension d
             ON CONFLICT DO NOTHING
             """)
     }
@@ -138,7 +138,7 @@ package enum RollupLevel: String, Sendable, CaseIterable {
     /// Days, from quarters before the border.
     case days
 
-    var table: Query { self == .days ? "metering.usage_days" : "metering.usage_quarters" }
+    var table: Query { self == .days ? "metering.rollup_day" : "metering.rollup_15m" }
     /// The column of the table that says when.
     var bucket: Query { self == .days ? "day" : "quarter" }
     /// A bucket's begin as `timestamptz`.
@@ -182,7 +182,7 @@ package enum RollupLevel: String, Sendable, CaseIterable {
             SELECT 0::bigint AS user_id, s.*, coalesce(h.histogram, '{}') AS histogram
             FROM (
                 SELECT c.quarter AS bucket, c.dimension, \(RollupMeasures.sumsOfCells)
-                FROM metering.usage_quarters c
+                FROM metering.rollup_15m c
                 WHERE c.user_id <> 0 AND \(range.contains(quarter: "c.quarter"))
                   AND \(RollupDimensions.countsForAll("c.dimension"))
                 GROUP BY 1, 2
@@ -190,7 +190,7 @@ package enum RollupLevel: String, Sendable, CaseIterable {
                 SELECT b.bucket, b.dimension, array_agg((b.element << 40) + b.count) AS histogram
                 FROM (
                     SELECT c.quarter AS bucket, c.dimension, e >> 40 AS element, sum(e & 1099511627775)::bigint AS count
-                    FROM metering.usage_quarters c, unnest(c.histogram) e
+                    FROM metering.rollup_15m c, unnest(c.histogram) e
                     WHERE c.user_id <> 0 AND \(range.contains(quarter: "c.quarter"))
                       AND \(RollupDimensions.countsForAll("c.dimension"))
                     GROUP BY 1, 2, 3
@@ -201,7 +201,7 @@ package enum RollupLevel: String, Sendable, CaseIterable {
         case .days:
             """
             SELECT c.user_id, metering.day_of(c.quarter) AS bucket, c.dimension, \(RollupMeasures.ofCells)
-            FROM metering.usage_quarters c
+            FROM metering.rollup_15m c
             WHERE c.quarter < \(state.dayBoundary) AND \(range.contains(quarter: "c.quarter"))
               AND \(range.user == nil ? "true" : range.contains(user: "c.user_id"))
             GROUP BY 1, 2, 3

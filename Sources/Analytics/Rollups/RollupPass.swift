@@ -127,7 +127,7 @@ package struct RollupPass: Sendable {
         try await pool.withConnection { connection in
             _ = try connection.execute(
                 """
-                UPDATE metering.usage_cursor SET passed_at = \(now), passed_rows = \(rows), pass_ms = \(milliseconds)
+                UPDATE metering.rollup_watermark SET passed_at = \(now), passed_rows = \(rows), pass_ms = \(milliseconds)
                 """)
         }
     }
@@ -199,14 +199,14 @@ enum RollupWindow {
         ), complete AS MATERIALIZED (
             SELECT NOT EXISTS (SELECT FROM cell WHERE dimension IS NULL) AS is_complete
         ), quarters AS (
-            INSERT INTO metering.usage_quarters AS u (user_id, quarter, dimension, \(RollupMeasures.columns))
+            INSERT INTO metering.rollup_15m AS u (user_id, quarter, dimension, \(RollupMeasures.columns))
             SELECT c.user_id, c.quarter, c.dimension, \(RollupMeasures.kept)
             FROM cell c
             WHERE (SELECT is_complete FROM complete)
             ORDER BY 1, 2, 3
             ON CONFLICT (user_id, quarter, dimension) DO UPDATE SET \(RollupMeasures.added)
         ), days AS (
-            INSERT INTO metering.usage_days AS u (user_id, day, dimension, \(RollupMeasures.columns))
+            INSERT INTO metering.rollup_day AS u (user_id, day, dimension, \(RollupMeasures.columns))
             SELECT c.user_id, c.day, c.dimension, \(RollupMeasures.kept)
             FROM (
                 SELECT c.user_id, metering.day_of(c.quarter) AS day, c.dimension, \(RollupMeasures.ofCells)

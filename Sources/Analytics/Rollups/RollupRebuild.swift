@@ -63,7 +63,7 @@ package struct RollupRebuild: Sendable {
     package static func requireUnsealed(_ range: RollupRange, _ connection: Connection) throws {
         guard range.quarters.lowerBound < (try RollupState.read(connection)).sealedBefore else { return }
         let before = try connection.query(
-            #"SELECT to_char(sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.usage_cursor"#
+            #"SELECT to_char(sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.rollup_watermark"#
         )[0].decode(0, as: String.self)
         throw Sealed(before: before)
     }
@@ -97,7 +97,7 @@ package struct RollupRebuild: Sendable {
     private static func clearAmounts(_ range: RollupRange, _ connection: Connection) throws -> Int {
         try connection.execute(
             """
-            UPDATE metering.usage_quarters u
+            UPDATE metering.rollup_15m u
             SET unpriced = u.requests, cost = metering.finite(u.cost), ledger_cost = metering.finite(u.ledger_cost)
             WHERE \(range.contains(quarter: "u.quarter")) AND \(range.contains(user: "u.user_id"))
               AND (metering.finite(u.cost), metering.finite(u.ledger_cost)) <> (u.cost, u.ledger_cost)

@@ -2,7 +2,7 @@ package import Domain
 package import Postgres
 import Storage
 
-/// How far the line of ids is folded, and how far it is final: the row of `metering.usage_cursor`. Its ids are
+/// How far the line of ids is folded, and how far it is final: the row of `metering.rollup_watermark`. Its ids are
 /// positions on the line (``IDLine``).
 package struct RollupState: Sendable, Hashable {
     /// Events up to this id are in the sums.
@@ -11,13 +11,13 @@ package struct RollupState: Sendable, Hashable {
     package var laravelWatermark: Int64
     /// Every id up to this one is final.
     package var commitHorizon: Int64
-    /// Quarters of an hour before this one are in `usage_days`.
+    /// Quarters of an hour before this one are in `rollup_day`.
     package var dayBoundary: Int
     /// Raw rows of quarters before this one are gone by retention.
     package var sealedBefore: Int
     /// Rows of `api_logs` without an event, of quarters before this one, were removed when the ids began again.
     package var logsSealedBefore: Int
-    /// Whether `usage_spans` was kept up to here.
+    /// Whether `rollup_span` was kept up to here.
     package var hasSpans: Bool
 
     /// Up to where rows of `origin` are in the sums.
@@ -44,16 +44,16 @@ package struct RollupState: Sendable, Hashable {
 
     /// Moves a column of the state, which the transaction holds.
     static func move(_ column: Query, to value: Int64, _ connection: Connection) throws {
-        try connection.execute("UPDATE metering.usage_cursor SET \(column) = \(value)")
+        try connection.execute("UPDATE metering.rollup_watermark SET \(column) = \(value)")
         try noteSpans(connection)
     }
 
     /// Says that the runs of days belong to the state as it is.
     static func noteSpans(_ connection: Connection) throws {
-        try connection.execute("UPDATE metering.usage_cursor SET spans_through = \(place)")
+        try connection.execute("UPDATE metering.rollup_watermark SET spans_through = \(place)")
     }
 
-    private static let place: Query = "ARRAY[event_log_id, other_log_id, days_before]"
+    private static let place: Query = "ARRAY[event_log_id, other_log_id, day_boundary]"
 
     /// Waits for a worker's step to end, at most 30 s, and keeps workers away for the transaction; as ``take(_:)``.
     ///
@@ -67,18 +67,18 @@ package struct RollupState: Sendable, Hashable {
     /// The table's one row was deleted by somebody.
     package struct Missing: Error, CustomStringConvertible {
         package var description: String {
-            "The row of metering.usage_cursor is gone: restore it from a backup, or run 'codexflow adopt'."
+            "The row of metering.rollup_watermark is gone: restore it from a backup, or run 'codexflow adopt'."
         }
     }
 
     private static func read(_ connection: Connection, locking: Query) throws -> RollupState? {
-        let rows = try connection.query("SELECT \(columns) FROM metering.usage_cursor \(locking)")
+        let rows = try connection.query("SELECT \(columns) FROM metering.rollup_watermark \(locking)")
         return try rows.first.map(RollupState.init)
     }
 
     /// What ``init(_:)`` reads.
     static let columns: Query = """
-        event_log_id, other_log_id, settled_log_id, days_before,
+        event_log_id, other_log_id, commit_horizon, day_boundary,
         CASE WHEN isfinite(sealed_before) THEN metering.quarter_of(sealed_before) ELSE -2147483648 END,
         CASE WHEN isfinite(logs_sealed_before) THEN metering.quarter_of(logs_sealed_before) ELSE -2147483648 END,
         spans_through IS NOT DISTINCT FROM \(place)
@@ -139,10 +139,10 @@ package struct RollupStatus: Sendable {
                         SELECT o.updated_at FROM public.api_logs o
                         WHERE o.id > r.lower AND o.id <= r.upper ORDER BY o.id LIMIT 1) l
                     ORDER BY r.lower + r.shift LIMIT 1),
-                   CASE WHEN days_before > 0 THEN to_char(metering.quarter_start(days_before), \(format)) END,
+                   CASE WHEN day_boundary > 0 THEN to_char(metering.quarter_start(day_boundary), \(format)) END,
                    CASE WHEN isfinite(sealed_before) THEN to_char(sealed_before, \(format)) END,
                    to_char(passed_at, \(format)) || ', ' || passed_rows || ' rows in ' || pass_ms || ' ms'
-            FROM metering.usage_cursor
+            FROM metering.rollup_watermark
             """)[0]
         self.state = state
         (rowsBehind, secondsBehind, daysBefore, sealedBefore, passedAt) = try row.decode(

@@ -60,7 +60,7 @@ package enum RollupVerification {
                            coalesce(nullif(concat_ws('; ', \(differences)), ''), 'histogram'),
                            count(*) OVER ()
                     FROM \(RollupLevel.joined)
-                    LEFT JOIN metering.usage_dimensions d ON d.dimension = coalesce(e.dimension, a.dimension)
+                    LEFT JOIN metering.rollup_dimension d ON d.dimension = coalesce(e.dimension, a.dimension)
                     WHERE \(RollupMeasures.differ)
                     ORDER BY 2, 3, 4
                     LIMIT \(reported)
@@ -246,7 +246,7 @@ enum ExpectedCounters {
         guard state.logsSealedBefore > RollupRange.allQuarters.lowerBound else { return "true" }
         return """
             NOT EXISTS (
-                SELECT FROM metering.usage_quarters s
+                SELECT FROM metering.rollup_15m s
                 WHERE s.user_id = coalesce(e.user_id, a.user_id) AND s.quarter < \(state.logsSealedBefore)
                   AND s.quarter >= metering.quarter_of(window_start::timestamp AT TIME ZONE 'UTC')
                   AND NOT \(RollupDimensions.areOfEvents("s.dimension")))

@@ -25,7 +25,7 @@ enum WorkDiagnosis {
     /// A worker that runs at all ends a pass every minute or so; the first one, over all history, takes its time.
     static func sums(_ connection: Connection, now: Timestamp) throws -> [Finding] {
         let rows = try connection.query(
-            "SELECT extract(epoch FROM \(now) - passed_at)::bigint FROM metering.usage_cursor")
+            "SELECT extract(epoch FROM \(now) - passed_at)::bigint FROM metering.rollup_watermark")
         let remedy = "Start 'aggregation-worker run', or 'once' by cron; until then answers are right, and slow."
         guard let age = try rows.first?.decode(0, as: Int64?.self) else {
             return [.warning("sums", "no pass of the worker has ended yet", remedy)]

@@ -212,11 +212,11 @@ enum EventStore {
         UNION ALL
         -- The ids were drawn, and only then the sequence is looked at. The cursor is read in the snapshot from before.
         SELECT 'restarted', NULL, NULL
-        FROM (SELECT min(f.api_log_id) AS first FROM fact f) d, metering.usage_cursor c, metering.id_epochs k
+        FROM (SELECT min(f.api_log_id) AS first FROM fact f) d, metering.rollup_watermark c, metering.id_epochs k
         WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
           AND (k.shift <> (SELECT shift FROM line)
                OR k.sequence_file IS DISTINCT FROM pg_relation_filenode('public.api_logs_id_seq'::regclass)
-               OR d.first <= greatest(c.settled_log_id, c.marked_log_id, \(last)::bigint))
+               OR d.first <= greatest(c.commit_horizon, c.next_horizon, \(last)::bigint))
         UNION ALL
         SELECT 'drawn', NULL, max(f.api_log_id) FROM fact f HAVING count(*) > 0
         UNION ALL

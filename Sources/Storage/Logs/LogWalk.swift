@@ -114,7 +114,7 @@ struct LogWalk {
             """
             SELECT max(s.quarter) FILTER (WHERE s.total >= \(rows)), min(s.quarter)
             FROM (SELECT u.quarter, sum(sum(u.requests)) OVER (ORDER BY u.quarter DESC) AS total
-                  FROM metering.usage_quarters u
+                  FROM metering.rollup_15m u
                   WHERE u.user_id = 0 AND u.quarter <= \(Int64(min(second / 900, Int64(Int32.max))))::integer
                   GROUP BY u.quarter ORDER BY u.quarter DESC LIMIT 200) s
             """)[0]
@@ -125,7 +125,7 @@ struct LogWalk {
             """
             SELECT coalesce(max(s.day) FILTER (WHERE s.total >= \(rows)), min(s.day)) - '1970-01-01'::date
             FROM (SELECT u.day, sum(sum(u.requests)) OVER (ORDER BY u.day DESC) AS total
-                  FROM metering.usage_days u
+                  FROM metering.rollup_day u
                   WHERE u.user_id = 0 AND u.day < metering.day_of(\(last)::integer)
                   GROUP BY u.day ORDER BY u.day DESC LIMIT 400) s
             """)[0].decode(0, as: Int64?.self)

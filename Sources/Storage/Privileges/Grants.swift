@@ -161,27 +161,17 @@ extension Grant {
         Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()], .operator: [.insert()]]),
     ]
 
-    /// What the sums are made of and read by. An operator who withdraws an event corrects them.
+    /// What rollups are made of and read by. An operator who withdraws an event corrects them.
     private static let usage: [Grant] =
-        [
-            Grant(
-                .table, "metering.usage_dimensions",
-                [.worker: [.select(), .insert()], .admin: [.select()], .operator: [.select()]]),
-            Grant(
-                .table, "metering.usage_cursor",
-                [
-                    .webhook: [.select("settled_log_id", "marked_log_id")], .worker: [.select(), .update()],
-                    .admin: [.select()], .operator: [.select(), .update("spans_through")],
-                ]),
-        ]
-        + ["usage_quarters", "usage_days", "usage_spans"].map {
-            Grant(
-                .table, "metering.\($0)",
-                [
-                    .worker: [.select(), .insert(), .update(), .delete], .admin: [.select()],
-                    .operator: [.select(), .insert(), .update(), .delete],
-                ])
-        }
+        rollups(
+            dimension: "rollup_dimension", watermark: "rollup_watermark",
+            horizons: [.select("commit_horizon", "next_horizon")],
+            usage: ["rollup_15m", "rollup_day", "rollup_span"])
+        // The names of version 20, as views for its programs (`migrations/0021_rollup_names.sql`).
+        + rollups(
+            dimension: "usage_dimensions", watermark: "usage_cursor",
+            horizons: [.select("settled_log_id", "marked_log_id")],
+            usage: ["usage_quarters", "usage_days", "usage_spans"])
         + [
             "quarter_of(timestamp with time zone)", "quarter_start(integer)", "day_of(integer)", "bucket_of(bigint)",
             "bucket_middle(bigint)", "merged(bigint[])", "joined(bigint[])", "event_facts(bigint, bigint)",
@@ -194,6 +184,31 @@ extension Grant {
             Grant(.function, "metering.without(bigint[], bigint[])", [.operator: [.execute]]),
             Grant(.function, "metering.finite(numeric)", allRoles(.execute)),
         ]
+
+    /// The tables of rollups, or their views. `horizons` is what ingest reads of the watermark.
+    private static func rollups(
+        dimension: String, watermark: String, horizons: [Right], usage: [String]
+    ) -> [Grant] {
+        [
+            Grant(
+                .table, "metering.\(dimension)",
+                [.worker: [.select(), .insert()], .admin: [.select()], .operator: [.select()]]),
+            Grant(
+                .table, "metering.\(watermark)",
+                [
+                    .webhook: horizons, .worker: [.select(), .update()], .admin: [.select()],
+                    .operator: [.select(), .update("spans_through")],
+                ]),
+        ]
+            + usage.map {
+                Grant(
+                    .table, "metering.\($0)",
+                    [
+                        .worker: [.select(), .insert(), .update(), .delete], .admin: [.select()],
+                        .operator: [.select(), .insert(), .update(), .delete],
+                    ])
+            }
+    }
 
     private static let ours: [Grant] = [
         Grant(.schema, "metering", allRoles(.usage)),

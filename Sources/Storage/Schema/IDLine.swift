@@ -121,7 +121,7 @@ package enum IDLine {
             UPDATE metering.id_epochs
             SET sequence_file = pg_relation_filenode('public.api_logs_id_seq')
             WHERE epoch = (SELECT max(k.epoch) FROM metering.id_epochs k);
-            UPDATE metering.usage_cursor SET settled_snapshot = pg_current_snapshot()
+            UPDATE metering.rollup_watermark SET horizon_snapshot = pg_current_snapshot()
             """)
     }
 }
@@ -139,7 +139,7 @@ extension IDLine {
             SELECT metering.ids_began_again(), max(k.epoch)::bigint, \(microseconds: "max(k.began_at)"),
                    (SELECT CASE WHEN isfinite(c.logs_sealed_before)
                                 THEN \(rfc3339: "c.logs_sealed_before") END
-                    FROM metering.usage_cursor c)
+                    FROM metering.rollup_watermark c)
             FROM metering.id_epochs k
             """)[0]
         let (isNew, count, began, sealed) = try row.decode(Bool.self, Int64.self, Int64.self, String?.self)

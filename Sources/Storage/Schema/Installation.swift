@@ -187,13 +187,13 @@ extension Installation {
                         metering.user_limits, metering.user_models, metering.unverified_registrations,
                         metering.spools, metering.quarantine, metering.denied_calls, metering.key_arrivals,
                         metering.withdrawn_events,
-                        metering.usage_quarters, metering.usage_days, metering.usage_spans, metering.usage_dimensions
+                        metering.rollup_15m, metering.rollup_day, metering.rollup_span, metering.rollup_dimension
                     """)
                 try connection.execute(
                     """
-                    UPDATE metering.usage_cursor
-                    SET event_log_id = 0, other_log_id = 0, settled_log_id = 0, marked_log_id = NULL,
-                        marked_transactions = NULL, days_before = -2147483648, sealed_before = '-infinity',
+                    UPDATE metering.rollup_watermark
+                    SET event_log_id = 0, other_log_id = 0, commit_horizon = 0, next_horizon = NULL,
+                        awaited_transactions = NULL, day_boundary = -2147483648, sealed_before = '-infinity',
                         logs_sealed_before = '-infinity', passed_at = NULL, passed_rows = NULL, pass_ms = NULL
                     """)
                 try IDLine.reset(connection)
