@@ -9,8 +9,8 @@ import Synchronization
 
 /// The worker as a service: a look every second, a pass when it is due, and a stop between two windows.
 struct AggregationService: Service {
-    /// Ids behind the cursor that start a pass at the next look: reading them costs a reader up to a millisecond, and folding
-    /// a thousand rows at a time a fifth more than ten thousand.
+    /// Ids after the watermark that start a pass at the next look: reading them costs a reader up to a millisecond, and
+    /// rolling up a thousand rows at a time costs a fifth more than ten thousand.
     private static let longTail: Int64 = 1_000
     private static let look: Duration = .seconds(1)
 
@@ -72,7 +72,7 @@ struct AggregationService: Service {
 }
 
 extension RollupPass.Outcome {
-    /// Tells what was folded and who held it up.
+    /// Logs what was rolled up and which transaction held it up.
     fileprivate func log(to logger: Logger) {
         if rows > 0 { logger.info("folded", metadata: ["rows": "\(rows)"]) }
         for writer in waitingFor { logger.notice("waiting for a transaction", metadata: ["writer": "\(writer)"]) }

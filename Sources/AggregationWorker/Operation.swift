@@ -5,7 +5,7 @@ import Logging
 import Postgres
 import Storage
 
-/// What every command shares: settings, the database behind its gates, and failures told in one line.
+/// What every command shares: settings, the database after its gates, and failures reported in one line.
 struct Operation: Sendable {
     let settings: WorkerSettings
     let pool: ConnectionPool

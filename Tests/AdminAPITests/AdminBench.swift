@@ -15,7 +15,8 @@ import TestSupport
 
 @testable import AdminAPI
 
-/// The JSON API in this process, on a database of its own, without sockets, at a time that stands still until a test moves it.
+/// The JSON API in this process, on a database of its own, without sockets, at a time that stands still until a test
+/// moves it.
 struct AdminBench: Queryable {
     /// 2026-11-23T08:04:09Z, when Laravel answered the goldens over its seeds.
     static let start = Timestamp(microseconds: 1_795_421_049_000_000)

@@ -102,7 +102,8 @@ import Testing
         #expect(names.isSuperset(of: Self.mended.keys))
     }
 
-    /// Sends the goldens whose numbers are in `range` and compares answers, except for what belongs to Laravel's own run.
+    /// Sends the goldens whose numbers are in `range` and compares answers, except for what belongs to Laravel's own
+    /// run.
     private func replay(
         _ range: Range<Int>, _ prepare: @escaping @Sendable (AdminBench) async throws -> Void,
         before: @escaping @Sendable (String, AdminBench) async throws -> Void = { _, _ in }
@@ -159,8 +160,8 @@ extension AdminBench {
 }
 
 extension JSON {
-    /// What does not belong to one run: tokens, keys, hosts, the users' times and new ids are blanked; equal counts, which Laravel
-    /// leaves in any order, are sorted.
+    /// What does not belong to one run: tokens, keys, hosts, the users' times and new ids are blanked; equal counts,
+    /// which Laravel leaves in any order, are sorted.
     fileprivate func comparable(_ golden: String) -> JSON {
         switch self {
         case .string(let text):

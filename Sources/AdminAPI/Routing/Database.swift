@@ -18,7 +18,8 @@ struct Database: Sendable {
 
     /// An answer to `user` that `produce` makes of one state of the database while it is read.
     ///
-    /// - Throws: ``AppError`` `.unavailable` when too many of them run, `.tooManyRequests` when too many of the user's do.
+    /// - Throws: ``AppError`` `.unavailable` when too many of them run, `.tooManyRequests` when too many of the user's
+    ///   do.
     func export(
         to user: Int64, as type: String, _ produce: @escaping @Sendable (Connection, ChunkPipe) throws -> Void
     ) throws -> Answer {

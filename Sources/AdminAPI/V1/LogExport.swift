@@ -3,8 +3,8 @@ import Domain
 import HTTPSupport
 import Storage
 
-/// Calls as lines, with a last line by which finance can check them: their number, what they cost, and the SHA-256 of every byte
-/// before it.
+/// Calls as lines, with a last line by which finance can check them: their number, what they cost, and the SHA-256 of
+/// every byte before it.
 struct LogExport {
     private static let names = Format.names(of: LogEntry.columns.map(\.name))
 

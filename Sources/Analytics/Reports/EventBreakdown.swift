@@ -20,7 +20,7 @@ package enum EventBreakdown {
     package static let maximumCalls: Int64 = 1_000_000
     private static let quartersOfDay = 96
 
-    /// The `limit` largest groups of the calls in `range`, or those behind `place`.
+    /// The `limit` largest groups of the calls in `range`, or those after `place`.
     ///
     /// - Throws: ``AppError`` `.invalid` where the range has more than ``maximumCalls``, with the largest that has not;
     ///   `PostgresError`.

@@ -63,7 +63,8 @@ package struct LaravelChart: Sendable, Hashable {
     }
 }
 
-/// What a user's last 30 days cost by day, the models used most ever, and the present month: Laravel's `usage/analytics`.
+/// What a user's last 30 days cost by day, the models used most ever, and the present month: Laravel's
+/// `usage/analytics`.
 package struct LaravelAnalytics: Sendable, Hashable {
     /// A UTC day with calls.
     package struct Day: Sendable, Hashable {
@@ -127,7 +128,8 @@ package struct LaravelAnalytics: Sendable, Hashable {
         """
 }
 
-/// A user's last 30 days as Laravel counts them: from this second 30 days ago on, by UTC day, rows of the future included.
+/// A user's last 30 days as Laravel counts them: from this second 30 days ago on, by UTC day, rows of the future
+/// included.
 ///
 /// The window begins within a quarter of an hour; what of it is in the window is read from `api_logs` itself.
 struct LaravelDays {
@@ -157,8 +159,8 @@ struct LaravelDays {
             ]
     }
 
-    /// CTE `used` of (quarter, day, model, requests, tokens, cost): what is between `boundaries`, at its bucket's first quarter,
-    /// and from ``since`` on the rows before ``firstQuarter``, at quarter NULL.
+    /// CTE `used` of (quarter, day, model, requests, tokens, cost): what is between `boundaries`, at its bucket's first
+    /// quarter, and from ``since`` on the rows before ``firstQuarter``, at quarter NULL.
     func query(_ boundaries: [Int], _ snapshot: ReportSnapshot) -> Query {
         let cells = RollupCells(.user(user), boundaries, by: .model, snapshot)
         return """

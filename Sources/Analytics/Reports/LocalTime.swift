@@ -63,8 +63,8 @@ enum LocalTime {
 
 /// A time zone that PostgreSQL knows; ``LocalTime`` says where its days begin.
 ///
-/// A zone whose offset is no multiple of 15 minutes (none today; some were before 1972, Liberia's the last) has its boundaries
-/// moved to the quarter of an hour before.
+/// A zone whose offset is no multiple of 15 minutes (none today; some were before 1972, Liberia's the last) has its
+/// boundaries moved to the quarter of an hour before.
 package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
     /// As the client wrote it, such as `Europe/Istanbul`.
     package let name: String
@@ -108,8 +108,8 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
 
     /// The zone called `name`.
     ///
-    /// - Throws: ``AppError`` `.invalid` where there is none. PostgreSQL takes more for a zone than IANA does (abbreviations,
-    ///   POSIX rules such as `X/Y+3`), and that is refused too.
+    /// - Throws: ``AppError`` `.invalid` where there is none. PostgreSQL takes more for a zone than IANA does
+    ///   (abbreviations, POSIX rules such as `X/Y+3`), and that is refused too.
     package static func require(_ name: String, _ connection: Connection) throws -> TimeZoneName {
         guard name != utc.name else { return utc }
         let unknown = AppError(.invalid, "The timezone is an IANA name, such as Europe/Istanbul, or UTC.")

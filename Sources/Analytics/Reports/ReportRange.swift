@@ -18,7 +18,8 @@ package struct ReportRange: Sendable, Hashable {
 
     /// From the quarter that holds `from` to before the one that holds `to`.
     ///
-    /// - Throws: ``AppError`` `.invalid` where nothing is left between them, or they lie outside the years 1970 to 9999.
+    /// - Throws: ``AppError`` `.invalid` where nothing is left between them, or they lie outside the years 1970 to
+    ///   9999.
     package init(from: Timestamp, to: Timestamp, zone: TimeZoneName = .utc) throws(AppError) {
         let (low, high) = (Self.floor(from), Self.floor(to))
         guard Self.time.contains(low), high <= Self.time.upperBound else {
@@ -38,7 +39,7 @@ package struct ReportRange: Sendable, Hashable {
 
     /// Its first moment: what was asked for, cut to a quarter of an hour.
     package var from: Timestamp { Self.start(of: quarters.lowerBound) }
-    /// The first moment behind it.
+    /// The first moment after it.
     package var to: Timestamp { Self.start(of: quarters.upperBound) }
     /// Where its one bucket begins and ends.
     var boundaries: [Int] { [quarters.lowerBound, quarters.upperBound] }
@@ -98,7 +99,8 @@ package enum Granularity: String, Sendable, CaseIterable {
         }
     }
 
-    /// Where the buckets of `range` begin, and where the last one ends; the first and last may be parts of a day or month.
+    /// Where the buckets of `range` begin, and where the last one ends; the first and last may be parts of a day or
+    /// month.
     ///
     /// A local day begins at its first midnight (``LocalTime``), so days, weeks and months follow each other without a
     /// gap wherever the clocks change. A local hour that comes twice is two. The hours and days of UTC begin at their

@@ -25,7 +25,7 @@ package struct UsageBreakdown: Sendable, Hashable {
         }
     }
 
-    /// The groups behind those that have a part of their own.
+    /// The groups after those that have a part of their own.
     package struct Others: Sendable, Hashable {
         package let groups: Int
         package let sums: UsageTotals
@@ -36,12 +36,12 @@ package struct UsageBreakdown: Sendable, Hashable {
     package let total: UsageTotals
     /// The largest first; equal ones in the order of their keys, users by id.
     package let parts: [Part]
-    /// `nil` where no group is behind the last part.
+    /// `nil` where no group is after the last part.
     package let others: Others?
     /// Where the next page begins; `nil` on the last.
     package let next: Place?
 
-    /// The `limit` largest groups, or those behind `place`; total and shares are of all.
+    /// The `limit` largest groups, or those after `place`; total and shares are of all.
     ///
     /// - Throws: ``PostgresError``.
     package init(
@@ -64,7 +64,8 @@ package struct UsageBreakdown: Sendable, Hashable {
         self.init(range, try table.cells(snapshot), total: nil, table)
     }
 
-    /// Users are many: first they are put in order, then those on the page are looked at, and the others are what is left.
+    /// Users are many: first they are put in order, then those on the page are looked at, and the others are what is
+    /// left.
     private init(
         _ scope: UsageScope, _ range: ReportRange, of total: UsageTotals, after place: Place?, limit: Int,
         rankedBy ranking: UsageRanking, hasLatency: Bool, _ snapshot: ReportSnapshot
@@ -154,10 +155,10 @@ struct UserRanking {
     private(set) var before: [Int64] = []
     /// Those of the page, in their order.
     private(set) var page: [Place] = []
-    /// How many there are, those behind the page included.
+    /// How many there are, those after the page included.
     private(set) var count = 0
 
-    /// Ranks everybody in `scope`, and reads the `limit` users behind `place`.
+    /// Ranks all users in `scope`, and reads the `limit` users after `place`.
     ///
     /// - Throws: ``PostgresError``.
     init(
@@ -246,8 +247,8 @@ private struct UserRankingSource {
         """
     }
 
-    /// Quarters that no day holds; those that are in the range and not in its days, and the other way round. Each with bounds of
-    /// its own, as of many at once the planner thinks that they are most of the table.
+    /// Quarters that no day holds; those that are in the range and not in its days, and the other way round. Each with
+    /// bounds of its own, as of many at once the planner thinks that they are most of the table.
     private var quarters: [Query] {
         let parts = [(pieces.quarters, 1)] + pieces.moves.map { ($0.quarters, $0.target == 1 ? 1 : -1) }
         return parts.filter { !$0.0.isEmpty }.map { quarters, sign in

@@ -8,10 +8,10 @@ struct UsageQuery {
     struct Cell {
         /// From 1.
         var bucket: Int
-        /// The group's place on the page, from 1; one behind the last that is told apart for all others together, and 0 for all
-        /// on the pages before.
+        /// The group's place on the page, from 1; one after the last that is distinguished for all others together,
+        /// and 0 for all on the pages before.
         var rank: Int
-        /// `nil` of the others, of what has no such property, and where nothing is told apart.
+        /// `nil` of the others, of what has no such property, and where nothing is distinguished.
         var key: String?
         /// How many groups these are.
         var groups: Int
@@ -26,9 +26,9 @@ struct UsageQuery {
     var boundaries: [Int]
     var group: UsageGroup?
     var ranking = UsageRanking.requests
-    /// Groups that are told apart.
+    /// Groups that are distinguished.
     var limit = 1
-    /// The group behind which they begin.
+    /// The group after which they begin.
     var place: UsageBreakdown.Place?
     var hasLatency = false
 
@@ -94,7 +94,7 @@ struct UsageQuery {
     }
 }
 
-/// The cells of a report: sums of days and quarters, and the rows behind the state, each in its bucket.
+/// The cells of a report: sums of days and quarters, and pending logs, each in its bucket.
 struct RollupCells {
     /// What a cell has beside bucket, sign and dimension.
     private static let measures = Query(unsafeSQL: RollupMeasures.names.joined(separator: ", "))
@@ -108,7 +108,7 @@ struct RollupCells {
     private let hasHistograms: Bool
     private let snapshot: ReportSnapshot
 
-    /// The cells of the buckets between `boundaries`, told apart by `group`.
+    /// The cells of the buckets between `boundaries`, distinguished by `group`.
     init(
         _ scope: UsageScope, _ boundaries: [Int], by group: UsageGroup?, hasHistograms: Bool = false,
         _ snapshot: ReportSnapshot
@@ -139,7 +139,8 @@ struct RollupCells {
         """
     }
 
-    /// The rows behind the state, added up at once: a long tail is sixty thousand rows, and each step costs each of them.
+    /// The pending logs, added up at once: they may be sixty thousand rows, and each step costs each of
+    /// them.
     private var tail: Query {
         """
         SELECT width_bucket(f.occurred_at, ARRAY(
@@ -154,7 +155,7 @@ struct RollupCells {
     /// The condition on whose cells are read.
     private func owner(_ column: Query) -> Query { scope.ofSums(column, by: group) }
 
-    /// What cells are told apart by, of facts or dimensions `alias` of the users of the rows `owner`.
+    /// What cells are distinguished by, of facts or dimensions `alias` of the users of the rows `owner`.
     private func key(_ alias: Query, owner: Query) -> Query {
         group?.column(alias, owner: owner) ?? "NULL::text"
     }
@@ -201,13 +202,14 @@ struct RollupCells {
 
 /// Which cells of days and quarters make up the buckets of a report (`migrations/0007_usage.sql`).
 ///
-/// A day counts in the bucket that holds its middle; where a boundary cuts it, the quarters on the boundary's other side are
-/// moved: taken from that bucket and given to theirs. Behind the border there are only quarters.
+/// A day counts in the bucket that holds its middle; where a boundary cuts it, the quarters on the boundary's other
+/// side are moved: taken from that bucket and given to theirs. After the border there are only quarters.
 package struct RollupCover: Sendable, Hashable {
     /// Quarters that count in another bucket than their day.
     package struct Move: Sendable, Hashable {
         package var quarters: Range<Int>
-        /// The bucket of their day, and their own. Buckets are counted from 1; 0 and the one behind the last are outside.
+        /// The bucket of their day, and their own. Buckets are counted from 1; 0 and the one after the last are
+        /// outside.
         package var source: Int
         package var target: Int
     }
@@ -218,13 +220,14 @@ package struct RollupCover: Sendable, Hashable {
 
     /// Where each bucket begins, and where the last one ends, in quarters.
     package let boundaries: [Int]
-    /// The first day of each bucket, since 1970, and the first behind the last one; empty where no day is read.
+    /// The first day of each bucket, since 1970, and the first after the last one; empty where no day is read.
     package private(set) var days: [Int] = []
     package private(set) var moves: [Move] = []
     /// The quarters that are read as they are.
     package private(set) var quarters: Range<Int>
 
-    /// The pieces for buckets between `boundaries`, at least two and ascending, when quarters before `dayBoundary` are in days.
+    /// The pieces for buckets between `boundaries`, at least two and ascending, when quarters before `dayBoundary` are
+    /// in days.
     package init(_ boundaries: [Int], dayBoundary: Int) {
         self.boundaries = boundaries
         let (low, high) = (boundaries[0], boundaries[boundaries.count - 1])
@@ -283,7 +286,7 @@ package struct RollupCover: Sendable, Hashable {
     }
 }
 
-/// The rows behind the cursor that are in a range and scope.
+/// The rows after the watermark that are in a range and scope.
 struct PendingLogs {
     private let scope: UsageScope
     /// Quarters of an hour since 1970.
@@ -297,8 +300,8 @@ struct PendingLogs {
         self.snapshot = snapshot
     }
 
-    /// The facts. No condition on the key, by which only some months would have to be opened: the planner, who does not know how
-    /// short the tail is, would read these months by it.
+    /// The facts. No condition on the key, by which only some months would have to be opened: the planner, who does not
+    /// know how short the tail is, would read these months by it.
     var query: Query {
         """
         SELECT f.* FROM (
@@ -326,9 +329,9 @@ struct PendingLogs {
 /// One state of the database, in which every number of a report, or of a page of reports, is true at the same time.
 package struct ReportSnapshot {
     package let connection: Connection
-    /// How far the sums are; what lies behind is read from the rows themselves.
+    /// How far the sums are; what lies after is read from the rows themselves.
     package let state: RollupState
-    /// Whether `api_logs` has rows behind the state of those without an event.
+    /// Whether `api_logs` has pending logs without an event.
     let hasLogsBehind: Bool
     /// The moment of the state: whatever was committed before it is counted.
     package let asOf: Timestamp
@@ -351,8 +354,9 @@ package struct ReportSnapshot {
         try connection.transaction(.snapshot) { connection in
             // Planning a statement over every month of events takes longer than running it: plan once.
             try connection.executeScript("SET LOCAL plan_cache_mode = force_generic_plan")
-            // The worker folds rows without an event within a second or two: mostly there are none to look for, which is
-            // half of a report's plan. Not EXISTS, for which a planner who thinks there are many reads the table from its begin.
+            // The worker rolls up rows without an event within a second or two: mostly there are none to look for,
+            // which is half of a report's plan. Not EXISTS, for which a planner who thinks there are many reads the
+            // table from its begin.
             let rows = try connection.query(
                 """
                 SELECT \(RollupState.columns), \(microseconds: "now()"),

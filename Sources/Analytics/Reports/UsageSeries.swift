@@ -11,7 +11,8 @@ package struct UsageSeries: Sendable, Hashable {
 
     /// The values of one group, one for each bucket.
     package struct Line: Sendable, Hashable {
-        /// Its model, provider, status or plan; `nil` of the others, of what has none, and where nothing is told apart.
+        /// Its model, provider, status or plan; `nil` of the others, of what has none, and where nothing is reported
+        /// apart.
         package let key: String?
         /// Whether it is all groups together that have no line of their own.
         package let isOthers: Bool
@@ -23,11 +24,12 @@ package struct UsageSeries: Sendable, Hashable {
     package let range: ReportRange
     package let granularity: Granularity
     package let buckets: [Bucket]
-    /// The largest group first, the others last. Without a group exactly one line, with one no line where there is no usage.
+    /// The largest group first, the others last. Without a group exactly one line, with one no line where there is no
+    /// usage.
     package let lines: [Line]
 
-    /// Reads the series of `scope`; where no granularity is asked for, the one that fits the range. The `limit` largest groups
-    /// have a line of their own.
+    /// Reads the series of `scope`; where no granularity is asked for, the one that fits the range. The `limit` largest
+    /// groups have a line of their own.
     ///
     /// - Throws: ``AppError`` `.invalid` where the range has too many buckets; `PostgresError`.
     package init(

@@ -15,8 +15,8 @@ package struct UsageSummary: Sendable, Hashable {
     /// What it is compared with; `nil` where that lies before 1970.
     package let previous: Period?
 
-    /// Reads both periods in one state of the database; the second is the range of the same length before the first, unless
-    /// `previous` says otherwise.
+    /// Reads both periods in one state of the database; the second is the range of the same length before the first,
+    /// unless `previous` says otherwise.
     ///
     /// - Throws: ``PostgresError``.
     package init(
@@ -24,7 +24,7 @@ package struct UsageSummary: Sendable, Hashable {
     ) throws {
         let previous = previous ?? range.previous
         if let previous, previous.quarters.upperBound == range.quarters.lowerBound {
-            // Side by side: one statement, and the rows behind the state are read once.
+            // Side by side: one statement, and pending logs are read once.
             let periods = try Period.list(scope, [previous, range], snapshot)
             (current, self.previous) = (periods[1], periods[0])
         } else {
@@ -48,7 +48,7 @@ extension UsageSummary.Period {
     }
 }
 
-/// The operator's first look: who is there, and what everybody used today and in this month, UTC.
+/// The operator's first look: who is there, and what all users used today and in this month, UTC.
 package struct UsageOverview: Sendable, Hashable {
     /// Users of one plan and status, which is `deleted` for those whom Laravel has soft-deleted.
     package struct Users: Sendable, Hashable {

@@ -105,8 +105,8 @@ extension UsageTotals {
     }
 }
 
-/// How long requests took, in milliseconds, each within 2 % of the request that stands at that place when all are lined up
-/// (`percentile_disc`); `nil` where no sender stated it.
+/// How long requests took, in milliseconds, each within 2 % of the request that stands at that place when all are lined
+/// up (`percentile_disc`); `nil` where no sender stated it.
 package struct UsageLatency: Sendable, Hashable {
     /// One measure's places.
     package struct Percentiles: Sendable, Hashable {
@@ -200,15 +200,15 @@ package enum UsageRanking: String, Sendable, CaseIterable {
 
 /// Whose usage, and which part of it, a report is about; each condition narrows, and none means any.
 package struct UsageScope: Sendable, Hashable {
-    /// `nil` for everybody.
+    /// `nil` for all users.
     package var users: [Int64]?
     package var models: Set<String>
     package var providers: Set<String>
     package var statuses: Set<EventStatus>
     /// The plan at the time of the call; Laravel's own rows know none.
     package var plans: Set<String>
-    /// Whether it leaves out what users reported themselves, as everybody's sums do, also where they are told apart by
-    /// user.
+    /// Whether it leaves out what users reported themselves, as all users' sums do, also where they are distinguished
+    /// by user.
     private let leavesOutSelfReported: Bool
 
     package static let allUsers = UsageScope()
@@ -234,10 +234,12 @@ package struct UsageScope: Sendable, Hashable {
     /// The condition on the users of facts `alias`.
     func ofFacts(_ alias: Query) -> Query { users.map { Self.condition("\(alias).user_id", $0) } ?? "true" }
 
-    /// The condition on the column of a user of sums: everybody's stand at user 0, which is nobody to whoever asks for it.
+    /// The condition on the column `user_id` of rollups. Those of all users have `user_id` 0, which no API user can
+    /// have.
     func ofSums(_ column: Query, by group: UsageGroup?) -> Query {
         if let users { return Self.condition(column, users.filter { $0 != 0 }) }
-        // A parameter: to the planner who knows that it is user 0, the most frequent one, an index by time looks shorter.
+        // A parameter: to the planner who knows that it is user 0, the most frequent one, an index by time looks
+        // shorter.
         return group == .user ? "\(column) <> 0" : Self.condition(column, [0])
     }
 

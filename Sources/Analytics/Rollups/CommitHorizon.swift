@@ -2,11 +2,12 @@ import Postgres
 import Storage
 
 /// Finds up to which id every row of `api_logs` is committed or never will be, and holds up nobody for it
-/// (`design.md` §6).
+/// (`docs/architecture.md`, "The commit horizon").
 ///
 /// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer
 /// takes before it draws an id: when these transactions are gone, every id up to that value is final. The value and the
-/// transactions are kept in the cursor's row, so that the next pass, or the next process, looks whether they are gone.
+/// transactions are kept in the row of `rollup_watermark`, so that the next pass, or the next process, looks whether they
+/// are gone.
 ///
 /// The value is committed before writers are listed so that ingest which is not listed sees it, and notices when the
 /// ids began again and it drew a lower one (``IDLine``).
@@ -36,7 +37,7 @@ package enum CommitHorizon {
         }
     }
 
-    /// What a step of the settlement found.
+    /// What a step found.
     struct Step: Sendable {
         /// Who is waited for.
         var writers: [Writer] = []
@@ -44,11 +45,11 @@ package enum CommitHorizon {
         var hasNewMark = false
     }
 
-    /// Advances what is final as far as it can be told now, and returns who is waited for; nobody where all that was drawn
-    /// before the pass is final.
+    /// Advances the commit horizon as far as it is known now. Returns the writers that it waits for: none where all
+    /// that was drawn before the pass is final.
     ///
     /// `isMarked` says whether the pass has set a mark of its own, which it does once: under ingest there is always
-    /// somebody to wait for behind the next.
+    /// somebody to wait for after the next.
     ///
     /// - Throws: ``CachedSequence``, ``IDLine/BeganAgain``, ``PostgresError``.
     static func advance(_ connection: Connection, isMarked: inout Bool) throws -> Step {
@@ -64,8 +65,8 @@ package enum CommitHorizon {
         return Step(hasNewMark: hasNewMark)
     }
 
-    /// The snapshot shows every row that is in the sums; by it one is told from a row whose id was given out again. It
-    /// is taken also where nothing is marked, as rows may have been updated.
+    /// The snapshot shows every row that is in the sums; it distinguishes one from a row whose id was given out again.
+    /// It is taken also where nothing is marked, as rows may have been updated.
     private static func settleMark(_ connection: Connection) throws {
         try connection.execute(
             """
@@ -104,8 +105,8 @@ package enum CommitHorizon {
             """)
     }
 
-    /// Who of the mark still holds the lock. A transaction that was prepared meanwhile has another name, so any prepared one
-    /// counts.
+    /// Who of the mark still holds the lock. A transaction that was prepared meanwhile has another name, so any
+    /// prepared one counts.
     static func writersOfMark(_ connection: Connection) throws -> [Writer] {
         let rows = try connection.query(
             """

@@ -2,7 +2,8 @@ import Domain
 import Postgres
 import Storage
 
-/// Moves the border up to which `rollup_day` and `rollup_span` are written (`migrations/0007_usage.sql`, `0014_usage_spans.sql`).
+/// Moves the border up to which `rollup_day` and `rollup_span` are written (`migrations/0007_usage.sql`,
+/// `0014_usage_spans.sql`).
 enum RollupDays {
     /// What a step did.
     enum Step: Sendable, Hashable {
@@ -13,7 +14,7 @@ enum RollupDays {
         case busy
     }
 
-    /// Quarters that the border moves at least, and that it stays behind the present: late rows cost two writes.
+    /// Quarters that the day boundary moves at least, and by which it lags the present: late rows cost two writes.
     private static let stride = 4
     private static let quartersOfDay = 96
 
@@ -60,7 +61,7 @@ enum RollupDays {
         try RollupState.move("day_boundary", to: Int64(new), connection)
     }
 
-    /// The first quarter with usage from `border` on; of any user, as everybody's row lacks what is self-reported.
+    /// The first quarter with usage from `border` on; of any user, as all users' row lacks what is self-reported.
     private static func firstQuarter(from border: Int, _ connection: Connection) throws -> Int? {
         try connection.query(
             "SELECT min(quarter) FROM metering.rollup_15m WHERE quarter >= \(border)"
@@ -68,10 +69,11 @@ enum RollupDays {
     }
 }
 
-/// What each user used in runs of days, whatever for: by them users are put in order (`migrations/0014_usage_spans.sql`).
+/// What each user used in runs of days, whatever for: by them users are put in order
+/// (`migrations/0014_usage_spans.sql`).
 ///
-/// A run is as long as a power of two and begins at a multiple of its length since 1970. Single days hold what `rollup_day`
-/// holds; longer runs are written when they are over.
+/// A run is as long as a power of two and begins at a multiple of its length since 1970. Single days hold what
+/// `rollup_day` holds; longer runs are written when they are over.
 package enum RollupSpans {
     /// A run of days.
     package struct Span: Sendable, Hashable {
@@ -87,7 +89,7 @@ package enum RollupSpans {
     private static let parts = 2
     private static let quartersOfDay = RollupRange.quartersOfDay
 
-    /// The columns behind the key.
+    /// The columns after the key.
     static let measures = ["requests", "tokens", "cost"]
     /// ``measures`` in SQL.
     static let columns = Query(unsafeSQL: measures.joined(separator: ", "))
@@ -155,8 +157,8 @@ package enum RollupSpans {
         }
     }
 
-    /// The `cursor`, which the transaction holds, with the runs that belong to it: all are made again where a worker moved it
-    /// that knew of none.
+    /// The `cursor`, which the transaction holds, with the runs that belong to it: all are made again where a worker
+    /// moved it that knew of none.
     ///
     /// - Throws: ``PostgresError``.
     static func ensure(_ state: RollupState, _ connection: Connection) throws -> RollupState {
@@ -177,7 +179,8 @@ package enum RollupSpans {
         return state
     }
 
-    /// CTE `spans` that adds the CTE `cell` of quarters before the border, which come late, to the runs that are written.
+    /// CTE `spans` that adds the CTE `cell` of quarters before the border, which come late, to the runs that are
+    /// written.
     static func adding(_ dayBoundary: Int, where isComplete: Query) -> Query {
         """
         spans AS (
@@ -197,8 +200,8 @@ package enum RollupSpans {
         """
     }
 
-    /// CTE `difference` of the runs of `days` days in `range` that are not what the level below adds up to: the key, what is
-    /// there and what should be (`expected_`); a run that should not be there has no expectation.
+    /// CTE `difference` of the runs of `days` days in `range` that are not what the level below adds up to: the key,
+    /// what is there and what should be (`expected_`); a run that should not be there has no expectation.
     static func difference(_ days: Int, _ range: RollupRange, _ state: RollupState) -> Query {
         let user = range.contains(user: "c.user_id")
         let (first, end) = (floor(range.quarters.lowerBound, days), ceiling(range.quarters.upperBound, days))
@@ -259,7 +262,7 @@ package enum RollupSpans {
         }
     }
 
-    /// The first day of the run that holds `quarter`, and the first behind it; of all time, those of a calendar.
+    /// The first day of the run that holds `quarter`, and the first after it; of all time, those of a calendar.
     private static func floor(_ quarter: Int, _ days: Int) -> Int {
         max(0, quarter) / (quartersOfDay * days) * days
     }

@@ -1,9 +1,9 @@
 import Postgres
 import Storage
 
-/// What a cell of usage sums, in the order of its columns: one list for the fold, the days, verify and rebuild.
+/// What a cell of usage sums, in the order of its columns: one list for the rollup pass, the days, verify and rebuild.
 enum RollupMeasures {
-    /// Whole numbers, which saturate at 2^63-1: one absurd event must not stop the fold.
+    /// Whole numbers, which saturate at 2^63-1: one absurd event must not stop the rollup pass.
     static let counts = [
         "requests", "unpriced", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "duration_ms",
     ]
@@ -11,7 +11,7 @@ enum RollupMeasures {
     static let amounts = ["cost", "ledger_cost"]
     static let names = counts + amounts
 
-    /// The columns of a cell behind its key.
+    /// The columns of a cell after its key.
     static let columns = Query(unsafeSQL: (names + ["histogram"]).joined(separator: ", "))
 
     /// ``names`` of the cell `u`, as a report reads them: an amount that is NaN adds nothing until `rebuild` makes it
@@ -133,7 +133,7 @@ enum RollupDimensions {
 package enum RollupLevel: String, Sendable, CaseIterable {
     /// A user's quarters, from the raw rows.
     case quarters
-    /// Everybody's quarters, from the users', without what these reported themselves.
+    /// All users' quarters, from the users', without what these reported themselves.
     case allUsers = "all_users"
     /// Days, from quarters before the border.
     case days

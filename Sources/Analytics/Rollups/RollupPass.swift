@@ -22,9 +22,9 @@ package struct RollupPass: Sendable {
         package var isBusy = false
         /// Was asked to stop before its end.
         package var isStopped = false
-        /// Open transactions on `api_logs`; rows from theirs on are folded when they have ended.
+        /// Open transactions on `api_logs`; rows from theirs on are rolled up when they have ended.
         package var waitingFor: [CommitHorizon.Writer] = []
-        /// Rows that may still be unfolded although they are final: ids, gaps included.
+        /// Logs that are final and may not be rolled up yet: ids, gaps included.
         package var remaining: Int64 = 0
     }
 
@@ -48,9 +48,9 @@ package struct RollupPass: Sendable {
         self.now = now
     }
 
-    /// Folds what is final in `scope`, then writes the days.
+    /// Rolls up what is final in `scope`, then writes the days.
     ///
-    /// `progress` is told after each window and answers whether to go on.
+    /// `progress` is called after each window and answers whether to go on.
     ///
     /// - Throws: ``Installation/Mismatch``, ``CommitHorizon/CachedSequence``, ``IDLine/BeganAgain``,
     ///   `PostgresError`.
@@ -138,13 +138,13 @@ enum RollupWindow {
     /// What one window did.
     struct Window: Sendable, Hashable {
         var rows: Int
-        /// The state behind it.
+        /// The watermark after it.
         var through: Int64
         /// Whether it ends where the line is final.
         var isLast: Bool
     }
 
-    /// Folds at most `limit` rows of `origin` from the state on; `nil` where another worker is at work.
+    /// Rolls up at most `limit` rows of `origin` from the watermark on; `nil` where another worker is at work.
     ///
     /// - Throws: ``IDLine/BeganAgain``, after which nothing of the transaction may stay; ``PostgresError``.
     static func rollUp(_ origin: LogOrigin, limit: Int, _ connection: Connection) throws -> Window? {
@@ -186,7 +186,8 @@ enum RollupWindow {
         return rows
     }
 
-    /// One statement, so that sums and counters see the same rows. It adds nothing while a row's dimension has no number.
+    /// One statement, so that sums and counters see the same rows. It adds nothing while a row's dimension has no
+    /// number.
     private static func statement(_ origin: LogOrigin, after: Int64, through: Int64, dayBoundary: Int) -> Query {
         """
         WITH cell AS MATERIALIZED (
@@ -223,7 +224,8 @@ enum RollupWindow {
         """
     }
 
-    /// Laravel's rows reach the counters here, those aside that it had counted before us; as ``LaravelUsage`` counts them.
+    /// Laravel's rows reach the counters here, those aside that it had counted before us; as ``LaravelUsage`` counts
+    /// them.
     private static func counted(after: Int64, through: Int64) -> Query {
         """
         , delta AS (

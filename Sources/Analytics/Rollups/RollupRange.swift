@@ -9,7 +9,7 @@ package struct RollupRange: Sendable, Hashable {
 
     /// Quarters of an hour since 1970.
     let quarters: Range<Int>
-    /// `nil` for everybody.
+    /// `nil` for all users.
     package let user: Int64?
 
     /// The days from the `from`th since 1970-01-01 to before the `to`th; all where they are `nil`.
@@ -20,7 +20,7 @@ package struct RollupRange: Sendable, Hashable {
         self.user = user
     }
 
-    /// These quarters; of a user, or of everybody.
+    /// These quarters; of a user, or of all users.
     init(quarters: Range<Int>, user: Int64? = nil) {
         self.quarters = quarters
         self.user = user
@@ -79,13 +79,13 @@ package struct RollupRange: Sendable, Hashable {
 
 /// The raw rows of some days, found without reading those before.
 extension RollupRange {
-    /// Quarters by which the start in an event's key may be later than the event, clamped to its arrival (`design.md` §4):
-    /// 24 hours, and one for the clock.
+    /// Quarters by which the start in an event's key may be later than the event, clamped to its arrival
+    /// (`docs/guarantees.md`): 24 hours, and one for the clock.
     private static let clampedQuarters = 25 * 4
     private static let firstNamedKey: Query = "'ffff0000-0000-0000-0000-000000000000'::uuid"
 
-    /// A query of what the rows before the watermarks contribute to these quarters; those without an event where they are
-    /// kept.
+    /// A query of what the rows before the watermarks contribute to these quarters; those without an event where they
+    /// are kept.
     func facts(_ state: RollupState) -> Query {
         """
         \(facts(of: .events, through: state.eventWatermark))
@@ -106,7 +106,8 @@ extension RollupRange {
             """
     }
 
-    /// Whether an event of the column `key` may have occurred in these quarters; a key that its sender named always may.
+    /// Whether an event of the column `key` may have occurred in these quarters; a key that its sender named always
+    /// may.
     func isNear(key: Query) -> Query {
         guard hasBeginning else { return "true" }
         let from: Query = "\(key) >= metering.event_key_floor(\(Self.start(quarters.lowerBound)))"
@@ -130,7 +131,7 @@ extension RollupRange {
         return RollupRange(quarters: low..<max(low, high), user: user)
     }
 
-    /// Whether it begins behind the epoch, where rows stand whose time is none.
+    /// Whether it begins after the epoch, where rows stand whose time is none.
     private var hasBeginning: Bool { quarters.lowerBound > 0 }
     private var hasEnd: Bool { quarters.upperBound < Self.allQuarters.upperBound - Self.clampedQuarters }
 

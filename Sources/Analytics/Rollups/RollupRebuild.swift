@@ -41,7 +41,7 @@ package struct RollupRebuild: Sendable {
         _ = try await pool.withConnection { try IDLine.look($0) }
         try await pool.transaction { connection in
             try Self.requireUnsealed(range, connection)
-            // A raw row that somebody changed may have a dimension that no folded row had.
+            // A raw row that somebody changed may have a dimension that no rolled up row had.
             let state = try RollupState.hold(connection)
             for origin in LogOrigin.allCases {
                 try RollupDimensions.insertMissing(
@@ -76,7 +76,7 @@ package struct RollupRebuild: Sendable {
         try requireUnsealed(range, connection)
         try connection.executeScript("SET LOCAL work_mem = '64MB'")
         var outcome = Outcome()
-        // Everybody's row and the days are sums of what the level before has just repaired.
+        // All users' row and the days are sums of what the level before has just repaired.
         for level in RollupLevel.allCases {
             let scope = level == .allUsers ? RollupRange(quarters: range.quarters) : range
             outcome.cells += try repair(level, scope, state, connection)

@@ -2,7 +2,7 @@ package import Domain
 package import Postgres
 import Storage
 
-/// How far the line of ids is folded, and how far it is final: the row of `metering.rollup_watermark`. Its ids are
+/// How far the line of ids is rolled up, and how far it is final: the row of `metering.rollup_watermark`. Its ids are
 /// positions on the line (``IDLine``).
 package struct RollupState: Sendable, Hashable {
     /// Events up to this id are in the sums.
@@ -36,8 +36,8 @@ package struct RollupState: Sendable, Hashable {
         return state
     }
 
-    /// Reads the state and holds it for the transaction, with the runs of days that belong to it; `nil` where another worker has
-    /// it.
+    /// Reads the state and holds it for the transaction, with the runs of days that belong to it; `nil` where another
+    /// worker has it.
     static func take(_ connection: Connection) throws -> RollupState? {
         try read(connection, locking: "FOR UPDATE SKIP LOCKED").map { try RollupSpans.ensure($0, connection) }
     }
@@ -116,7 +116,7 @@ package struct RollupStatus: Sendable {
     package let state: RollupState
     /// Rows that readers add to the sums themselves.
     package let rowsBehind: Int
-    /// Age of the first row behind the watermarks, since it was written; `nil` where there is none.
+    /// Age of the first row after the watermarks, since it was written; `nil` where there is none.
     package let secondsBehind: Int?
     /// Open transactions that the last look found in the way.
     package let waitingFor: [CommitHorizon.Writer]
@@ -124,7 +124,7 @@ package struct RollupStatus: Sendable {
     private let sealedBefore: String?
     private let passedAt: String?
 
-    /// Counts the rows behind `cursor`: a moment for each million.
+    /// Counts the rows after `cursor`: a moment for each million.
     package init(_ state: RollupState, _ connection: Connection, now: Timestamp) throws {
         let end = Int64.max
         let format: Query = #"'YYYY-MM-DD"T"HH24:MI:SS"Z"'"#
@@ -151,7 +151,7 @@ package struct RollupStatus: Sendable {
     }
 }
 
-/// The two origins of rows on the line of ids of `api_logs`, each folded to a state of its own
+/// The two origins of rows on the line of ids of `api_logs`, each rolled up to a state of its own
 /// (`migrations/0007_usage.sql`, `0018_id_line.sql`).
 package enum LogOrigin: Sendable, CaseIterable {
     /// Rows with facts in `metering.events`.
@@ -167,7 +167,7 @@ package enum LogOrigin: Sendable, CaseIterable {
         }
     }
 
-    /// What the rows behind the position `after`, up to `through`, contribute.
+    /// What the rows after the position `after`, up to `through`, contribute.
     func facts(after: Int64, through: Int64) -> Query {
         switch self {
         case .events: "metering.event_facts(\(after)::bigint, \(through)::bigint)"
@@ -181,7 +181,7 @@ package enum LogOrigin: Sendable, CaseIterable {
         var shift: Int64
     }
 
-    /// The stretch that begins behind `after`; it ends at `through` at the latest.
+    /// The stretch that begins after `after`; it ends at `through` at the latest.
     func firstStretch(after: Int64, through: Int64, _ connection: Connection) throws -> Stretch {
         guard self == .laravel else { return Stretch(end: through, shift: 0) }
         let rows = try connection.query(
@@ -192,11 +192,11 @@ package enum LogOrigin: Sendable, CaseIterable {
         guard let (end, shift) = try rows.first?.decode(Int64.self, Int64.self) else {
             return Stretch(end: through, shift: 0)
         }
-        // Behind the last one no row stands.
+        // After the last one no row stands.
         return Stretch(end: rows.count == 1 ? through : end, shift: shift)
     }
 
-    /// The positions of a stretch, behind `after`, on which rows of this origin may stand, ascending.
+    /// The positions of a stretch, after `after`, on which rows of this origin may stand, ascending.
     func positions(after: Int64, in stretch: Stretch) -> Query {
         switch self {
         case .events:

@@ -22,7 +22,7 @@ package enum RollupVerification {
         package var count = 0
     }
 
-    /// Findings that are told one by one.
+    /// Findings that are reported one by one.
     private static let reported = 1_000
 
     /// Compares what lies before the watermarks; each level is one statement, so it holds whatever goes on meanwhile.
@@ -156,7 +156,8 @@ extension RollupVerification.Report {
     }
 }
 
-/// What the counters of `metering.quota_usage` must be: made from the raw rows, as ingest and the fold count them.
+/// What the counters of `metering.quota_usage` must be: made from the raw rows, as ingest and the rollup pass count
+/// them.
 ///
 /// Budgets were first counted in the month of the migration that brought them, and not before.
 enum ExpectedCounters {
@@ -169,10 +170,11 @@ enum ExpectedCounters {
         FROM metering.schema_migrations WHERE version = \(budgetMigration)
         """
 
-    /// CTE `difference` of (user_id, period, window_start, and what each counter lacks), of the windows that touch `range`.
+    /// CTE `difference` of (user_id, period, window_start, and what each counter lacks), of the windows that touch
+    /// `range`.
     ///
-    /// A counter is what is in quota_usage and in the deltas that are not folded yet (`pending_`). Windows before the
-    /// seal, and users whom Laravel has deleted, are left out: their raw rows are gone.
+    /// A counter is what is in quota_usage and in the deltas that are not rolled up yet (`pending_`). Windows before
+    /// the seal, and users whom Laravel has deleted, are left out: their raw rows are gone.
     static func difference(_ range: RollupRange, _ state: RollupState) -> Query {
         let range = range.unsealed(state)
         let rows = range.wholeMonths
@@ -253,7 +255,7 @@ enum ExpectedCounters {
             """
     }
 
-    /// Whether a window shares a day with the range and begins behind the seal.
+    /// Whether a window shares a day with the range and begins after the seal.
     private static func touches(_ range: RollupRange, sealedBefore: Int) -> Query {
         let end: Query =
             "(window_start + CASE period WHEN 'daily' THEN interval '1 day' ELSE interval '1 month' END)::date"

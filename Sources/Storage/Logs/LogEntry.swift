@@ -70,8 +70,9 @@ extension LogEntry {
         return rows.map { LogEntry(row: $0, facts: found[$0.id]) }
     }
 
-    /// The keys under which the facts of `rows` can lie, so that only their months are looked at: a key begins with its event's
-    /// time, of which a row's second was cut, or the arrival at most 24 hours before it; or it was given by the sender.
+    /// The keys under which the facts of `rows` can lie, so that only their months are looked at: a key begins with its
+    /// event's time, of which a row's second was cut, or the arrival at most 24 hours before it; or it was given by the
+    /// sender.
     private static func keys(of rows: [LogRow]) -> Query {
         let times = rows.compactMap(\.createdAt)
         guard times.count == rows.count, let first = times.min(), let last = times.max() else { return "true" }

@@ -69,7 +69,7 @@ extension LogRow {
         return try LogRow(row)
     }
 
-    /// Newest first; rows without a time before all others, as Laravel's database sorts them; the id decides between two rows of
-    /// one second, so that no row stands on two pages.
+    /// Newest first; rows without a time before all others, as Laravel's database sorts them; the id decides between
+    /// two rows of one second, so that no row stands on two pages.
     static let order: Query = "l.created_at DESC, l.id DESC"
 }

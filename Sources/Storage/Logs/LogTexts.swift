@@ -2,8 +2,8 @@ import Postgres
 
 /// A row of `api_logs` in the columns of Laravel's export, each as the text that PostgreSQL has for it.
 package struct LogTexts: Sendable {
-    /// `yyyy-MM-dd HH:mm:ss`, model, input and output tokens, USD with 6 decimals, milliseconds, status; a time that is none of a
-    /// calendar's is NULL.
+    /// `yyyy-MM-dd HH:mm:ss`, model, input and output tokens, USD with 6 decimals, milliseconds, status; a time that is
+    /// none of a calendar's is NULL.
     static let columns: Query = """
         CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '9999-12-31'
              THEN date_trunc('second', l.created_at) END,

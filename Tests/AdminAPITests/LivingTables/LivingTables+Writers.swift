@@ -183,8 +183,8 @@ extension LivingTables {
     }
 
     /// What is advised where a sequence is behind its table sets it back after a deletion: ids are given out again.
-    /// After a pass, as the services look each second: which rows were changed since the last look, and which are new, cannot
-    /// always be told apart when the sequence goes back (`docs/other-writers.md`).
+    /// After a pass, as the services look each second: which rows were changed since the last look, and which are new,
+    /// cannot always be told apart when the sequence goes back (`docs/other-writers.md`).
     func deleteLastRows() async throws {
         try await pass(.everything)
         let rows = try await rows()
