@@ -40,6 +40,30 @@ import Testing
         }
     }
 
+    /// Laravel's columns may have lost NOT NULL. A count that is missing is 0, and a duration that is missing is none.
+    @Test func aMissingCountIsZero() async throws {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
+                """
+                ALTER TABLE api_logs ALTER input_tokens DROP NOT NULL, ALTER output_tokens DROP NOT NULL,
+                    ALTER response_time_ms DROP NOT NULL
+                """)
+            try await bench.execute(
+                """
+                INSERT INTO api_logs (user_id, model, total_cost, status, created_at, updated_at)
+                VALUES (\(user), 'gpt-4', 0.5, 'success', '2026-11-23 11:59:00', '2026-11-23 11:59:00')
+                """)
+            for state in ["pending", "rolled up"] {
+                if state != "pending" { try await bench.fold() }
+                let sums = try await sums(bench, user)
+                #expect(sums.requests == 1 && sums.tokens == 0 && sums.duration == 0, "\(state): \(sums)")
+            }
+            let rows = try await bench.report { try RecentCalls.list(of: user, $0.connection) }
+            #expect(rows.map(\.inputTokens) == [0] && rows.map(\.outputTokens) == [0] && rows.map(\.duration) == [0])
+        }
+    }
+
     private func mend(_ bench: StorageBench, _ range: RollupRange = RollupRange(from: 20_700, to: 20_800)) async throws
         -> Int
     {

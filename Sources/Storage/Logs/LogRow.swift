@@ -33,9 +33,10 @@ extension LogRow {
     /// The cost of a row `l`, whatever type Laravel's column has; NULL where it is none.
     package static let price: Query = "metering.plausible_cost(l.total_cost::numeric)"
 
-    /// The column of a row `l` as a whole number, whatever type it has; one beyond `bigint` is at its end.
+    /// The column of a row `l` as a whole number, whatever type it has: 0 for NULL, and one beyond `bigint` at its end.
+    /// `least` and `greatest` ignore NULL, so it is replaced first.
     package static func whole(_ column: Query) -> Query {
-        "coalesce(greatest(least(\(column), 9223372036854774784), -9223372036854774784)::bigint, 0)"
+        "greatest(least(coalesce(\(column), 0), 9223372036854774784), -9223372036854774784)::bigint"
     }
 
     /// The columns that ``init(_:)`` reads, of a row `l`. Times beyond what a timestamp can say are none.
