@@ -62,7 +62,7 @@ struct AdminService {
         server.origins = settings.origins
         let database = Database(
             pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,
-            patience: settings.server.idleTimeout)
+            timeout: settings.server.idleTimeout)
         let requests = RouteServer(
             authenticator: Authenticator(
                 database: database, sessions: settings.sessions, tokenLifetime: settings.tokenLifetime,

@@ -102,7 +102,7 @@ struct TLSFiles {
         [
             Setting(
                 "\(prefix)_TLS_CERTIFICATE", .text,
-                "The PEM file of the certificate chain; plain HTTP where it is empty, for a reverse proxy that ends TLS."
+                "The PEM file of the certificate chain. Empty means plain HTTP, for a reverse proxy that ends TLS."
             ),
             Setting("\(prefix)_TLS_KEY", .text, "The PEM file of the certificate's private key."),
         ]

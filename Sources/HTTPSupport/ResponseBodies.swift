@@ -19,13 +19,13 @@ package final class ChunkPipe: Sendable {
 
     private let end = ContinuousClock.now + limit
     /// How long a client may take for one chunk.
-    private let patience: Duration
+    private let timeout: Duration
     private let slots = DispatchSemaphore(value: depth)
     private let pieces: AsyncThrowingStream<ByteBuffer, any Error>
     private let continuation: AsyncThrowingStream<ByteBuffer, any Error>.Continuation
 
-    private init(patience: Duration) {
-        self.patience = patience
+    private init(timeout: Duration) {
+        self.timeout = timeout
         (pieces, continuation) = AsyncThrowingStream.makeStream()
     }
 
@@ -36,7 +36,7 @@ package final class ChunkPipe: Sendable {
     package func send(_ bytes: [UInt8]) throws {
         var rest = ByteBuffer(bytes: bytes)
         while let piece = rest.readSlice(length: min(rest.readableBytes, Self.pieceBytes)), piece.readableBytes > 0 {
-            guard slots.wait(timeout: .now() + .nanoseconds(Int(TimeAmount(patience).nanoseconds))) == .success else {
+            guard slots.wait(timeout: .now() + .nanoseconds(Int(TimeAmount(timeout).nanoseconds))) == .success else {
                 throw AppError(.timeout, "The client stopped reading.")
             }
             guard ContinuousClock.now < end else {
@@ -55,10 +55,10 @@ package final class ChunkPipe: Sendable {
     ///
     /// - Throws: What `produce` and `writer` throw.
     package static func stream(
-        to writer: inout any ResponseBodyWriter, patience: Duration,
+        to writer: inout any ResponseBodyWriter, timeout: Duration,
         _ produce: @escaping @Sendable (ChunkPipe) async throws -> Void
     ) async throws {
-        let pipe = ChunkPipe(patience: patience)
+        let pipe = ChunkPipe(timeout: timeout)
         let producer = Task {
             do {
                 try await produce(pipe)

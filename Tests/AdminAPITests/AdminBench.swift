@@ -73,7 +73,7 @@ struct AdminBench: Queryable {
     var routes: [Route] {
         let (pool, clock) = (pool, clock)
         return Routes(
-            database: Database(pool: pool, exportsAtOnce: 1, patience: .seconds(1)),
+            database: Database(pool: pool, exportsAtOnce: 1, timeout: .seconds(1)),
             queue: GroupCommit(writer: EventWriter(pool: pool, now: { clock.now })),
             signIn: SignInPolicy(
                 registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),

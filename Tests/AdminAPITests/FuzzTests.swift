@@ -110,7 +110,7 @@ import Testing
         let metrics = try await Command.run("/usr/bin/curl", ["--silent", "--fail", "\(address)/metrics"])
         let pool = admin.database.pool
         let routes = Routes(
-            database: Database(pool: pool, exportsAtOnce: 1, patience: .seconds(1)),
+            database: Database(pool: pool, exportsAtOnce: 1, timeout: .seconds(1)),
             queue: GroupCommit(writer: EventWriter(pool: pool, now: { .now })),
             signIn: SignInPolicy(
                 registration: .open, throttle: LoginThrottle(rate: 60), passwords: PasswordQueue(), passwordCost: 4),

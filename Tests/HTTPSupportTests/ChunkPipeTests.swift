@@ -26,7 +26,7 @@ import Testing
     @Test func aLongPieceComesInShortOnes() async throws {
         let read = Lengths()
         var writer: any ResponseBodyWriter = Reader(pieces: read, limit: .max)
-        try await ChunkPipe.stream(to: &writer, patience: .seconds(60)) { pipe in
+        try await ChunkPipe.stream(to: &writer, timeout: .seconds(60)) { pipe in
             try pipe.send(Array(repeating: 1, count: 150_000))
         }
         #expect(read.all == [65_536, 65_536, 18_928])
@@ -39,7 +39,7 @@ import Testing
             var writer: any ResponseBodyWriter = Reader(pieces: read, limit: 3)
             let (ends, end) = AsyncStream.makeStream(of: (any Error)?.self)
             await #expect(throws: Reader.Gone.self) {
-                try await ChunkPipe.stream(to: &writer, patience: .seconds(60)) { pipe in
+                try await ChunkPipe.stream(to: &writer, timeout: .seconds(60)) { pipe in
                     do { while true { try pipe.send(Array(repeating: 1, count: 1 << 20)) } } catch { end.yield(error) }
                 }
             }

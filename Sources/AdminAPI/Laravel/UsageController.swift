@@ -80,8 +80,8 @@ struct UsageController: Sendable {
         Operation("All logs as CSV.", content: [("text/csv", Schema.string)]) { try await export($0) }
     }
 
-    @Sendable private func export(_ call: Call) async throws -> Answer {
-        let user = try call.user.id
+    @Sendable private func export(_ request: APIRequest) async throws -> APIResponse {
+        let user = try request.user.id
         let filter = LogFilter(userID: user)
         var answer = try database.export(to: user, as: "text/csv; charset=utf-8") { connection, pipe in
             try pipe.send(LaravelCSV.header)
@@ -92,13 +92,13 @@ struct UsageController: Sendable {
     }
 }
 
-extension Call {
+extension APIRequest {
     /// The UTC day of a date or time.
     func day(_ name: String) -> CalendarDate? { text(name).flatMap { CalendarDate(String($0.prefix(10))) } }
 
     /// How the client reached this service: scheme and host.
     func rootURL(isBehindProxies: Bool) -> String {
-        let forwarded = isBehindProxies ? request.headers[.forwardedProto] : nil
-        return "\(forwarded == "https" ? "https" : "http")://\(request.head.authority ?? "localhost")"
+        let forwarded = isBehindProxies ? http.headers[.forwardedProto] : nil
+        return "\(forwarded == "https" ? "https" : "http")://\(http.head.authority ?? "localhost")"
     }
 }

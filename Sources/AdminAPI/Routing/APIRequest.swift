@@ -184,8 +184,3 @@ enum Cursor {
 
     static let invalid = AppError(.invalid, "The cursor is not one that an answer of this query gave.")
 }
-
-// Until the exports are on main under their new names.
-typealias Call = APIRequest
-typealias Answer = APIResponse
-extension APIRequest { var request: Request { http } }

@@ -3,16 +3,16 @@ import HTTPSupport
 import Postgres
 import Storage
 
-/// The database as handlers ask it: what is wrong with it becomes a failure that a client may know of.
+/// The database as handlers ask it. Its failures become errors that a client may see.
 struct Database: Sendable {
     let pool: ConnectionPool
     private let exports: ExportGate
-    private let patience: Duration
+    private let timeout: Duration
 
-    /// `patience` is how long a reader may take over a piece of an export.
-    init(pool: ConnectionPool, exportsAtOnce: Int, patience: Duration) {
+    /// `timeout` is how long a client may take for one chunk of an export.
+    init(pool: ConnectionPool, exportsAtOnce: Int, timeout: Duration) {
         self.pool = pool
-        self.patience = patience
+        self.timeout = timeout
         exports = ExportGate(limit: exportsAtOnce)
     }
 
@@ -22,12 +22,12 @@ struct Database: Sendable {
     ///   do.
     func export(
         to user: Int64, as type: String, _ produce: @escaping @Sendable (Connection, ChunkPipe) throws -> Void
-    ) throws -> Answer {
+    ) throws -> APIResponse {
         let place = try place(for: user)
-        return Answer(
+        return APIResponse(
             content: .stream(type: type) { writer in
-                try await ChunkPipe.stream(to: &writer, patience: patience) { pipe in
-                    // Whoever reads slowly what is on its way already holds no place.
+                try await ChunkPipe.stream(to: &writer, timeout: timeout) { pipe in
+                    // A client that still reads what is already in flight holds no place.
                     defer { place.leave() }
                     try await snapshot { try produce($0, pipe) }
                 }

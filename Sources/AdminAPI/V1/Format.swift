@@ -68,10 +68,10 @@ enum Format: Sendable, Hashable {
     }
 }
 
-extension Call {
+extension APIRequest {
     /// What `Accept` asks for; JSON unless it names another.
     var format: Format {
-        let accepted = request.headers[.accept]?.lowercased() ?? ""
+        let accepted = http.headers[.accept]?.lowercased() ?? ""
         return accepted.contains("text/csv") ? .csv : accepted.contains("application/x-ndjson") ? .ndjson : .json
     }
 }

@@ -45,14 +45,14 @@ struct LogController: Sendable {
         }
     }
 
-    private func list(_ call: Call) async throws -> Answer {
-        if call.format != .json { return try await export(call) }
-        let order = call.text("sort").flatMap(LogList.Order.init(rawValue:)) ?? .time
-        let limit = call.integer("limit") ?? 100
-        let cursor = try call.text("cursor").map { try Self.cursor($0, order) }
+    private func list(_ request: APIRequest) async throws -> APIResponse {
+        if request.format != .json { return try await export(request) }
+        let order = request.text("sort").flatMap(LogList.Order.init(rawValue:)) ?? .time
+        let limit = request.integer("limit") ?? 100
+        let cursor = try request.text("cursor").map { try Self.cursor($0, order) }
         let (entries, next) = try await database.snapshot { connection in
-            let filter = try call.logFilter(connection)
-            if order != .time, filter.userID == nil { try Self.requireBounds(of: filter, order, now: call.now) }
+            let filter = try request.logFilter(connection)
+            if order != .time, filter.userID == nil { try Self.requireBounds(of: filter, order, now: request.now) }
             let page = try LogList.read(filter, by: order, after: cursor, limit: limit, connection)
             return (try LogEntry.of(page.rows, connection), page.next)
         }
@@ -81,8 +81,8 @@ struct LogController: Sendable {
         return LogList.Cursor(value: parts[1], id: id)
     }
 
-    private func show(_ call: Call) async throws -> Answer {
-        let (id, user) = (try call.id(), try call.user)
+    private func show(_ request: APIRequest) async throws -> APIResponse {
+        let (id, user) = (try request.id(), try request.user)
         let entry = try await database.snapshot { connection in
             let row = try LogRow.require(id, connection)
             // Somebody else's is as good as none.
@@ -92,13 +92,13 @@ struct LogController: Sendable {
         return .json(entry?.json ?? .null)
     }
 
-    private func export(_ call: Call) async throws -> Answer {
-        guard call.text("cursor") == nil, [nil, "time"].contains(call.text("sort")) else {
+    private func export(_ request: APIRequest) async throws -> APIResponse {
+        guard request.text("cursor") == nil, [nil, "time"].contains(request.text("sort")) else {
             throw AppError(.invalid, "An export has all calls in the order of time: leave out cursor and sort.")
         }
-        let filter = try await database.read { try call.logFilter($0) }
-        let format = call.format
-        return try database.export(to: try call.user.id, as: format.contentType) { connection, pipe in
+        let filter = try await database.read { try request.logFilter($0) }
+        let format = request.format
+        return try database.export(to: try request.user.id, as: format.contentType) { connection, pipe in
             var export = LogExport(format)
             try pipe.send(export.begin())
             try LogStream.forEachBatch(filter, connection) { rows in
@@ -109,7 +109,7 @@ struct LogController: Sendable {
     }
 }
 
-extension Call {
+extension APIRequest {
     /// Whose calls or usage is meant: one's own; for administrators anybody's, and all users' where nobody is named.
     ///
     /// - Throws: ``AppError`` `.forbidden` for somebody else's.

@@ -3,7 +3,7 @@ import HTTPSupport
 import Storage
 
 extension LogEntry {
-    /// The call with its exact facts; of what nobody told us null.
+    /// The log with its exact facts. A fact that no sender reported is null.
     var json: JSON { .object(zip(Self.columns, values).map { .init($0.name, $1) }) }
 
     /// The members of a call and their schemas, in order; the columns of an export.
