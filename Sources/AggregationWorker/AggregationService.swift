@@ -72,9 +72,9 @@ struct AggregationService: Service {
 }
 
 extension RollupPass.Outcome {
-    /// Logs what was rolled up and which transaction held it up.
+    /// Logs what was rolled up and which transactions it waits for.
     fileprivate func log(to logger: Logger) {
-        if rows > 0 { logger.info("folded", metadata: ["rows": "\(rows)"]) }
+        if rows > 0 { logger.info("rolled up", metadata: ["rows": "\(rows)"]) }
         for writer in waitingFor { logger.notice("waiting for a transaction", metadata: ["writer": "\(writer)"]) }
     }
 }

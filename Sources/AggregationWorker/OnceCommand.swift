@@ -6,10 +6,10 @@ import Storage
 struct OnceCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "once",
-        abstract: "Folds what is final into the sums, then ends; for cron.",
+        abstract: "Rolls up every final log, then ends; for cron.",
         discussion: """
-            Goes on where the last pass ended, however that ended. Transactions that are open on api_logs are waited for a \
-            second; rows from theirs on are left to the next pass.
+            Goes on where the last pass ended. It waits up to a second for open transactions on api_logs. Logs from \
+            theirs on are left to the next pass.
             """)
 
     func run() async throws {
@@ -22,7 +22,7 @@ struct OnceCommand: AsyncParsableCommand {
             progress.end()
             if outcome.isBusy { print("another worker is at work") }
             for writer in outcome.waitingFor { print("waiting for \(writer)") }
-            print("\(outcome.rows) rows folded")
+            print("\(outcome.rows) rows rolled up")
         }
     }
 }

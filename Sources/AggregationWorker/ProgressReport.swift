@@ -3,7 +3,7 @@ import Glibc
 import Logging
 import Synchronization
 
-/// Tells how long work goes on: one line that is written over on a terminal, a log line a second elsewhere.
+/// Reports how long work goes on: one line that is written over on a terminal, a log line a second elsewhere.
 final class ProgressReport: Sendable {
     private let logger: Logger
     private let unit: String
@@ -17,7 +17,7 @@ final class ProgressReport: Sendable {
         self.logger = logger
     }
 
-    /// Tells, at most once a second, that `done` of about `done + remaining` are done.
+    /// Reports, at most once a second, that `done` of about `done + remaining` are done.
     func update(done: Int, remaining: Int) {
         let now = ContinuousClock.now
         let isDue = nextLine.withLock { next in

@@ -3,15 +3,17 @@ import ArgumentParser
 import Postgres
 import Storage
 
-/// `aggregation-worker retain`
-struct RetainCommand: AsyncParsableCommand {
+/// `aggregation-worker prune`
+struct PruneCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "retain",
-        abstract: "Makes the months ahead, drops what is past its age, and never what is not in the sums.",
+        commandName: "prune",
+        abstract: "Makes the months ahead, and drops what is past its age, but nothing that is not rolled up.",
         discussion: """
-            Events go by whole months, METERING_RETENTION_DAYS after their end. The sums stay for ever. Rows of api_logs go \
-            only when --api-logs-days says so. Uses MIGRATE_DATABASE_URL where it is set: only an owner may drop a table.
-            """)
+            Events go by whole months, METERING_RETENTION_DAYS after their end. Rollups stay for ever. Rows of \
+            api_logs go only when --api-logs-days says so. Uses MIGRATE_DATABASE_URL where it is set: only an owner \
+            may drop a table.
+            """,
+        aliases: ["retain"])
 
     @Option(help: "Days after which resolved entries of the quarantine are forgotten.")
     var quarantineDays = 90
@@ -34,7 +36,7 @@ struct RetainCommand: AsyncParsableCommand {
             let events = try await EventRetention(pool: operation.pool).run(days: days, now: now)
             for month in events.months { print("dropped \(month)") }
             for month in events.unfolded {
-                print("kept \(month): some of its events are not folded yet; run 'once' first")
+                print("kept \(month): some of its events are not rolled up yet; run 'once' first")
             }
             print("\(events.rows) events deleted beside the months")
             let entries = try await operation.pool.withConnection {

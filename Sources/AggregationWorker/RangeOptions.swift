@@ -25,7 +25,7 @@ struct RangeOptions: ParsableArguments {
     @Option(help: "The day after the last one (default: no end).")
     var to: Day?
 
-    @Option(help: "A user's id (default: everybody).")
+    @Option(help: "A user's id (default: all users).")
     var user: Int64?
 
     var range: RollupRange { RollupRange(from: from?.number, to: to?.number, user: user) }

@@ -8,10 +8,10 @@ import Storage
 struct RebuildCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rebuild",
-        abstract: "Makes the sums and counters of some days again from the raw rows.",
+        abstract: "Makes the rollups and counters of some days again from the logs.",
         discussion: """
-            Writes only what is wrong. Refuses days whose raw rows are gone; sums of users whom Laravel has deleted stay as \
-            they are. Folding waits meanwhile, readers and ingest do not.
+            Writes only what is wrong. Refuses days whose logs are gone. Rollups of users whom Laravel has deleted \
+            stay as they are. Rollup passes wait meanwhile; readers and ingest do not.
             """)
 
     @Option(help: "First UTC day, such as 2026-11-01.")
@@ -20,7 +20,7 @@ struct RebuildCommand: AsyncParsableCommand {
     @Option(help: "The day after the last one.")
     var to: Day
 
-    @Option(help: "A user's id (default: everybody).")
+    @Option(help: "A user's id (default: all users).")
     var user: Int64?
 
     @Flag(help: "Show what would be written, and change nothing.")
@@ -47,7 +47,7 @@ struct RebuildCommand: AsyncParsableCommand {
                 progress.update(done: outcome.cells, remaining: days)
             }
             progress.end()
-            print("\(outcome.cells) cells and \(outcome.counters) counters mended")
+            print("\(outcome.cells) cells and \(outcome.counters) counters repaired")
         }
     }
 }

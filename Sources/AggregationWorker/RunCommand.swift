@@ -6,7 +6,7 @@ import Storage
 struct RunCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
-        abstract: "Folds again and again until SIGTERM or SIGINT; as a service.",
+        abstract: "Rolls up again and again until SIGTERM or SIGINT; as a service.",
         discussion: "A signal ends it after the window of rows at hand.")
 
     @Option(help: "Longest time between two passes: 60s, 5m or 1h. A thousand new rows start one at the next second.")

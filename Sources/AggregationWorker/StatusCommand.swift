@@ -7,7 +7,7 @@ import Storage
 /// `aggregation-worker status`
 struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "Shows how far the sums are, what is behind, and what is waited for.")
+        commandName: "status", abstract: "Shows how far the rollups are, what is pending, and what is waited for.")
 
     @Option(help: "Exit with code 2 when a row waits for longer: 10m or 1h; for a probe.")
     var maxLag: Interval?

@@ -10,11 +10,11 @@ import Storage
 struct VerifyCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
-        abstract: "Proves that raw rows, sums and counters say the same; exit code 2 where they do not.",
+        abstract: "Proves that logs, rollups and counters are equal; exit code 2 where they are not.",
         discussion: """
-            Sums everything again and compares per user, bucket, model, provider, status and plan: quarters of an hour with \
-            raw rows, everybody's with the users', days with quarters, runs of days with days, counters with raw rows. Of \
-            sealed history only the sums are compared with each other. Changes nothing and holds up nobody.
+            Adds up everything again and compares per user, bucket, model, provider, status and plan: 15-minute \
+            rollups with logs, those of all users with the users', days with 15 minutes, runs of days with days, counters with \
+            logs. Of sealed history only the rollups are compared with each other. Changes nothing and blocks nothing.
             """)
 
     @OptionGroup var options: RangeOptions

@@ -53,9 +53,9 @@ import Testing
             #expect(try await worker(["status", "--max-lag", "1h"], on: database).exitCode == 2)
             let once = try await worker(["once"], on: database)
             #expect(once.exitCode == 0)
-            #expect(once.output.contains("100 rows folded"))
+            #expect(once.output.contains("100 rows rolled up"))
             #expect(try await database.number(folded) == 100)
-            #expect(try await worker(["once"], on: database).output.contains("0 rows folded"))
+            #expect(try await worker(["once"], on: database).output.contains("0 rows rolled up"))
             let after = try await worker(["status"], on: database)
             #expect(after.output.contains("rows behind         0"))
             #expect(after.output.contains("100 rows in") == false)
@@ -67,7 +67,7 @@ import Testing
         try await withTestDatabase { database in
             try await write(100, on: database)
             try await database.setBadly(.worker)
-            #expect(try await worker(["once"], on: database).output.contains("100 rows folded"))
+            #expect(try await worker(["once"], on: database).output.contains("100 rows rolled up"))
             try await write(10, on: database)
             try await database.execute("ALTER TABLE api_logs ENABLE ROW LEVEL SECURITY")
             for command in [["once"], ["verify"], ["rebuild", "--from", "2026-11-01", "--to", "2026-11-02"]] {
@@ -76,7 +76,7 @@ import Testing
             }
             try await database.execute("ALTER TABLE api_logs DISABLE ROW LEVEL SECURITY")
             #expect(try await database.number(folded) == 100)
-            #expect(try await worker(["once"], on: database).output.contains("10 rows folded"))
+            #expect(try await worker(["once"], on: database).output.contains("10 rows rolled up"))
             #expect(try await worker(["verify"], on: database).exitCode == 0)
         }
     }
@@ -124,7 +124,7 @@ import Testing
             #expect(once.output.contains("waiting for process"))
             #expect(once.output.contains("open since 20"))
             try await open.end()
-            #expect(try await worker(["once"], on: database).output.contains("1 rows folded"))
+            #expect(try await worker(["once"], on: database).output.contains("1 rows rolled up"))
         }
     }
 
@@ -148,10 +148,10 @@ import Testing
         }
     }
 
-    @Test func retainDropsOldMonthsOnce() async throws {
+    @Test func pruneDropsOldMonthsOnce() async throws {
         try await withTestDatabase { database in
             let settings = ["METERING_RETENTION_DAYS": "30"]
-            let first = try await worker(["retain"], on: database, settings)
+            let first = try await worker(["prune"], on: database, settings)
             #expect(first.exitCode == 0)
             #expect(first.output.contains("dropped events_"))
             let second = try await worker(["retain", "--api-logs-days", "30"], on: database, settings)

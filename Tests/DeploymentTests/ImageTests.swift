@@ -87,7 +87,7 @@ import Testing
                 #expect(try await status(port, "/api/webhook/litellm", posting: event, settings) == 201)
                 #expect(try await database.number("SELECT count(*) FROM api_logs") == 1)
                 let worker = try await image.run(["aggregation-worker", "once"], settings)
-                #expect(worker.exitCode == 0 && worker.output.hasSuffix("1 rows folded\n"), "\(worker.output)")
+                #expect(worker.exitCode == 0 && worker.output.hasSuffix("1 rows rolled up\n"), "\(worker.output)")
                 let healthy = try await image.run(image.dockerfile.healthCheck(), settings)
                 #expect(healthy == (0, "healthy\n"))
                 try webhook.stop()

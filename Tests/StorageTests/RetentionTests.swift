@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// What `retain` removes, and what it must not.
+/// What `prune` removes, and what it must not.
 @Suite(.timeLimit(.minutes(15))) struct RetentionTests {
     private static let year: Duration = .seconds(86_400 * 365)
 

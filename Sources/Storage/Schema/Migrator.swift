@@ -220,7 +220,7 @@ package enum EventPartitions {
     /// One transaction a month, and none waits longer than 5 s: a lock that `pg_dump` holds must not queue ingest
     /// after ours.
     ///
-    /// Months that `retain` would drop again, after `retentionDays`, are not made.
+    /// Months that `prune` would drop again, after `retentionDays`, are not made.
     ///
     /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a lock was not free; the months made before stay.
     package static func ensure(_ connection: Connection, now: Timestamp, retentionDays: Int = .max) throws {
