@@ -12,7 +12,7 @@ struct AdminSettings: ServiceSettings {
     var bodies: BodyReader
     /// `nil` where only tokens are accepted.
     var sessions: SessionReader?
-    /// What strangers get who register.
+    /// What an anonymous client gets that registers.
     var registration: Registration.Mode
     /// Logins and registrations that one address may try in a minute.
     var loginRate: Int

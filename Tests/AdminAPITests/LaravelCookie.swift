@@ -3,7 +3,7 @@ import CryptoExtras
 import Domain
 import Foundation
 
-/// Laravel's side of its cookies and sessions, written from `laravel.md` §5 and not from the code under test.
+/// Laravel's side of its cookies and sessions, written from `docs/laravel.md` and not from the code under test.
 struct LaravelCookie {
     static let key = "base64:" + Data((0..<32).map { UInt8($0) }).base64EncodedString()
     static let otherKey = "base64:" + Data((0..<32).map { UInt8(255 - $0) }).base64EncodedString()

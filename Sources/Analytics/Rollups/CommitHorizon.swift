@@ -6,8 +6,8 @@ import Storage
 ///
 /// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer
 /// takes before it draws an id: when these transactions are gone, every id up to that value is final. The value and the
-/// transactions are kept in the row of `rollup_watermark`, so that the next pass, or the next process, looks whether they
-/// are gone.
+/// transactions are kept in the row of `rollup_watermark`, so that the next pass, or the next process, looks whether
+/// they are gone.
 ///
 /// The value is committed before writers are listed so that ingest which is not listed sees it, and notices when the
 /// ids began again and it drew a lower one (``IDLine``).

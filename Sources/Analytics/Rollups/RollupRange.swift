@@ -79,8 +79,8 @@ package struct RollupRange: Sendable, Hashable {
 
 /// The raw rows of some days, found without reading those before.
 extension RollupRange {
-    /// Quarters by which the start in an event's key may be later than the event, clamped to its arrival
-    /// (`docs/guarantees.md`): 24 hours, and one for the clock.
+    /// Quarters by which the start in an event's key may be later than the event, clamped to its arrival:
+    /// 24 hours, and one for the clock.
     private static let clampedQuarters = 25 * 4
     private static let firstNamedKey: Query = "'ffff0000-0000-0000-0000-000000000000'::uuid"
 

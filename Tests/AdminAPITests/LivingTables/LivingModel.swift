@@ -2,7 +2,7 @@ import Domain
 import Storage
 
 /// What sums must be, kept by the story itself: events by their facts, and the rows of `api_logs` without an event as
-/// they were when a pass of the worker folded them (`design.md` §6).
+/// they were when a pass of the worker rolled them up (`docs/architecture.md`).
 ///
 /// Every row has a token of its own: its duration in milliseconds, which no writer changes. Ids are given out twice.
 struct LivingModel {

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Laravel's tables while others write them, on any day of their lives: after each of thousands of steps lists, totals,
-/// exports, details and sums are those of a plain query (`design.md` §1.9, §1.10).
+/// exports, details and sums are those of a plain query (`docs/guarantees.md`).
 ///
 /// `CODEXFLOW_PROPERTY_STEPS` makes it longer, `TEST_SEED` repeats the story that failed, and
 /// `CODEXFLOW_PROPERTY_WITHOUT` leaves out the operations of these names, separated by commas. Other programs that
