@@ -175,7 +175,7 @@ def test_the_operators_check_follows_a_call_to_its_row(stage: Stage) -> None:
     user = stage.make_user()
     printed = stage.check(stage.keys[user])
     assert "refuses a key that no user has" in printed
-    assert f"is a row of user {user}" in printed
+    assert f"is a log of user {user}" in printed
     assert "0 failures" in printed
     refused = stage.check("cf_nobody")
     assert "is answered 401" in refused and "cf_nobody" not in refused
