@@ -119,7 +119,9 @@ let package = Package(
 
         .target(
             name: "TestSupport",
-            dependencies: ["Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1],
+            dependencies: [
+                "Analytics", "Domain", "Postgres", "Storage", asyncHTTPClient, crypto, logging, nioCore, nioHTTP1,
+            ],
             path: "Tests/TestSupport", swiftSettings: settings),
         tool("Faults", ["TestSupport", argumentParser, unixSignals]),
         tool(
@@ -134,6 +136,7 @@ let package = Package(
         tests(of: "LiteLLM", ["Domain", "TestSupport"]),
         tests(of: "Passwords", ["TestSupport"]),
         tests(of: "Storage", ["Analytics", "Domain", "Postgres", "TestSupport", lifecycle, logging]),
+        tests(of: "Analytics", ["Domain", "Postgres", "Storage", "TestSupport", logging]),
         tests(of: "Bootstrap", ["Postgres", inMemoryLogging, lifecycle, logging, metrics]),
         tests(
             of: "HTTPSupport",

@@ -21,7 +21,7 @@ import Testing
         "CodexFlow": [
             "Analytics", "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage",
         ],
-        "TestSupport": ["Domain", "Postgres", "Storage"],
+        "TestSupport": ["Analytics", "Domain", "Postgres", "Storage"],
         "Faults": ["TestSupport"],
         "Bench": ["Analytics", "Domain", "LiteLLM", "Postgres", "Storage", "TestSupport"],
     ]

@@ -21,7 +21,7 @@ struct LogStory {
 
     mutating func step() async throws {
         try await change()
-        if Int.random(in: 0..<25, using: &random) == 0 { try await bench.fold() }
+        if Int.random(in: 0..<25, using: &random) == 0 { try await bench.rollUp() }
         try await comparePage()
         try await compareList()
         if Int.random(in: 0..<10, using: &random) == 0 { try await compareStream() }

@@ -32,7 +32,7 @@ import Testing
             #expect(try await bench.verify().findings == [])
             // The present worker goes on where the older one ended.
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.updateCounters()
             #expect(try await bench.requests(of: user) == 6)
             #expect(try await bench.verify().findings == [])
@@ -74,7 +74,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             let refusal = await #expect(throws: PostgresError.self) {
                 try await bench.owner.transaction {
                     try $0.executeScript("TRUNCATE metering.quota_usage, metering.usage_quarters")

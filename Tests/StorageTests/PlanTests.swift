@@ -145,27 +145,4 @@ extension StorageBench {
         try await updateCounters()
         try await execute("ANALYZE")
     }
-
-    /// The tables, with the number of sequential scans, that `body` read whole although they are big.
-    func sequentialScans(_ body: () async throws -> Void) async throws -> [String: Int] {
-        let before = try await scans()
-        try await body()
-        return try await scans().merging(before) { $0 - $1 }.filter { $0.value > 0 }
-    }
-
-    private func scans() async throws -> [String: Int] {
-        // A bench used by one task at a time has one session for itself and one for each role, with these counters.
-        for pool in [pool, service, worker, admin] {
-            _ = try await pool.withConnection { try $0.execute("SELECT pg_stat_force_next_flush()") }
-        }
-        return try await pool.withConnection { connection in
-            let rows = try connection.query(
-                """
-                SELECT schemaname || '.' || relname, seq_scan FROM pg_stat_user_tables
-                WHERE n_live_tup > 5000
-                """)
-            return Dictionary(
-                uniqueKeysWithValues: try rows.map { try $0.decode(String.self, Int.self) as (String, Int) })
-        }
-    }
 }

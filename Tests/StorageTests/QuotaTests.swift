@@ -57,7 +57,7 @@ import Testing
             #expect(authorization?.windows.map(\.cost.used.description) == ["0.25", "0.25"])
             #expect(authorization?.windows.map(\.tokens.used) == [300, 300])
             for isFolded in [false, true] {
-                if isFolded { try await bench.fold() }
+                if isFolded { try await bench.rollUp() }
                 let sums = try await bench.report { snapshot in
                     try UsageSummary(
                         .user(user), .days("2026-11-23", "2026-11-24", in: "UTC", snapshot.connection), snapshot

@@ -72,7 +72,7 @@ import Testing
 
     /// `count` events are rows, facts, counted and in the sums.
     private func expect(_ count: Int, _ bench: StorageBench, _ comment: Comment) async throws {
-        try await bench.fold()
+        try await bench.rollUp()
         try await bench.updateCounters()
         let numbers = try await bench.text(
             """

@@ -1,9 +1,9 @@
-import Dispatch
-import Postgres
-import Synchronization
+internal import Dispatch
+package import Postgres
+internal import Synchronization
 
 /// A transaction that stays open between its work and its end, which is a COMMIT or a ROLLBACK.
-final class SlowTransaction: Sendable {
+package final class SlowTransaction: Sendable {
     private struct RolledBack: Error {}
 
     private let task: Task<[Int64], any Error>
@@ -11,7 +11,7 @@ final class SlowTransaction: Sendable {
     private let choice = Choice()
 
     /// Begins it, and returns when `body` has run.
-    init(_ pool: ConnectionPool, _ body: @escaping @Sendable (Connection) throws -> [Int64]) async throws {
+    package init(_ pool: ConnectionPool, _ body: @escaping @Sendable (Connection) throws -> [Int64]) async throws {
         let (begun, beginning) = AsyncStream<Void>.makeStream()
         let gate = release
         let choice = choice
@@ -38,7 +38,7 @@ final class SlowTransaction: Sendable {
     }
 
     /// Ends it, and returns what its body returned; nothing where it was rolled back.
-    func end(commits: Bool) async throws -> [Int64] {
+    package func end(commits: Bool) async throws -> [Int64] {
         if commits { choice.commit() }
         release.signal()
         do { return try await task.value } catch is RolledBack { return [] }

@@ -29,7 +29,7 @@ import Testing
                     '2026-11-03', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4'
                 FROM generate_series(1, 10000) g
                 """)
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.execute("ANALYZE")
             try await body(bench, user)
         }
@@ -53,7 +53,7 @@ import Testing
                                   WHERE user_id = \(user))
                         """)
                     #expect(tail == 21)
-                    try await bench.fold()
+                    try await bench.rollUp()
                     bench.clock.advance(by: .seconds(3600))
                 }
             }
@@ -113,7 +113,7 @@ import Testing
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             try await bench.fill(ada, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00")
             try await bench.fill(bob, count: 20_000, from: "2026-06-01", to: "2026-11-23 11:59:00", seed: 2)
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.execute("ANALYZE")
             _ = try await bench.write(
                 (0..<20).map { .sample(UInt64($0), by: .user(ada), at: StorageBench.noon) })

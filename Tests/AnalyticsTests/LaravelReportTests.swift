@@ -26,7 +26,7 @@ import Testing
                 """)
             for _ in 0..<2 {
                 try await Self.compare(bench, user)
-                try await bench.fold()
+                try await bench.rollUp()
             }
         }
     }
@@ -87,7 +87,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.fill(user, count: 6_000, from: "2026-10-23", to: "2026-10-25")
-            try await bench.fold()
+            try await bench.rollUp()
             let midnight = Timestamp(microseconds: 1_795_392_000_000_000)
             for second in [0, 1, 59, 899, 900, 43_201, 85_499, 85_500, 85_501, 86_399] {
                 let now = midnight.advanced(by: .seconds(second) + .milliseconds(7))

@@ -68,7 +68,7 @@ import Testing
         for round in 0..<3 {
             #expect(try await requests(bench, user) == count, "\(comment), round \(round)")
             #expect(try await requests(bench, user) == Int64(bench.requests(of: user)), comment)
-            try await bench.fold()
+            try await bench.rollUp()
         }
         #expect(try await findings(bench) == [], comment)
         #expect(try await mend(bench) == [0, 0], comment)
@@ -87,7 +87,7 @@ import Testing
                 let user = try await bench.makeUser(plan: "pro")
                 for _ in 0..<3 { try await bench.writeAsLaravel(user) }
                 _ = try await bench.write((1...3).map { Self.event($0, user, minutesAgo: 30) })
-                if isFolded { try await bench.fold() }
+                if isFolded { try await bench.rollUp() }
                 try await execute(restart.rawValue, bench)
                 let logs = refill == .events ? 0 : isBeyond ? 12 : 2
                 var stored: [Verdict?] = []
@@ -114,7 +114,7 @@ import Testing
                     stored[id] = try await bench.write([Self.event(id, user)]).first.flatMap(\.?.logID)
                 }
                 try await bench.writeAsLaravel(user)
-                if round != 1 { try await bench.fold() }
+                if round != 1 { try await bench.rollUp() }
                 if round < 2 { try await execute(restart.rawValue, bench) }
             }
             // The second round was not folded: Laravel's row of it is as if it had never been.
@@ -133,7 +133,7 @@ import Testing
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user), Self.event(2, user)])
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             for _ in 0..<3 {
                 try await execute(restart.rawValue, bench)
                 _ = try await bench.worker.withConnection { try IDLine.look($0) }
@@ -154,7 +154,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             for _ in 0..<6 { try await bench.writeAsLaravel(user) }
-            try await bench.fold()
+            try await bench.rollUp()
             // 2 and 4 are kept for certain, and 5 is ahead of the sequence.
             try await execute(
                 """
@@ -174,7 +174,7 @@ import Testing
                 _ = try await bench.write([Self.event(round, user, minutesAgo: 20)])
                 try await bench.writeAsLaravel(user)
             }
-            try await bench.fold()
+            try await bench.rollUp()
             try await execute(
                 "DELETE FROM public.api_logs WHERE id > 2; SELECT setval('public.api_logs_id_seq', 2)", bench)
             try await bench.writeAsLaravel(user, at: "2026-11-23 10:00:00")
@@ -193,7 +193,7 @@ import Testing
                 _ = try await bench.write([Self.event(round, user, minutesAgo: 20)])
                 try await bench.writeAsLaravel(user)
             }
-            try await bench.fold()
+            try await bench.rollUp()
             // 1, 2 and 5 are free.
             try await execute(
                 """
@@ -205,7 +205,7 @@ import Testing
             #expect(try await bench.write([Self.event(9, user)]) == [.stored(logID: 1)])
             try await bench.writeAsLaravel(user, at: "2026-11-23 10:00:00")
             #expect(try await requests(bench, user) == 10)
-            try await bench.fold()
+            try await bench.rollUp()
             // Ids that are taken are refused by PostgreSQL one by one, and the event waits.
             for id: UInt64 in 10..<17 { _ = try await bench.write([Self.event(id, user)]) }
             #expect(try await bench.number("SELECT count(*) FROM metering.quarantine WHERE resolved_at IS NULL") > 0)
@@ -225,7 +225,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user, minutesAgo: 9), Self.event(2, user, minutesAgo: 9)])
-            try await bench.fold()
+            try await bench.rollUp()
             // It waits for the first key, after it has drawn an id for it and before it draws one for the second.
             let first = Self.event(11, user)
             let holder = try await OpenTransaction.begin(bench.pool) { connection in
@@ -266,7 +266,7 @@ import Testing
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user)])
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             // Rows that no pass has seen.
             try await bench.writeAsLaravel(user)
             _ = try await bench.write([Self.event(2, user)])
@@ -284,7 +284,7 @@ import Testing
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user), Self.event(2, user)])
             for _ in 0..<2 { try await bench.writeAsLaravel(user) }
-            if isFolded { try await bench.fold() }
+            if isFolded { try await bench.rollUp() }
             _ = try await bench.write([Self.event(3, user)])
             try await execute("SELECT setval('public.api_logs_id_seq', 2)", bench)
             #expect(try await requests(bench, user) == 5)
@@ -302,10 +302,10 @@ import Testing
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             _ = try await bench.write([Self.event(1, ada), Self.event(2, bob)])
             try await bench.writeAsLaravel(ada)
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.updateCounters()
             try await execute(Restart.truncate.rawValue, bench)
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await findings(bench) == [])
             // An event's cell and counter that are wrong are found and repaired as ever.
             try await bench.execute("UPDATE metering.rollup_15m SET requests = 7 WHERE user_id = \(bob)")
@@ -321,7 +321,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user)])
-            try await bench.fold()
+            try await bench.rollUp()
             try await execute(Restart.truncate.rawValue, bench)
             try await expect(1, of: user, bench, "events")
             #expect(
@@ -374,7 +374,7 @@ import Testing
             }
             for _ in 0..<3 { try await bench.writeAsLaravel(user) }
             _ = try await bench.write([Self.event(1, user)])
-            try await bench.fold()
+            try await bench.rollUp()
             // Ahead of the sequence, by a little and by as much as there is.
             try await insert(6, at: "2026-11-23 10:00:00")
             try await insert(.max, at: "2026-11-23 10:30:00")
@@ -384,7 +384,7 @@ import Testing
             // Under an id that is free again: readers and passes are past it, and `rebuild` is not.
             try await bench.execute("DELETE FROM public.api_logs WHERE id = 2")
             try await insert(2, at: "2026-11-21 10:00:00")
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await findings(bench).contains { $0.contains("2026-11-21T10:00:00Z") })
             #expect(try await mend(bench)[0] > 0)
             try await expect(7, of: user, bench, "under a free id")
@@ -395,7 +395,7 @@ import Testing
                 """, bench)
             let stored = try await bench.write([Self.event(3, user)]).first.flatMap(\.?.logID)
             let count = try await requests(bench, user)
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await requests(bench, user) == count)
             #expect(try await details(bench) == [try #require(stored): "openai", .max: "-"])
         }
@@ -408,7 +408,7 @@ import Testing
             let other = try await bench.makeUser()
             let event = Self.event(1, user)
             let logID = try #require(try await bench.write([event, Self.event(2, user)]).first.flatMap(\.?.logID))
-            if isFolded { try await bench.fold() }
+            if isFolded { try await bench.rollUp() }
             try await bench.execute("DELETE FROM public.api_logs WHERE id = \(logID)")
             try await bench.execute(
                 """
@@ -424,7 +424,7 @@ import Testing
             }
             #expect(!withdrawn.hadLog)
             #expect(try await requests(bench, user) == 1)
-            try await bench.fold()
+            try await bench.rollUp()
             if isFolded {
                 #expect(try await findings(bench).contains { $0.contains("2026-11-21T10:00:00Z") })
                 #expect(try await mend(bench)[0] > 0)
@@ -441,7 +441,7 @@ import Testing
                 Self.event(1, user, minutesAgo: 9), Self.event(2, user, minutesAgo: 9), Self.event(3, user)
             )
             _ = try await bench.write([former, gone])
-            try await bench.fold()
+            try await bench.rollUp()
             try await execute(Restart.truncate.rawValue, bench)
             let now = bench.clock.now
             func withdraw(_ subject: EventWithdrawal.Subject) async throws -> EventWithdrawal.Withdrawn {
@@ -452,7 +452,7 @@ import Testing
             await #expect(throws: AppError.self) { try await withdraw(.key(former.key)) }
             _ = try await bench.worker.withConnection { try IDLine.look($0) }
             #expect(try await bench.write([new]) == [.stored(logID: 1)])
-            try await bench.fold()
+            try await bench.rollUp()
             // The row under its id is another call's, and stays.
             let first = try await withdraw(.key(former.key))
             #expect(first.logID == 1 && !first.hadLog && first.wasRolledUp)
@@ -467,7 +467,7 @@ import Testing
             _ = try await bench.write([Self.event(4, user)])
             try await execute(Restart.truncate.rawValue, bench)
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             await #expect(throws: AppError.self) { try await withdraw(.log(1)) }
             try await expect(2, of: user, bench, "kept")
         }
@@ -484,20 +484,20 @@ import Testing
             #expect(try await finding().level == .ok)
             _ = try await bench.write([Self.event(1, user)])
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             try await execute(Restart.truncate.rawValue, bench)
             let new = try await finding()
             #expect(new.level == .warning && new.remedy?.contains("aggregation-worker once") == true)
-            try await bench.fold()
+            try await bench.rollUp()
             let handled = try await finding()
             #expect(handled.level == .warning && handled.message.contains("began again once at 20"))
             #expect(handled.remedy?.contains("does not prove") == true, "\(handled)")
             #expect(try await finding(after: 8).level == .ok)
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             try await execute(Restart.truncate.rawValue, bench)
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await finding().message.contains("2 times"))
         }
     }
@@ -506,7 +506,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user)])
-            try await bench.fold()
+            try await bench.rollUp()
             try await execute(Restart.truncate.rawValue, bench)
             _ = try await bench.worker.withConnection { try IDLine.look($0) }
             _ = try await bench.write([Self.event(2, user)])
@@ -536,7 +536,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             for _ in 0..<2 { try await bench.writeAsLaravel(user, at: "2026-01-01 00:00:00") }
-            try await bench.fold()
+            try await bench.rollUp()
             try await execute(Restart.truncate.rawValue, bench)
             for _ in 0..<3 { try await bench.writeAsLaravel(user, at: "2026-01-02 00:00:00") }
             let now = bench.clock.now
@@ -546,7 +546,7 @@ import Testing
             // They are in no sums yet.
             _ = try await bench.worker.withConnection { try IDLine.look($0) }
             #expect(try await retain() == 0)
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await retain() == 3)
             #expect(try await bench.requests(of: user) == 5)
         }

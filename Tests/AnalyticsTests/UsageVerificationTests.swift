@@ -27,7 +27,7 @@ import Testing
                             at: StorageBench.noon.advanced(by: .seconds(-1200 * Int64(round))))
                     })
                 try await bench.writeAsLaravel(ada, at: "2026-11-23 1\(round % 2):30:00")
-                try await bench.fold()
+                try await bench.rollUp()
                 bench.clock.advance(by: .seconds(1800))
             }
             #expect(try await bench.verify().count == 0)
@@ -214,11 +214,5 @@ import Testing
             #expect(try await mend(bench, RollupRange(from: Self.today + 2, to: Self.today + 3))[0] == 0)
             #expect(try await bench.usage(of: ada) == before)
         }
-    }
-}
-
-extension StorageBench {
-    func verify(_ range: RollupRange = RollupRange()) async throws -> RollupVerification.Report {
-        try await pool.withConnection { try RollupVerification.verify(range, $0) }
     }
 }

@@ -31,7 +31,7 @@ import Testing
                 ] {
                     summaries.append(try await bench.report { try UsageSummary(scope, range, $0) })
                 }
-                try await bench.fold()
+                try await bench.rollUp()
             }
             #expect(Array(summaries[3...]) == Array(summaries[..<3]))
             let sums = summaries[0].current.sums
@@ -67,7 +67,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.fill(user, count: 700, from: "2026-11-01", to: "2026-11-23 11:59:00")
-            try await bench.fold()
+            try await bench.rollUp()
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
             let range = try await Self.range("2026-11-01", "2026-11-24", bench)
             let models = try await bench.report {
@@ -103,7 +103,7 @@ import Testing
                     VALUES (\(user), \(model), 1, 1, 0, 1, \(moment)::timestamp)
                     """)
             }
-            try await bench.fold()
+            try await bench.rollUp()
             let range = try await Self.range("2026-11-01", "2026-11-21", bench, zone: "Europe/Istanbul")
             for scope in [UsageScope.user(user), .allUsers] {
                 let models = try await bench.report { try UsageBreakdown(scope, range, by: .model, limit: 1, $0) }
@@ -119,7 +119,7 @@ import Testing
             let (ada, bob) = (try await bench.makeUser(plan: "pro"), try await bench.makeUser(status: "suspended"))
             try await bench.fill(ada, count: 300, from: "2026-11-01", to: "2026-11-23 11:59:00")
             try await bench.fill(bob, count: 500, from: "2026-10-01", to: "2026-11-23 11:59:00", seed: 2)
-            try await bench.fold()
+            try await bench.rollUp()
             _ = try await bench.write([.sample(1, by: .user(ada), at: StorageBench.noon)])
             let range = try await Self.range("2026-09-01", "2026-11-25", bench, zone: "Pacific/Chatham")
             let (users, overview, count) = try await bench.report { snapshot in

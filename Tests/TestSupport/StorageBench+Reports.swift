@@ -1,32 +1,33 @@
-import Analytics
-import Domain
-import Postgres
-import Storage
-import TestSupport
+package import Analytics
+internal import Domain
+package import Postgres
+internal import Storage
 
 extension ReportRange {
     /// The local days of `zone` from `from` (`2026-11-01`) to before `to`.
-    static func days(_ from: String, _ to: String, in zone: String, _ connection: Connection) throws -> ReportRange {
+    package static func days(_ from: String, _ to: String, in zone: String, _ connection: Connection) throws
+        -> ReportRange
+    {
         let zone = try TimeZoneName.require(zone, connection)
         return try ReportRange(from: zone.start(of: from, connection), to: zone.start(of: to, connection), zone: zone)
     }
 }
 
 extension StorageBench {
-    /// What `body` reads in one state of the database.
-    func report<T: Sendable>(_ body: @Sendable (ReportSnapshot) throws -> T) async throws -> T {
+    /// What `body` reads in one snapshot of the database.
+    package func report<T: Sendable>(_ body: @Sendable (ReportSnapshot) throws -> T) async throws -> T {
         try await admin.withConnection { try ReportSnapshot.take($0, body) }
     }
 
     /// Rows as Laravel writes them: `count` of them at pseudo-random times from `start` to `end` (UTC), with three
     /// models, all statuses, and durations that `duration` (SQL over `r`, even in 0 to 1) makes.
-    func fill(
+    package func fill(
         _ user: Int64, count: Int, from start: String, to end: String, duration: Query = "exp(r * 11)", seed: Int = 1
     ) async throws {
         try await execute(
             """
-            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
-                                         created_at, updated_at)
+            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                         status, created_at, updated_at)
             SELECT \(user)::bigint, (ARRAY['gpt-4', 'claude', 'gemini'])[1 + mod(g, 7) % 3], mod(g, 501), mod(g, 37),
                    mod(g, 9973)::numeric / 1000000, (\(duration))::integer,
                    (ARRAY['success', 'success', 'success', 'error', 'rate_limited'])[1 + mod(g, 5)],

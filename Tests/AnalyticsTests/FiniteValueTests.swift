@@ -55,7 +55,7 @@ import Testing
                 VALUES (\(user), 'gpt-4', 0.5, 'success', '2026-11-23 11:59:00', '2026-11-23 11:59:00')
                 """)
             for state in ["pending", "rolled up"] {
-                if state != "pending" { try await bench.fold() }
+                if state != "pending" { try await bench.rollUp() }
                 let sums = try await sums(bench, user)
                 #expect(sums.requests == 1 && sums.tokens == 0 && sums.duration == 0, "\(state): \(sums)")
             }
@@ -96,7 +96,7 @@ import Testing
                     """)
             }
             for state in ["tail", "rolled up", "made again"] {
-                if state != "tail" { try await bench.fold() }
+                if state != "tail" { try await bench.rollUp() }
                 try await bench.updateCounters()
                 if state == "made again" { #expect(try await mend(bench) == 0, "\(state)") }
                 for scope in [user, nil] {
@@ -147,7 +147,7 @@ import Testing
             }
             let before = try await sums(bench, other)
             for state in ["tail", "rolled up"] {
-                if state == "rolled up" { try await bench.fold() }
+                if state == "rolled up" { try await bench.rollUp() }
                 try await bench.updateCounters()
                 #expect(try await sums(bench, user).requests == 40, "\(state)")
                 #expect(try await sums(bench, other) == before, "\(state)")
@@ -186,10 +186,10 @@ import Testing
             _ = try await bench.write(
                 (1...3).map { .sample($0, by: .user(user), at: StorageBench.noon.advanced(by: .seconds(-90_000))) })
             try await bench.writeAsLaravel(user, at: "2026-11-22 11:00:00", cost: "0.25")
-            try await bench.fold()
+            try await bench.rollUp()
             _ = try await bench.write([.sample(9, by: .user(user), at: StorageBench.noon)])
             bench.clock.advance(by: .seconds(7200))
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.updateCounters()
             #expect(try await bench.verify().findings == [])
             try await poison(bench)
@@ -243,7 +243,7 @@ import Testing
             try await bench.owner.transaction {
                 try $0.executeScript("SET LOCAL search_path = pg_catalog; \(healing)")
             }
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await bench.verify().findings == [])
             try await bench.updateCounters()
             #expect(try await bench.verify().findings == [])

@@ -73,10 +73,10 @@ import Testing
                 case .inDays, .late: [.seconds(3 * 3600), .zero]
                 case .inSpans: [.seconds(86_400 * 40), .zero]
                 }
-            if progress == .late { try await bench.fold() }
+            if progress == .late { try await bench.rollUp() }
             for pass in passes.prefix(progress == .late ? 1 : 0) {
                 bench.clock.advance(by: pass)
-                try await bench.fold()
+                try await bench.rollUp()
             }
             try await bench.updateCounters()
             // As it would be without the event.
@@ -84,7 +84,7 @@ import Testing
             guard case .stored(let id)? = try await bench.write([event])[0] else { throw AppError(.internal, "") }
             for pass in progress == .late ? [.zero] : passes {
                 bench.clock.advance(by: pass)
-                try await bench.fold()
+                try await bench.rollUp()
             }
             try await bench.updateCounters()
             let withdrawn = try await withdraw(isAlone ? .log(id) : .key(event.key), bench)
@@ -103,7 +103,7 @@ import Testing
                 )
                     == (progress == .inSpans || isAlone ? "0" : "150"))
             bench.clock.advance(by: .seconds(86_400 * 3))
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await verified(bench) == [])
             let audit = try await bench.text(
                 """
@@ -166,7 +166,7 @@ import Testing
                 try await bench.number(
                     "SELECT count(*) FROM metering.events WHERE event_key = \(event.key.description)::uuid") == 0)
             #expect(try await bench.number("SELECT count(*) FROM api_logs") == 1)
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await verified(bench) == [])
         }
     }
@@ -180,7 +180,7 @@ import Testing
                 UsageEvent.sample(2, by: .user(user), at: StorageBench.noon)
             )
             _ = try await bench.write([first])
-            try await bench.fold()
+            try await bench.rollUp()
             _ = try await bench.write([event])
             let cell = try await SlowTransaction(bench.pool) { connection in
                 try connection.execute("SELECT FROM metering.rollup_15m WHERE user_id = \(user) FOR UPDATE")
@@ -203,7 +203,7 @@ import Testing
             let withdrawn = try await withdrawal.value
             _ = await worker.value
             if commits { #expect(withdrawn.wasRolledUp) }
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.updateCounters()
             #expect(try await verified(bench) == [])
             #expect(try await bench.requests(of: user) == 1)
@@ -227,7 +227,7 @@ import Testing
                 for event in events { _ = try await bench.write([event]) }
             }
             bench.clock.advance(by: .seconds(86_400))
-            try await bench.fold()
+            try await bench.rollUp()
             if isOneBatch { try await bench.updateCounters() }
             for event in events.prefix(2) {
                 _ = try await withdraw(.key(event.key), bench)
@@ -249,7 +249,7 @@ import Testing
             let event = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
             _ = try await bench.write([event, .sample(2, by: .user(user), at: StorageBench.noon)])
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             func refusal(_ subject: EventWithdrawal.Subject) async -> String? {
                 await #expect(throws: AppError.self) { _ = try await withdraw(subject, bench) }?.message
             }
@@ -335,7 +335,7 @@ import Testing
             #expect(withdrawn == 75)
             #expect(try await bench.number("SELECT count(*) FROM metering.events") == 3 * 25 * 6 - withdrawn)
             #expect(try await bench.number("SELECT count(*) FROM api_logs") == 3 * 25 * 6 - withdrawn)
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.updateCounters()
             #expect(try await verified(bench) == [])
             let own = try await bench.number(

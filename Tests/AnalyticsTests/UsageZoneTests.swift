@@ -46,7 +46,7 @@ import Testing
             let clock = bench.clock
             _ = try await RollupPass(pool: bench.worker, now: { clock.now }).run(.laravel)
             try await Self.compare(bench, user, "quarters only")
-            try await bench.fold()
+            try await bench.rollUp()
             try await Self.compare(bench, user, "days")
             try await bench.fill(user, count: 900, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 3)
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])

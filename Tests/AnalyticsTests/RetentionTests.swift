@@ -27,7 +27,7 @@ import Testing
             #expect(before.unfolded == ["events_2026_09"])
             #expect(before.months.allSatisfy { $0 < "events_2026_09" })
             #expect(try await bench.number("SELECT count(*) FROM metering.events") == 3)
-            try await bench.fold()
+            try await bench.rollUp()
             let usage = try await bench.usage(of: user)
             let later = StorageBench.noon.advanced(by: Self.year)
             let after = try await retention.run(days: 30, now: later)
@@ -39,7 +39,7 @@ import Testing
             #expect(
                 try await bench.text("SELECT sealed_before FROM metering.rollup_watermark") == "2027-10-01 00:00:00+00")
             // Rows of api_logs whose event is gone are not folded again as Laravel's own.
-            #expect(try await bench.fold().rows == 0)
+            #expect(try await bench.rollUp().rows == 0)
             try await bench.worker.withConnection { try EventPartitions.ensure($0, now: later) }
             #expect(try await partitions(bench) >= 27)
         }
@@ -65,7 +65,7 @@ import Testing
             try await bench.writeAsLaravel(user, at: "2026-10-01 00:00:00")
             try await bench.writeAsLaravel(user, at: "2026-11-22 23:59:59")
             try await bench.writeAsLaravel(user, at: nil)
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.writeAsLaravel(user, at: "2026-10-01 00:00:00")
             let usage = try await bench.usage(of: user)
             let deleted = try await LogRetention(pool: bench.owner).run(days: 1, now: StorageBench.noon) { _, _ in }

@@ -42,7 +42,7 @@ import Testing
                 }
                 let own = 3 + all / 2
                 #expect(found == [all, all, all, all, all, own, own], "after \(pass) passes")
-                try await bench.fold()
+                try await bench.rollUp()
                 #expect(try await bench.verify().findings.map { "\($0)" } == [])
                 bench.clock.advance(by: .seconds(3600 * 3))
             }

@@ -53,7 +53,7 @@ import Testing
                     seed: index / 10)
             }
             try await Self.compare(bench, "tail only")
-            try await bench.fold()
+            try await bench.rollUp()
             try await Self.compare(bench, "folded")
             #expect(try await bench.number("SELECT max(days)::bigint FROM metering.rollup_span") == 256)
             // Late, some for users of whom there was nothing yet, on days of whom there was.
@@ -63,13 +63,13 @@ import Testing
                     users[index * 4], count: 20, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 50 + index)
             }
             try await Self.compare(bench, "late rows behind the cursor")
-            try await bench.fold()
+            try await bench.rollUp()
             try await Self.compare(bench, "late rows folded")
             // The border goes on over days with usage and, with runs that end in them, days without any.
             for days in [1, 1, 1, 40] {
                 bench.clock.advance(by: .seconds(86_400 * Int64(days)))
                 if days == 1 { try await bench.writeAsLaravel(users[3], at: "2026-11-24 11:00:00") }
-                try await bench.fold()
+                try await bench.rollUp()
             }
             try await Self.compare(bench, "later")
             #expect(try await bench.verify().findings == [])
@@ -117,7 +117,7 @@ import Testing
             for user in [ada, bob] {
                 try await bench.fill(user, count: 400, from: "2026-06-01", to: "2026-11-23 11:59:00", seed: Int(user))
             }
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await bench.verify().findings == [])
             let (requests, start) = try await bench.pool.withConnection { connection in
                 try connection.query(
@@ -158,7 +158,7 @@ import Testing
                 try await bench.fill(
                     try await bench.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: seed)
             }
-            try await bench.fold()
+            try await bench.rollUp()
             let runs: Query =
                 "SELECT string_agg(s::text, ' ' ORDER BY s.days, s.first_day, s.user_id) FROM metering.rollup_span s"
             let before = try await bench.text(runs)
@@ -175,7 +175,7 @@ import Testing
             try await bench.execute("ALTER TABLE metering.usage_spans RENAME TO rollup_span")
             try await bench.execute("GRANT ALL ON metering.rollup_span TO PUBLIC")
             try await Self.compare(bench, "migrated")
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await bench.text(runs) == before)
             // What the older worker does beside the migrated database: the runs stay as they are, and so does their
             // mark.
@@ -184,7 +184,7 @@ import Testing
             try await bench.fill(
                 try await bench.makeUser(), count: 300, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 4)
             bench.clock.advance(by: .seconds(86_400 * 2))
-            try await bench.fold()
+            try await bench.rollUp()
             let after = try await bench.text(runs)
             try await bench.execute("TRUNCATE metering.rollup_span")
             try await bench.execute("INSERT INTO metering.rollup_span SELECT * FROM runs")
@@ -192,7 +192,7 @@ import Testing
             try await Self.compare(bench, "folded by an older worker")
             #expect(try await bench.verify().findings == [])
             try await bench.writeAsLaravel(1, at: "2026-11-24 11:00:00")
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await bench.text(runs) != before)
             #expect(try await bench.verify().findings == [])
             try await Self.compare(bench, "made good")
@@ -228,7 +228,7 @@ import Testing
             for (user, count) in [(ada, 30), (bob, 20)] {
                 try await bench.fill(user, count: count, from: "2026-11-01", to: "2026-11-23 11:59:00")
             }
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.execute("DELETE FROM users WHERE id = \(ada)")
             _ = try await RollupRebuild(pool: bench.worker).repair(RollupRange(from: 20_750, to: 20_790)) { _, _ in }
             let range = try ReportRange(
@@ -251,7 +251,7 @@ import Testing
                 SELECT 1000 + u, 'gpt-4', 1, 1, 0, 1, '2026-07-01'::timestamp + d * interval '1 day' + u * interval '7 minutes'
                 FROM generate_series(1, 200) u, generate_series(0, 140) d
                 """)
-            try await bench.fold()
+            try await bench.rollUp()
             try await bench.execute("ANALYZE")
             let big: Query = """
                 SELECT count(*) FROM pg_stat_user_tables

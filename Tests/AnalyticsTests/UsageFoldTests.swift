@@ -33,7 +33,7 @@ import Testing
             let before = [
                 try await bench.usage(of: ada), try await bench.usage(of: bob), try await bench.usage(of: 0),
             ]
-            let outcome = try await bench.fold()
+            let outcome = try await bench.rollUp()
             #expect(outcome.rows == 10)
             #expect(outcome.waitingFor.isEmpty)
             #expect(
@@ -41,7 +41,7 @@ import Testing
                     == before)
             #expect(
                 try await bench.number("SELECT sum(requests) FROM metering.rollup_15m WHERE user_id = 0") == 10)
-            #expect(try await bench.fold().rows == 0)
+            #expect(try await bench.rollUp().rows == 0)
             #expect(try await bench.usage(of: ada) == before[0])
         }
     }
@@ -56,7 +56,7 @@ import Testing
                 })
             let laravel = try await bench.text("SELECT sum(total_cost) FROM api_logs")
             for _ in 0..<2 {
-                try await bench.fold()
+                try await bench.rollUp()
                 let sums = try await bench.text(
                     "SELECT concat_ws(' ', sum(cost), sum(ledger_cost)) FROM metering.rollup_15m WHERE user_id = \(user)"
                 )
@@ -76,7 +76,7 @@ import Testing
                         $0.occurredAt = StorageBench.noon.advanced(by: .seconds(-7200 * Int64(index)))
                     }
                 ])
-                try await bench.fold()
+                try await bench.rollUp()
                 bench.clock.advance(by: .seconds(3600))
             }
             #expect(
@@ -99,7 +99,7 @@ import Testing
             try await bench.writeAsLaravel(user, status: "rate_limited")
             try await bench.writeAsLaravel(user, at: "2026-11-02 00:00:00")
             _ = try await bench.write([Self.event(1, user)])
-            for _ in 0..<2 { try await bench.fold() }
+            for _ in 0..<2 { try await bench.rollUp() }
             try await bench.updateCounters()
             let used = try await bench.text(
                 "SELECT string_agg(concat_ws(' ', period, used_tokens, used_requests), ', ' ORDER BY period) FROM rate_limits"
@@ -113,14 +113,14 @@ import Testing
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user)])
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             // Their rows cascade: the event's facts are ours, the other was never folded.
             _ = try await bench.write([Self.event(2, user)])
             try await bench.writeAsLaravel(user)
             #expect(try await bench.requests(of: user) == 4)
             try await bench.execute("DELETE FROM users WHERE id = \(user)")
             #expect(try await bench.requests(of: user) == 3)
-            try await bench.fold()
+            try await bench.rollUp()
             #expect(try await bench.requests(of: user) == 3)
         }
     }
@@ -131,7 +131,7 @@ import Testing
             for _ in 0..<5 { try await bench.writeAsLaravel(user) }
             try await bench.execute("SELECT setval('api_logs_id_seq', 4000000000000)")
             for index: UInt64 in 0..<5 { _ = try await bench.write([Self.event(index, user)]) }
-            #expect(try await bench.fold(window: 3).rows == 10)
+            #expect(try await bench.rollUp(window: 3).rows == 10)
             #expect(try await bench.requests(of: user) == 10)
         }
     }
@@ -141,7 +141,7 @@ import Testing
             let user = try await bench.makeUser()
             for index: UInt64 in 0..<3 {
                 _ = try await bench.write([Self.event(index, user) { $0.inputTokens = .max }])
-                try await bench.fold()
+                try await bench.rollUp()
             }
             #expect(
                 try await bench.text("SELECT input_tokens FROM metering.rollup_15m WHERE user_id = \(user)")

@@ -51,7 +51,7 @@ import Testing
             // As after millions of calls: 400,000 a day.
             try await bench.fill(
                 try await bench.makeUser(), count: 100, from: "2026-11-10", to: "2026-11-23 11:00:00")
-            try await bench.fold()
+            try await bench.rollUp()
             for table in ["rollup_15m", "rollup_day"] {
                 try await bench.execute(
                     "UPDATE metering.\(unsafeSQL: table) SET requests = requests * 50000 WHERE user_id = 0")

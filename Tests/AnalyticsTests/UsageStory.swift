@@ -60,7 +60,7 @@ struct UsageStory: Queryable {
     mutating func end() async throws {
         while !open.isEmpty { try await endSlowly() }
         let bench = StorageBench(database: database, clock: clock, writer: writer)
-        try await bench.fold()
+        try await bench.rollUp()
         for user in users + [0] {
             try await read(of: user)
             try await askReports(of: user)

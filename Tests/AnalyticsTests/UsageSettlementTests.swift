@@ -15,7 +15,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.writeAsLaravel(user)
-            try await bench.fold()
+            try await bench.rollUp()
             // It draws an id, then others draw and commit theirs.
             let late = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute(
@@ -26,7 +26,7 @@ import Testing
             }
             _ = try await bench.write([Self.event(1, user), Self.event(2, user)])
             try await bench.writeAsLaravel(user)
-            let held = try await bench.fold()
+            let held = try await bench.rollUp()
             #expect(held.rows == 0)
             #expect(held.waitingFor.count == 1)
             #expect(held.waitingFor.first?.application == "codexflow")
@@ -35,7 +35,7 @@ import Testing
             #expect(try await bench.requests(of: user) == 4)
             try await late.end()
             #expect(try await bench.requests(of: user) == 5)
-            #expect(try await bench.fold().rows == 4)
+            #expect(try await bench.rollUp().rows == 4)
             #expect(try await bench.requests(of: user) == 5)
         }
     }
@@ -47,18 +47,18 @@ import Testing
             let first = try await OpenTransaction.begin(bench.pool) {
                 try $0.execute("UPDATE api_logs SET model = model")
             }
-            #expect(try await bench.fold().rows == 0)
+            #expect(try await bench.rollUp().rows == 0)
             // The next one begins before the first ends, as somebody's always does.
             let second = try await OpenTransaction.begin(bench.pool) {
                 try $0.execute("DELETE FROM api_logs WHERE false")
             }
             _ = try await bench.write([Self.event(2, user)])
             try await first.end()
-            let pass = try await bench.fold()
+            let pass = try await bench.rollUp()
             #expect(pass.rows == 1)
             #expect(pass.waitingFor.count == 1)
             try await second.end()
-            #expect(try await bench.fold().rows == 1)
+            #expect(try await bench.rollUp().rows == 1)
         }
     }
 
@@ -69,7 +69,7 @@ import Testing
             let reader = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT * FROM api_logs FOR SHARE")
             }
-            #expect(try await bench.fold().rows == 1)
+            #expect(try await bench.rollUp().rows == 1)
             try await reader.end()
         }
     }
@@ -84,21 +84,21 @@ import Testing
                 }
                 try await bench.writeAsLaravel(user)
             }
-            #expect(try await bench.fold().rows == 3)
+            #expect(try await bench.rollUp().rows == 3)
         }
     }
 
     @Test func aSequenceThatHandsOutAheadIsRefused() async throws {
         try await StorageBench.with { bench in
             try await bench.execute("ALTER SEQUENCE api_logs_id_seq CACHE 10")
-            await #expect(throws: CommitHorizon.CachedSequence.self) { try await bench.fold() }
+            await #expect(throws: CommitHorizon.CachedSequence.self) { try await bench.rollUp() }
         }
     }
 
     @Test func aForeignDatabaseIsNotFolded() async throws {
         try await StorageBench.with { bench in
             try await bench.execute("UPDATE metering.installation SET highest_user_id = 1000000")
-            await #expect(throws: Installation.Mismatch.self) { try await bench.fold() }
+            await #expect(throws: Installation.Mismatch.self) { try await bench.rollUp() }
         }
     }
 
@@ -109,10 +109,10 @@ import Testing
             let other = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.execute("SELECT FROM metering.rollup_watermark FOR UPDATE")
             }
-            #expect(try await bench.fold().isBusy)
+            #expect(try await bench.rollUp().isBusy)
             #expect(try await bench.requests(of: user) == 1)
             try await other.end()
-            #expect(try await bench.fold().rows == 1)
+            #expect(try await bench.rollUp().rows == 1)
         }
     }
 
@@ -120,11 +120,11 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             for _ in 0..<7 { try await bench.writeAsLaravel(user) }
-            let stopped = try await bench.fold(window: 3, goesOn: false)
+            let stopped = try await bench.rollUp(window: 3, goesOn: false)
             #expect(stopped.isStopped)
             #expect(stopped.rows == 3)
             #expect(try await bench.requests(of: user) == 7)
-            #expect(try await bench.fold().rows == 4)
+            #expect(try await bench.rollUp().rows == 4)
         }
     }
 }

@@ -23,7 +23,7 @@ import Testing
                     user, count: 6_000, from: "2026-11-01", to: "2026-11-23 11:59:00", duration: Self.shapes[shape],
                     seed: Int(user))
             }
-            try await bench.fold()
+            try await bench.rollUp()
             // A tail of other durations, and streams whose first token is a fifth of it.
             try await bench.fill(
                 ada, count: 700, from: "2026-11-10", to: "2026-11-23 11:59:00", duration: "100 + r * 5", seed: 9)
