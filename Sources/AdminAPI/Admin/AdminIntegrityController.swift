@@ -149,11 +149,10 @@ struct AdminIntegrityController: Sendable {
         ) { request in
             let cursor = try request.idCursor()
             let entries = try await database.read { connection in
+                let (from, to) = try Period.bounds(of: request, .utc, connection)
                 let filter = AuditLog.Filter(
                     actorID: request.integer("actor_id").map(Int64.init), subject: request.text("subject"),
-                    subjectID: request.text("subject_id"),
-                    from: try Period.moment("from", of: request, .utc, connection),
-                    to: try Period.moment("to", of: request, .utc, connection))
+                    subjectID: request.text("subject_id"), from: from, to: to)
                 return try AuditLog.list(filter, before: cursor, limit: request.limit + 1, connection)
             }
             return Page(entries, limit: request.limit) { ["\($0.id)"] }

@@ -33,12 +33,12 @@ struct AdminQuarantineController: Sendable {
                 return key
             }
             let items = try await database.read { connection in
+                let (from, to) = try Period.bounds(of: request, .utc, connection)
                 let filter = QuarantineFilter(
                     state: request.text("state").flatMap(QuarantineFilter.State.init(rawValue:)) ?? .open,
                     reasons: Set((request.texts("reason") ?? []).compactMap(QuarantineReason.init(rawValue:))),
                     userID: request.integer("user_id").map(Int64.init), model: request.text("model"),
-                    from: try Period.moment("from", of: request, .utc, connection),
-                    to: try Period.moment("to", of: request, .utc, connection))
+                    from: from, to: to)
                 return try Quarantine.list(filter, after: cursor, limit: request.limit + 1, connection)
             }
             return Page(items, limit: request.limit) { [$0.id.description] }

@@ -134,8 +134,7 @@ extension APIRequest {
         filter.minimumDurationMilliseconds = integer("min_duration").map(Int64.init)
         filter.errorText = text("search")
         let zone = try Period.zone(of: self, connection)
-        filter.from = try Period.moment("from", of: self, zone, connection)
-        filter.to = try Period.moment("to", of: self, zone, connection)
+        (filter.from, filter.to) = try Period.bounds(of: self, zone, connection)
         return filter
     }
 }

@@ -109,7 +109,7 @@ extension LimitRequest {
         [
             Field("id", .integer, \.id), Field("user_id", .integer, \.userID),
             Field("period", .string, example: "daily", \.period.rawValue),
-            Field("reason", .nullable(.string), \.reason), Field("requested_at", .time, \.requestedAt),
+            Field("reason", .nullable(.string), \.reason), Field("requested_at", .nullable(.time), \.requestedAt),
             Field("answer", .nullable(.choice(["granted", "refused"], "LimitRequestAnswer"))) {
                 $0.answer.map { $0.isGranted ? "granted" : "refused" }
             }, Field("note", .nullable(.string)) { $0.answer?.note },
@@ -143,6 +143,18 @@ enum Period {
     ) throws -> Timestamp? {
         guard let text = request.text(name) else { return nil }
         return try Timestamp(rfc3339: text) ?? zone.start(of: text, connection)
+    }
+
+    /// The moments of the parameters `from` and `to`, each `nil` where it is not stated. They may be equal.
+    ///
+    /// - Throws: ``AppError`` `.invalid` when one is no moment of the zone, or the range ends before it begins.
+    static func bounds(
+        of request: APIRequest, _ zone: TimeZoneName, _ connection: Connection
+    ) throws -> (from: Timestamp?, to: Timestamp?) {
+        let from = try moment("from", of: request, zone, connection)
+        let to = try moment("to", of: request, zone, connection)
+        if let from, let to, to < from { throw AppError(.invalid, "The range ends before it begins.") }
+        return (from, to)
     }
 
     /// The range of the parameters; the last 30 days by default.

@@ -77,7 +77,8 @@ package struct UsageOverview: Sendable, Hashable {
         month = cells.reduce(UsageTotals()) { $0 + $1.sums }
         users = try snapshot.connection.query(
             """
-            SELECT u.plan, CASE WHEN u.id IN (SELECT metering.deleted_users()) THEN 'deleted' ELSE u.status END, count(*)
+            SELECT \(UserColumn.plan), CASE WHEN u.id IN (SELECT metering.deleted_users()) THEN 'deleted'
+                        ELSE \(UserColumn.status) END, count(*)
             FROM public.users u GROUP BY 1, 2 ORDER BY 1, 2
             """
         ).map { row in

@@ -34,7 +34,8 @@ package enum UserDirectory {
                      OR starts_with(left(u.api_key, \(shownOfKey)::integer), \(text)))
                     """
                 },
-                plan.map { "u.plan = \($0)" }, status.map { "u.status = \($0)" }, isAdmin.map { "u.is_admin = \($0)" },
+                plan.map { "u.plan = \($0)" }, status.map { "u.status = \($0)" },
+                isAdmin.map { "\(UserColumn.isAdmin) = \($0)" },
                 // All of them at once, not a function call for each user that is looked at.
                 isDeleted.map { "(u.id IN (SELECT metering.deleted_users())) = \($0)" },
             ].compactMap(\.self)
@@ -50,8 +51,8 @@ package enum UserDirectory {
         fileprivate var key: Query {
             switch self {
             case .id: "u.id"
-            case .name: "lower(u.name)"
-            case .email: "lower(u.email)"
+            case .name: "lower(\(UserColumn.name))"
+            case .email: "lower(\(UserColumn.email))"
             case .createdAt: "coalesce(u.created_at, '-infinity')"
             }
         }

@@ -136,7 +136,7 @@ enum EventStore {
         ), line AS MATERIALIZED (
             SELECT metering.enter_id_line() AS shift
         ), person AS MATERIALIZED (
-            SELECT u.id, u.plan
+            SELECT u.id, \(UserColumn.plan) AS plan
             FROM public.users u
             WHERE u.id = ANY(\(column.distinctUserIDs)::bigint[])
               AND (SELECT is_intact FROM metering.installation_state)

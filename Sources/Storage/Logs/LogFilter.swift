@@ -30,9 +30,9 @@ package struct LogFilter: Sendable, Hashable {
         let facts: Query = "metering.events e WHERE \(IDLine.isRowOfEvent)"
         let conditions: [Query?] = [
             userID.map { "l.user_id = \($0)" },
-            models.map(Self.isModel),
+            models.map { Self.isOne(of: $0, "l.model", ofMissing: "unknown") },
             providers.map { "EXISTS (SELECT FROM \(facts) AND e.provider = ANY(\($0)::text[]))" },
-            statuses.map { Self.isOne(of: $0, "l.status") },
+            statuses.map { Self.isOne(of: $0, "l.status", ofMissing: "success") },
             flags.map { "EXISTS (SELECT FROM \(facts) AND e.flags && \($0)::text[])" },
             from.map { "l.created_at >= (\($0) AT TIME ZONE 'UTC')" },
             to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
@@ -43,15 +43,11 @@ package struct LogFilter: Sendable, Hashable {
         return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
     }
 
-    /// A log without a model is shown as one of the model `unknown`.
-    private static func isModel(_ models: [String]) -> Query {
-        let isOne = isOne(of: models, "l.model")
-        return models.contains("unknown") ? "(\(isOne) OR l.model IS NULL)" : isOne
-    }
-
-    /// An index keeps its order under an equation, not under a list.
-    private static func isOne(of values: [String], _ column: Query) -> Query {
-        values.count == 1 ? "\(column) = \(values[0])" : "\(column) = ANY(\(values)::text[])"
+    /// A row whose column is NULL is shown with the value `missing` (``LogRow/columns``), and found by it. An index keeps
+    /// its order under an equation, not under a list.
+    private static func isOne(of values: [String], _ column: Query, ofMissing missing: String) -> Query {
+        let isOne: Query = values.count == 1 ? "\(column) = \(values[0])" : "\(column) = ANY(\(values)::text[])"
+        return values.contains(missing) ? "(\(isOne) OR \(column) IS NULL)" : isOne
     }
 }
 

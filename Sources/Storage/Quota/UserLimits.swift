@@ -139,14 +139,16 @@ package struct LimitRequest: Sendable, Hashable {
         package let isGranted: Bool
         package let note: String?
         package let by: Int64
-        package let at: Timestamp
+        /// `nil` where the column says no time.
+        package let at: Timestamp?
     }
 
     package let id: Int64
     package let userID: Int64
     package let period: QuotaPeriod
     package let reason: String?
-    package let requestedAt: Timestamp
+    /// `nil` where the column says no time, such as an infinity.
+    package let requestedAt: Timestamp?
     /// `nil` while it is open.
     package let answer: Answer?
 }
@@ -196,14 +198,16 @@ extension LimitRequest {
 
     private init?(_ row: Row) throws {
         let (id, user, period, reason, requested, answer, note, by, at) = try row.decode(
-            Int64.self, Int64.self, String.self, String?.self, Int64.self, String?.self, String?.self, Int64?.self,
+            Int64.self, Int64.self, String.self, String?.self, Int64?.self, String?.self, String?.self, Int64?.self,
             Int64?.self)
         guard let period = QuotaPeriod(rawValue: period) else { return nil }
         self.init(
-            id: id, userID: user, period: period, reason: reason, requestedAt: Timestamp(microseconds: requested),
+            id: id, userID: user, period: period, reason: reason,
+            requestedAt: requested.map(Timestamp.init(microseconds:)),
             answer: answer.map {
                 Answer(
-                    isGranted: $0 == "granted", note: note, by: by ?? 0, at: Timestamp(microseconds: at ?? requested))
+                    isGranted: $0 == "granted", note: note, by: by ?? 0,
+                    at: (at ?? requested).map(Timestamp.init(microseconds:)))
             })
     }
 }

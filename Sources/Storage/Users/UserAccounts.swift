@@ -21,7 +21,8 @@ package enum UserAccounts {
 
         /// What ``init(_:)`` reads of `public.users u`.
         static let columns: Query = """
-            u.id, u.name, u.email, u.plan, u.status, u.is_admin, \(SoftDeletes.isDeleted), \(UserAccounts.keyPrefix),
+            u.id, \(UserColumn.name), \(UserColumn.email), \(UserColumn.plan), \(UserColumn.status),
+            \(UserColumn.isAdmin), \(SoftDeletes.isDeleted), \(UserAccounts.keyPrefix),
             \(microseconds: "u.created_at"), \(microseconds: "u.updated_at")
             """
         static let columnCount = 10

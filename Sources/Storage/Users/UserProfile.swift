@@ -20,8 +20,8 @@ package struct UserProfile: Sendable, Hashable {
 extension UserProfile {
     /// The columns that ``init(_:from:)`` reads, of a user `u`.
     static let columns: Query = """
-        u.id, u.name, u.email, \(microseconds: "(u.email_verified_at AT TIME ZONE 'UTC')"), u.plan, u.status,
-        u.is_admin,
+        u.id, \(UserColumn.name), \(UserColumn.email), \(microseconds: "(u.email_verified_at AT TIME ZONE 'UTC')"),
+        \(UserColumn.plan), \(UserColumn.status), \(UserColumn.isAdmin),
         \(microseconds: "(u.created_at AT TIME ZONE 'UTC')"), \(microseconds: "(u.updated_at AT TIME ZONE 'UTC')")
         """
 
@@ -62,9 +62,7 @@ extension UserProfile {
     package static func findForLogin(
         email: String, _ connection: Connection
     ) throws -> (user: UserProfile, passwordHash: String)? {
-        let rows = try connection.query(
-            "SELECT u.password, \(columns) FROM public.users u WHERE u.email = \(email) AND \(SoftDeletes.isPresent)")
-        return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
+        try findWithPassword(where: "u.email = \(email)", connection)
     }
 
     /// The user `id`, and the password's hash.
@@ -73,8 +71,17 @@ extension UserProfile {
     package static func findForSession(
         _ id: Int64, _ connection: Connection
     ) throws -> (user: UserProfile, passwordHash: String)? {
+        try findWithPassword(where: "u.id = \(id)", connection)
+    }
+
+    private static func findWithPassword(
+        where condition: Query, _ connection: Connection
+    ) throws -> (user: UserProfile, passwordHash: String)? {
         let rows = try connection.query(
-            "SELECT u.password, \(columns) FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
+            """
+            SELECT \(UserColumn.password), \(columns)
+            FROM public.users u WHERE \(condition) AND \(SoftDeletes.isPresent)
+            """)
         return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
     }
 
@@ -86,6 +93,17 @@ extension UserProfile {
             "SELECT u.api_key FROM public.users u WHERE u.id = \(id) AND \(SoftDeletes.isPresent)")
         return try rows.first?.decode(0)
     }
+}
+
+/// The columns of a user `u` in which Laravel allows no NULL. Where somebody dropped NOT NULL, a missing text is empty,
+/// so the password fits none, and a missing role is no administrator's.
+package enum UserColumn {
+    package static let name: Query = "coalesce(u.name, '')"
+    package static let email: Query = "coalesce(u.email, '')"
+    package static let password: Query = "coalesce(u.password, '')"
+    package static let plan: Query = "coalesce(u.plan, '')"
+    package static let status: Query = "coalesce(u.status, '')"
+    package static let isAdmin: Query = "coalesce(u.is_admin, false)"
 }
 
 extension UserProfile {
