@@ -70,6 +70,13 @@ import Testing
                 """,
             findings: [counters]),
         Damage(
+            testDescription: "log of another call under the same id",
+            sql: """
+                UPDATE public.api_logs SET created_at = created_at - interval '1 hour', input_tokens = 7
+                WHERE model = 'first'
+                """,
+            findings: ["events without their log", orphanRow]),
+        Damage(
             testDescription: "Laravel's reset",
             sql: "UPDATE public.rate_limits SET used_tokens = 0 WHERE period = 'monthly'", findings: [projection]),
     ]
@@ -85,6 +92,29 @@ import Testing
                 if try await audit.offenders(of: check, within: .zero).count > 0 { findings.insert(check.name) }
             }
             #expect(findings == damage.findings)
+        }
+    }
+
+    @Test func idsThatBeganAgainAreNoDamage() async throws {
+        try await withTestDatabase { database in
+            try await database.execute(
+                """
+                WITH bob AS (
+                    INSERT INTO public.users (name, email, password) VALUES ('Bob', 'bob@example.com', 'x') RETURNING id
+                )
+                INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms)
+                SELECT id, 'gpt-4', 1, 1, 0, 1 FROM bob, generate_series(1, 9)
+                """)
+            // As `codexflow migrate` finds them.
+            try await database.execute("UPDATE metering.installation SET counted_log_id = 9")
+            let service = database.pool(as: .webhook)
+            try await database.execute("TRUNCATE public.api_logs RESTART IDENTITY")
+            #expect(try await service.withConnection { try IDLine.look($0) })
+            let audit = IntegrityAudit(pool: database.pool)
+            try await audit.load(try await sent(to: database))
+            for check in IntegrityCheck.stored {
+                #expect(try await audit.offenders(of: check, within: .zero).count == 0, "\(check.name)")
+            }
         }
     }
 

@@ -94,7 +94,7 @@ package enum IDLine {
     /// A row that was imported under the id of another, was given to another user or got another time has no facts. Its
     /// cost may have been corrected. The position is that of `metering.log_position`, written out: an export asks for
     /// it row by row, and the call takes 5 µs.
-    static let isRowOfEvent: Query = """
+    package static let isRowOfEvent: Query = """
         e.api_log_id = (SELECT least(l.id, 9223372036854775807 - s.shift) + s.shift FROM metering.id_segments s
                         WHERE s.after_id < l.id AND s.through_id >= l.id)
         AND metering.is_row_of_event(

@@ -1,5 +1,6 @@
 internal import Domain
 package import Postgres
+internal import Storage
 
 /// Compares the database with the sent events and their answers.
 package struct IntegrityAudit: Sendable {
@@ -125,22 +126,20 @@ package struct IntegrityCheck: Sendable {
             name: "events under another log_id than the answer's",
             offenders: """
                 SELECT e.model_group FROM metering.events e JOIN drill.expected x ON x.name = e.model_group
-                WHERE e.api_log_id IS DISTINCT FROM x.log_id
+                WHERE \(IDLine.id(of: "e.api_log_id")) IS DISTINCT FROM x.log_id
                 """),
         IntegrityCheck(
             name: "events without their log",
             offenders: """
                 SELECT e.model_group
-                FROM metering.events e
-                LEFT JOIN public.api_logs l
-                    ON (l.id, l.user_id, l.model) = (e.api_log_id, e.user_id, e.model_group)
+                FROM metering.events e LEFT JOIN public.api_logs l ON \(IDLine.isRowOfEvent)
                 WHERE l.id IS NULL
                 """),
         IntegrityCheck(
             name: "logs without an event",
             offenders: """
                 SELECT l.model FROM public.api_logs l
-                WHERE NOT EXISTS (SELECT FROM metering.events e WHERE e.api_log_id = l.id)
+                WHERE NOT EXISTS (SELECT FROM metering.events e WHERE \(IDLine.isRowOfEvent))
                 """),
         IntegrityCheck(
             name: "unstorable events that are not in quarantine exactly once",
