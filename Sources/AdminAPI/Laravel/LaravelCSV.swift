@@ -2,11 +2,12 @@ import Domain
 import Storage
 
 /// Laravel's `usage_export.csv`.
-enum LaravelCSV {
-    static let header = Array("Date,Model,Input Tokens,Output Tokens,Total Cost,Response Time,Status\n".utf8)
+struct LaravelCSV: ExportFormat {
+    func begin() -> [UInt8] {
+        Array("Date,Model,Input Tokens,Output Tokens,Total Cost,Response Time,Status\n".utf8)
+    }
 
-    /// A line for each of `rows`.
-    static func lines(_ rows: [LogTexts]) -> [UInt8] {
+    func add(_ rows: [LogTexts]) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(rows.count * 80)
         for row in rows {
@@ -23,4 +24,6 @@ enum LaravelCSV {
         }
         return bytes
     }
+
+    func end() -> [UInt8] { [] }
 }

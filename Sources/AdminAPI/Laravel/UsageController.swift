@@ -83,9 +83,8 @@ struct UsageController: Sendable {
     @Sendable private func export(_ request: APIRequest) async throws -> APIResponse {
         let user = try request.user.id
         let filter = LogFilter(userID: user)
-        var answer = try database.export(to: user, as: "text/csv; charset=utf-8") { connection, pipe in
-            try pipe.send(LaravelCSV.header)
-            try LogStream.forEachBatch(filter, connection) { try pipe.send(LaravelCSV.lines($0)) }
+        var answer = try database.export(to: user, as: "text/csv; charset=utf-8", LaravelCSV()) { connection, send in
+            try LogStream.forEachBatch(filter, connection, send)
         }
         answer.headers[.contentDisposition] = #"attachment; filename="usage_export.csv""#
         return answer

@@ -16,12 +16,13 @@ struct Database: Sendable {
         exports = ExportGate(limit: exportsAtOnce)
     }
 
-    /// An answer to `user` that `produce` makes of one state of the database while it is read.
+    /// An answer to `user` with the batches that `read` finds in one state of the database, as `format` writes them.
     ///
     /// - Throws: ``AppError`` `.unavailable` when too many of them run, `.tooManyRequests` when too many of the user's
     ///   do.
-    func export(
-        to user: Int64, as type: String, _ produce: @escaping @Sendable (Connection, ChunkPipe) throws -> Void
+    func export<Format: ExportFormat>(
+        to user: Int64, as type: String, _ format: Format,
+        _ read: @escaping @Sendable (Connection, (Format.Batch) throws -> Void) throws -> Void
     ) throws -> APIResponse {
         let place = try place(for: user)
         return APIResponse(
@@ -29,7 +30,12 @@ struct Database: Sendable {
                 try await ChunkPipe.stream(to: &writer, timeout: timeout) { pipe in
                     // A client that still reads what is already in flight holds no place.
                     defer { place.leave() }
-                    try await snapshot { try produce($0, pipe) }
+                    try await snapshot { connection in
+                        let relay = ExportRelay(format, to: pipe)
+                        try relay.begin()
+                        try relay.waiting { try read(connection, relay.send) }
+                        try relay.end()
+                    }
                 }
             })
     }

@@ -98,13 +98,9 @@ struct LogController: Sendable {
         }
         let filter = try await database.read { try request.logFilter($0) }
         let format = request.format
-        return try database.export(to: try request.user.id, as: format.contentType) { connection, pipe in
-            var export = LogExport(format)
-            try pipe.send(export.begin())
-            try LogStream.forEachBatch(filter, connection) { rows in
-                try pipe.send(export.add(try LogEntry.of(rows, connection)))
-            }
-            try pipe.send(export.end())
+        return try database.export(to: try request.user.id, as: format.contentType, LogExport(format)) {
+            connection, send in
+            try LogStream.forEachBatch(filter, connection) { rows in try send(try LogEntry.of(rows, connection)) }
         }
     }
 }

@@ -5,7 +5,7 @@ import Storage
 
 /// Calls as lines, with a last line by which finance can check them: their number, what they cost, and the SHA-256 of
 /// every byte before it.
-struct LogExport {
+struct LogExport: ExportFormat {
     private static let names = Format.names(of: LogEntry.columns.map(\.name))
 
     private let format: Format
@@ -18,13 +18,11 @@ struct LogExport {
         self.format = format
     }
 
-    /// The first bytes.
     mutating func begin() -> [UInt8] {
         guard format == .csv else { return [] }
         return counted(Array((LogEntry.columns.map(\.name).joined(separator: ",") + "\r\n").utf8))
     }
 
-    /// The bytes of `entries`.
     mutating func add(_ entries: [LogEntry]) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(entries.count * 300)
@@ -37,8 +35,7 @@ struct LogExport {
         return counted(bytes)
     }
 
-    /// The last line.
-    func end() -> [UInt8] {
+    mutating func end() -> [UInt8] {
         var bytes: [UInt8] = []
         let hash = digest.finalize().lowercaseHex
         switch format {
