@@ -109,18 +109,21 @@ extension JSON {
     }
 
     private static func append(_ text: String, to bytes: inout [UInt8]) {
-        bytes.append(UInt8(ascii: "\""))
         var text = text
-        text.withUTF8 { text in
-            // Copy the bytes between two escaped ones at once. Most texts have none.
-            var start = text.startIndex
-            for (index, byte) in text.enumerated() where isEscaped(byte) {
-                bytes.append(contentsOf: text[start..<index])
-                appendEscaped(byte, to: &bytes)
-                start = index + 1
-            }
-            bytes.append(contentsOf: text[start...])
+        text.withUTF8 { append($0, to: &bytes) }
+    }
+
+    /// Appends a JSON string with the UTF-8 bytes of `text`.
+    package static func append(_ text: UnsafeBufferPointer<UInt8>, to bytes: inout [UInt8]) {
+        bytes.append(UInt8(ascii: "\""))
+        // Copy the bytes between two escaped ones at once. Most texts have none.
+        var start = text.startIndex
+        for (index, byte) in text.enumerated() where isEscaped(byte) {
+            bytes.append(contentsOf: text[start..<index])
+            appendEscaped(byte, to: &bytes)
+            start = index + 1
         }
+        bytes.append(contentsOf: text[start...])
         bytes.append(UInt8(ascii: "\""))
     }
 

@@ -203,7 +203,8 @@ extension Connection {
         }
     }
 
-    private func run(_ query: Query) throws -> QueryResult {
+    /// The whole result of `query`.
+    func run(_ query: Query) throws -> QueryResult {
         let sql = try prepareToSend(query)
         let wasIdle = isIdle
         let statement = try preparedStatement(for: sql)

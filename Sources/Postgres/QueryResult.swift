@@ -1,6 +1,6 @@
 import CLibPQ
 
-/// A `PGresult`, cleared when it goes out of scope; it never leaves the connection's thread.
+/// A `PGresult`, cleared when it goes out of scope.
 struct QueryResult: ~Copyable {
     private let pointer: OpaquePointer
 
@@ -14,6 +14,9 @@ struct QueryResult: ~Copyable {
 
     var status: ExecStatusType { PQresultStatus(pointer) }
     var rowCount: Int { Int(PQntuples(pointer)) }
+    var columnCount: Int { Int(PQnfields(pointer)) }
+    /// In bytes.
+    var memoryBytes: Int { PQresultMemorySize(pointer) }
     /// What PostgreSQL says it did, such as `COMMIT` or `INSERT 0 3`.
     var commandTag: String { String(cString: PQcmdStatus(pointer)) }
     /// The rows inserted, updated, deleted, selected or copied; 0 for other statements.
@@ -21,7 +24,14 @@ struct QueryResult: ~Copyable {
 
     /// The names of the columns.
     var columns: [String] {
-        (0..<PQnfields(pointer)).map { column in PQfname(pointer, column).map { String(cString: $0) } ?? "" }
+        (0..<Int32(columnCount)).map { column in PQfname(pointer, column).map { String(cString: $0) } ?? "" }
+    }
+
+    /// The text of a field, in the result's own memory; `nil` where it is NULL.
+    func text(_ row: Int32, _ column: Int32) -> UnsafeBufferPointer<UInt8>? {
+        guard PQgetisnull(pointer, row, column) == 0, let value = PQgetvalue(pointer, row, column) else { return nil }
+        let bytes = UnsafeRawPointer(value).assumingMemoryBound(to: UInt8.self)
+        return UnsafeBufferPointer(start: bytes, count: Int(PQgetlength(pointer, row, column)))
     }
 
     /// Copies all rows; `columns` are this result's, given so that a stream of results shares them.
@@ -31,13 +41,12 @@ struct QueryResult: ~Copyable {
         cells.reserveCapacity(rowCount * columns.count)
         for row in 0..<Int32(rowCount) {
             for column in 0..<Int32(columns.count) {
-                guard PQgetisnull(pointer, row, column) == 0, let value = PQgetvalue(pointer, row, column) else {
+                guard let text = text(row, column) else {
                     cells.append(nil)
                     continue
                 }
                 let start = bytes.count
-                let length = Int(PQgetlength(pointer, row, column))
-                bytes.append(contentsOf: UnsafeRawBufferPointer(start: value, count: length))
+                bytes.append(contentsOf: text)
                 cells.append(start..<bytes.count)
             }
         }

@@ -45,8 +45,28 @@ extension Query.StringInterpolation {
 extension Money: PostgresDecodable {
     /// Reads a `numeric`.
     package init?(postgresText text: ArraySlice<UInt8>?) {
-        guard let text else { return nil }
-        self.init(String(decoding: text, as: UTF8.self))
+        guard let money = text?.withUnsafeBufferPointer(Money.init(numeric:)) else { return nil }
+        self = money
+    }
+
+    /// Reads the text of a `numeric` in USD with at most 12 decimals; `nil` where it is not a number of that form.
+    package init?(numeric text: UnsafeBufferPointer<UInt8>) {
+        var (amount, decimals, isNegative): (Int128, Int?, Bool) = (0, nil, false)
+        for byte in text {
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"):
+                amount = amount &* 10 &+ Int128(byte &- UInt8(ascii: "0"))
+                decimals = decimals.map { $0 + 1 }
+            case UInt8(ascii: "."): decimals = 0
+            case UInt8(ascii: "-"): isNegative = true
+            default: return nil
+            }
+        }
+        // 26 digits and 12 decimals are below 2^127.
+        let missing = 12 - (decimals ?? 0)
+        guard missing >= 0, text.count + missing <= 38 else { return nil }
+        for _ in 0..<missing { amount *= 10 }
+        self.init(picodollars: isNegative ? -amount : amount)
     }
 }
 

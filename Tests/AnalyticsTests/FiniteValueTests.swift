@@ -109,12 +109,14 @@ import Testing
             #expect(
                 try await bench.text(
                     "SELECT trim_scale(sum(cost))::text FROM metering.quota_usage WHERE period = 'daily'") == "0.2515")
-            let rows = try await bench.admin.withConnection {
-                try LogList.read(LogFilter(userID: user), by: .cost, limit: 100, $0).rows
+            let entries = try await bench.admin.withConnection {
+                try LogEntries.read(try LogList.read(LogFilter(userID: user), by: .cost, limit: 100, $0).ids, $0)
             }
-            #expect(rows.count == 2 + bad.count && rows[0].cost == Money("0.25") && rows[0].flags == [])
-            #expect(rows.filter { $0.cost == nil }.allSatisfy { $0.flags == [.implausibleCost] })
-            #expect(rows.count { $0.cost == nil } == bad.count)
+            try #require(entries.count == 2 + bad.count)
+            #expect(entries.value(0, "ledger_cost").flatMap { Money($0) } == Money("0.25") && entries.implausibleValues(0) == [])
+            let unpriced = (0..<entries.count).filter { entries.value($0, "ledger_cost") == nil }
+            #expect(unpriced.count == bad.count)
+            #expect(unpriced.allSatisfy { entries.implausibleValues($0) == [.implausibleCost] })
         }
     }
 
@@ -159,7 +161,9 @@ import Testing
             #expect(try await mend(bench, RollupRange(from: 0, to: 130_000)) > 0)
             #expect(try await bench.verify().findings == [])
             let rows = try await bench.admin.withConnection { try RecentCalls.list(of: user, $0) }
-            #expect(rows.count == 40 && rows.count { $0.flags == [.implausibleTime] } == 35)
+            let entries = try await bench.admin.withConnection { try LogEntries.read(rows.map(\.id), $0) }
+            #expect(rows.count == 40 && entries.count == 40)
+            #expect((0..<40).count { entries.implausibleValues($0) == [.implausibleTime] } == 35)
             _ = try await bench.worker.withConnection { connection in
                 try RollupStatus(RollupState.read(connection), connection, now: StorageBench.noon).lines
             }

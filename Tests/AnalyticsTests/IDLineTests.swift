@@ -43,9 +43,10 @@ import Testing
             try connection.query("SELECT id FROM public.api_logs ORDER BY id").map { try $0.decode(0, as: Int64.self) }
         }
         return try await bench.admin.withConnection { connection in
-            let rows = try ids.map { try LogRow.require($0, connection) }
-            let entries = try LogEntry.of(rows, connection)
-            return Dictionary(uniqueKeysWithValues: entries.map { ($0.row.id, $0.facts?.provider ?? "-") })
+            let entries = try LogEntries.read(ids, connection)
+            #expect((0..<entries.count).map(entries.id) == ids)
+            let providers = (0..<entries.count).map { entries.value($0, "provider") ?? "-" }
+            return Dictionary(uniqueKeysWithValues: zip(ids, providers))
         }
     }
 
@@ -348,7 +349,7 @@ import Testing
                 try await bench.admin.withConnection { connection in
                     var filter = LogFilter()
                     filter.providers = ["openai"]
-                    return try LogList.read(filter, by: .time, limit: 10, connection).rows.count
+                    return try LogList.read(filter, by: .time, limit: 10, connection).ids.count
                 }
             }
             try await bench.execute(

@@ -93,7 +93,7 @@ import Testing
                     cursor = try await bench.admin.transaction(.snapshot) { connection in
                         let page = try LogList.read(
                             LogFilter(userID: user), by: .time, after: after, limit: 100, connection)
-                        _ = try LogEntry.of(page.rows, connection)
+                        _ = try LogEntries.read(page.ids, connection)
                         return page.next
                     }
                 }
@@ -136,13 +136,16 @@ import Testing
 
 extension StorageBench {
     /// How many rows of `api_logs` `body` read, by index or scan.
-    func rowsRead(_ body: () async throws -> Void) async throws -> Int {
+    func rowsRead(of table: String = "api_logs", _ body: () async throws -> Void) async throws -> Int {
         let count: () async throws -> Int = {
             for pool in [pool, admin] {
                 _ = try await pool.withConnection { try $0.execute("SELECT pg_stat_force_next_flush()") }
             }
             return try await number(
-                "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'api_logs'")
+                """
+                SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables
+                WHERE relname LIKE \(table + "%")
+                """)
         }
         let before = try await count()
         try await body()

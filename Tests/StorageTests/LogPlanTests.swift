@@ -59,7 +59,7 @@ import Testing
                             let page = try await bench.admin.transaction(.snapshot) {
                                 try LogList.read(filter, by: order, after: after, limit: 100, $0)
                             }
-                            #expect(page.rows.count == 100)
+                            #expect(page.ids.count == 100)
                             cursor = page.next
                         }
                     }
@@ -70,7 +70,7 @@ import Testing
                 let found = try await bench.admin.transaction(.snapshot) {
                     try LogList.read(filter, by: .time, limit: 100, $0)
                 }
-                #expect(found.rows.count == 10)
+                #expect(found.ids.count == 10)
                 #expect(try await exported(Self.filters[0], bench) == 86_400)
             }
             #expect(scans == [:])
@@ -85,6 +85,45 @@ import Testing
         }
     }
 
+    /// Only the events of the rows are read, however many other events have the same times.
+    @Test func factsAreReadForTheirRowsAlone() async throws {
+        try await StorageBench.with { bench in
+            let (user, other) = (try await bench.makeUser(), try await bench.makeUser())
+            try await bench.execute(
+                """
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      created_at)
+                SELECT CASE WHEN g % 100 = 0 THEN \(user)::bigint ELSE \(other)::bigint END, 'm', 1, 1, 0.5, 1,
+                       '2026-11-20'::timestamp + g / 10 * interval '1 second'
+                FROM generate_series(1, 40000) g
+                """)
+            try await bench.execute(
+                """
+                INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
+                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream,
+                    is_cache_hit, shape, status, plan, model_group, provider)
+                SELECT overlay(metering.event_key_floor(l.created_at AT TIME ZONE 'UTC')::text
+                               PLACING lpad(l.id::text, 12, '0') FROM 25)::uuid, l.id, l.user_id,
+                       l.created_at AT TIME ZONE 'UTC', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', l.status, 'pro', 'm',
+                       'p'
+                FROM api_logs l
+                """)
+            try await bench.execute("VACUUM ANALYZE api_logs")
+            try await bench.execute("VACUUM ANALYZE metering.events")
+            let read = try await bench.rowsRead(of: "events") {
+                for limit in [1, 10, 400] {
+                    let entries = try await bench.admin.transaction(.snapshot) {
+                        let page = try LogList.read(LogFilter(userID: user), by: .time, limit: limit, $0)
+                        return try LogEntries.read(page.ids, $0)
+                    }
+                    #expect(entries.count == limit)
+                    #expect((0..<limit).allSatisfy { entries.value($0, "provider") == "p" })
+                }
+            }
+            #expect(read < 1_000)
+        }
+    }
+
     /// November's first thirty days before the 12th, and all time.
     private static var filters: [LogFilter] {
         var month = LogFilter()
@@ -95,15 +134,14 @@ import Testing
 
     private func exported(_ filter: LogFilter, _ bench: StorageBench) async throws -> Int {
         try await bench.admin.transaction(.snapshot) { connection in
-            var (rows, last) = (0, LogRow?.none)
-            try LogStream.forEachBatch(filter, connection) { (batch: [LogRow]) in
-                for row in batch {
-                    if let last, let time = last.createdAt, let next = row.createdAt {
-                        #expect((time, last.id) > (next, row.id))
-                    }
-                    last = row
+            var (rows, last) = (0, (time: "~", id: Int64.max))
+            try LogStream.forEachBatch(filter, connection) { (entries: LogEntries) in
+                for index in 0..<entries.count {
+                    let next = (time: try #require(entries.value(index, "occurred_at")), id: entries.id(index))
+                    #expect(last > next)
+                    last = next
                 }
-                rows += batch.count
+                rows += entries.count
             }
             return rows
         }

@@ -155,7 +155,7 @@ struct LogStory {
             let page = try await bench.admin.transaction(.snapshot) {
                 try LogList.read(filter, by: order, after: after, limit: limit, stretch: stretch, $0)
             }
-            found += page.rows.map(\.id)
+            found += page.ids
             cursor = page.next
         } while cursor != nil && found.count <= expected.count
         if found != expected {
@@ -168,7 +168,9 @@ struct LogStory {
         let expected = try await plain(filter, "l.created_at DESC, l.id DESC")
         let found = try await bench.admin.transaction(.snapshot) { connection in
             var ids: [Int64] = []
-            try LogStream.forEachBatch(filter, connection) { (rows: [LogRow]) in ids += rows.map(\.id) }
+            try LogStream.forEachBatch(filter, connection) { (entries: LogEntries) in
+                ids += (0..<entries.count).map(entries.id)
+            }
             return ids
         }
         if found != expected { mismatches.append("export of \(filter): \(found.count) for \(expected.count)") }

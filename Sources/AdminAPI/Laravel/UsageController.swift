@@ -84,7 +84,7 @@ struct UsageController: Sendable {
         let user = try request.user.id
         let filter = LogFilter(userID: user)
         var answer = try database.export(to: user, as: "text/csv; charset=utf-8", LaravelCSV()) { connection, send in
-            try LogStream.forEachBatch(filter, connection, send)
+            try LogStream.forEachLaravelBatch(filter, connection, send)
         }
         answer.headers[.contentDisposition] = #"attachment; filename="usage_export.csv""#
         return answer

@@ -12,6 +12,7 @@ struct APIResponse: Sendable {
     enum Content: Sendable {
         case json(JSON)
         case text(String, type: String)
+        case bytes([UInt8], type: String)
         /// Sent in chunks while it is made.
         case stream(type: String, Writer)
     }
@@ -27,12 +28,16 @@ struct APIResponse: Sendable {
         APIResponse(status: status, content: .json(value))
     }
 
+    /// JSON that is already encoded.
+    static func json(_ text: [UInt8]) -> APIResponse { APIResponse(content: .bytes(text, type: "application/json")) }
+
     /// The HTTP response to `request`. The answer depends on the request headers `vary`. A read with a matching
     /// `If-None-Match` is answered 304 (RFC 9110 §13.1.2).
     func response(to request: Request, vary: [HTTPField.Name]) -> Response {
         switch content {
         case .json(let value): whole(value.buffer, type: "application/json", request, vary)
         case .text(let text, let type): whole(ByteBuffer(string: text), type: type, request, vary)
+        case .bytes(let bytes, let type): whole(ByteBuffer(bytes: bytes), type: type, request, vary)
         case .stream(let type, let write):
             streamed(ResponseBody(contentLength: nil, write), type: type, request, vary)
         }

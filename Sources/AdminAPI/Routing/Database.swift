@@ -31,10 +31,7 @@ struct Database: Sendable {
                     // A client that still reads what is already in flight holds no place.
                     defer { place.leave() }
                     try await snapshot { connection in
-                        let relay = ExportRelay(format, to: pipe)
-                        try relay.begin()
-                        try relay.waiting { try read(connection, relay.send) }
-                        try relay.end()
+                        try ExportRelay.send(format, to: pipe) { try read(connection, $0) }
                     }
                 }
             })

@@ -2,7 +2,7 @@ import Dispatch
 import HTTPSupport
 import Synchronization
 
-/// How an export is written: a beginning, batches, an end.
+/// How an export is written: first bytes, batches, last bytes.
 protocol ExportFormat: Sendable {
     associatedtype Batch: Sendable
 
@@ -14,33 +14,41 @@ protocol ExportFormat: Sendable {
     mutating func end() -> [UInt8]
 }
 
-/// Writes the batches of an export on another thread, while the connection's own thread reads the next ones.
+/// Formats the batches of an export on a second thread, while the thread of the connection reads the next batch.
 ///
-/// At most two batches are on their way while another is read, so that memory does not grow with the export.
+/// At most two batches wait or are formatted while another is read. Memory does not grow with the export.
 final class ExportRelay<Format: ExportFormat>: Sendable {
     private let format: Mutex<Format>
     private let pipe: ChunkPipe
     private let queue = DispatchQueue(label: "export")
     private let slots = DispatchSemaphore(value: 2)
-    /// Why writing ended early.
+    /// Why the second thread stopped early.
     private let failure = Mutex<(any Error)?>(nil)
 
-    init(_ format: Format, to pipe: ChunkPipe) {
+    private init(_ format: Format, to pipe: ChunkPipe) {
         self.format = Mutex(format)
         self.pipe = pipe
     }
 
-    /// Sends the first bytes.
+    /// Sends an export to `pipe`: the batches that `read` passes on, as `format` writes them. Returns when all is sent.
     ///
-    /// - Throws: What ``ChunkPipe/send(_:)`` throws.
-    func begin() throws {
-        try pipe.send(format.withLock { $0.begin() })
+    /// - Throws: What `read` throws; what ``ChunkPipe/send(_:)`` throws.
+    static func send(
+        _ format: Format, to pipe: ChunkPipe, _ read: ((Format.Batch) throws -> Void) throws -> Void
+    ) throws {
+        let relay = ExportRelay(format, to: pipe)
+        try pipe.send(relay.format.withLock { $0.begin() })
+        do {
+            // The second thread has ended when this returns or throws.
+            defer { relay.queue.sync {} }
+            try read(relay.enqueue)
+        }
+        try relay.check()
+        try pipe.send(relay.format.withLock { $0.end() })
     }
 
-    /// Hands `batch` on; blocks while the two before it are not written yet.
-    ///
-    /// - Throws: What ``ChunkPipe/send(_:)`` threw for a batch before.
-    func send(_ batch: Format.Batch) throws {
+    /// Passes `batch` to the second thread. Blocks while two batches before it are not sent yet.
+    private func enqueue(_ batch: Format.Batch) throws {
         slots.wait()
         do {
             try check()
@@ -57,22 +65,6 @@ final class ExportRelay<Format: ExportFormat>: Sendable {
                 failure.withLock { $0 = error }
             }
         }
-    }
-
-    /// Runs `body`, and waits until what it sent is written, also when it throws.
-    ///
-    /// - Throws: What `body` throws; what ``ChunkPipe/send(_:)`` threw.
-    func waiting(_ body: () throws -> Void) throws {
-        defer { queue.sync {} }
-        try body()
-    }
-
-    /// Sends the last bytes.
-    ///
-    /// - Throws: What ``ChunkPipe/send(_:)`` throws, now or for a batch before.
-    func end() throws {
-        try check()
-        try pipe.send(format.withLock { $0.end() })
     }
 
     private func check() throws {

@@ -27,25 +27,6 @@ enum Format: Sendable, Hashable {
         appendCells((row.members ?? []).lazy.map(\.value), to: &bytes)
     }
 
-    /// Appends one row whose members have these names, as ``names(of:)`` writes them: millions of rows have the same.
-    func appendLine(_ values: [JSON], names: [[UInt8]], to bytes: inout [UInt8]) {
-        guard self == .ndjson else { return appendCells(values, to: &bytes) }
-        for (name, value) in zip(names, values) {
-            bytes += name
-            value.append(to: &bytes)
-        }
-        bytes += "}\n".utf8
-    }
-
-    /// What stands before each value of a row.
-    static func names(of columns: [String]) -> [[UInt8]] {
-        columns.enumerated().map { index, name in
-            var bytes = [UInt8(ascii: index == 0 ? "{" : ",")]
-            JSON.string(name).append(to: &bytes)
-            return bytes + [UInt8(ascii: ":")]
-        }
-    }
-
     private func appendCells(_ values: some Sequence<JSON>, to bytes: inout [UInt8]) {
         for (index, value) in values.enumerated() {
             if index > 0 { bytes.append(UInt8(ascii: ",")) }

@@ -54,12 +54,16 @@ struct LogController: Sendable {
             let filter = try request.logFilter(connection)
             if order != .time, filter.userID == nil { try Self.requireBounds(of: filter, order, now: request.now) }
             let page = try LogList.read(filter, by: order, after: cursor, limit: limit, connection)
-            return (try LogEntry.of(page.rows, connection), page.next)
+            return (try LogEntries.read(page.ids, connection), page.next)
         }
-        return .json([
-            "data": .array(entries.map(\.json)),
-            "next_cursor": next.map { Cursor.encode([order.rawValue, $0.value, "\($0.id)"]) }.json,
-        ])
+        var bytes = Array("{\"data\":[".utf8)
+        for index in 0..<entries.count {
+            if index > 0 { bytes.append(UInt8(ascii: ",")) }
+            LogLine.appendObject(entries, index, to: &bytes)
+        }
+        bytes += "],\"next_cursor\":".utf8
+        next.map { Cursor.encode([order.rawValue, $0.value, "\($0.id)"]) }.json.append(to: &bytes)
+        return .json(bytes + [UInt8(ascii: "}")])
     }
 
     /// All users' calls of a range are read to be sorted.
@@ -83,13 +87,14 @@ struct LogController: Sendable {
 
     private func show(_ request: APIRequest) async throws -> APIResponse {
         let (id, user) = (try request.id(), try request.user)
-        let entry = try await database.snapshot { connection in
-            let row = try LogRow.require(id, connection)
-            // Somebody else's is as good as none.
-            guard row.userID == user.id || user.isAdmin else { throw AppError(.notFound, "There is no log \(id).") }
-            return try LogEntry.of([row], connection).first
+        let entries = try await database.snapshot { try LogEntries.read([id], $0) }
+        // Another user's log is answered like a missing one.
+        guard entries.count == 1, entries.user(0) == user.id || user.isAdmin else {
+            throw AppError(.notFound, "There is no log \(id).")
         }
-        return .json(entry?.json ?? .null)
+        var bytes: [UInt8] = []
+        LogLine.appendObject(entries, 0, to: &bytes)
+        return .json(bytes)
     }
 
     private func export(_ request: APIRequest) async throws -> APIResponse {
@@ -100,7 +105,7 @@ struct LogController: Sendable {
         let format = request.format
         return try database.export(to: try request.user.id, as: format.contentType, LogExport(format)) {
             connection, send in
-            try LogStream.forEachBatch(filter, connection) { rows in try send(try LogEntry.of(rows, connection)) }
+            try LogStream.forEachBatch(filter, connection, send)
         }
     }
 }

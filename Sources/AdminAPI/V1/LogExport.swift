@@ -6,7 +6,7 @@ import Storage
 /// Calls as lines, with a last line by which finance can check them: their number, what they cost, and the SHA-256 of
 /// every byte before it.
 struct LogExport: ExportFormat {
-    private static let names = Format.names(of: LogEntry.columns.map(\.name))
+    private static let costs = (LogColumn.position(of: "cost"), LogColumn.position(of: "ledger_cost"))
 
     private let format: Format
     private var digest = SHA256()
@@ -20,16 +20,25 @@ struct LogExport: ExportFormat {
 
     mutating func begin() -> [UInt8] {
         guard format == .csv else { return [] }
-        return counted(Array((LogEntry.columns.map(\.name).joined(separator: ",") + "\r\n").utf8))
+        return counted(Array((LogLine.names.joined(separator: ",") + "\r\n").utf8))
     }
 
-    mutating func add(_ entries: [LogEntry]) -> [UInt8] {
+    mutating func add(_ entries: LogEntries) -> [UInt8] {
+        let (costColumn, laravelColumn) = Self.costs
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(entries.count * 300)
-        for entry in entries {
-            format.appendLine(entry.values, names: Self.names, to: &bytes)
-            cost = cost + (entry.cost ?? .zero)
-            laravelCost = laravelCost + entry.laravelCost
+        bytes.reserveCapacity(entries.count * 600)
+        // The texts are valid as long as the entries are.
+        withExtendedLifetime(entries) {
+            for index in 0..<entries.count {
+                switch format {
+                case .csv: LogLine.appendRow(entries, index, to: &bytes)
+                default:
+                    LogLine.appendObject(entries, index, to: &bytes)
+                    bytes.append(UInt8(ascii: "\n"))
+                }
+                cost = cost + (entries.text(index, costColumn).flatMap(Money.init(numeric:)) ?? .zero)
+                laravelCost = laravelCost + (entries.text(index, laravelColumn).flatMap(Money.init(numeric:)) ?? .zero)
+            }
         }
         rows += entries.count
         return counted(bytes)

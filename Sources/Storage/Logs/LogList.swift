@@ -24,7 +24,7 @@ package enum LogList {
     /// Logs that a stretch of all users' should give at least.
     package static let stretch = 500
 
-    /// The rows that `filter` means after `cursor`, at most `limit`, and where the next page begins; `nil` on the last.
+    /// The ids of the rows that `filter` means after `cursor`, at most `limit`, and where the next page begins; `nil` on the last.
     ///
     /// One user's rows in the order of time come from the index, however many there are; so do all users' from an index
     /// on the time, or else from a walk. Ordered by cost or duration, all rows of the range are read. In a snapshot.
@@ -33,13 +33,13 @@ package enum LogList {
     package static func read(
         _ filter: LogFilter, by order: Order, after cursor: Cursor? = nil, limit: Int, stretch: Int = stretch,
         _ connection: Connection
-    ) throws -> (rows: [LogRow], next: Cursor?) {
+    ) throws -> (ids: [Int64], next: Cursor?) {
         do {
             let rows = try rows(filter, order, cursor, limit + 1, stretch, connection)
             let last = rows.count > limit ? rows[limit - 1] : nil
             return (
-                try rows.prefix(limit).map(LogRow.init),
-                try last.map { Cursor(value: try $0.decode(11), id: try $0.decode(0)) }
+                try rows.prefix(limit).map { try $0.decode(0) },
+                try last.map { Cursor(value: try $0.decode(1), id: try $0.decode(0)) }
             )
         } catch let error as PostgresError where error.sqlState?.hasPrefix("22") == true {
             throw AppError(.invalid, "The cursor is not one that an answer gave.")
@@ -52,7 +52,7 @@ package enum LogList {
         var condition = filter.condition
         if let cursor { condition = "\(condition) AND \(after(cursor, order))" }
         let sorted: Query = "ORDER BY \(order.sorting) LIMIT"
-        let columns: Query = "SELECT \(LogRow.columns), \(order.place)"
+        let columns: Query = "SELECT l.id, \(order.place)"
         guard filter.userID == nil else {
             return try connection.query("\(columns) FROM public.api_logs l WHERE \(condition) \(sorted) \(count)")
         }

@@ -16,17 +16,6 @@ package struct LogRow: Sendable, Hashable {
     package let errorMessage: String?
     package let createdAt: Timestamp?
     package let updatedAt: Timestamp?
-
-    /// What another writer wrote that is no cost of a call, or no time of one: it is unpriced, or counts in 1970.
-    package var flags: [UsageEvent.Flag] {
-        (cost == nil ? [.implausibleCost] : []) + (hasTime ? [] : [.implausibleTime])
-    }
-
-    /// As `metering.log_facts` has it.
-    private var hasTime: Bool {
-        guard let createdAt else { return false }
-        return createdAt >= Timestamp(microseconds: 0) && createdAt < Timestamp(microseconds: 253_370_764_800_000_000)
-    }
 }
 
 extension LogRow {
@@ -59,15 +48,6 @@ extension LogRow {
         errorMessage = try row.decode(8)
         createdAt = try row.decode(9, as: Int64?.self).map(Timestamp.init(microseconds:))
         updatedAt = try row.decode(10, as: Int64?.self).map(Timestamp.init(microseconds:))
-    }
-
-    /// The row `id`.
-    ///
-    /// - Throws: ``AppError`` `.notFound`.
-    package static func require(_ id: Int64, _ connection: Connection) throws -> LogRow {
-        let rows = try connection.query("SELECT \(columns) FROM public.api_logs l WHERE l.id = \(id)")
-        guard let row = rows.first else { throw AppError(.notFound, "There is no log \(id).") }
-        return try LogRow(row)
     }
 
     /// Newest first; rows without a time before all others, as Laravel's database sorts them; the id decides between

@@ -1,34 +1,36 @@
 package import Postgres
 
-/// Rows at any number, in one snapshot and in constant memory.
+/// All logs that a filter means, however many, from one snapshot and in constant memory.
 package enum LogStream {
-    /// Rows that are read at one time.
-    private static let batch = 2_000
+    /// Rows of a batch at most.
+    private static let longestBatch = 4_000
+    /// Memory of a batch that the next one aims at, in bytes. Rows with long error messages come a few at a time.
+    private static let batchBytes = 8 << 20
     /// Logs of a stretch of all users' at most, of which PostgreSQL sorts a few columns at a time.
-    private static let longest = 64_000
+    private static let longestStretch = 64_000
 
-    /// Gives the rows that `filter` means to `body`, newest first, a batch at a time. To be called in a snapshot.
+    /// Calls `body` with the logs that `filter` means, newest first, a batch at a time. Call it in a snapshot.
     ///
     /// The statements may take as long as the reader does, at most an hour.
     ///
     /// - Throws: ``PostgresError``; what `body` throws.
     package static func forEachBatch(
-        _ filter: LogFilter, _ connection: Connection, _ body: ([LogRow]) throws -> Void
+        _ filter: LogFilter, _ connection: Connection, _ body: (LogEntries) throws -> Void
     ) throws {
-        try forEachBatch(of: LogRow.columns, filter, connection) { try body($0.map(LogRow.init)) }
+        try forEachBatch(of: LogColumn.rowColumns, filter, connection) { try body(try LogEntries($0, connection)) }
     }
 
-    /// The same as the texts of Laravel's export, which are handed on as PostgreSQL writes them.
+    /// Calls `body` with the columns of Laravel's export, as ``LaravelLogColumns`` orders them.
     ///
     /// - Throws: ``PostgresError``; what `body` throws.
-    package static func forEachBatch(
-        _ filter: LogFilter, _ connection: Connection, _ body: ([LogTexts]) throws -> Void
+    package static func forEachLaravelBatch(
+        _ filter: LogFilter, _ connection: Connection, _ body: (ResultTexts) throws -> Void
     ) throws {
-        try forEachBatch(of: LogTexts.columns, filter, connection) { try body($0.map(LogTexts.init)) }
+        try forEachBatch(of: LaravelLogColumns.sql, filter, connection, body)
     }
 
     private static func forEachBatch(
-        of columns: Query, _ filter: LogFilter, _ connection: Connection, _ body: ([Row]) throws -> Void
+        of columns: Query, _ filter: LogFilter, _ connection: Connection, _ body: (ResultTexts) throws -> Void
     ) throws {
         // Between two batches the reader takes its time.
         try connection.executeScript(
@@ -36,32 +38,65 @@ package enum LogStream {
             SET LOCAL statement_timeout = '1h'; SET LOCAL idle_in_transaction_session_timeout = '1h';
             SET LOCAL datestyle = 'ISO'
             """)
+        var size = BatchSize()
         guard filter.userID == nil else {
-            try fetch("SELECT \(columns) FROM public.api_logs l WHERE \(filter.condition)", connection, body)
+            let rows: Query = "SELECT \(columns) FROM public.api_logs l WHERE \(filter.condition)"
+            try fetch(rows, &size, connection, body)
             return
         }
         try LogSource.prepare(connection)
-        // The first rows should come at once.
-        var walk = try LogWalk(filter, from: .beginning, target: batch, connection)
+        // A short first stretch gives the first rows at once.
+        var walk = try LogWalk(filter, from: .beginning, target: longestBatch, connection)
         while let stretch = try walk.stretch() {
             let rows = walk.source.rows(where: "\(filter.condition) AND \(stretch)")
-            try walk.note(try fetch("SELECT \(columns) \(rows)", connection, body))
-            walk.target = min(walk.target * 2, longest)
+            try walk.note(try fetch("SELECT \(columns) \(rows)", &size, connection, body))
+            walk.target = min(walk.target * 2, longestStretch)
         }
     }
 
-    /// Gives the rows of `query` to `body`, newest first; how many there were.
+    /// Calls `body` with the rows of `query`, newest first. Returns how many there were.
     @discardableResult
-    private static func fetch(_ query: Query, _ connection: Connection, _ body: ([Row]) throws -> Void) throws -> Int {
+    private static func fetch(
+        _ query: Query, _ size: inout BatchSize, _ connection: Connection, _ body: (ResultTexts) throws -> Void
+    ) throws -> Int {
         try connection.execute("DECLARE logs NO SCROLL CURSOR FOR \(query) ORDER BY \(LogRow.order)")
         var count = 0
         while true {
-            let rows = try connection.query("FETCH \(unsafeSQL: String(batch)) FROM logs")
-            if !rows.isEmpty { try body(rows) }
+            let asked = size.rows
+            let rows = try connection.texts("FETCH \(unsafeSQL: String(asked)) FROM logs")
+            if rows.count > 0 { try body(rows) }
             count += rows.count
-            if rows.count < batch { break }
+            if rows.count < asked { break }
+            size.note(rows)
         }
         try connection.executeScript("CLOSE logs")
         return count
     }
+
+    /// How many rows the next batch has, by the memory of the one before it.
+    private struct BatchSize {
+        private(set) var rows = 500
+
+        mutating func note(_ batch: ResultTexts) {
+            let fitting = batchBytes / max(1, batch.memoryBytes / batch.count)
+            // A few sizes only, since each is a statement of its own.
+            rows = [longestBatch, 500, 50].first { $0 <= fitting } ?? 5
+        }
+    }
+}
+
+/// The columns of Laravel's `usage_export.csv`, of a row `l` of `api_logs`.
+package enum LaravelLogColumns {
+    /// `yyyy-MM-dd HH:mm:ss`, model, input tokens, output tokens, USD with 6 decimals, milliseconds, status. A time
+    /// outside of the years 1 to 9999 is NULL.
+    static let sql: Query = """
+        CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '9999-12-31'
+             THEN date_trunc('second', l.created_at) END,
+        l.model, l.input_tokens, l.output_tokens, round(coalesce(\(LogRow.price), 0), 6), l.response_time_ms, l.status
+        """
+
+    /// How many columns there are.
+    package static let count = 7
+    /// The positions of the columns that are numbers, from 0.
+    package static let numbers = 2...5
 }

@@ -88,16 +88,25 @@ package enum IDLine {
         """
     }
 
+    /// The position of the row of an id, as `metering.log_position` has it. It is written out because an export needs it
+    /// for every row, and a call of the function takes 5 µs.
+    static func position(of id: Query) -> Query {
+        """
+        (SELECT least(\(id), 9223372036854775807 - s.shift) + s.shift FROM metering.id_segments s
+         WHERE s.after_id < \(id) AND s.through_id >= \(id))
+        """
+    }
+
     /// Whether the facts of event `e` are those of the row `l` of `api_logs`, or of the same columns of it: the row
     /// stands where the event does, and is of the same user, second, model, tokens and status.
     ///
     /// A row that was imported under the id of another, was given to another user or got another time has no facts. Its
-    /// cost may have been corrected. The position is that of `metering.log_position`, written out: an export asks for
-    /// it row by row, and the call takes 5 µs.
-    package static let isRowOfEvent: Query = """
-        e.api_log_id = (SELECT least(l.id, 9223372036854775807 - s.shift) + s.shift FROM metering.id_segments s
-                        WHERE s.after_id < l.id AND s.through_id >= l.id)
-        AND metering.is_row_of_event(
+    /// cost may have been corrected.
+    package static let isRowOfEvent: Query = "e.api_log_id = \(position(of: "l.id")) AND \(isSameCall)"
+
+    /// The part of ``isRowOfEvent`` after the position.
+    static let isSameCall: Query = """
+        metering.is_row_of_event(
             l.user_id, l.created_at, l.model, l.input_tokens::bigint, l.output_tokens::bigint, l.status,
             e.user_id, e.occurred_at, e.model_group, e.input_tokens, e.output_tokens, e.status)
         """
