@@ -15,8 +15,6 @@ struct QueryResult: ~Copyable {
     var status: ExecStatusType { PQresultStatus(pointer) }
     var rowCount: Int { Int(PQntuples(pointer)) }
     var columnCount: Int { Int(PQnfields(pointer)) }
-    /// In bytes.
-    var memoryBytes: Int { PQresultMemorySize(pointer) }
     /// What PostgreSQL says it did, such as `COMMIT` or `INSERT 0 3`.
     var commandTag: String { String(cString: PQcmdStatus(pointer)) }
     /// The rows inserted, updated, deleted, selected or copied; 0 for other statements.

@@ -15,9 +15,6 @@ package final class ResultTexts: @unchecked Sendable {
         self.result = result
     }
 
-    /// The memory that libpq holds for the result, in bytes.
-    package var memoryBytes: Int { result.memoryBytes }
-
     /// The UTF-8 bytes of a field by its row and column, both from 0; `nil` where the field is NULL.
     ///
     /// The bytes are valid as long as this object is. A row or column out of range stops the program.

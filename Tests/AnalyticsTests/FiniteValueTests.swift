@@ -113,7 +113,8 @@ import Testing
                 try LogEntries.read(try LogList.read(LogFilter(userID: user), by: .cost, limit: 100, $0).ids, $0)
             }
             try #require(entries.count == 2 + bad.count)
-            #expect(entries.value(0, "ledger_cost").flatMap { Money($0) } == Money("0.25") && entries.implausibleValues(0) == [])
+            #expect(entries.value(0, "ledger_cost").flatMap { Money($0) } == Money("0.25"))
+            #expect(entries.implausibleValues(0) == [])
             let unpriced = (0..<entries.count).filter { entries.value($0, "ledger_cost") == nil }
             #expect(unpriced.count == bad.count)
             #expect(unpriced.allSatisfy { entries.implausibleValues($0) == [.implausibleCost] })

@@ -124,6 +124,37 @@ import Testing
         }
     }
 
+    /// The memory of an export is bounded however long the error messages are.
+    @Test func batchesOfLongMessagesAreShort() async throws {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.execute(
+                """
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      error_message, created_at)
+                SELECT \(user)::bigint, 'm', 1, 1, 0, 1,
+                       CASE WHEN g % 100 = 0 THEN g || repeat('x', 1 << 20) WHEN g % 2 = 0 THEN g::text END, '2026-11-20'
+                FROM generate_series(1, 9000) g
+                """)
+            try await bench.admin.transaction(.snapshot) { connection in
+                var next = 9000
+                try LogStream.forEachBatch(LogFilter(userID: user), connection) { (entries: LogEntries) in
+                    var bytes = 0
+                    for entry in 0..<entries.count {
+                        let message = entries.value(entry, "error_message")
+                        let long = next % 100 == 0 ? 1 << 20 : 0
+                        let length = next % 2 == 0 ? "\(next)".count + long : nil
+                        #expect(message?.utf8.count == length && message?.hasPrefix("\(next)") != false)
+                        bytes += message?.utf8.count ?? 0
+                        next -= 1
+                    }
+                    #expect(bytes < 5 << 20)
+                }
+                #expect(next == 0)
+            }
+        }
+    }
+
     /// November's first thirty days before the 12th, and all time.
     private static var filters: [LogFilter] {
         var month = LogFilter()

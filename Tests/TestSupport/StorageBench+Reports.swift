@@ -38,3 +38,12 @@ extension StorageBench {
             """)
     }
 }
+
+extension LogEntries {
+    /// The text of the column `name` of a log.
+    package func value(_ entry: Int, _ name: String) -> String? {
+        withExtendedLifetime(self) {
+            text(entry, LogColumn.position(of: name)).map { String(decoding: $0, as: UTF8.self) }
+        }
+    }
+}

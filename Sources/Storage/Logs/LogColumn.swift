@@ -61,7 +61,13 @@ package struct LogColumn: Sendable {
         LogColumn("is_stream", .boolean, isOptional: true, facts: "e.is_stream"),
         LogColumn("is_cache_hit", .boolean, isOptional: true, facts: "e.is_cache_hit"),
         LogColumn("error_code", .text, isOptional: true, facts: "e.error_code"),
-        LogColumn("error_message", .text, isOptional: true, row: "l.error_message"),
+        // A long message is read after its row, since it has no bound: see `LogEntries`.
+        LogColumn(
+            "error_message", .text, isOptional: true,
+            row: """
+                CASE WHEN octet_length(l.error_message::text) <= \(unsafeSQL: String(longMessageBytes))
+                     THEN l.error_message END
+                """),
         // The client's name for its own user.
         LogColumn("end_user", .text, isOptional: true, facts: "e.end_user"),
         LogColumn("tags", .texts, facts: "e.tags"),
@@ -70,6 +76,9 @@ package struct LogColumn: Sendable {
         LogColumn("plan", .text, isOptional: true, facts: "e.plan"),
         LogColumn("event_key", .text, isOptional: true, facts: "e.event_key"),
     ]
+
+    /// From how many bytes on an error message is long. Of a stored text PostgreSQL knows the length without reading it.
+    static let longMessageBytes = 1_024
 
     /// `moment` as a `timestamp`; NULL outside of the years 1 to 9999, which RFC 3339 cannot write.
     private static func time(_ moment: Query) -> Query {
@@ -102,6 +111,8 @@ package struct LogColumn: Sendable {
     static let rowColumns: Query = list(selection.row)
     /// What to select of an event `e`.
     static let factColumns: Query = list(selection.facts)
+    /// The number of ``rowColumns``.
+    static let rowCount = selection.row.count
     /// The number of ``factColumns``.
     static let factCount = selection.facts.count
     /// The positions of ``all`` in ``rowColumns`` and ``factColumns``.
@@ -111,7 +122,9 @@ package struct LogColumn: Sendable {
 
     /// The position of the column `name` in ``all``. A name that is not there stops the program.
     package static func position(of name: String) -> Int {
-        guard let position = all.firstIndex(where: { $0.name == name }) else { preconditionFailure("no column \(name)") }
+        guard let position = all.firstIndex(where: { $0.name == name }) else {
+            preconditionFailure("no column \(name)")
+        }
         return position
     }
 }

@@ -2,10 +2,8 @@ package import Postgres
 
 /// All logs that a filter means, however many, from one snapshot and in constant memory.
 package enum LogStream {
-    /// Rows of a batch at most.
-    private static let longestBatch = 4_000
-    /// Memory of a batch that the next one aims at, in bytes. Rows with long error messages come a few at a time.
-    private static let batchBytes = 8 << 20
+    /// Rows that are read at one time.
+    private static let batch = 4_000
     /// Logs of a stretch of all users' at most, of which PostgreSQL sorts a few columns at a time.
     private static let longestStretch = 64_000
 
@@ -17,7 +15,9 @@ package enum LogStream {
     package static func forEachBatch(
         _ filter: LogFilter, _ connection: Connection, _ body: (LogEntries) throws -> Void
     ) throws {
-        try forEachBatch(of: LogColumn.rowColumns, filter, connection) { try body(try LogEntries($0, connection)) }
+        try forEachBatch(of: LogEntries.columns, filter, connection) { rows in
+            for range in LogEntries.ranges(of: rows) { try body(try LogEntries(rows, range, connection)) }
+        }
     }
 
     /// Calls `body` with the columns of Laravel's export, as ``LaravelLogColumns`` orders them.
@@ -38,18 +38,16 @@ package enum LogStream {
             SET LOCAL statement_timeout = '1h'; SET LOCAL idle_in_transaction_session_timeout = '1h';
             SET LOCAL datestyle = 'ISO'
             """)
-        var size = BatchSize()
         guard filter.userID == nil else {
-            let rows: Query = "SELECT \(columns) FROM public.api_logs l WHERE \(filter.condition)"
-            try fetch(rows, &size, connection, body)
+            try fetch("SELECT \(columns) FROM public.api_logs l WHERE \(filter.condition)", connection, body)
             return
         }
         try LogSource.prepare(connection)
         // A short first stretch gives the first rows at once.
-        var walk = try LogWalk(filter, from: .beginning, target: longestBatch, connection)
+        var walk = try LogWalk(filter, from: .beginning, target: batch, connection)
         while let stretch = try walk.stretch() {
             let rows = walk.source.rows(where: "\(filter.condition) AND \(stretch)")
-            try walk.note(try fetch("SELECT \(columns) \(rows)", &size, connection, body))
+            try walk.note(try fetch("SELECT \(columns) \(rows)", connection, body))
             walk.target = min(walk.target * 2, longestStretch)
         }
     }
@@ -57,31 +55,18 @@ package enum LogStream {
     /// Calls `body` with the rows of `query`, newest first. Returns how many there were.
     @discardableResult
     private static func fetch(
-        _ query: Query, _ size: inout BatchSize, _ connection: Connection, _ body: (ResultTexts) throws -> Void
+        _ query: Query, _ connection: Connection, _ body: (ResultTexts) throws -> Void
     ) throws -> Int {
         try connection.execute("DECLARE logs NO SCROLL CURSOR FOR \(query) ORDER BY \(LogRow.order)")
         var count = 0
         while true {
-            let asked = size.rows
-            let rows = try connection.texts("FETCH \(unsafeSQL: String(asked)) FROM logs")
+            let rows = try connection.texts("FETCH \(unsafeSQL: String(batch)) FROM logs")
             if rows.count > 0 { try body(rows) }
             count += rows.count
-            if rows.count < asked { break }
-            size.note(rows)
+            if rows.count < batch { break }
         }
         try connection.executeScript("CLOSE logs")
         return count
-    }
-
-    /// How many rows the next batch has, by the memory of the one before it.
-    private struct BatchSize {
-        private(set) var rows = 500
-
-        mutating func note(_ batch: ResultTexts) {
-            let fitting = batchBytes / max(1, batch.memoryBytes / batch.count)
-            // A few sizes only, since each is a statement of its own.
-            rows = [longestBatch, 500, 50].first { $0 <= fitting } ?? 5
-        }
     }
 }
 
