@@ -14,8 +14,17 @@ struct LivingModel {
         /// Quarters of an hour since 1970; that of 1970 where the time is none of a calendar's.
         var quarter: Int64
         var tokens: Int64
+        var outputTokens: Int64
+        var cachedTokens: Int64 = 0
+        var reasoningTokens: Int64 = 0
+        /// Milliseconds.
+        var duration: Int64
+        /// Milliseconds, of streams.
+        var firstToken: Int64?
         /// 10^-12 USD; `nil` where the price is not known.
         var picodollars: Int128?
+        /// 10^-6 USD, as `api_logs.total_cost` had it at first.
+        var microdollars: Int128
         var model: String
         var status: String
         var isSelfReported = false
@@ -100,21 +109,4 @@ struct LivingModel {
         for token in imported { if let user = present[token]?.user { differing.insert(user) } }
         return differing.intersection(users)
     }
-}
-
-/// Sums as the API writes them.
-struct LivingSums: Hashable, CustomStringConvertible {
-    var requests = 0
-    var unpriced = 0
-    var tokens: Int64 = 0
-    var picodollars: Int128 = 0
-
-    init(_ facts: [LivingModel.Fact]) {
-        requests = facts.count
-        unpriced = facts.count { $0.picodollars == nil }
-        tokens = Int64(clamping: facts.reduce(Int128(0)) { $0 + Int128($1.tokens) })
-        picodollars = facts.reduce(0) { $0 + ($1.picodollars ?? 0) }
-    }
-
-    var description: String { "\(requests) requests, \(unpriced) unpriced, \(tokens) tokens, \(picodollars) p$" }
 }

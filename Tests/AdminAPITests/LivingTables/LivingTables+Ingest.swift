@@ -25,15 +25,22 @@ extension LivingTables {
         event.provider = ["openai", "anthropic", nil].randomElement(using: &random) ?? nil
         event.modelGroup = ["gpt-4", "claude"].randomElement(using: &random) ?? "gpt-4"
         event.status = [.success, .success, .success, .error, .rateLimited].randomElement(using: &random) ?? .success
-        (event.inputTokens, event.outputTokens) = (Int64.random(in: 0...900, using: &random), 0)
+        event.inputTokens = Int64.random(in: 0...900, using: &random)
+        event.outputTokens = isOneOf(4) ? 0 : Int64.random(in: 1...500, using: &random)
+        event.cachedTokens = Int64.random(in: 0...event.inputTokens, using: &random)
+        event.reasoningTokens = Int64.random(in: 0...event.outputTokens, using: &random)
+        event.isStream = isOneOf(3)
+        if event.isStream { event.timeToFirstTokenMilliseconds = Int64.random(in: 0...token, using: &random) }
         let picodollars = isOneOf(5) ? 0 : Int64.random(in: 1...2_000_000_000, using: &random)
         event.cost = isOneOf(9) ? nil : DecimalLiteral("\(picodollars)e-12").flatMap(Cost.init)
         if isOneOf(10) { event.flags = [.selfReported] }
         event.isCacheHit = isOneOf(8)
         let fact = LivingModel.Fact(
             user: user, quarter: Int64((Double(event.occurredAt.microseconds) / 900_000_000).rounded(.down)),
-            tokens: event.inputTokens,
-            picodollars: event.isUnpricedUnlessFree ? nil : event.cost?.picodollars ?? 0, model: event.modelGroup,
+            tokens: event.inputTokens, outputTokens: event.outputTokens, cachedTokens: event.cachedTokens,
+            reasoningTokens: event.reasoningTokens, duration: token, firstToken: event.timeToFirstTokenMilliseconds,
+            picodollars: event.isUnpricedUnlessFree ? nil : event.cost?.picodollars ?? 0,
+            microdollars: ((event.cost?.picodollars ?? 0) + 500_000) / 1_000_000, model: event.modelGroup,
             status: event.status.rawValue, isSelfReported: event.flags.contains(.selfReported))
         return (event, fact, token)
     }
@@ -164,6 +171,7 @@ extension LivingTables {
     /// corrected: it is of the same user, and of the same time or the same model and tokens.
     private func passes(_ row: LivingModel.Fact, for event: LivingModel.Fact) -> Bool {
         row.user == event.user
-            && (row.quarter == event.quarter || (row.model, row.tokens) == (event.model, event.tokens))
+            && (row.quarter == event.quarter
+                || (row.model, row.tokens, row.outputTokens) == (event.model, event.tokens, event.outputTokens))
     }
 }

@@ -30,14 +30,16 @@ extension LivingTables {
             ["success", "success", "error", "rate_limited"].randomElement(using: &random) ?? "error"
         }
         let tokens = new.map { _ in Int64.random(in: 0...900, using: &random) }
+        let outputTokens = new.map { _ in Int64.random(in: 0...400, using: &random) }
         for (index, row) in new.enumerated() {
             let id: Query = row.id.map { "\($0)::bigint" } ?? "nextval('public.api_logs_id_seq')"
             try await bench.execute(
                 """
                 INSERT INTO public.api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
                                              status, error_message, created_at, updated_at)
-                VALUES (\(id), \(row.user), \(models[index]), \(tokens[index]), 0, \(row.cost)::numeric, \(row.token),
-                        \(statuses[index]), 'Boom \(unsafeSQL: String(row.token))', \(row.time as String?)::timestamp, now())
+                VALUES (\(id), \(row.user), \(models[index]), \(tokens[index]), \(outputTokens[index]),
+                        \(row.cost)::numeric, \(row.token), \(statuses[index]), 'Boom \(unsafeSQL: String(row.token))',
+                        \(row.time as String?)::timestamp, now())
                 """)
         }
     }

@@ -154,16 +154,19 @@ final class LivingTables {
             try connection.query(
                 """
                 SELECT id, user_id, response_time_ms::bigint, model, status, input_tokens::bigint, total_cost::text,
-                       CASE WHEN isfinite(created_at) THEN floor(extract(epoch FROM created_at) / 900)::bigint ELSE 0 END
+                       CASE WHEN isfinite(created_at) THEN floor(extract(epoch FROM created_at) / 900)::bigint ELSE 0 END,
+                       output_tokens::bigint
                 FROM public.api_logs ORDER BY id
                 """
             ).map { row in
                 let cost: String = try row.decode(6)
+                let (picodollars, token) = (DecimalLiteral(cost)?.scaled(by: 12), try row.decode(2, as: Int64.self))
                 let fact = LivingModel.Fact(
                     user: try row.decode(1), quarter: try row.decode(7), tokens: try row.decode(5),
-                    picodollars: DecimalLiteral(cost)?.scaled(by: 12), model: try row.decode(3),
+                    outputTokens: try row.decode(8), duration: token, picodollars: picodollars,
+                    microdollars: (picodollars ?? 0) / 1_000_000, model: try row.decode(3),
                     status: try row.decode(4))
-                return LivingModel.Row(id: try row.decode(0), token: try row.decode(2), fact: fact)
+                return LivingModel.Row(id: try row.decode(0), token: token, fact: fact)
             }
         }
     }
