@@ -79,8 +79,8 @@ extension AppError {
             self.init(
                 .unavailable,
                 "Row-level security hides rows of the database from this service, so it cannot answer. Send the "
-                    + "same request "
-                    + "again after its operator has corrected that; 'codexflow doctor' says how.", retryAfter: 10)
+                    + "same request again after its operator has corrected that; 'codexflow doctor' says how.",
+                retryAfter: 10)
         } else if error.isTransient || error.kind == .cancelled || error.sqlState == "57014" {
             self.init(.unavailable, "The database is unavailable. Send the same request again.", retryAfter: 1)
         } else {

@@ -34,21 +34,23 @@ enum TriggerDiagnosis {
             let (isFiring, disable): (Bool, String) = (try row.decode(7), try row.decode(8))
             let level = isForRows ? "each row" : "each statement"
             let mayChange = timing != "AFTER" && isForRows
-            let meaning =
-                switch (isFiring, mayChange, table) {
-                case (false, _, _): "It does not run in our sessions."
-                case (true, true, "api_logs"):
-                    "It may change or swallow the rows of events: an event counts as stored only when its row is "
-                        + "there, "
-                        + "and else waits."
-                case (true, true, _): "It may change or swallow what we write there."
-                case (true, false, _): "It runs inside our statements: its errors refuse them, and its time is theirs."
-                }
             return LaravelFinding(
                 isFiring ? .risky : .handled,
                 "\(table) has a trigger that runs \(timing) \(events) for \(level)\(mode)",
-                details: "\(name) calls \(function)", meaning: meaning,
+                details: "\(name) calls \(function)",
+                meaning: meaning(of: table, isFiring: isFiring, mayChange: mayChange),
                 remedy: "See what it does. If our rows are none of its business: \(disable)")
+        }
+    }
+
+    private static func meaning(of table: String, isFiring: Bool, mayChange: Bool) -> String {
+        switch (isFiring, mayChange, table) {
+        case (false, _, _): "It does not run in our sessions."
+        case (true, true, "api_logs"):
+            "It may change or swallow the rows of events: an event counts as stored only when its row is there, and "
+                + "else waits."
+        case (true, true, _): "It may change or swallow what we write there."
+        case (true, false, _): "It runs inside our statements: its errors refuse them, and its time is theirs."
         }
     }
 
@@ -115,8 +117,8 @@ enum RowSecurity {
                     + "no event is judged or lost meanwhile, as senders send again.",
                 remedy:
                     "As a superuser: ALTER ROLE \(user.quotedIdentifier) BYPASSRLS; (a policy for the role is not "
-                    + "enough, as "
-                    + "what it does not admit is hidden without an error). Or: \(disable) Discard no event for it.")
+                    + "enough, as what it does not admit is hidden without an error). Or: \(disable) Discard no event for it."
+            )
         }
     }
 }
@@ -144,33 +146,39 @@ enum SoftDeleteDiagnosis {
         return try rows.map { row in
             let (table, user, isReadable, oddity) = try row.decode(
                 String.self, String.self, Bool.self, String?.self)
-            switch (table, isReadable) {
-            case ("users", true) where oddity != nil:
-                return LaravelFinding(
-                    .risky, "users has soft deletes, and its deleted_at is not the nullable time that Laravel makes",
-                    details: "it is \(oddity ?? "")",
-                    meaning: "As for Laravel, a user is deleted where it is not NULL, false and 0 too, and is refused.",
-                    remedy: "If it says something else, rename it; else set it to NULL for users who are not deleted.")
-            case ("users", true):
-                return LaravelFinding(
-                    .handled, "users has soft deletes",
-                    meaning:
-                        "A soft-deleted user is refused like a missing one: logins, tokens, sessions and keys. "
-                        + "Their calls "
-                        + "are still counted and stored.",
-                    remedy: "Nothing.")
-            case ("users", false):
-                return LaravelFinding(
-                    .blinding, "users has soft deletes, which this installation may not read", details: "role \(user)",
-                    meaning: "It is unknown who is deleted, so logins, tokens and keys are refused.",
-                    remedy: "GRANT SELECT ON TABLE public.users TO \(user.quotedIdentifier); or run the output of "
-                        + "'codexflow grants' with psql again.")
-            default:
-                return LaravelFinding(
-                    .risky, "\(table) has soft deletes",
-                    meaning: "Rows that Laravel hides are still read and counted here.",
-                    remedy: "Delete such rows for good, or expect the two to differ.")
-            }
+            return finding(of: table, isReadable: isReadable, by: user, oddity: oddity)
+        }
+    }
+
+    /// What the column `deleted_at` of `table` means. `oddity` is how it differs from Laravel's.
+    private static func finding(
+        of table: String, isReadable: Bool, by user: String, oddity: String?
+    ) -> LaravelFinding {
+        switch (table, isReadable) {
+        case ("users", true) where oddity != nil:
+            LaravelFinding(
+                .risky, "users has soft deletes, and its deleted_at is not the nullable time that Laravel makes",
+                details: "it is \(oddity ?? "")",
+                meaning: "As for Laravel, a user is deleted where it is not NULL, false and 0 too, and is refused.",
+                remedy: "If it says something else, rename it; else set it to NULL for users who are not deleted.")
+        case ("users", true):
+            LaravelFinding(
+                .handled, "users has soft deletes",
+                meaning:
+                    "A soft-deleted user is refused like a missing one: logins, tokens, sessions and keys. Their calls "
+                    + "are still counted and stored.",
+                remedy: "Nothing.")
+        case ("users", false):
+            LaravelFinding(
+                .blinding, "users has soft deletes, which this installation may not read", details: "role \(user)",
+                meaning: "It is unknown who is deleted, so logins, tokens and keys are refused.",
+                remedy: "GRANT SELECT ON TABLE public.users TO \(user.quotedIdentifier); or run the output of "
+                    + "'codexflow grants' with psql again.")
+        default:
+            LaravelFinding(
+                .risky, "\(table) has soft deletes",
+                meaning: "Rows that Laravel hides are still read and counted here.",
+                remedy: "Delete such rows for good, or expect the two to differ.")
         }
     }
 }

@@ -75,19 +75,26 @@ enum SequenceDiagnosis {
                 let ids: Query = "SELECT max(id)::bigint FROM public.\(unsafeSQL: table)"
                 sequence.largest = try connection.query(ids)[0].decode(0, as: Int64?.self) ?? 0
             }
-            let name = sequence.name
-            if try row.decode(9, as: Bool.self) {
-                let (last, isCalled) = try connection.query(
-                    "SELECT last_value, is_called FROM \(unsafeSQL: name)")[0].decode(Int64.self, Bool.self)
-                sequence.next = isCalled ? last.addingReportingOverflow(sequence.increment).partialValue : last
-            } else if try row.decode(10, as: Bool.self) {
-                // Without a value nothing was drawn since it was set, and where it begins is not ours to see.
-                let last = try connection.query("SELECT pg_sequence_last_value(\(name)::text::regclass)")[0]
-                sequence.next = try last.decode(0, as: Int64?.self).map {
-                    $0.addingReportingOverflow(sequence.increment).partialValue
-                }
-            }
+            let (isReadable, isUsable): (Bool, Bool) = (try row.decode(9), try row.decode(10))
+            sequence.next = try next(of: sequence, isReadable: isReadable, isUsable: isUsable, connection)
             return sequence
+        }
+    }
+
+    /// The next value, as far as the role may see it.
+    private static func next(
+        of sequence: Sequence, isReadable: Bool, isUsable: Bool, _ connection: Connection
+    ) throws -> Int64? {
+        if isReadable {
+            let (last, isCalled) = try connection.query(
+                "SELECT last_value, is_called FROM \(unsafeSQL: sequence.name)")[0].decode(Int64.self, Bool.self)
+            return isCalled ? last.addingReportingOverflow(sequence.increment).partialValue : last
+        }
+        guard isUsable else { return nil }
+        // Without a value nothing was drawn since it was set, and where it begins is not ours to see.
+        let last = try connection.query("SELECT pg_sequence_last_value(\(sequence.name)::text::regclass)")[0]
+        return try last.decode(0, as: Int64?.self).map {
+            $0.addingReportingOverflow(sequence.increment).partialValue
         }
     }
 
@@ -105,10 +112,24 @@ enum SequenceDiagnosis {
                     meaning: "No row can be added to \(table).",
                     remedy: "CREATE SEQUENCE \(name) OWNED BY public.\(table).id; \(setval(table)) "
                         + "ALTER TABLE public.\(table) ALTER COLUMN id SET DEFAULT nextval('\(name)'); then the "
-                        + "output of "
-                        + "'codexflow grants'.")
+                        + "output of 'codexflow grants'.")
             ]
         }
+        var findings = steps(of: sequence)
+        if table == "api_logs" { findings += drawing(from: sequence) }
+        if !sequence.isDefault {
+            findings.append(
+                LaravelFinding(
+                    .risky, "The ids of \(table) do not come from its sequence any more",
+                    meaning: "Rows that state no id and those that take it from the sequence may meet.",
+                    remedy: "ALTER TABLE public.\(table) ALTER COLUMN id SET DEFAULT nextval('\(name)');"))
+        }
+        return findings
+    }
+
+    /// How the values follow each other.
+    private static func steps(of sequence: Sequence) -> [LaravelFinding] {
+        let (table, name) = (sequence.table, sequence.name)
         var findings: [LaravelFinding] = []
         if sequence.increment < 0 {
             findings.append(
@@ -128,27 +149,26 @@ enum SequenceDiagnosis {
                     .risky, "The sequence of the ids of \(table) begins again after its end",
                     meaning: "Ids would then belong to two rows.", remedy: "ALTER SEQUENCE \(name) NO CYCLE;"))
         }
-        if sequence.cache > 1, table == "api_logs" {
+        return findings
+    }
+
+    /// How ids of `api_logs` are drawn.
+    private static func drawing(from sequence: Sequence) -> [LaravelFinding] {
+        var findings: [LaravelFinding] = []
+        if sequence.cache > 1 {
             findings.append(
                 LaravelFinding(
                     .failing, "Sessions draw ids of api_logs in advance",
                     meaning:
                         "The next ids are unknown, so rollup passes stop. Answers stay right and become slow.",
-                    remedy: "ALTER SEQUENCE \(name) CACHE 1;"))
+                    remedy: "ALTER SEQUENCE \(sequence.name) CACHE 1;"))
         }
-        if sequence.identity == "a", table == "api_logs" {
+        if sequence.identity == "a" {
             findings.append(
                 LaravelFinding(
                     .failing, "The ids of api_logs are always made by the table",
                     meaning: "A row with the id of its event is refused, so events wait.",
                     remedy: "ALTER TABLE public.api_logs ALTER COLUMN id SET GENERATED BY DEFAULT;"))
-        }
-        if !sequence.isDefault {
-            findings.append(
-                LaravelFinding(
-                    .risky, "The ids of \(table) do not come from its sequence any more",
-                    meaning: "Rows that state no id and those that take it from the sequence may meet.",
-                    remedy: "ALTER TABLE public.\(table) ALTER COLUMN id SET DEFAULT nextval('\(name)');"))
         }
         return findings
     }

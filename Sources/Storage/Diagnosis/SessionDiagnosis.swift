@@ -118,6 +118,10 @@ enum SessionDiagnosis {
     }
 
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {
+        try lostSettings(connection) + replication(connection)
+    }
+
+    private static func lostSettings(_ connection: Connection) throws -> [LaravelFinding] {
         let pinned = SessionSetting.pinned
         let rows = try connection.query(
             """
@@ -130,32 +134,32 @@ enum SessionDiagnosis {
             let (name, value) = try row.decode(String.self, String.self)
             return "\(name) is \(value)"
         }
+        guard !lost.isEmpty else { return [] }
+        return [
+            LaravelFinding(
+                .risky, "The settings of our database sessions are not in force",
+                details: lost.joined(separator: ", "),
+                meaning: "Something between us and PostgreSQL takes them away, and values may be read otherwise.",
+                remedy:
+                    "Run the output of 'codexflow grants' with psql again, which sets them for the roles, or have the "
+                    + "pooler keep the start-up parameter 'options'.")
+        ]
+    }
+
+    private static func replication(_ connection: Connection) throws -> [LaravelFinding] {
         let session = try connection.query(
-            "SELECT current_setting('session_replication_role'), current_user::text, session_user::text")[0]
-        let (replication, user, _) = try session.decode(String.self, String.self, String.self)
-        var findings: [LaravelFinding] = []
-        if !lost.isEmpty {
-            findings.append(
-                LaravelFinding(
-                    .risky, "The settings of our database sessions are not in force",
-                    details: lost.joined(separator: ", "),
-                    meaning: "Something between us and PostgreSQL takes them away, and values may be read otherwise.",
-                    remedy:
-                        "Run the output of 'codexflow grants' with psql again, which sets them for the roles, or "
-                        + "have the "
-                        + "pooler keep the start-up parameter 'options'."))
-        }
-        if replication != "origin" {
-            findings.append(
-                LaravelFinding(
-                    .risky,
-                    "Our sessions write as a replica does: foreign keys are not checked and triggers do not run",
-                    details: "session_replication_role is \(replication) for \(user)",
-                    meaning: "Rows of deleted users may stay, and what Laravel's triggers do is not done for our rows.",
-                    remedy:
-                        "As a superuser: ALTER ROLE \(user.quotedIdentifier) RESET session_replication_role; and see "
-                        + "ALTER DATABASE and postgresql.conf."))
-        }
-        return findings
+            "SELECT current_setting('session_replication_role'), current_user::text")[0]
+        let (replication, user) = try session.decode(String.self, String.self)
+        guard replication != "origin" else { return [] }
+        return [
+            LaravelFinding(
+                .risky,
+                "Our sessions write as a replica does: foreign keys are not checked and triggers do not run",
+                details: "session_replication_role is \(replication) for \(user)",
+                meaning: "Rows of deleted users may stay, and what Laravel's triggers do is not done for our rows.",
+                remedy:
+                    "As a superuser: ALTER ROLE \(user.quotedIdentifier) RESET session_replication_role; and see "
+                    + "ALTER DATABASE and postgresql.conf.")
+        ]
     }
 }

@@ -130,13 +130,22 @@ struct IngestBatch: Sendable {
             if rejection?.reason == .userLocked, lockedUsers == .tryAgain, lead.item.mayWait { continue }
             rejections[key] = rejection
         }
+        let (verdicts, entries) = verdicts(logIDs: inserted.logIDs, stored: stored, rejections: rejections)
+        try QuarantineInsert.insert(entries, connection, isolates: isolatesFailures, now: now)
+        return verdicts
+    }
 
+    /// The verdicts of all items in order, and what goes to quarantine. `logIDs` are of the events that this batch
+    /// stored, `stored` are the events from before, `rejections` the reasons of the others.
+    private func verdicts(
+        logIDs: [EventKey: Int64], stored: StoredEvents, rejections: [EventKey: Rejection]
+    ) -> ([Verdict?], [QuarantineEntry]) {
         var entries: [QuarantineEntry] = []
         var seen: Set<EventKey> = []
         let verdicts = members.map { member -> Verdict? in
             let item = member.item
             let isFirst = seen.insert(item.key).inserted
-            if let logID = inserted.logIDs[item.key] {
+            if let logID = logIDs[item.key] {
                 if isFirst { return .stored(logID: logID) }
                 return conflictOrDuplicate(member, logID: logID, entries: &entries)
             }
@@ -154,8 +163,7 @@ struct IngestBatch: Sendable {
             }
             return .quarantined(rejection.reason)
         }
-        try QuarantineInsert.insert(entries, connection, isolates: isolatesFailures, now: now)
-        return verdicts
+        return (verdicts, entries)
     }
 
     /// The verdict of a twin of an event that this batch stored.

@@ -342,8 +342,7 @@ extension QuarantineReason {
     /// What comes before every advice to discard.
     static let firstTheDatabase =
         "Laravel's database hides or refuses rows: see the laravel findings of 'codexflow doctor' and correct "
-        + "that first. Discard "
-        + "nothing before; what can become a row then does so by itself."
+        + "that first. Discard nothing before; what can become a row then does so by itself."
 
     /// What the operator can do.
     package var remedy: String {

@@ -181,23 +181,7 @@ extension Installation {
         let logID = try discardingHistory ? LaravelUsage.committedLogID(connection) : nil
         return try connection.transaction { connection in
             if let logID {
-                try connection.execute(
-                    """
-                    TRUNCATE metering.events, metering.api_keys, metering.quota_usage, metering.quota_deltas,
-                        metering.user_limits, metering.user_models, metering.unverified_registrations,
-                        metering.spools, metering.quarantine, metering.denied_calls, metering.key_arrivals,
-                        metering.withdrawn_events,
-                        metering.rollup_15m, metering.rollup_day, metering.rollup_span, metering.rollup_dimension
-                    """)
-                try connection.execute(
-                    """
-                    UPDATE metering.rollup_watermark
-                    SET event_log_id = 0, other_log_id = 0, commit_horizon = 0, next_horizon = NULL,
-                        awaited_transactions = NULL, day_boundary = -2147483648, sealed_before = '-infinity',
-                        logs_sealed_before = '-infinity', passed_at = NULL, passed_rows = NULL, pass_ms = NULL
-                    """)
-                try IDLine.reset(connection)
-                try LaravelUsage.seed(upTo: logID, connection, now: now)
+                try discardHistory(upTo: logID, connection, now: now)
             } else {
                 guard try hasSameRows(connection) else {
                     throw HistoryAtRisk(
@@ -218,6 +202,27 @@ extension Installation {
                 """)
             return logID == nil ? .sameIDs : .discardedHistory
         }
+    }
+
+    /// Empties our tables of what belongs to users and logs, and counts usage anew from Laravel's logs up to `logID`.
+    private static func discardHistory(upTo logID: Int64, _ connection: Connection, now: Timestamp) throws {
+        try connection.execute(
+            """
+            TRUNCATE metering.events, metering.api_keys, metering.quota_usage, metering.quota_deltas,
+                metering.user_limits, metering.user_models, metering.unverified_registrations,
+                metering.spools, metering.quarantine, metering.denied_calls, metering.key_arrivals,
+                metering.withdrawn_events,
+                metering.rollup_15m, metering.rollup_day, metering.rollup_span, metering.rollup_dimension
+            """)
+        try connection.execute(
+            """
+            UPDATE metering.rollup_watermark
+            SET event_log_id = 0, other_log_id = 0, commit_horizon = 0, next_horizon = NULL,
+                awaited_transactions = NULL, day_boundary = -2147483648, sealed_before = '-infinity',
+                logs_sealed_before = '-infinity', passed_at = NULL, passed_rows = NULL, pass_ms = NULL
+            """)
+        try IDLine.reset(connection)
+        try LaravelUsage.seed(upTo: logID, connection, now: now)
     }
 
     /// Whether it is plausible that the same people and rows are there: ids go on, no key we know is another user's,
