@@ -96,25 +96,26 @@ let package = Package(
         executable(
             "WebhookAPI",
             [
-                "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage", argumentParser, hummingbird,
-                lifecycle, logging, metrics, nioCore,
+                "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage", argumentParser, httpTypes,
+                hummingbird, lifecycle, logging, metrics, nioCore,
             ]),
         executable(
             "AdminAPI",
             [
                 "Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser,
-                crypto,
-                httpTypes, hummingbird, lifecycle, logging, nioCore,
+                crypto, httpTypes, hummingbird, lifecycle, logging, nioCore,
             ]),
         executable(
             "AggregationWorker",
-            ["Analytics", "Bootstrap", "Domain", "Postgres", "Storage", argumentParser, lifecycle, logging, metrics]),
+            [
+                "Analytics", "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage", argumentParser, httpTypes,
+                hummingbird, lifecycle, logging, metrics,
+            ]),
         executable(
             "CodexFlow",
             [
                 "Analytics", "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage",
-                argumentParser,
-                asyncHTTPClient, logging, nioCore, nioHTTP1, nioPosix, nioSSL,
+                argumentParser, asyncHTTPClient, logging, nioCore, nioHTTP1, nioPosix, nioSSL,
             ]),
 
         .target(

@@ -56,9 +56,7 @@ struct AdminService {
     func buildApplication(
         queue: GroupCommit, pool: ConnectionPool
     ) throws -> Application<RouterResponder<AppRequestContext>> {
-        var server = HTTPServer(
-            name: "admin-api", settings: settings.server, errorShape: .byPath, metrics: metrics,
-            readiness: { try await StartCheck.requireReady(.admin, pool) })
+        var server = HTTPServer(name: "admin-api", settings: settings.server, errorShape: .byPath)
         server.origins = settings.origins
         let database = Database(
             pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,
@@ -74,6 +72,8 @@ struct AdminService {
                 registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
                 passwords: PasswordQueue(), passwordCost: settings.passwordCost, tokenForm: settings.tokenForm),
             takesReports: settings.takesReports, isBehindProxies: !settings.server.trustedProxies.isEmpty)
-        return try server.buildApplication(logger: logger) { router in requests.add(routes.all, to: router) }
+        let health = HealthController(check: { try await StartCheck.requireReady(.admin, pool) })
+        let table = requests.serve(routes.all) + Routes.service(health: health, metrics: metrics)
+        return try server.buildApplication(table, logger: logger)
     }
 }

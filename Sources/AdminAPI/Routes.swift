@@ -1,10 +1,12 @@
+import Bootstrap
+import HTTPSupport
 import HTTPTypes
 import Storage
 
 /// Every route of admin-api: method, path, who may ask, and the operation that answers.
 ///
 /// What `/openapi.json` says of an operation is declared beside its handler, in the controller, under the same name.
-/// The name is also the `operationId`. Health and metrics come with the server.
+/// The name is also the `operationId`.
 struct Routes: Sendable {
     let all: [Route]
 
@@ -82,5 +84,14 @@ struct Routes: Sendable {
             Route(.post, "/api/v1/admin/quarantine/discard", .admin, quarantine.discardQuarantined),
         ]
         all = routes + [OpenAPIDocument.route(describing: routes)]
+    }
+
+    /// Health and metrics, for which nobody signs in.
+    static func service(health: HealthController, metrics: PrometheusRegistry) -> [HTTPRoute] {
+        [
+            HTTPRoute(.get, "/health/live", .everyone, health.checkLiveness),
+            HTTPRoute(.get, "/health/ready", .everyone, health.checkReadiness),
+            HTTPRoute(.get, "/metrics", .allowedAddresses, metrics.getMetrics),
+        ]
     }
 }

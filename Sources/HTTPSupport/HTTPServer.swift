@@ -1,4 +1,4 @@
-package import Bootstrap
+internal import Bootstrap
 internal import HTTPTypes
 package import Hummingbird
 internal import HummingbirdCore
@@ -7,7 +7,7 @@ package import Logging
 internal import NIOCore
 internal import NIOSSL
 
-/// An HTTP service: what both services have around their own routes.
+/// An HTTP service: what every service has around its table of routes.
 package struct HTTPServer: Sendable {
     /// The program's name, also in the header `Server`.
     package var name: String
@@ -15,43 +15,32 @@ package struct HTTPServer: Sendable {
     package var errorShape: ErrorShape
     /// The origins whose pages may read answers.
     package var origins = AllowedOrigins.any
-    package var metrics: PrometheusRegistry
-    /// The check behind `/health/ready`.
-    package var readiness: HealthRoutes.ReadinessCheck
-    /// The clock of rate limits and of the readiness cache.
+    /// The clock of rate limits.
     package var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
-    package init(
-        name: String, settings: HTTPServerSettings, errorShape: ErrorShape = .laravel, metrics: PrometheusRegistry,
-        readiness: @escaping HealthRoutes.ReadinessCheck
-    ) {
+    package init(name: String, settings: HTTPServerSettings, errorShape: ErrorShape = .laravel) {
         self.name = name
         self.settings = settings
         self.errorShape = errorShape
-        self.metrics = metrics
-        self.readiness = readiness
     }
 
-    /// The routes of `addRoutes`, health and metrics, with the common middleware.
-    ///
-    /// Health comes before the allow-list, and health and metrics come before the rate limit. An orchestrator that is
-    /// refused would end a healthy process.
-    package func buildRouter(_ addRoutes: (Router<AppRequestContext>) -> Void) -> Router<AppRequestContext> {
+    /// `routes`, each after the checks of its ``HTTPRoute/Access``, with the common middleware.
+    private func buildRouter(_ routes: [HTTPRoute]) -> Router<AppRequestContext> {
         let router = Router(context: AppRequestContext.self, options: [.autoGenerateHeadEndpoints])
         router.add(middleware: ClientAddressMiddleware(trusting: settings.trustedProxies))
         router.add(middleware: AccessLogMiddleware())
         router.add(middleware: HeadersMiddleware(origins: origins))
         router.add(middleware: ErrorMiddleware(shape: errorShape))
-        HealthRoutes(check: readiness, now: now).add(to: router)
+        router.add(routes, after: .none)
         if !settings.allowedAddresses.isEmpty {
             router.add(middleware: AllowListMiddleware(settings.allowedAddresses))
         }
-        MetricsRoute(metrics).add(to: router)
+        router.add(routes, after: .address)
         if let limit = settings.rateLimit {
             let limiter = RateLimiter<IPAddress>(rate: Double(limit.rate), burst: limit.burst, now: now)
             router.add(middleware: RateLimitMiddleware(limiter))
         }
-        addRoutes(router)
+        router.add(routes, after: .addressAndRate)
         router.answerOtherMethods()
         return router
     }
@@ -66,14 +55,13 @@ package struct HTTPServer: Sendable {
     /// The service, ready to run. It logs `Server started and listening on host:port` with the actual port.
     ///
     /// - Parameters:
+    ///   - routes: The table of routes.
     ///   - logger: The program's logger. Each line of a request carries its id.
     ///   - onListening: Receives the actual port.
-    ///   - addRoutes: Adds the service's own routes.
     /// - Returns: A service for `ServiceRunner`.
     /// - Throws: An error of NIOSSL when the certificate cannot be used.
     package func buildApplication(
-        logger: Logger, onListening: @escaping @Sendable (Int) async -> Void = { _ in },
-        _ addRoutes: (Router<AppRequestContext>) -> Void
+        _ routes: [HTTPRoute], logger: Logger, onListening: @escaping @Sendable (Int) async -> Void = { _ in }
     ) throws -> Application<RouterResponder<AppRequestContext>> {
         let channel = HTTPServerBuilder.http1(
             configuration: .init(
@@ -82,7 +70,7 @@ package struct HTTPServer: Sendable {
                 ],
                 idleTimeout: TimeAmount(settings.idleTimeout)))
         return Application(
-            router: buildRouter(addRoutes),
+            router: buildRouter(routes),
             server: try settings.tls.map { try .tls(channel, tlsConfiguration: Self.hardened($0)) } ?? channel,
             configuration: ApplicationConfiguration(
                 address: .hostname(settings.host, port: settings.port), serverName: name,

@@ -26,7 +26,7 @@ struct CallController: Sendable {
     ///
     /// - Throws: ``AppError`` `.invalid` for a body without a key's hash, `.unavailable` while the database is away.
     @Sendable
-    func authorize(_ request: Request, context: AppRequestContext) async throws -> Response {
+    func authorizeKey(_ request: Request, context: AppRequestContext) async throws -> Response {
         let question = try await reader.withBody(of: request, context: context) { bytes in
             try? JSONDecoder().decode(Question.self, from: Data(bytes))
         }

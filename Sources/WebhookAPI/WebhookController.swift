@@ -22,7 +22,7 @@ struct WebhookController: Sendable {
     ///
     /// - Throws: ``AppError`` `.tooLarge`, or `.unavailable` when nothing was acknowledged.
     @Sendable
-    func receive(_ request: Request, context: AppRequestContext) async throws -> Response {
+    func receiveEvents(_ request: Request, context: AppRequestContext) async throws -> Response {
         let arrival = Arrival(
             at: now(), retention: retention, errorText: errorText,
             idempotencyKey: request.headers[.idempotencyKey])

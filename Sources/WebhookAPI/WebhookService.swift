@@ -39,27 +39,13 @@ struct WebhookService {
     func buildApplication(
         queue: GroupCommit, pool: ConnectionPool
     ) throws -> Application<RouterResponder<AppRequestContext>> {
-        let server = HTTPServer(
-            name: "webhook-api", settings: settings.server, errorShape: .webhook, metrics: metrics,
-            readiness: { try await StartCheck.requireReady(.webhook, pool) })
-        let controller = WebhookController(
+        let server = HTTPServer(name: "webhook-api", settings: settings.server, errorShape: .webhook)
+        let health = HealthController(check: { try await StartCheck.requireReady(.webhook, pool) })
+        let webhook = WebhookController(
             reader: settings.bodyReader, queue: queue, pool: pool, retention: settings.retention,
             errorText: settings.errorText, now: now)
         let calls = CallController(reader: settings.bodyReader, pool: pool, now: now)
-        return try server.buildApplication(logger: logger) { router in
-            addRoutes(to: router, keys: settings.keys, webhook: controller, calls: calls)
-        }
+        let routes = Routes(keys: settings.keys, webhook: webhook, calls: calls, health: health, metrics: metrics)
+        return try server.buildApplication(routes.all, logger: logger)
     }
-}
-
-/// Every route of the service; health and metrics come with the server.
-func addRoutes(
-    to router: Router<AppRequestContext>, keys: WebhookKeys, webhook: WebhookController, calls: CallController
-) {
-    router.group("/api/webhook")
-        .add(middleware: WebhookAuthentication(keys: keys))
-        .post("/litellm", use: webhook.receive)
-    router.group("/api/litellm")
-        .add(middleware: WebhookAuthentication(keys: keys))
-        .post("/authorize", use: calls.authorize)
 }

@@ -12,12 +12,12 @@ import Testing
         let server = TestServer()
         try await server.test(
             .live,
-            routes: { router in
-                router.post("/api/users/:id") { _, context in
+            routes: [
+                HTTPRoute(.post, "/api/users/{id}") { _, context in
                     context.log["stored"] = "3"
                     return HTTPResponse.Status.created
                 }
-            }
+            ]
         ) { client in
             _ = try await client.execute(
                 uri: "/api/users/7?token=s3cret", method: .post, body: ByteBuffer(string: "four"))
@@ -33,7 +33,8 @@ import Testing
 
     @Test func failuresAreLinesWithTheirStatus() async throws {
         let server = TestServer()
-        try await server.test(routes: { $0.get("/fail") { _, _ -> String in throw HTTPError(.gone) } }) { client in
+        let gone = HTTPRoute(.get, "/fail") { _, _ -> String in throw HTTPError(.gone) }
+        try await server.test(routes: [gone]) { client in
             _ = try await client.execute(uri: "/fail", method: .get)
             _ = try await client.execute(uri: "/nope", method: .get)
         }
@@ -42,18 +43,17 @@ import Testing
 
     @Test func aHandlerCannotOverwriteTheFieldsOfTheRequest() async throws {
         let server = TestServer()
-        try await server.test(routes: { router in
-            router.get("/x") { _, context in
-                context.log["status"] = "999"
-                return "x"
-            }
-        }) { _ = try await $0.execute(uri: "/x", method: .get) }
+        let route = HTTPRoute(.get, "/x") { _, context in
+            context.log["status"] = "999"
+            return "x"
+        }
+        try await server.test(routes: [route]) { _ = try await $0.execute(uri: "/x", method: .get) }
         #expect(server.requestLines.map { $0["status"] } == ["200"])
     }
 
     @Test func requestsAreCountedAndTimedByRouteUnknownOnesUnderOneLabel() async throws {
         let server = TestServer()
-        try await server.test(routes: { $0.get("/users/:id") { _, _ in "x" } }) { client in
+        try await server.test(routes: [HTTPRoute(.get, "/users/{id}") { _, _ in "x" }]) { client in
             for path in ["/users/1", "/users/2", "/nope1", "/nope2"] {
                 _ = try await client.execute(uri: path, method: .get)
             }

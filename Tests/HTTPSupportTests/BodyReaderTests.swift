@@ -9,16 +9,16 @@ import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct BodyReaderTests {
-    private static func routes(_ reader: BodyReader) -> (Router<AppRequestContext>) -> Void {
-        { router in
-            router.post("/sum") { request, context in
+    private static func routes(_ reader: BodyReader) -> [HTTPRoute] {
+        [
+            HTTPRoute(.post, "/sum") { request, context in
                 try await reader.withBody(of: request, context: context) { bytes in
                     let padding = UnsafeRawBufferPointer(start: bytes.baseAddress?.advanced(by: bytes.count), count: 64)
                     let sum = bytes.reduce(0) { $0 &+ Int($1) }
                     return "\(bytes.count) \(sum) \(padding.allSatisfy { $0 == 0 })"
                 }
             }
-        }
+        ]
     }
 
     private func test<T>(

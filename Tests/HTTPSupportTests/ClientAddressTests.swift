@@ -34,9 +34,7 @@ import Testing
         server.settings.trustedProxies = trusted
         return try await server.test(
             .live,
-            routes: { router in
-                router.get("/who") { _, context in context.clientAddress?.description ?? "nobody" }
-            }
+            routes: [HTTPRoute(.get, "/who") { _, context in context.clientAddress?.description ?? "nobody" }]
         ) { client in
             try await client.execute(uri: "/who", method: .get, headers: [.forwardedFor: "203.0.113.9"]).text
         }

@@ -18,7 +18,8 @@ import Testing
     ) async throws -> TestResponse {
         var server = server
         server.errorShape = shape
-        return try await server.test(routes: { $0.get("/fail") { _, _ -> String in throw error } }) { client in
+        let route = HTTPRoute(.get, "/fail") { _, _ -> String in throw error }
+        return try await server.test(routes: [route]) { client in
             try await client.execute(uri: "/fail", method: .get)
         }
     }

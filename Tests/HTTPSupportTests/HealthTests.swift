@@ -11,7 +11,7 @@ import Testing
         let detail = "s3cret"
     }
 
-    private func ready(_ check: @escaping HealthRoutes.ReadinessCheck) async throws -> TestResponse {
+    private func ready(_ check: @escaping HealthController.ReadinessCheck) async throws -> TestResponse {
         var server = TestServer()
         server.readiness = check
         return try await server.test { try await $0.execute(uri: "/health/ready", method: .get) }
@@ -47,12 +47,12 @@ import Testing
     @Test func aHangingCheckThatIgnoresCancellationIsNotAwaited() async throws {
         let (hanging, release) = AsyncStream.makeStream(of: Void.self)
         let hang = Task { for await _ in hanging {} }
-        let routes = HealthRoutes(
+        let health = HealthController(
             check: {
                 await hang.value; return []
             }, sleep: { #expect($0 == .seconds(2)) })
         let router = Router(context: AppRequestContext.self)
-        routes.add(to: router)
+        router.get("/health/ready", use: health.checkReadiness)
         let response = try await Application(router: router).test(.router) { client in
             try await client.execute(uri: "/health/ready", method: .get)
         }

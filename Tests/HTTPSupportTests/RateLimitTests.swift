@@ -58,7 +58,7 @@ import Testing
         server.settings.rateLimit = .init(rate: 1, burst: 1)
         let start = ContinuousClock.now
         server.now = { start }
-        try await server.test(.live, routes: { $0.get("/api/x") { _, _ in "x" } }) { client in
+        try await server.test(.live, routes: [HTTPRoute(.get, "/api/x") { _, _ in "x" }]) { client in
             #expect(try await client.execute(uri: "/api/x", method: .get).status == .ok)
             let refused = try await client.execute(uri: "/api/x", method: .get)
             #expect(refused.status == .tooManyRequests)

@@ -8,10 +8,11 @@ import Testing
     private func response(
         _ method: HTTPRequest.Method, _ path: String, headers: HTTPFields = [:]
     ) async throws -> TestResponse {
-        try await TestServer().test(routes: { router in
-            router.post("/api/webhook/litellm") { _, _ in "posted" }
-            router.get("/api/users/:id") { _, context in try context.parameters.require("id") }
-        }) { client in
+        let routes = [
+            HTTPRoute(.post, "/api/webhook/litellm") { _, _ in "posted" },
+            HTTPRoute(.get, "/api/users/{id}") { _, context in try context.parameters.require("id") },
+        ]
+        return try await TestServer().test(routes: routes) { client in
             try await client.execute(uri: path, method: method, headers: headers)
         }
     }

@@ -1,6 +1,7 @@
 import Bootstrap
 import CoreMetrics
 import HTTPSupport
+import HTTPTypes
 import Hummingbird
 import HummingbirdTesting
 import InMemoryLogging
@@ -12,18 +13,23 @@ struct TestServer {
     let logs = InMemoryLogHandler()
     var settings = HTTPServerSettings(port: 0)
     var errorShape = ErrorShape.laravel
-    var readiness: HealthRoutes.ReadinessCheck = { [] }
+    var readiness: HealthController.ReadinessCheck = { [] }
     var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
     /// Runs `body` against the server; without sockets unless `setup` says so.
     func test<T>(
-        _ setup: TestingSetup = .router, routes: (Router<AppRequestContext>) -> Void = { _ in },
+        _ setup: TestingSetup = .router, routes: [HTTPRoute] = [],
         _ body: @Sendable (any TestClientProtocol) async throws -> T
     ) async throws -> T {
-        var server = HTTPServer(
-            name: "test", settings: settings, errorShape: errorShape, metrics: metrics, readiness: readiness)
+        var server = HTTPServer(name: "test", settings: settings, errorShape: errorShape)
         server.now = now
-        let app = try server.buildApplication(logger: Logger(label: "test") { _ in logs }, routes)
+        let health = HealthController(check: readiness, now: now)
+        let standard = [
+            HTTPRoute(.get, "/health/live", .everyone, health.checkLiveness),
+            HTTPRoute(.get, "/health/ready", .everyone, health.checkReadiness),
+            HTTPRoute(.get, "/metrics", .allowedAddresses, metrics.getMetrics),
+        ]
+        let app = try server.buildApplication(standard + routes, logger: Logger(label: "test") { _ in logs })
         return try await withMetricsFactory(metrics) { try await app.test(setup, body) }
     }
 
@@ -31,6 +37,18 @@ struct TestServer {
     var requestLines: [Logger.Metadata] {
         logs.entries.filter { $0.message == "request" && $0.level == .info }.map { entry in
             entry.metadata.filter { $0.key != "hb.request.id" }
+        }
+    }
+}
+
+extension HTTPRoute {
+    /// A route for every client that answers whatever Hummingbird can send.
+    init<Output: ResponseGenerator>(
+        _ method: HTTPRequest.Method, _ path: String, access: Access = .clients,
+        _ answer: @escaping @Sendable (Request, AppRequestContext) async throws -> Output
+    ) {
+        self.init(method, path, access) { request, context in
+            try await answer(request, context).response(from: request, context: context)
         }
     }
 }

@@ -17,9 +17,7 @@ import Testing
         let keys = WebhookKeys(current: Secret(Self.key), previous: Secret(Self.previous))
         return try await server.test(
             setup,
-            routes: { router in
-                router.group().add(middleware: WebhookAuthentication(keys: keys)).post("/hook") { _, _ in "in" }
-            }, body)
+            routes: [HTTPRoute(.post, "/hook", access: .webhookKey(keys)) { _, _ in "in" }], body)
     }
 
     /// The goldens 161 to 172.

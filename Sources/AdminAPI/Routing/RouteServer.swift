@@ -13,10 +13,10 @@ struct RouteServer: Sendable {
     let deadline: Duration
     let now: @Sendable () -> Timestamp
 
-    /// Adds `routes` to `router`.
-    func add(_ routes: [Route], to router: Router<AppRequestContext>) {
-        for route in routes {
-            router.on(RouterPath(route.path), method: route.method) { request, context in
+    /// `routes` with handlers that check, read and limit before they ask the operation.
+    func serve(_ routes: [Route]) -> [HTTPRoute] {
+        routes.map { route in
+            HTTPRoute(route.method, route.path, .clients) { request, context in
                 try await respond(to: request, context, by: route)
             }
         }

@@ -4,8 +4,8 @@ internal import HTTPTypes
 package import Hummingbird
 internal import Logging
 
-/// Liveness and readiness, as an orchestrator asks for them.
-package struct HealthRoutes: Sendable {
+/// `/health/live` and `/health/ready`: liveness and readiness, as an orchestrator asks for them.
+package struct HealthController: Sendable {
     /// Checks everything that the service needs, and returns findings that do not stop it. Throws an `AppError`, whose
     /// message clients may see, or any other error.
     package typealias ReadinessCheck = @Sendable () async throws -> [String]
@@ -22,25 +22,25 @@ package struct HealthRoutes: Sendable {
         readiness = Readiness(check: check, sleep: sleep, now: now)
     }
 
-    /// Adds `GET /health/live`, always 200, and `GET /health/ready`: 200 with findings where there are any, or 503 with
-    /// reasons.
-    package func add(to router: Router<AppRequestContext>) {
-        router.get("/health/live") { _, _ in
-            Response(status: .ok, json: Self.fine.buffer)
-        }
-        router.get("/health/ready") { _, context in
-            switch await readiness.state(context.logger) {
-            case .ready([]): return Response(status: .ok, json: Self.fine.buffer)
-            case .ready(let findings):
-                let answer: JSON = ["findings": .array(findings.map(JSON.string)), "status": "ok"]
-                return Response(status: .ok, json: answer.buffer)
-            case .unavailable(let reason):
-                let answer: JSON = ["reasons": [.string(reason)], "status": "unavailable"]
-                return Response(status: .serviceUnavailable, json: answer.buffer)
-            }
-        }
+    /// Always 200.
+    @Sendable
+    package func checkLiveness(_ request: Request, _ context: AppRequestContext) -> Response {
+        Response(status: .ok, json: Self.fine.buffer)
     }
 
+    /// 200, with findings where there are any; or 503 with reasons.
+    @Sendable
+    package func checkReadiness(_ request: Request, _ context: AppRequestContext) async -> Response {
+        switch await readiness.state(context.logger) {
+        case .ready([]): return Response(status: .ok, json: Self.fine.buffer)
+        case .ready(let findings):
+            let answer: JSON = ["findings": .array(findings.map(JSON.string)), "status": "ok"]
+            return Response(status: .ok, json: answer.buffer)
+        case .unavailable(let reason):
+            let answer: JSON = ["reasons": [.string(reason)], "status": "unavailable"]
+            return Response(status: .serviceUnavailable, json: answer.buffer)
+        }
+    }
 }
 
 /// The result of the last readiness check. However often it is asked, the check runs at most four times a second, and
@@ -57,14 +57,14 @@ private actor Readiness {
     /// How long a result is used.
     private static let lifetime = Duration.milliseconds(250)
 
-    private let check: HealthRoutes.ReadinessCheck
+    private let check: HealthController.ReadinessCheck
     private let sleep: @Sendable (Duration) async throws -> Void
     private let now: @Sendable () -> ContinuousClock.Instant
     private var running: Task<State, Never>?
     private var last: (state: State, end: ContinuousClock.Instant)?
 
     init(
-        check: @escaping HealthRoutes.ReadinessCheck, sleep: @escaping @Sendable (Duration) async throws -> Void,
+        check: @escaping HealthController.ReadinessCheck, sleep: @escaping @Sendable (Duration) async throws -> Void,
         now: @escaping @Sendable () -> ContinuousClock.Instant
     ) {
         self.check = check
@@ -84,7 +84,8 @@ private actor Readiness {
     }
 
     private static func state(
-        _ check: @escaping HealthRoutes.ReadinessCheck, _ sleep: @escaping @Sendable (Duration) async throws -> Void,
+        _ check: @escaping HealthController.ReadinessCheck,
+        _ sleep: @escaping @Sendable (Duration) async throws -> Void,
         _ logger: Logger
     ) async -> State {
         do {
@@ -99,20 +100,13 @@ private actor Readiness {
     }
 }
 
-/// `GET /metrics`: every metric of the process in Prometheus' text format.
-package struct MetricsRoute: Sendable {
-    private let metrics: PrometheusRegistry
-
-    package init(_ metrics: PrometheusRegistry) {
-        self.metrics = metrics
-    }
-
-    package func add(to router: Router<AppRequestContext>) {
-        router.get("/metrics") { [metrics] _, _ in
-            Response(
-                status: .ok, headers: [.contentType: "text/plain; version=0.0.4"],
-                body: ResponseBody(byteBuffer: ByteBuffer(string: metrics.render())))
-        }
+extension PrometheusRegistry {
+    /// `/metrics`: every metric of the process in Prometheus' text format.
+    @Sendable
+    package func getMetrics(_ request: Request, _ context: AppRequestContext) -> Response {
+        Response(
+            status: .ok, headers: [.contentType: "text/plain; version=0.0.4"],
+            body: ResponseBody(byteBuffer: ByteBuffer(string: render())))
     }
 }
 
