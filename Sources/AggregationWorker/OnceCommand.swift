@@ -13,9 +13,9 @@ struct OnceCommand: AsyncParsableCommand {
             """)
 
     func run() async throws {
-        try await Operation.run { operation in
-            let progress = ProgressReport(of: "rows", logger: operation.logger)
-            let outcome = try await RollupPass(pool: operation.pool, now: operation.now).run { outcome in
+        try await WorkerContext.run { context in
+            let progress = ProgressReport(of: "rows", logger: context.logger)
+            let outcome = try await RollupPass(pool: context.pool, now: context.now).run { outcome in
                 progress.update(done: outcome.rows, remaining: Int(outcome.remaining))
                 return true
             }

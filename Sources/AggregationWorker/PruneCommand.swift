@@ -28,24 +28,24 @@ struct PruneCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        try await Operation.run(privileged: true) { operation in
-            let now = operation.now()
+        try await WorkerContext.run(privileged: true) { context in
+            let now = context.now()
             let (quarantineDays, apiLogsDays) = (quarantineDays, apiLogsDays)
-            let days = operation.settings.retentionDays
-            try await operation.pool.withConnection { try EventPartitions.ensure($0, now: now, retentionDays: days) }
-            let events = try await EventRetention(pool: operation.pool).run(days: days, now: now)
+            let days = context.settings.retentionDays
+            try await context.pool.withConnection { try EventPartitions.ensure($0, now: now, retentionDays: days) }
+            let events = try await EventRetention(pool: context.pool).run(days: days, now: now)
             for month in events.months { print("dropped \(month)") }
             for month in events.unfolded {
                 print("kept \(month): some of its events are not rolled up yet; run 'once' first")
             }
             print("\(events.rows) events deleted beside the months")
-            let entries = try await operation.pool.withConnection {
+            let entries = try await context.pool.withConnection {
                 try QuarantineRetention.run(days: quarantineDays, now: now, $0)
             }
             print("\(entries) resolved entries of the quarantine deleted")
             if let apiLogsDays {
-                let progress = ProgressReport(of: "rows", logger: operation.logger)
-                let rows = try await LogRetention(pool: operation.pool).run(days: apiLogsDays, now: now) { rows, left in
+                let progress = ProgressReport(of: "rows", logger: context.logger)
+                let rows = try await LogRetention(pool: context.pool).run(days: apiLogsDays, now: now) { rows, left in
                     progress.update(done: rows, remaining: left)
                 }
                 progress.end()

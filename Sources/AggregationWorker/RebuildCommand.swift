@@ -33,17 +33,17 @@ struct RebuildCommand: AsyncParsableCommand {
 
     func run() async throws {
         let range = RollupRange(from: from.number, to: to.number, user: user)
-        try await Operation.run { operation in
+        try await WorkerContext.run { context in
             if dryRun {
-                let report = try await operation.pool.withConnection { connection in
+                let report = try await context.pool.withConnection { connection in
                     try RollupRebuild.requireUnsealed(range, connection)
                     return try RollupVerification.verify(range, connection)
                 }
                 report.printLines()
                 return
             }
-            let progress = ProgressReport(of: "cells", logger: operation.logger)
-            let outcome = try await RollupRebuild(pool: operation.pool).repair(range) { outcome, days in
+            let progress = ProgressReport(of: "cells", logger: context.logger)
+            let outcome = try await RollupRebuild(pool: context.pool).repair(range) { outcome, days in
                 progress.update(done: outcome.cells, remaining: days)
             }
             progress.end()

@@ -13,9 +13,9 @@ struct StatusCommand: AsyncParsableCommand {
     var maxLag: Interval?
 
     func run() async throws {
-        try await Operation.run { operation in
-            let now = operation.now()
-            let status = try await operation.pool.withConnection { try RollupStatus(try .read($0), $0, now: now) }
+        try await WorkerContext.run { context in
+            let now = context.now()
+            let status = try await context.pool.withConnection { try RollupStatus(try .read($0), $0, now: now) }
             for (name, value) in status.lines { print(name.padding(toLength: 20, withPad: " ", startingAt: 0) + value) }
             if let maxLag, .seconds(status.secondsBehind ?? 0) > maxLag.duration { throw ExitCode(2) }
         }

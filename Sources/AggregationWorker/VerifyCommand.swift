@@ -23,10 +23,10 @@ struct VerifyCommand: AsyncParsableCommand {
     var json = false
 
     func run() async throws {
-        try await Operation.run { operation in
-            let report = try await operation.pool.withConnection { connection in
+        try await WorkerContext.run { context in
+            let report = try await context.pool.withConnection { connection in
                 try RollupVerification.verify(options.range, connection) { part in
-                    operation.logger.info("verifying", metadata: ["part": "\(part)"])
+                    context.logger.info("verifying", metadata: ["part": "\(part)"])
                 }
             }
             if json {

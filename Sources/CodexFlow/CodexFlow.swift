@@ -16,7 +16,8 @@ struct CodexFlow: AsyncParsableCommand {
 
     /// Every setting of codexflow. `doctor` also reads those of the services that it checks.
     static let settings: SettingsTable =
-        Operation.table + DatabaseSettings.table(ownURL: Operation.ownURL) + RolePasswords.table + DoctorSettings.table
+        OperatorContext.table + DatabaseSettings.table(ownURL: OperatorContext.ownURL) + RolePasswords.table
+        + DoctorSettings.table
         + ReconcileSettings.table + WebhookSettings.table + LaravelSessions.table
 }
 

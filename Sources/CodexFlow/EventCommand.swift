@@ -44,7 +44,7 @@ struct EventCommand: AsyncParsableCommand {
             guard let subject = logID.map(EventWithdrawal.Subject.log) ?? eventKey.map(EventWithdrawal.Subject.key)
             else { return }
             let (reason, dryRun) = (reason, dryRun)
-            let event = try await Operation.withPool { operation, pool in
+            let event = try await OperatorContext.withPool { context, pool in
                 try await pool.withConnection { connection in
                     try Migrator.requireCurrent(connection)
                     // Where no service runs, nobody else notices ids that began again.
@@ -53,14 +53,14 @@ struct EventCommand: AsyncParsableCommand {
                 do {
                     let event = try await pool.transaction { connection in
                         let event = try EventWithdrawal.withdraw(
-                            subject, reason: reason, connection, now: operation.now)
+                            subject, reason: reason, connection, now: context.now)
                         if dryRun { throw Undone(event: event) }
                         return event
                     }
                     // webhook-api does this within a second where it runs.
                     try await pool.withConnection { connection in
-                        _ = try QuotaCounters.addDeltas(connection, now: operation.now)
-                        try RateLimitProjection.project(connection, .users([event.userID]), now: operation.now)
+                        _ = try QuotaCounters.addDeltas(connection, now: context.now)
+                        try RateLimitProjection.project(connection, .users([event.userID]), now: context.now)
                     }
                     return event
                 } catch let undone as Undone {

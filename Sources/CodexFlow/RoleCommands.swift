@@ -34,27 +34,27 @@ struct GrantsCommand: AsyncParsableCommand {
     func run() async throws {
         if apply {
             let rolePrefix = rolePrefix
-            let passwords = try await Operation.explainingFailure {
+            let passwords = try await OperatorContext.explainingFailure {
                 try SettingsReader.load().read { RolePasswords(reading: $0) }
             }
-            let outcome: String = try await Operation.run(privileged: true) { operation, connection in
+            let outcome: String = try await OperatorContext.run(privileged: true) { context, connection in
                 let script = GrantScript(
-                    prefix: rolePrefix ?? operation.rolePrefix, sessions: operation.sessions)
+                    prefix: rolePrefix ?? context.rolePrefix, sessions: context.sessions)
                 return try RoleSetup(script: script, passwords: passwords).run(connection)
             }
             return print(outcome)
         }
-        let (configured, operation) = try await Operation.explainingFailure {
+        let (configured, context) = try await OperatorContext.explainingFailure {
             try SettingsReader.load().read { settings in
                 (
-                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: Operation.ownURL)
+                    DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: OperatorContext.ownURL)
                         .connection.database,
-                    Operation(reading: settings)
+                    OperatorContext(reading: settings)
                 )
             }
         }
         Terminal.print(
-            own: GrantScript(prefix: rolePrefix ?? operation.rolePrefix, sessions: operation.sessions)
+            own: GrantScript(prefix: rolePrefix ?? context.rolePrefix, sessions: context.sessions)
                 .text(database: database ?? configured), terminator: "")
     }
 }

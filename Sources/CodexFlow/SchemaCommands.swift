@@ -18,17 +18,17 @@ struct MigrateCommand: AsyncParsableCommand {
     func run() async throws {
         let makesRoles = roles
         // A password that cannot be used is refused before anything changes.
-        let passwords = try await Operation.explainingFailure {
+        let passwords = try await OperatorContext.explainingFailure {
             try SettingsReader.load().read { makesRoles ? RolePasswords(reading: $0) : nil }
         }
-        let (applied, setup, findings) = try await Operation.run(privileged: true) { operation, connection in
-            let applied = try Migrator(migrations: Migration.load(from: operation.migrationsPath))
-                .migrate(connection, now: operation.now)
-            let script = GrantScript(prefix: operation.rolePrefix, sessions: operation.sessions)
+        let (applied, setup, findings) = try await OperatorContext.run(privileged: true) { context, connection in
+            let applied = try Migrator(migrations: Migration.load(from: context.migrationsPath))
+                .migrate(connection, now: context.now)
+            let script = GrantScript(prefix: context.rolePrefix, sessions: context.sessions)
             try script.refresh(connection)
             let setup = try passwords.map { try RoleSetup(script: script, passwords: $0).run(connection) }
             let findings = try LaravelDiagnosis.findings(
-                connection, rolePrefix: operation.rolePrefix, connectedAs: .owner)
+                connection, rolePrefix: context.rolePrefix, connectedAs: .owner)
             return (applied, setup, findings)
         }
         for migration in applied { print("applied \(migration.name)") }
@@ -48,8 +48,8 @@ struct SchemaCommand: AsyncParsableCommand {
         abstract: "Lists missing migrations, and what Laravel's tables lack. The exit code is then 1.")
 
     func run() async throws {
-        let (pending, findings) = try await Operation.run { operation, connection in
-            let migrator = try Migrator(migrations: Migration.load(from: operation.migrationsPath))
+        let (pending, findings) = try await OperatorContext.run { context, connection in
+            let migrator = try Migrator(migrations: Migration.load(from: context.migrationsPath))
             return (try migrator.pendingMigrations(connection), try SchemaCheck.findings(connection))
         }
         for migration in pending { print("missing migration \(migration.name)") }
@@ -79,8 +79,8 @@ struct AdoptCommand: AsyncParsableCommand {
 
     func run() async throws {
         let discardingHistory = discardHistory
-        let adoption = try await Operation.run(privileged: true) { operation, connection in
-            try Installation.adopt(connection, discardingHistory: discardingHistory, now: operation.now)
+        let adoption = try await OperatorContext.run(privileged: true) { context, connection in
+            try Installation.adopt(connection, discardingHistory: discardingHistory, now: context.now)
         }
         switch adoption {
         case .unchanged: print("nothing had changed")

@@ -31,8 +31,8 @@ struct UserCommand: AsyncParsableCommand {
             let account = UserAccounts.NewAccount(
                 name: name, email: email, passwordHash: try Password.hash(password), apiKey: key, plan: plan,
                 isAdmin: admin)
-            let id = try await Operation.run { operation, connection in
-                try UserAccounts.create(account, connection, now: operation.now)
+            let id = try await OperatorContext.run { context, connection in
+                try UserAccounts.create(account, connection, now: context.now)
             }
             NewKey(id: id, email: email, apiKey: key).print(asJSON: json)
         }
@@ -46,7 +46,7 @@ struct UserCommand: AsyncParsableCommand {
             var last: Int64 = 0
             while true {
                 let after = last
-                let accounts = try await Operation.run { _, connection in
+                let accounts = try await OperatorContext.run { _, connection in
                     try UserAccounts.list(connection, after: after)
                 }
                 guard let newest = accounts.last else { return }
@@ -74,9 +74,9 @@ struct UserCommand: AsyncParsableCommand {
 
         func run() async throws {
             let (key, email) = (APIKey.random(), email)
-            let account = try await Operation.run { operation, connection in
+            let account = try await OperatorContext.run { context, connection in
                 let user = try UserAccounts.requireID(email: email, connection)
-                return try UserAccounts.rotateKey(user, to: key, connection, now: operation.now)
+                return try UserAccounts.rotateKey(user, to: key, connection, now: context.now)
             }
             NewKey(id: account.id, email: email, apiKey: key).print(asJSON: json)
         }
@@ -128,7 +128,7 @@ extension UserCommand {
         func run() async throws {
             let change = UserLimits.Change(
                 requests: try count(requests), tokens: try count(tokens), budget: try money())
-            try await Operation.run { _, connection in
+            try await OperatorContext.run { _, connection in
                 let user = try UserAccounts.requireID(email: email, connection)
                 try UserLimits.set(change, period, user: user, connection)
             }
@@ -168,7 +168,7 @@ extension UserCommand {
         }
 
         func run() async throws {
-            try await Operation.run { _, connection in
+            try await OperatorContext.run { _, connection in
                 let user = try UserAccounts.requireID(email: email, connection)
                 try UserLimits.allow(models: all ? nil : models, user: user, connection)
             }
@@ -193,9 +193,9 @@ extension UserCommand {
 
         func run() async throws {
             let email = email
-            let isNew = try await Operation.run { operation, connection in
+            let isNew = try await OperatorContext.run { context, connection in
                 let user = try UserAccounts.requireID(email: email, connection)
-                return try UserAdministration(by: .commandLine, at: operation.now).verify(user, connection)
+                return try UserAdministration(by: .commandLine, at: context.now).verify(user, connection)
             }
             print(isNew ? "verified; LiteLLM knows within seconds" : "was verified already")
         }

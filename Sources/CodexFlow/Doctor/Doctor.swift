@@ -57,7 +57,7 @@ struct Doctor: Sendable {
         let unreachable = await Self.run([probe])
         guard unreachable.isEmpty else { return unreachable }
         let context = DatabaseCheck.Context(
-            now: now, rolePrefix: settings.operation.rolePrefix, migrationsPath: settings.operation.migrationsPath,
+            now: now, rolePrefix: settings.context.rolePrefix, migrationsPath: settings.context.migrationsPath,
             silence: settings.silence)
         return await Self.run(
             DatabaseCheck.all.map { check in

@@ -56,7 +56,7 @@ struct DoctorCommand: AsyncParsableCommand {
 /// Everything that the doctor checks.
 struct DoctorSettings {
     let webhook: WebhookSettings
-    let operation: Operation
+    let context: OperatorContext
     /// Where LiteLLM listens.
     let proxy: URL?
     /// How long no event may arrive.
@@ -89,10 +89,10 @@ struct DoctorSettings {
     /// Reads ``table``, and the settings of webhook-api.
     init(reading settings: SettingsReader) {
         webhook = WebhookSettings(reading: settings)
-        operation = Operation(reading: settings)
+        context = OperatorContext(reading: settings)
         silence = settings.duration(Self.table["METERING_SILENCE"])
         var database = DatabaseSettings(
-            reading: settings, applicationName: "codexflow", ownURL: Operation.ownURL
+            reading: settings, applicationName: "codexflow", ownURL: OperatorContext.ownURL
         ).connection
         database.statementTimeout = .seconds(5)
         database.lockTimeout = .seconds(2)

@@ -26,7 +26,9 @@ struct LiteLLMCommand: AsyncParsableCommand {
         @Option(help: "The model of that call.") var model = "mock"
 
         func run() async throws {
-            let settings = try await Operation.explainingFailure { DoctorSettings(reading: try SettingsReader.load()) }
+            let settings = try await OperatorContext.explainingFailure {
+                DoctorSettings(reading: try SettingsReader.load())
+            }
             guard let url = settings.proxy else {
                 throw ValidationError("Set LITELLM_PROXY_URL to the http or https address where LiteLLM listens.")
             }
@@ -37,7 +39,7 @@ struct LiteLLMCommand: AsyncParsableCommand {
                 let checks = LiteLLMChecks(url: url)
                 findings.append(await checks.module())
                 if let key {
-                    findings += try await Operation.withPool { _, pool in
+                    findings += try await OperatorContext.withPool { _, pool in
                         await checks.call(key: key, model: model, pool: pool)
                     }
                 } else {
@@ -56,7 +58,9 @@ struct LiteLLMCommand: AsyncParsableCommand {
             abstract: "Prints LiteLLM's settings for this installation, without secrets.")
 
         func run() async throws {
-            let settings = try await Operation.explainingFailure { DoctorSettings(reading: try SettingsReader.load()) }
+            let settings = try await OperatorContext.explainingFailure {
+                DoctorSettings(reading: try SettingsReader.load())
+            }
             for finding in ConfigurationCheck.masterKey(settings) {
                 Terminal.complain("codexflow: \(finding.message). \(finding.remedy ?? "")")
             }

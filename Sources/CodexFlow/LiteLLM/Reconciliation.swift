@@ -36,14 +36,14 @@ struct ReconcileCommand: AsyncParsableCommand {
         guard start < end, end <= start.advanced(by: Self.longest) else {
             throw ValidationError("--from must lie before --to, and at most 31 days.")
         }
-        let settings = try await Operation.explainingFailure {
+        let settings = try await OperatorContext.explainingFailure {
             try SettingsReader.load().read { ReconcileSettings(reading: $0) }
         }
         guard let litellm = settings.litellm else {
             throw ValidationError("Set LITELLM_DATABASE_URL to the database of LiteLLM, its own DATABASE_URL.")
         }
         let take = take
-        let report = try await Operation.withPool { _, pool in
+        let report = try await OperatorContext.withPool { _, pool in
             try await pool.withConnection { try Migrator.requireCurrent($0) }
             let logger = Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() })
             return try await ConnectionPool.withPool(

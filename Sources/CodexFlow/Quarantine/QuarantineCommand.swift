@@ -35,10 +35,10 @@ struct QuarantineCommand: AsyncParsableCommand {
         func run() async throws {
             let (filter, after, limit) = (conditions.filter(state.value), after, limit)
             if count {
-                let summaries = try await Operation.onQuarantine { try Quarantine.summarize(filter, $0) }
+                let summaries = try await OperatorContext.onQuarantine { try Quarantine.summarize(filter, $0) }
                 return QuarantineText.print(summaries, asJSON: json)
             }
-            let items = try await Operation.onQuarantine {
+            let items = try await OperatorContext.onQuarantine {
                 try Quarantine.list(filter, after: after, limit: limit, $0)
             }
             QuarantineText.print(items, asJSON: json)
@@ -56,10 +56,10 @@ struct QuarantineCommand: AsyncParsableCommand {
 
         func run() async throws {
             let id = id
-            let (item, findings) = try await Operation.run { operation, connection in
+            let (item, findings) = try await OperatorContext.run { context, connection in
                 try Migrator.requireCurrent(connection)
                 let findings = try LaravelDiagnosis.findings(
-                    connection, rolePrefix: operation.rolePrefix, connectedAs: .operator)
+                    connection, rolePrefix: context.rolePrefix, connectedAs: .operator)
                 return (try Quarantine.require(id, connection), findings)
             }
             if json {
@@ -71,7 +71,7 @@ struct QuarantineCommand: AsyncParsableCommand {
     }
 }
 
-extension Operation {
+extension OperatorContext {
     /// Does `body` with a connection whose schema is current.
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error.
@@ -108,7 +108,7 @@ extension QuarantineCommand {
             let filter = conditions.filter(ids.isEmpty ? .open : .all, ids: ids)
             let options = QuarantineReplay.Options(includesRefused: answered404, isDryRun: dryRun)
             let missing = Set(ids)
-            let report = try await Operation.withPool { _, pool in
+            let report = try await OperatorContext.withPool { _, pool in
                 try await pool.withConnection { try Migrator.requireCurrent($0) }
                 let writer = EventWriter(pool: pool, now: { .now })
                 let replay = QuarantineReplay(pool: pool, writer: writer, now: { .now })
@@ -211,11 +211,11 @@ extension QuarantineCommand {
 
         func run() async throws {
             let (filter, dryRun) = (conditions.filter(.open, ids: ids), dryRun)
-            let count = try await Operation.run { operation, connection in
+            let count = try await OperatorContext.run { context, connection in
                 try Migrator.requireCurrent(connection)
                 return dryRun
                     ? try Quarantine.summarize(filter, connection).reduce(0) { $0 + $1.entries }
-                    : try Quarantine.discard(filter, connection, now: operation.now)
+                    : try Quarantine.discard(filter, connection, now: context.now)
             }
             print(dryRun ? "would discard \(count)" : "discarded \(count)")
             let left = Set(ids).count - count

@@ -6,8 +6,8 @@ import Logging
 import Postgres
 import Storage
 
-/// What every command shares: the time, the migrations, one database connection, and failures reported in one line.
-struct Operation: Sendable {
+/// What every command of the operator shares: the time, the migrations, one database connection, and failures reported in one line.
+struct OperatorContext: Sendable {
     let now: Timestamp
     /// What the names of this installation's database roles begin with.
     let rolePrefix: String
@@ -28,7 +28,7 @@ struct Operation: Sendable {
         LaravelSessions.sessionTable,
     ]
 
-    /// Reads ``table``. The operation happens at the present time.
+    /// Reads ``table``. ``now`` is the present time.
     init(reading settings: SettingsReader) {
         now = .now
         configuredMigrations = settings.optionalString(Self.table["MIGRATIONS_PATH"])
@@ -45,10 +45,10 @@ struct Operation: Sendable {
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error.
     static func run<T: Sendable>(
-        privileged: Bool = false, _ body: @escaping @Sendable (Operation, Connection) throws -> T
+        privileged: Bool = false, _ body: @escaping @Sendable (OperatorContext, Connection) throws -> T
     ) async throws -> T {
-        try await withPool(privileged: privileged) { operation, pool in
-            try await pool.withConnection { try body(operation, $0) }
+        try await withPool(privileged: privileged) { context, pool in
+            try await pool.withConnection { try body(context, $0) }
         }
     }
 
@@ -56,19 +56,19 @@ struct Operation: Sendable {
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` that `body` throws.
     static func withPool<T: Sendable>(
-        privileged: Bool = false, _ body: @escaping @Sendable (Operation, ConnectionPool) async throws -> T
+        privileged: Bool = false, _ body: @escaping @Sendable (OperatorContext, ConnectionPool) async throws -> T
     ) async throws -> T {
         try await explainingFailure {
-            let (database, operation) = try SettingsReader.load().read { settings in
+            let (database, context) = try SettingsReader.load().read { settings in
                 (
                     DatabaseSettings(reading: settings, applicationName: "codexflow", ownURL: ownURL),
-                    Operation(reading: settings)
+                    OperatorContext(reading: settings)
                 )
             }
             return try await ConnectionPool.withPool(
                 privileged ? database.migration : database.connection, limits: PoolLimits(maxConnections: 1),
                 logger: Logger(label: "codexflow", factory: { _ in SwiftLogNoOpLogHandler() })
-            ) { try await body(operation, $0) }
+            ) { try await body(context, $0) }
         }
     }
 
@@ -76,26 +76,6 @@ struct Operation: Sendable {
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` that `body` throws.
     static func explainingFailure<T>(_ body: () async throws -> T) async throws -> T {
-        do {
-            return try await body()
-        } catch let exit as ExitCode {
-            throw exit
-        } catch {
-            Terminal.complain("codexflow: \(explanation(of: error))")
-            throw ExitCode(1)
-        }
-    }
-
-    private static func explanation(of error: any Error) -> String {
-        switch error {
-        case let error as AppError: error.message
-        case let error as PostgresError where error.isRowSecurity:
-            "Row-level security hides rows from the database role: 'codexflow doctor' says which and what to do."
-        case let error as PostgresError where error.sqlState == "42501":
-            "The database role lacks a right: 'codexflow doctor' names it, 'codexflow grants' prints what gives it."
-        // An operator may see what a client may not; the values stay hidden all the same.
-        case let error as PostgresError: String(reflecting: error)
-        default: String(describing: error)
-        }
+        try await CommandFailure.reported(by: "codexflow", body)
     }
 }
