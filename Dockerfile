@@ -19,8 +19,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libpq5 libsimdjson14 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /stage /opt/codexflow
-ENV PATH=/opt/codexflow/bin:/usr/local/bin:/usr/bin:/bin WEBHOOK_HOST=0.0.0.0 ADMIN_HOST=0.0.0.0
+ENV PATH=/opt/codexflow/bin:/usr/local/bin:/usr/bin:/bin WEBHOOK_HOST=0.0.0.0 ADMIN_HOST=0.0.0.0 WORKER_HOST=0.0.0.0
 USER 10001:10001
-EXPOSE 8081 8082
+EXPOSE 8081 8082 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["webhook-api", "--check-health"]
 CMD ["webhook-api"]

@@ -56,8 +56,8 @@ struct AggregationService: Service {
             }
             progress.end()
             if isDue { outcome.log(to: logger) }
-            Counter(label: "usage_rows_folded_total").increment(by: outcome.rows)
-            Metrics.Timer(label: "usage_pass_seconds").record(duration: ContinuousClock.now - start)
+            Counter(label: "rollup_logs_total").increment(by: outcome.rows)
+            Metrics.Timer(label: "rollup_pass_seconds").record(duration: ContinuousClock.now - start)
             return !outcome.isStopped
         } catch let error as Installation.Mismatch {
             throw error

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Bootstrap
+import ServiceLifecycle
 import Storage
 
 /// `aggregation-worker run`
@@ -7,16 +8,20 @@ struct RunCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
         abstract: "Rolls up again and again until SIGTERM or SIGINT; as a service.",
-        discussion: "A signal ends it after the window of rows at hand.")
+        discussion: """
+            A signal ends it after the window of rows at hand. Where WORKER_PORT is set, it serves /health/live, \
+            /health/ready and /metrics.
+            """)
 
     @Option(help: "Longest time between two passes: 60s, 5m or 1h. A thousand new rows start one at the next second.")
     var every: Interval = Interval(duration: .seconds(60))
 
     func run() async throws {
-        try await Operation.run { operation in
+        try await WorkerContext.run { context in
             let service = AggregationService(
-                pool: operation.pool, interval: every.duration, logger: operation.logger, now: operation.now)
-            try await ServiceRunner.run([operation.pool, service], logger: operation.logger)
+                pool: context.pool, interval: every.duration, logger: context.logger, now: context.now)
+            let server: [any Service] = try context.buildServer().map { [$0] } ?? []
+            try await ServiceRunner.run([context.pool, service] + server, logger: context.logger)
         }
     }
 }

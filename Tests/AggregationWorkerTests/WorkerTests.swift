@@ -93,6 +93,25 @@ import Testing
         }
     }
 
+    @Test func healthAndMetricsAreServedWhereAPortIsSet() async throws {
+        try await withTestDatabase { database in
+            try await write(10, on: database)
+            let process = try start(["run", "--every", "1s"], on: database, ["WORKER_PORT": "0"])
+            let port = try await process.waitUntilListening()
+            func get(_ path: String) async throws -> String {
+                try await Command.run("/usr/bin/curl", ["-sS", "--fail", "http://127.0.0.1:\(port)\(path)"])
+            }
+            #expect(try await get("/health/live") == #"{"status":"ok"}"#)
+            #expect(try await get("/health/ready").contains(#""status":"ok""#))
+            try await eventually("the pass is counted") {
+                try await get("/metrics").contains("rollup_logs_total 10\n")
+            }
+            #expect(try await get("/metrics").contains("rollup_pass_seconds_count "))
+            process.terminate()
+            #expect(try await process.waitForExit() == 0)
+        }
+    }
+
     @Test func killedAnywhereItGoesOn() async throws {
         try await withTestDatabase { database in
             try await write(200_000, on: database)

@@ -276,7 +276,7 @@ import Testing
             "DATABASE_URL", "ADMIN_DATABASE_URL", "WORKER_DATABASE_URL", "OPERATOR_DATABASE_URL", "MIGRATIONS_PATH",
             "WEBHOOK_TLS_CERTIFICATE", "WEBHOOK_TLS_KEY",
             // Where the port is published; in its container the service listens on all addresses.
-            "WEBHOOK_HOST", "WEBHOOK_PORT", "ADMIN_HOST", "ADMIN_PORT",
+            "WEBHOOK_HOST", "WEBHOOK_PORT", "ADMIN_HOST", "ADMIN_PORT", "WORKER_HOST", "WORKER_PORT",
             // Files again; the folder of sessions is mounted.
             "ADMIN_TLS_CERTIFICATE", "ADMIN_TLS_KEY", "SESSION_FILES",
             // What compose itself reads.

@@ -18,6 +18,7 @@ import Testing
         let path: String
         let webhookPort: UInt16
         let adminPort: UInt16
+        let workerPort: UInt16
     }
 
     /// The pages with runnable blocks, the README first.
@@ -41,7 +42,10 @@ import Testing
     @Test func theExamplesWorkForTheAdministratorOfMakeRun() async throws {
         try await Self.withMakeRun { run in
             for page in try Self.pages() { try await Self.follow(page, run) }
-            for (service, port) in [("webhook-api", run.webhookPort), ("admin-api", run.adminPort)] {
+            let services = [
+                ("webhook-api", run.webhookPort), ("admin-api", run.adminPort), ("aggregation-worker", run.workerPort),
+            ]
+            for (service, port) in services {
                 let metrics = try await Command.run("/usr/bin/curl", ["-sS", "http://127.0.0.1:\(port)/metrics"])
                 try DocumentedMetric.compare(emitted: metrics, of: service)
             }
@@ -64,11 +68,13 @@ import Testing
             "case $* in *--show-bin-path) echo '\(Checkout.products.path())' ;; esac")
         let inherited = ProcessInfo.processInfo.environment
         let run = Run(
-            folder: folder, path: inherited["PATH"] ?? "", webhookPort: try freePort(), adminPort: try freePort())
+            folder: folder, path: inherited["PATH"] ?? "", webhookPort: try freePort(), adminPort: try freePort(),
+            workerPort: try freePort())
         var environment = ["PATH": "\(compiler):\(run.path)", "HOME": folder.path()]
         for name in ["TEST_CLUSTERS"] { environment[name] = inherited[name] }
         environment["WEBHOOK_PORT"] = "\(run.webhookPort)"
         environment["ADMIN_PORT"] = "\(run.adminPort)"
+        environment["WORKER_PORT"] = "\(run.workerPort)"
         let process = try ServiceProcess.start(
             path: "/bin/bash", arguments: ["-c", "cd '\(folder.path())' && exec scripts/run"], environment: environment)
         do {

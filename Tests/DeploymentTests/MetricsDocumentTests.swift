@@ -46,7 +46,7 @@ import Testing
         for name in names where !source.contains("(\"\(name)\", ") { Issue.record("there is no job \(name)") }
     }
 
-    /// The names in the source with the type that Prometheus is given. The worker has no endpoint and is left out.
+    /// The names in the source with the type that Prometheus is given.
     private static func metricsOfTheSource() throws -> [String: String] {
         let types = ["Counter": "counter", "Gauge": "gauge", "Timer": "histogram", "Recorder": "histogram"]
         var metrics = ["metrics_refused_series_total": "counter"]
@@ -61,7 +61,7 @@ import Testing
     private static func sources() throws -> [String] {
         let root = Checkout.root.appending(path: "Sources").path()
         return try FileManager.default.subpathsOfDirectory(atPath: root)
-            .filter { $0.hasSuffix(".swift") && !$0.hasPrefix("AggregationWorker/") }
+            .filter { $0.hasSuffix(".swift") }
             .map { try String(contentsOfFile: "\(root)/\($0)", encoding: .utf8) }
     }
 }

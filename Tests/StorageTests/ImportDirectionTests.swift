@@ -17,7 +17,7 @@ import Testing
         "HTTPSupport": ["Bootstrap", "CZlib", "Domain", "Postgres"],
         "WebhookAPI": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage"],
         "AdminAPI": ["Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],
-        "AggregationWorker": ["Analytics", "Bootstrap", "Domain", "Postgres", "Storage"],
+        "AggregationWorker": ["Analytics", "Bootstrap", "Domain", "HTTPSupport", "Postgres", "Storage"],
         "CodexFlow": [
             "Analytics", "Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Passwords", "Postgres", "Storage",
         ],
