@@ -6,7 +6,8 @@ import Logging
 import Postgres
 import Storage
 
-/// What every command of the operator shares: the time, the migrations, one database connection, and failures reported in one line.
+/// What every command of the operator shares: the time, the migrations, one database connection, and failures reported
+/// in one line.
 struct OperatorContext: Sendable {
     let now: Timestamp
     /// What the names of this installation's database roles begin with.
