@@ -9,6 +9,12 @@ extension Query {
         "greatest(least(\(sum), 9223372036854775807), -9223372036854775807)::bigint"
     }
 
+    /// SQL of the number `count` as Laravel's `integer` columns hold it: saturated at the end of int4. NULL, which is no
+    /// limit, becomes the end too.
+    package static func laravelCount(of count: Query) -> Query {
+        "least(\(count), 2147483647)"
+    }
+
     /// SQL of the Laravel cost of an amount in USD: rounded half away from zero and saturated, as `api_logs.total_cost`
     /// is (``Cost/microdollars``).
     package static func laravelCost(of usd: String) -> String {

@@ -85,9 +85,9 @@ enum EventStore {
             """
             WITH written AS MATERIALIZED (
                 SELECT w.event_key, w.id, w.user_id,
-                       ROW(w.model, least(w.input_tokens, 2147483647)::numeric,
-                           least(w.output_tokens, 2147483647)::numeric, round(coalesce(w.ledger_cost, 0), 6),
-                           least(coalesce(w.duration_ms, 0), 2147483647)::numeric, w.status,
+                       ROW(w.model, \(Query.laravelCount(of: "w.input_tokens"))::numeric,
+                           \(Query.laravelCount(of: "w.output_tokens"))::numeric, coalesce(w.ledger_cost, 0),
+                           \(Query.laravelCount(of: "coalesce(w.duration_ms, 0)"))::numeric, w.status,
                            date_trunc('second', 'epoch'::timestamp + w.occurred_us * interval '1 microsecond')) AS facts
                 FROM unnest(
                     \(column.keys)::uuid[], \(stored.map(\.1))::bigint[], \(column.userIDs)::bigint[],
@@ -168,9 +168,9 @@ enum EventStore {
             INSERT INTO public.api_logs (
                 id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, error_message,
                 created_at, updated_at)
-            SELECT f.id, f.user_id, e.model_group, least(e.input_tokens, 2147483647),
-                   least(e.output_tokens, 2147483647), coalesce(e.ledger_cost, 0),
-                   least(coalesce(e.duration_ms, 0), 2147483647), e.status, e.error_message,
+            SELECT f.id, f.user_id, e.model_group, \(Query.laravelCount(of: "e.input_tokens")),
+                   \(Query.laravelCount(of: "e.output_tokens")), coalesce(e.ledger_cost, 0),
+                   \(Query.laravelCount(of: "coalesce(e.duration_ms, 0)")), e.status, e.error_message,
                    date_trunc('second', e.occurred_at AT TIME ZONE 'UTC'),
                    date_trunc('second', \(now) AT TIME ZONE 'UTC')
             FROM fact f JOIN event e USING (event_key)
@@ -180,7 +180,7 @@ enum EventStore {
             SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
             FROM (
                 SELECT e.user_id, (e.occurred_at AT TIME ZONE 'UTC')::date AS day,
-                       least(sum(e.quota_tokens), 9223372036854775807)::bigint AS tokens,
+                       \(unsafeSQL: Query.saturated("sum(e.quota_tokens)")) AS tokens,
                        sum(e.quota_requests) AS requests,
                        coalesce(sum(e.cost), 0) AS cost
                 FROM fact f JOIN event e USING (event_key)

@@ -71,7 +71,7 @@ package enum QuotaCounters {
         ), counted AS (
             INSERT INTO metering.quota_usage AS q (user_id, period, window_start, tokens, requests, cost)
             SELECT d.user_id, w.period, w.window_start,
-                   least(sum(d.tokens), 9223372036854775807)::bigint, sum(d.requests),
+                   \(unsafeSQL: Query.saturated("sum(d.tokens)")), sum(d.requests),
                    coalesce(sum(metering.finite(d.cost)), 0)
             FROM taken t
             CROSS JOIN LATERAL unnest(t.user_ids, t.days, t.tokens, t.requests, t.costs)
@@ -82,7 +82,7 @@ package enum QuotaCounters {
             GROUP BY 1, 2, 3
             ORDER BY 3, 2, 1
             ON CONFLICT (window_start, period, user_id) DO UPDATE
-            SET tokens = least(q.tokens::numeric + excluded.tokens, 9223372036854775807)::bigint,
+            SET tokens = \(unsafeSQL: Query.saturated("q.tokens::numeric + excluded.tokens")),
                 requests = q.requests + excluded.requests, cost = q.cost + excluded.cost
             RETURNING user_id, period, window_start, tokens, requests
         ), \(RateLimitProjection.windows(at: now)), usage AS (
@@ -248,11 +248,12 @@ package enum RateLimitProjection {
         """
         truth AS (
             SELECT u.id AS user_id, b.period, b.reset_at,
-                   least(\(Registration.limit("coalesce(l.tokens, p.tokens)")), 2147483647)::integer AS limit_tokens,
-                   least(\(Registration.limit("coalesce(l.requests, p.requests)")), 2147483647)::integer
+                   \(Query.laravelCount(of: Registration.limit("coalesce(l.tokens, p.tokens)")))::integer
+                       AS limit_tokens,
+                   \(Query.laravelCount(of: Registration.limit("coalesce(l.requests, p.requests)")))::integer
                        AS limit_requests,
-                   greatest(least(coalesce(q.tokens, 0), 2147483647), 0)::integer AS used_tokens,
-                   greatest(least(coalesce(q.requests, 0), 2147483647), 0)::integer AS used_requests
+                   greatest(\(Query.laravelCount(of: "coalesce(q.tokens, 0)")), 0)::integer AS used_tokens,
+                   greatest(\(Query.laravelCount(of: "coalesce(q.requests, 0)")), 0)::integer AS used_requests
             FROM \(source)
             LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
             LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = b.period

@@ -200,12 +200,12 @@ enum LaravelUsage {
     static func seed(upTo logID: Int64, _ connection: Connection, now: Timestamp) throws {
         // A scan of all history, once.
         try connection.executeScript("SET LOCAL statement_timeout = 0")
+        let tokens = "sum(greatest(l.input_tokens, 0)::numeric + greatest(l.output_tokens, 0))"
         try connection.execute(
             """
             INSERT INTO metering.quota_usage (user_id, period, window_start, tokens, requests)
             SELECT l.user_id, w.period, w.start::date,
-                   least(sum(greatest(l.input_tokens, 0)::numeric + greatest(l.output_tokens, 0)),
-                         9223372036854775807)::bigint, count(*)
+                   \(unsafeSQL: Query.saturated(tokens)), count(*)
             FROM (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
             CROSS JOIN LATERAL (
                 VALUES ('daily', date_trunc('day', n.utc), interval '1 day'),
