@@ -85,7 +85,9 @@ let package = Package(
         target("Passwords", ["CCrypt"]),
         target("Storage", ["Domain", "Postgres", crypto, lifecycle, logging, metrics]),
         target("Analytics", ["Domain", "Postgres", "Storage"]),
-        target("Bootstrap", ["CMalloc", "Postgres", configuration, crypto, lifecycle, logging, metrics, unixSignals]),
+        target(
+            "Bootstrap",
+            ["CMalloc", "Domain", "Postgres", configuration, crypto, lifecycle, logging, metrics, unixSignals]),
         target(
             "HTTPSupport",
             [

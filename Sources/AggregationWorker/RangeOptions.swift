@@ -1,6 +1,6 @@
 import Analytics
 import ArgumentParser
-import Foundation
+import Domain
 import Storage
 
 /// A UTC day on the command line.
@@ -9,11 +9,8 @@ struct Day: ExpressibleByArgument {
     let number: Int
 
     init?(argument: String) {
-        let style = Date.ISO8601FormatStyle(timeZone: .gmt).year().month().day()
-        guard argument.utf8.count == 10, let date = try? Date(argument, strategy: style),
-            date.formatted(style) == argument
-        else { return nil }
-        number = Int((date.timeIntervalSince1970 / 86_400).rounded(.down))
+        guard let date = CalendarDate(argument) else { return nil }
+        number = Int(date.daysSince1970)
     }
 }
 

@@ -76,7 +76,8 @@ struct EventCommand: AsyncParsableCommand {
 
         private func text(of event: EventWithdrawal.Withdrawn) -> String {
             let parts = [
-                "log \(event.logID) of user \(event.userID)", event.occurredAt.text, "\(event.model) \(event.status)",
+                "log \(event.logID) of user \(event.userID)", event.occurredAt.rfc3339,
+                "\(event.model) \(event.status)",
                 "\(event.inputTokens) + \(event.outputTokens) tokens", event.cost.map { "\($0) USD" } ?? "unpriced",
                 event.wasRolledUp ? "in the rollups" : "not yet in the rollups",
             ]
@@ -98,7 +99,7 @@ private struct WithdrawnJSON: Encodable {
     init(_ event: EventWithdrawal.Withdrawn, isDryRun: Bool) {
         eventKey = event.key.description
         (logId, userId) = (event.logID, event.userID)
-        (occurredAt, model, status) = (event.occurredAt.text, event.model, event.status)
+        (occurredAt, model, status) = (event.occurredAt.rfc3339, event.model, event.status)
         (inputTokens, outputTokens) = (event.inputTokens, event.outputTokens)
         (cost, flags) = (event.cost, event.flags)
         (hadLog, wasRolledUp, dryRun) = (event.hadLog, event.wasRolledUp, isDryRun)

@@ -13,7 +13,7 @@ import Testing
         "Passwords": ["CCrypt"],
         "Storage": ["Domain", "Postgres"],
         "Analytics": ["Domain", "Postgres", "Storage"],
-        "Bootstrap": ["CMalloc", "Postgres"],
+        "Bootstrap": ["CMalloc", "Domain", "Postgres"],
         "HTTPSupport": ["Bootstrap", "CZlib", "Domain", "Postgres"],
         "WebhookAPI": ["Bootstrap", "Domain", "HTTPSupport", "LiteLLM", "Postgres", "Storage"],
         "AdminAPI": ["Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage"],

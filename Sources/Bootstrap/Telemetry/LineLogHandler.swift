@@ -1,4 +1,4 @@
-internal import Glibc
+internal import Domain
 package import Logging
 
 /// Writes each event as exactly one line: time in UTC, level, label, message and `key=value` pairs.
@@ -35,7 +35,7 @@ package struct LineLogHandler: LogHandler {
         if let error = event.error { pairs["error"] = "\(String(reflecting: error))" }
         var line = ""
         line.reserveCapacity(Self.usualLength)
-        line += "\(LogTime.now) \(event.level) \(label): \(event.message.description.visible)"
+        line += "\(Timestamp.now.rfc3339) \(event.level) \(label): \(event.message.description.visible)"
         for (key, value) in pairs.sorted(by: { $0.key < $1.key }) {
             line += " "
             line += key
@@ -56,34 +56,5 @@ extension String {
         let text = visible
         let needsQuotes = isEmpty || utf8.contains { $0 == 0x20 || $0 == 0x22 || $0 == 0x3D }
         return needsQuotes ? "\"" + text.replacing("\"", with: "\\\"") + "\"" : text
-    }
-}
-
-/// The moment of a log line, in UTC as RFC 3339 writes it, with milliseconds: `2026-01-31T12:00:00.000Z`.
-struct LogTime: CustomStringConvertible {
-    private let time: timespec
-
-    /// The wall clock's time. Only log lines use it; the time of stored data is passed in.
-    static var now: LogTime {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return LogTime(time: time)
-    }
-
-    var description: String {
-        var seconds = time.tv_sec
-        var parts = tm()
-        gmtime_r(&seconds, &parts)
-        let numbers = [
-            (Int(parts.tm_year) + 1900, 4, "-"), (Int(parts.tm_mon) + 1, 2, "-"), (Int(parts.tm_mday), 2, "T"),
-            (Int(parts.tm_hour), 2, ":"), (Int(parts.tm_min), 2, ":"), (Int(parts.tm_sec), 2, "."),
-            (time.tv_nsec / 1_000_000, 3, "Z"),
-        ]
-        return numbers.reduce(into: "") { text, number in
-            let digits = String(number.0)
-            for _ in digits.utf8.count..<number.1 { text += "0" }
-            text += digits
-            text += number.2
-        }
     }
 }

@@ -261,14 +261,8 @@ struct Moment: ExpressibleByArgument {
     let timestamp: Timestamp
 
     init?(argument: String) {
-        let styles = [
-            Date.ISO8601FormatStyle(), Date.ISO8601FormatStyle(includingFractionalSeconds: true),
-            Date.ISO8601FormatStyle().year().month().day(),
-        ]
-        // The style of dates would read the date of a malformed time, and ignore the rest.
-        let fitting = argument.utf8.count == 10 ? styles.suffix(1) : styles.prefix(2)
-        guard let date = fitting.lazy.compactMap({ try? $0.parse(argument) }).first else { return nil }
-        timestamp = Timestamp(microseconds: Int64((date.timeIntervalSince1970 * 1_000_000).rounded()))
+        guard let time = Timestamp(rfc3339: argument) ?? CalendarDate(argument)?.start else { return nil }
+        timestamp = time
     }
 }
 

@@ -11,7 +11,7 @@ enum QuarantineText {
             ["id", "received", "reason", "user", "key", "model", "sent", "resolution"],
             items.map { item in
                 [
-                    item.id.description, item.receivedAt.text, item.reason.rawValue,
+                    item.id.description, item.receivedAt.rfc3339, item.reason.rawValue,
                     item.userID.map(String.init) ?? "-",
                     item.keyHashes.first.map { "\($0.hex.prefix(8))…" } ?? "-", item.event?.modelGroup ?? "-",
                     "\(item.deliveries)×", item.resolution?.outcome ?? "open",
@@ -24,7 +24,7 @@ enum QuarantineText {
         table(
             ["reason", "entries", "deliveries", "oldest", "newest"],
             summaries.map {
-                [$0.reason.rawValue, "\($0.entries)", "\($0.deliveries)", $0.oldest.text, $0.newest.text]
+                [$0.reason.rawValue, "\($0.entries)", "\($0.deliveries)", $0.oldest.rfc3339, $0.newest.rfc3339]
             })
     }
 
@@ -35,8 +35,8 @@ enum QuarantineText {
             ("id", item.id.description), ("reason", item.reason.rawValue), ("meaning", item.detail),
             ("what to do", item.resolution == nil ? item.reason.remedy(amid: findings) : nil),
             ("state", state(of: item)),
-            ("received", "\(item.receivedAt.text), last \(item.lastReceivedAt.text), \(item.deliveries)×"),
-            ("occurred", event?.occurredAt.text), ("user", item.userID.map(String.init)),
+            ("received", "\(item.receivedAt.rfc3339), last \(item.lastReceivedAt.rfc3339), \(item.deliveries)×"),
+            ("occurred", event?.occurredAt.rfc3339), ("user", item.userID.map(String.init)),
             ("key hashes", item.keyHashes.isEmpty ? nil : item.keyHashes.map(\.hex).joined(separator: " ")),
             ("stated ids", statedIDs(event?.identity)), ("shape", event?.shape.rawValue),
             ("status", event?.status.rawValue), ("model", event?.modelGroup), ("provider", event?.provider),
@@ -67,13 +67,13 @@ enum QuarantineText {
     private static func state(of item: QuarantinedItem) -> String {
         if let resolution = item.resolution {
             let row = resolution.logID.map { ", api_logs \($0)" } ?? ""
-            return "\(resolution.outcome) at \(resolution.at.text)\(row)"
+            return "\(resolution.outcome) at \(resolution.at.rfc3339)\(row)"
         }
         if item.wasRefused {
             return "open; answered 404 and without an idempotency key: becomes a log by --answered-404"
         }
         guard item.isReplayable else { return "open; never becomes a log by itself" }
-        let next = item.nextAttemptAt.map { "next attempt at \($0.text)" } ?? "waits"
+        let next = item.nextAttemptAt.map { "next attempt at \($0.rfc3339)" } ?? "waits"
         return "open; \(next), \(item.attempts) attempts so far"
     }
 
@@ -133,8 +133,8 @@ struct QuarantineJSON: Encodable {
         reason = item.reason.rawValue
         detail = item.detail
         remedy = item.reason.remedy
-        receivedAt = item.receivedAt.text
-        lastReceivedAt = item.lastReceivedAt.text
+        receivedAt = item.receivedAt.rfc3339
+        lastReceivedAt = item.lastReceivedAt.rfc3339
         deliveries = item.deliveries
         userId = item.userID
         keyHashes = item.keyHashes.map(\.hex)
@@ -143,7 +143,7 @@ struct QuarantineJSON: Encodable {
         becomesRowByItself = item.resolution == nil && item.isReplayable
         attempts = item.attempts
         resolution = item.resolution?.outcome
-        resolvedAt = item.resolution?.at.text
+        resolvedAt = item.resolution?.at.rfc3339
         logId = item.resolution?.logID
     }
 }
@@ -153,7 +153,7 @@ extension QuarantineJSON.Facts {
         self.init(
             shape: event.shape.rawValue, status: event.status.rawValue, model: event.modelGroup,
             provider: event.provider,
-            occurredAt: event.occurredAt.text, inputTokens: event.inputTokens, outputTokens: event.outputTokens,
+            occurredAt: event.occurredAt.rfc3339, inputTokens: event.inputTokens, outputTokens: event.outputTokens,
             cost: event.cost?.money.description, durationMs: event.durationMilliseconds,
             laravelUserId: event.identity.laravelUserID,
             statedUserId: event.identity.userID, errorCode: event.errorCode, errorMessage: event.errorMessage,
@@ -172,15 +172,7 @@ struct QuarantineSummaryJSON: Encodable {
         reason = summary.reason.rawValue
         entries = summary.entries
         deliveries = summary.deliveries
-        oldest = summary.oldest.text
-        newest = summary.newest.text
-    }
-}
-
-extension Timestamp {
-    /// RFC 3339 in UTC, with milliseconds.
-    var text: String {
-        let date = Date(timeIntervalSince1970: Double(microseconds) / 1_000_000)
-        return date.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+        oldest = summary.oldest.rfc3339
+        newest = summary.newest.rfc3339
     }
 }
