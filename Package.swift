@@ -45,8 +45,10 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 /// The tests of the target `name`, in `Tests/<name>Tests`.
-func tests(of name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, swiftSettings: settings)
+func tests(of name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, exclude: exclude,
+        swiftSettings: settings)
 }
 
 let package = Package(
@@ -139,7 +141,8 @@ let package = Package(
         tests(of: "LiteLLM", ["Domain", "TestSupport"]),
         tests(of: "Passwords", ["TestSupport"]),
         tests(of: "Storage", ["Analytics", "Domain", "Postgres", "TestSupport", lifecycle, logging]),
-        tests(of: "Analytics", ["Domain", "Postgres", "Storage", "TestSupport", logging]),
+        tests(
+            of: "Analytics", ["Domain", "Postgres", "Storage", "TestSupport", logging], exclude: ["Snapshots"]),
         tests(of: "Bootstrap", ["Postgres", inMemoryLogging, lifecycle, logging, metrics]),
         tests(
             of: "HTTPSupport",

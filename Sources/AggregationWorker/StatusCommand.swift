@@ -15,9 +15,9 @@ struct StatusCommand: AsyncParsableCommand {
     func run() async throws {
         try await WorkerContext.run { context in
             let now = context.now()
-            let status = try await context.pool.withConnection { try RollupStatus(try .read($0), $0, now: now) }
+            let status = try await context.pool.withConnection { try RollupStatus.read(now: now, on: $0) }
             for (name, value) in status.lines { print(name.padding(toLength: 20, withPad: " ", startingAt: 0) + value) }
-            if let maxLag, .seconds(status.secondsBehind ?? 0) > maxLag.duration { throw ExitCode(2) }
+            if let maxLag, .seconds(status.pendingSeconds ?? 0) > maxLag.duration { throw ExitCode(2) }
         }
     }
 }

@@ -23,6 +23,11 @@ extension Query {
 }
 
 extension Query.StringInterpolation {
+    /// SQL of a `bigint` of the number `sum`, saturated (``Query/saturated(_:)``).
+    package mutating func appendInterpolation(saturated sum: String) {
+        appendInterpolation(unsafeSQL: Query.saturated(sum))
+    }
+
     /// SQL of the text of a `timestamptz` in RFC 3339, in UTC and whole seconds: `2026-11-23T12:00:00Z`. Our sessions
     /// run in UTC.
     package mutating func appendInterpolation(rfc3339 expression: String) {

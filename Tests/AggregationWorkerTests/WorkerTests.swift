@@ -47,7 +47,7 @@ import Testing
         try await withTestDatabase { database in
             try await write(100, on: database)
             let before = try await worker(["status"], on: database)
-            #expect(before.output.contains("rows behind         100"))
+            #expect(before.output.contains("pending logs        100"))
             #expect(try await worker(["status", "--max-lag", "1h"], on: database).exitCode == 0)
             try await database.execute("UPDATE api_logs SET updated_at = updated_at - interval '2 hours'")
             #expect(try await worker(["status", "--max-lag", "1h"], on: database).exitCode == 2)
@@ -57,7 +57,7 @@ import Testing
             #expect(try await database.number(folded) == 100)
             #expect(try await worker(["once"], on: database).output.contains("0 rows rolled up"))
             let after = try await worker(["status"], on: database)
-            #expect(after.output.contains("rows behind         0"))
+            #expect(after.output.contains("pending logs        0"))
             #expect(after.output.contains("100 rows in") == false)
             #expect(try await worker(["status", "--max-lag", "1h"], on: database).exitCode == 0)
         }

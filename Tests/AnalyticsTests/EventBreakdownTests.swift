@@ -25,24 +25,24 @@ import Testing
             let range = try ReportRange(from: Self.day, to: Self.day.advanced(by: .seconds(86_400)))
             let (codes, tags, endUsers, bobs) = try await bench.report { snapshot in
                 try (
-                    EventBreakdown.read(.allUsers, range, by: .errorCode, snapshot),
-                    EventBreakdown.read(.allUsers, range, by: .tag, limit: 2, snapshot),
-                    EventBreakdown.read(.user(ada), range, by: .endUser, snapshot),
-                    EventBreakdown.read(UsageScope(user: bob, statuses: [.error]), range, by: .errorCode, snapshot)
+                    EventBreakdown.read(.allUsers, range, by: .errorCode, on: snapshot),
+                    EventBreakdown.read(.allUsers, range, by: .tag, limit: 2, on: snapshot),
+                    EventBreakdown.read(.user(ada), range, by: .endUser, on: snapshot),
+                    EventBreakdown.read(UsageScope(user: bob, statuses: [.error]), range, by: .errorCode, on: snapshot)
                 )
             }
             #expect(
-                codes.parts.map { "\($0.key ?? "-") \($0.sums.requests) \($0.sums.errors)" } == [
+                codes.groups.map { "\($0.key ?? "-") \($0.sums.requests) \($0.sums.errors)" } == [
                     "- 20 0", "500 5 5", "timeout 5 5",
                 ])
             #expect(codes.total.requests == 30)
             #expect(codes.total.laravelCost == Money("0.045"))
-            #expect(tags.parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["batch 15", "- 15"])
+            #expect(tags.groups.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["batch 15", "- 15"])
             #expect(tags.others?.groups == 2)
             #expect(tags.others?.sums.requests == 15)
             #expect(tags.total.requests == 30)
-            #expect(endUsers.parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["- 21", "carol 3"])
-            #expect(bobs.parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["500 1", "timeout 1"])
+            #expect(endUsers.groups.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["- 21", "carol 3"])
+            #expect(bobs.groups.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["500 1", "timeout 1"])
         }
     }
 
@@ -59,17 +59,17 @@ import Testing
             let end = Self.day.advanced(by: .seconds(86_400))
             let range = try ReportRange(from: end.advanced(by: .seconds(-86_400 * 10)), to: end)
             let error = await #expect(throws: AppError.self) {
-                try await bench.report { try EventBreakdown.read(.allUsers, range, by: .tag, $0) }
+                try await bench.report { try EventBreakdown.read(.allUsers, range, by: .tag, on: $0) }
             }
             let words = error?.message.split(separator: " ") ?? []
             let days = words.firstIndex(of: "last").flatMap { Int(words[$0 + 1]) } ?? 0
             #expect((1..<10).contains(days))
             // What it offers, it gives; a day more, it does not.
             let offer = try ReportRange(from: end.advanced(by: .seconds(-86_400 * days)), to: end)
-            _ = try await bench.report { try EventBreakdown.read(.allUsers, offer, by: .tag, $0) }
+            _ = try await bench.report { try EventBreakdown.read(.allUsers, offer, by: .tag, on: $0) }
             let more = try ReportRange(from: end.advanced(by: .seconds(-86_400 * (days + 1))), to: end)
             _ = await #expect(throws: AppError.self) {
-                try await bench.report { try EventBreakdown.read(.allUsers, more, by: .tag, $0) }
+                try await bench.report { try EventBreakdown.read(.allUsers, more, by: .tag, on: $0) }
             }
         }
     }
@@ -80,11 +80,11 @@ import Testing
             try await bench.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
-                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
-                    shape, status, plan, model_group)
+                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream,
+                    is_cache_hit, shape, status, plan, model_group)
                 SELECT metering.event_key_floor('2026-11-05'::timestamptz + g * interval '1 minute'), g, \(user),
-                    '2026-11-05'::timestamptz + g * interval '1 minute', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'success',
-                    'pro', 'gpt-4'
+                    '2026-11-05'::timestamptz + g * interval '1 minute', 1, 1, 0, 0, 0, 2, 1, false, false,
+                    'litellm', 'success', 'pro', 'gpt-4'
                 FROM generate_series(1, 30000) g
                 """)
             try await bench.execute("VACUUM ANALYZE metering.events")
@@ -92,9 +92,9 @@ import Testing
             let scans = try await bench.sequentialScans {
                 for group in EventGroup.allCases {
                     let calls = try await bench.report { snapshot in
-                        let place = DecimalLiteral("1441").map { UsageBreakdown.Place(weight: $0, key: "x") }
+                        let place = DecimalLiteral("1441").map { UsageBreakdown.PageEnd(weight: $0, key: "x") }
                         let pages = try [nil, place].map { place in
-                            try EventBreakdown.read(.user(user), range, by: group, after: place, snapshot)
+                            try EventBreakdown.read(.user(user), range, by: group, after: place, on: snapshot)
                         }
                         return pages.map(\.total.requests)
                     }

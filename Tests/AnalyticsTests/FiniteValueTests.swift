@@ -27,7 +27,7 @@ import Testing
             let user = try await bench.makeUser()
             try await bench.pool.withConnection { connection in
                 func read() throws -> [LogRow] {
-                    try ReportSnapshot.take(connection) { try RecentCalls.list(of: user, $0.connection) }
+                    try ReportSnapshot.take(connection) { try RecentCalls.list(of: user, on: $0.connection) }
                 }
                 #expect(try read().isEmpty)
                 for type in ["text", "varchar(300)"] {
@@ -59,12 +59,13 @@ import Testing
                 let sums = try await sums(bench, user)
                 #expect(sums.requests == 1 && sums.tokens == 0 && sums.duration == 0, "\(state): \(sums)")
             }
-            let rows = try await bench.report { try RecentCalls.list(of: user, $0.connection) }
+            let rows = try await bench.report { try RecentCalls.list(of: user, on: $0.connection) }
             #expect(rows.map(\.inputTokens) == [0] && rows.map(\.outputTokens) == [0] && rows.map(\.duration) == [0])
         }
     }
 
-    private func mend(_ bench: StorageBench, _ range: RollupRange = RollupRange(from: 20_700, to: 20_800)) async throws
+    private func repair(_ bench: StorageBench, _ range: RollupRange = RollupRange(from: 20_700, to: 20_800))
+        async throws
         -> Int
     {
         let outcome = try await RollupRebuild(pool: bench.worker).repair(range) { _, _ in }
@@ -73,7 +74,7 @@ import Testing
 
     private func sums(_ bench: StorageBench, _ user: Int64?) async throws -> UsageTotals {
         try await bench.report {
-            try UsageSummary(user.map(UsageScope.user) ?? .allUsers, .allTime, $0).current.sums
+            try UsageSummary.read(user.map(UsageScope.user) ?? .allUsers, .allTime, on: $0).current.sums
         }
     }
 
@@ -98,7 +99,7 @@ import Testing
             for state in ["tail", "rolled up", "made again"] {
                 if state != "tail" { try await bench.rollUp() }
                 try await bench.updateCounters()
-                if state == "made again" { #expect(try await mend(bench) == 0, "\(state)") }
+                if state == "made again" { #expect(try await repair(bench) == 0, "\(state)") }
                 for scope in [user, nil] {
                     let sums = try await sums(bench, scope)
                     #expect(sums.requests == Int64(2 + bad.count) && sums.unpriced == Int64(bad.count), "\(state)")
@@ -159,14 +160,14 @@ import Testing
             #expect(try await bench.verify().findings == [])
             try await bench.execute(
                 "UPDATE metering.rollup_15m SET requests = requests + 1 WHERE user_id = \(user)")
-            #expect(try await mend(bench, RollupRange(from: 0, to: 130_000)) > 0)
+            #expect(try await repair(bench, RollupRange(from: 0, to: 130_000)) > 0)
             #expect(try await bench.verify().findings == [])
-            let rows = try await bench.admin.withConnection { try RecentCalls.list(of: user, $0) }
+            let rows = try await bench.admin.withConnection { try RecentCalls.list(of: user, on: $0) }
             let entries = try await bench.admin.withConnection { try LogEntries.read(rows.map(\.id), $0) }
             #expect(rows.count == 40 && entries.count == 40)
             #expect((0..<40).count { entries.implausibleValues($0) == [.implausibleTime] } == 35)
             _ = try await bench.worker.withConnection { connection in
-                try RollupStatus(RollupState.read(connection), connection, now: StorageBench.noon).lines
+                try RollupStatus.read(now: StorageBench.noon, on: connection).lines
             }
         }
     }
@@ -208,12 +209,12 @@ import Testing
             _ = try await bench.write([.sample(10, by: .user(user), at: StorageBench.noon)])
             #expect(try await sums(bench, user).requests == 6)
             _ = try await bench.report {
-                try UsageBreakdown(.allUsers, .allTime, by: .user, limit: 5, rankedBy: .cost, $0)
+                try UsageBreakdown.read(.allUsers, .allTime, by: .user, limit: 5, rankedBy: .cost, on: $0)
             }
             let levels = Set(try await bench.verify().findings.map(\.level))
             #expect(levels.isSuperset(of: ["quarters", "all_users", "days", "daily", "monthly"]), "\(levels)")
-            #expect(try await mend(bench) > 0)
-            for state in ["deltas wait", "deltas are folded"] {
+            #expect(try await repair(bench) > 0)
+            for state in ["deltas wait", "deltas are rolled up"] {
                 #expect(try await bench.verify().findings == [], "\(state)")
                 try await bench.updateCounters()
             }
@@ -232,7 +233,7 @@ import Testing
     @Test func rebuildClearsADeletedUsersSums() async throws {
         try await poisoned { bench, user in
             try await bench.execute("DELETE FROM users WHERE id = \(user)")
-            _ = try await mend(bench)
+            _ = try await repair(bench)
             let sums = try await sums(bench, nil)
             #expect(sums.requests == 5 && sums.unpriced == 5 && sums.pricedCost == .zero)
             #expect(try await bench.number("SELECT count(*) FROM metering.rollup_15m WHERE cost = 'NaN'") == 0)

@@ -33,7 +33,7 @@ import Testing
     private func requests(_ bench: StorageBench, _ user: Int64) async throws -> Int64 {
         try await bench.report { snapshot in
             let range = try ReportRange.days("2026-11-01", "2026-12-01", in: "UTC", snapshot.connection)
-            return try CallCount(.user(user), range, snapshot).calls
+            return try CallCount.read(.user(user), range, on: snapshot).calls
         }
     }
 
@@ -58,7 +58,7 @@ import Testing
         try await bench.verify().findings.map { "\($0)" }
     }
 
-    private func mend(_ bench: StorageBench) async throws -> [Int] {
+    private func repair(_ bench: StorageBench) async throws -> [Int] {
         let outcome = try await RollupRebuild(pool: bench.worker).repair(Self.autumn) { _, _ in }
         return [outcome.cells, outcome.counters]
     }
@@ -72,23 +72,23 @@ import Testing
             try await bench.rollUp()
         }
         #expect(try await findings(bench) == [], comment)
-        #expect(try await mend(bench) == [0, 0], comment)
+        #expect(try await repair(bench) == [0, 0], comment)
         #expect(try await requests(bench, user) == count, comment)
     }
 
     @Test(arguments: Restart.allCases, Refill.allCases)
     func nothingIsMissedOrCountedTwice(restart: Restart, refill: Refill) async throws {
-        for isFolded in [false, true] {
+        for isRolledUp in [false, true] {
             let isBeyond = refill == .logsBeyondTheFormer || refill == .mixedBeyondTheFormer
             let hasEvents = refill != .logs && refill != .logsBeyondTheFormer
             // No trace, and beyond the former ids before anything looked: it cannot be known (0018_id_line.sql).
-            if isBeyond, !restart.leavesTrace, !(isFolded && hasEvents) { continue }
-            let comment: Comment = "\(restart), \(refill), folded: \(isFolded)"
+            if isBeyond, !restart.leavesTrace, !(isRolledUp && hasEvents) { continue }
+            let comment: Comment = "\(restart), \(refill), rolled up: \(isRolledUp)"
             try await StorageBench.with { bench in
                 let user = try await bench.makeUser(plan: "pro")
                 for _ in 0..<3 { try await bench.writeAsLaravel(user) }
                 _ = try await bench.write((1...3).map { Self.event($0, user, minutesAgo: 30) })
-                if isFolded { try await bench.rollUp() }
+                if isRolledUp { try await bench.rollUp() }
                 try await execute(restart.rawValue, bench)
                 let logs = refill == .events ? 0 : isBeyond ? 12 : 2
                 var stored: [Verdict?] = []
@@ -96,8 +96,8 @@ import Testing
                 for _ in 0..<logs { try await bench.writeAsLaravel(user, at: "2026-11-23 11:00:00") }
                 if hasEvents { stored += try await bench.write([Self.event(12, user)]) }
                 #expect(stored.compactMap(\.?.logID).count == (hasEvents ? 2 : 0), comment)
-                // History is kept: events are, and Laravel's rows that were folded.
-                let count = Int64(3 + (isFolded ? 3 : 0) + logs + stored.count)
+                // History is kept: events are, and Laravel's rows that were rolled up.
+                let count = Int64(3 + (isRolledUp ? 3 : 0) + logs + stored.count)
                 try await expect(count, of: user, bench, comment)
                 for (id, provider) in try await details(bench) {
                     #expect((provider == "openai") == stored.contains { $0?.logID == id }, "\(comment), log \(id)")
@@ -118,7 +118,7 @@ import Testing
                 if round != 1 { try await bench.rollUp() }
                 if round < 2 { try await execute(restart.rawValue, bench) }
             }
-            // The second round was not folded: Laravel's row of it is as if it had never been.
+            // The second round was not rolled up: Laravel's row of it is as if it had never been.
             try await expect(8, of: user, bench, "\(restart)")
             // A delivery that comes again meets its twin, under the id it was answered with.
             for (id, logID) in stored {
@@ -280,12 +280,12 @@ import Testing
     }
 
     /// The sequence stood below what was known although nothing was given out twice, as after a restore without it.
-    @Test(arguments: [false, true]) func anEpochForNothingChangesNoFigure(isFolded: Bool) async throws {
+    @Test(arguments: [false, true]) func anEpochForNothingChangesNoFigure(isRolledUp: Bool) async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user), Self.event(2, user)])
             for _ in 0..<2 { try await bench.writeAsLaravel(user) }
-            if isFolded { try await bench.rollUp() }
+            if isRolledUp { try await bench.rollUp() }
             _ = try await bench.write([Self.event(3, user)])
             try await execute("SELECT setval('public.api_logs_id_seq', 2)", bench)
             #expect(try await requests(bench, user) == 5)
@@ -312,7 +312,7 @@ import Testing
             try await bench.execute("UPDATE metering.rollup_15m SET requests = 7 WHERE user_id = \(bob)")
             try await bench.execute("UPDATE metering.quota_usage SET requests = 7 WHERE user_id = \(bob)")
             #expect(try await findings(bench).count == 4)
-            _ = try await mend(bench)
+            _ = try await repair(bench)
             try await expect(2, of: ada, bench, "Ada")
             try await expect(1, of: bob, bench, "Bob")
         }
@@ -387,7 +387,7 @@ import Testing
             try await insert(2, at: "2026-11-21 10:00:00")
             try await bench.rollUp()
             #expect(try await findings(bench).contains { $0.contains("2026-11-21T10:00:00Z") })
-            #expect(try await mend(bench)[0] > 0)
+            #expect(try await repair(bench)[0] > 0)
             try await expect(7, of: user, bench, "under a free id")
             // Nothing overflows in a later epoch either.
             try await execute(
@@ -403,13 +403,13 @@ import Testing
     }
 
     /// A row that was inserted under the id of an event, whose own row is gone, is of no event when that is withdrawn.
-    @Test(arguments: [false, true]) func aRowUnderTheIDOfAnEvent(isFolded: Bool) async throws {
+    @Test(arguments: [false, true]) func aRowUnderTheIDOfAnEvent(isRolledUp: Bool) async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             let other = try await bench.makeUser()
             let event = Self.event(1, user)
             let logID = try #require(try await bench.write([event, Self.event(2, user)]).first.flatMap(\.?.logID))
-            if isFolded { try await bench.rollUp() }
+            if isRolledUp { try await bench.rollUp() }
             try await bench.execute("DELETE FROM public.api_logs WHERE id = \(logID)")
             try await bench.execute(
                 """
@@ -417,7 +417,7 @@ import Testing
                                              response_time_ms, created_at)
                 VALUES (\(logID), \(other), 'gpt-4', 1, 1, 0.5, 1, '2026-11-21 10:00:00')
                 """)
-            if isFolded { try await expect(0, of: other, bench, "while it passes for the event's row") }
+            if isRolledUp { try await expect(0, of: other, bench, "while it passes for the event's row") }
             #expect(try await requests(bench, other) == 0)
             let now = bench.clock.now
             let withdrawn = try await bench.operator.transaction {
@@ -426,9 +426,9 @@ import Testing
             #expect(!withdrawn.hadLog)
             #expect(try await requests(bench, user) == 1)
             try await bench.rollUp()
-            if isFolded {
+            if isRolledUp {
                 #expect(try await findings(bench).contains { $0.contains("2026-11-21T10:00:00Z") })
-                #expect(try await mend(bench)[0] > 0)
+                #expect(try await repair(bench)[0] > 0)
             }
             try await expect(1, of: other, bench, "after the withdrawal")
             try await expect(1, of: user, bench, "the event that is left")

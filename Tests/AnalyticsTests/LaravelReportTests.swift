@@ -20,7 +20,8 @@ import Testing
                                       error_message, created_at, updated_at)
                 SELECT \(user), (ARRAY['gpt-4', 'claude-haiku', 'gemini, pro', 'say "hi"'])[1 + i % 4], 100 + i, 50 + i,
                        0.0015 * i, 1000 + i, (ARRAY['success', 'success', 'error', 'rate_limited'])[1 + i / 3 % 4],
-                       CASE WHEN i % 7 = 0 THEN 'boom ' || i END, '2026-11-23 08:04:09'::timestamp - i * interval '9 hours',
+                       CASE WHEN i % 7 = 0 THEN 'boom ' || i END,
+                       '2026-11-23 08:04:09'::timestamp - i * interval '9 hours',
                        '2026-11-23 08:04:09'
                 FROM generate_series(0, 119) i
                 """)
@@ -34,8 +35,10 @@ import Testing
     private static func compare(_ bench: StorageBench, _ user: Int64) async throws {
         let (stats, chart, analytics, calls) = try await bench.report { snapshot in
             try (
-                LaravelStats(of: user, now: now, snapshot), LaravelChart(of: user, now: now, snapshot),
-                LaravelAnalytics(of: user, now: now, snapshot), RecentCalls.list(of: user, snapshot.connection)
+                LaravelStats.read(of: user, now: now, on: snapshot),
+                LaravelChart.read(of: user, now: now, on: snapshot),
+                LaravelAnalytics.read(of: user, now: now, on: snapshot),
+                RecentCalls.list(of: user, on: snapshot.connection)
             )
         }
         let today = try Golden.read("355_dashboard_stats_seeded").today
@@ -70,8 +73,9 @@ import Testing
             let user = try await bench.makeUser()
             let (stats, chart, analytics) = try await bench.report { snapshot in
                 try (
-                    LaravelStats(of: user, now: Self.now, snapshot), LaravelChart(of: user, now: Self.now, snapshot),
-                    LaravelAnalytics(of: user, now: Self.now, snapshot)
+                    LaravelStats.read(of: user, now: Self.now, on: snapshot),
+                    LaravelChart.read(of: user, now: Self.now, on: snapshot),
+                    LaravelAnalytics.read(of: user, now: Self.now, on: snapshot)
                 )
             }
             #expect(
@@ -92,7 +96,9 @@ import Testing
             for second in [0, 1, 59, 899, 900, 43_201, 85_499, 85_500, 85_501, 86_399] {
                 let now = midnight.advanced(by: .seconds(second) + .milliseconds(7))
                 let (chart, analytics) = try await bench.report {
-                    try (LaravelChart(of: user, now: now, $0), LaravelAnalytics(of: user, now: now, $0))
+                    try (
+                        LaravelChart.read(of: user, now: now, on: $0), LaravelAnalytics.read(of: user, now: now, on: $0)
+                    )
                 }
                 let expected = try await bench.text(
                     """
@@ -101,7 +107,10 @@ import Testing
                     FROM api_logs WHERE created_at >= '2026-10-24'::timestamp + \(second) * interval '1 second'
                     """)
                 let found =
-                    "\(chart.models.reduce(0) { $0 + $1.calls }) \(chart.days.reduce(0) { $0 + $1.tokens }) \(analytics.costTrend.reduce(.zero) { $0 + $1.cost })"
+                    """
+                    \(chart.models.reduce(0) { $0 + $1.calls }) \(chart.days.reduce(0) { $0 + $1.tokens }) \
+                    \(analytics.costTrend.reduce(.zero) { $0 + $1.cost })
+                    """
                 #expect(found == expected, "\(second)")
             }
         }

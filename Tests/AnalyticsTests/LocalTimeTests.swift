@@ -59,10 +59,10 @@ import Testing
 
     private static func found(_ line: Line, _ zone: TimeZoneName, _ connection: Connection) throws -> [Int] {
         guard let granularity = Granularity(rawValue: line.kind) else {
-            return [ReportRange.floor(try zone.start(of: line.from, connection))]
+            return [QuarterHour.holding(try zone.start(of: line.from, connection))]
         }
         guard let from = Int(line.from), let to = Int(line.to) else { return [] }
-        return try granularity.boundaries(of: ReportRange(quarters: from..<to, zone: zone), connection)
+        return try granularity.boundaries(of: ReportRange(quarterHours: from..<to, zone: zone), connection)
     }
 
     private static let moments = [

@@ -38,7 +38,7 @@ import Testing
             #expect(try await bench.verify().count == 0)
             #expect(
                 try await bench.text("SELECT sealed_before FROM metering.rollup_watermark") == "2027-10-01 00:00:00+00")
-            // Rows of api_logs whose event is gone are not folded again as Laravel's own.
+            // Rows of api_logs whose event is gone are not rolled up again as Laravel's own.
             #expect(try await bench.rollUp().rows == 0)
             try await bench.worker.withConnection { try EventPartitions.ensure($0, now: later) }
             #expect(try await partitions(bench) >= 27)
@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    @Test func onlySettledEntriesOfTheQuarantineAreForgotten() async throws {
+    @Test func onlyClosedEntriesOfTheQuarantineAreForgotten() async throws {
         try await StorageBench.with { bench in
             try await bench.execute(
                 """

@@ -10,7 +10,7 @@ import Testing
     @Test(arguments: [true, false]) func noSumOfAllUsersHasIt(isAlone: Bool) async throws {
         try await StorageBench.with { bench in
             let (user, other) = (try await bench.makeUser(), try await bench.makeUser())
-            // Days ago, yesterday and now: longer runs of days, single days, and quarters.
+            // Days ago, yesterday and now: longer spans, single days, and 15-minute rollups.
             let ages: [Int64] = [86_400 * 20, 86_400, 60]
             let moments = ages.map { StorageBench.noon.advanced(by: .seconds(-$0)) }
             var events = moments.enumerated().map { index, moment in
@@ -29,15 +29,15 @@ import Testing
             for pass in 0..<3 {
                 let found = try await bench.report { snapshot in
                     let range = try ReportRange.days("2026-10-01", "2026-12-01", in: "UTC", snapshot.connection)
-                    let users = try UsageBreakdown(.allUsers, range, by: .user, snapshot)
-                    let codes = try EventBreakdown.read(.allUsers, range, by: .errorCode, snapshot)
+                    let users = try UsageBreakdown.read(.allUsers, range, by: .user, on: snapshot)
+                    let codes = try EventBreakdown.read(.allUsers, range, by: .errorCode, on: snapshot)
                     return try [
-                        UsageSummary(.allUsers, range, snapshot).current.sums.requests, users.total.requests,
-                        users.parts.reduce(0) { $0 + $1.sums.requests }, codes.total.requests,
-                        UsageSeries(.allUsers, range, by: .model, snapshot).lines.flatMap(\.sums)
+                        UsageSummary.read(.allUsers, range, on: snapshot).current.sums.requests, users.total.requests,
+                        users.groups.reduce(0) { $0 + $1.sums.requests }, codes.total.requests,
+                        UsageSeries.read(.allUsers, range, by: .model, on: snapshot).lines.flatMap(\.sums)
                             .reduce(0) { $0 + $1.requests },
-                        UsageBreakdown(.user(user), range, by: .model, snapshot).total.requests,
-                        EventBreakdown.read(.user(user), range, by: .tag, snapshot).total.requests,
+                        UsageBreakdown.read(.user(user), range, by: .model, on: snapshot).total.requests,
+                        EventBreakdown.read(.user(user), range, by: .tag, on: snapshot).total.requests,
                     ].map(Int.init)
                 }
                 let own = 3 + all / 2

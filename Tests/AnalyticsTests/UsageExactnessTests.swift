@@ -25,12 +25,12 @@ import Testing
                 let clock = story.clock
                 return Task { await Self.work(number, on: database.configuration.role(.worker), clock) }
             }
-            let told = await Result { try await story.tell(until: end) }
+            let played = await Result { try await story.play(until: end) }
             for worker in workers { worker.cancel() }
             for worker in workers { await worker.value }
             let ended = await Result { try await story.end() }
             await pool.close()
-            try told.get()
+            try played.get()
             try ended.get()
             #expect(story.mismatches == [], "seed \(seed), after \(story.steps) steps")
         }

@@ -3,8 +3,8 @@ import Domain
 import Postgres
 import Storage
 
-/// What reports must say, kept by the test itself while others write, roll up and die: a list of logs, and every measure
-/// computed from it in plain Swift.
+/// What reports must say, kept by the test itself while others write, roll up and die: a list of logs, and every
+/// measure computed from it in plain Swift.
 struct UsageModel {
     /// A committed log: an event, or a row that Laravel wrote.
     struct Log {
@@ -133,8 +133,8 @@ extension UsageModel.Log {
     func insert(_ connection: Connection) throws -> Int64 {
         try connection.query(
             """
-            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
-                                         created_at, updated_at)
+            INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                         status, created_at, updated_at)
             VALUES (\(user), \(model), \(inputTokens), \(outputTokens),
                     \(cost == nil ? "NaN" : "\(laravelCost)e-6")::numeric, \(duration), \(status.rawValue),
                     \(time) AT TIME ZONE 'UTC', now())

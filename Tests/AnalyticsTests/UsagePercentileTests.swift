@@ -42,13 +42,13 @@ import Testing
 
     private static func compare(_ bench: StorageBench, _ scope: UsageScope, _ condition: Query) async throws {
         let (summary, series, models) = try await bench.admin.withConnection { connection in
-            // A window that cuts days and quarters of the border, in a zone whose days cut them again.
+            // A window that cuts days at the day boundary, in a zone whose days cut them again.
             let range = try ReportRange.days("2026-11-02", "2026-11-24", in: "Asia/Kolkata", connection)
             return try ReportSnapshot.take(connection) { snapshot in
                 try (
-                    UsageSummary(scope, range, snapshot),
-                    UsageSeries(scope, range, every: .week, by: .status, hasLatency: true, snapshot),
-                    UsageBreakdown(scope, range, by: .model, hasLatency: true, snapshot)
+                    UsageSummary.read(scope, range, on: snapshot),
+                    UsageSeries.read(scope, range, every: .week, by: .status, hasLatency: true, on: snapshot),
+                    UsageBreakdown.read(scope, range, by: .model, hasLatency: true, on: snapshot)
                 )
             }
         }
@@ -57,7 +57,7 @@ import Testing
              WHERE \(condition) AND created_at >= '2026-11-01 18:30' AND created_at < '2026-11-23 18:30') l
             """
         try await bench.expect(summary.current.latency.duration, "SELECT response_time_ms AS v FROM \(rows)")
-        for part in models.parts {
+        for part in models.groups {
             try await bench.expect(
                 part.latency.duration,
                 "SELECT response_time_ms AS v FROM \(rows) WHERE model = \(part.key as String?)")

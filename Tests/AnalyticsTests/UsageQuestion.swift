@@ -91,31 +91,32 @@ struct UsageQuestion: CustomStringConvertible {
         part.narrow(&scope)
         return try ReportSnapshot.take(connection) { [scope] snapshot in
             try Answers(
-                summary: UsageSummary(scope, range, snapshot),
-                series: UsageSeries(scope, range, every: granularity, hasLatency: true, snapshot),
-                grouped: UsageSeries(
+                summary: UsageSummary.read(scope, range, on: snapshot),
+                series: UsageSeries.read(scope, range, every: granularity, hasLatency: true, on: snapshot),
+                grouped: UsageSeries.read(
                     scope, range, every: granularity, by: group == .user ? .model : group, limit: limit,
-                    rankedBy: ranking, hasLatency: true, snapshot),
+                    rankedBy: ranking, hasLatency: true, on: snapshot),
                 pages: pages(scope, range, snapshot),
                 events: EventBreakdown.read(
-                    scope, range, by: eventGroup, limit: limit, rankedBy: ranking, snapshot),
-                calls: CallCount(scope, range, snapshot).calls, overview: UsageOverview(now: now, snapshot),
+                    scope, range, by: eventGroup, limit: limit, rankedBy: ranking, on: snapshot),
+                calls: CallCount.read(scope, range, on: snapshot).calls,
+                overview: UsageOverview.read(now: now, on: snapshot),
                 laravel: LaravelAnswers(
-                    stats: LaravelStats(of: user, now: now, snapshot),
-                    chart: LaravelChart(of: user, now: now, snapshot),
-                    analytics: LaravelAnalytics(of: user, now: now, snapshot)))
+                    stats: LaravelStats.read(of: user, now: now, on: snapshot),
+                    chart: LaravelChart.read(of: user, now: now, on: snapshot),
+                    analytics: LaravelAnalytics.read(of: user, now: now, on: snapshot)))
         }
     }
 
     private func pages(
         _ scope: UsageScope, _ range: ReportRange, _ snapshot: ReportSnapshot
     ) throws -> [UsageBreakdown] {
-        var (pages, place): ([UsageBreakdown], UsageBreakdown.Place?) = ([], nil)
+        var (pages, place): ([UsageBreakdown], UsageBreakdown.PageEnd?) = ([], nil)
         repeat {
-            let page = try UsageBreakdown(
-                scope, range, by: group, after: place, limit: limit, rankedBy: ranking, hasLatency: true, snapshot)
+            let page = try UsageBreakdown.read(
+                scope, range, by: group, after: place, limit: limit, rankedBy: ranking, hasLatency: true, on: snapshot)
             pages.append(page)
-            place = page.next
+            place = page.pageEnd
         } while place != nil && pages.count < 200
         return pages
     }
@@ -247,11 +248,11 @@ extension UsageQuestion {
         of page: UsageBreakdown, _ groups: [Group], of logs: [UsageModel.Log], hasLatency: Bool
     ) -> [String] {
         let total = UsageMeasures(logs).differences(from: page.total).map { "total: \($0)" }
-        guard page.parts.map(\.key) == groups.map(\.key) else {
-            return total + ["parts \(page.parts.map(\.key)), should be \(groups.map(\.key))"]
+        guard page.groups.map(\.key) == groups.map(\.key) else {
+            return total + ["groups \(page.groups.map(\.key)), should be \(groups.map(\.key))"]
         }
         return total
-            + zip(page.parts, groups).flatMap { part, group in
+            + zip(page.groups, groups).flatMap { part, group in
                 let measures = UsageMeasures(group.logs).differences(
                     from: part.sums, hasLatency ? part.latency : nil)
                 return (measures + differences(ofShare: part.share, group.logs, of: logs))

@@ -29,14 +29,17 @@ import Testing
                 for scope in [
                     UsageScope.user(ada), .allUsers, UsageScope(user: ada, models: ["gpt-4"], statuses: [.error]),
                 ] {
-                    summaries.append(try await bench.report { try UsageSummary(scope, range, $0) })
+                    summaries.append(try await bench.report { try UsageSummary.read(scope, range, on: $0) })
                 }
                 try await bench.rollUp()
             }
             #expect(Array(summaries[3...]) == Array(summaries[..<3]))
             let sums = summaries[0].current.sums
             let found =
-                "\(sums.requests) \(sums.errors) \(sums.rateLimited) \(sums.inputTokens) \(sums.outputTokens) \(sums.duration) \(sums.laravelCost)"
+                """
+                \(sums.requests) \(sums.errors) \(sums.rateLimited) \(sums.inputTokens) \(sums.outputTokens) \
+                \(sums.duration) \(sums.laravelCost)
+                """
             let expected = try await bench.text(
                 """
                 SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE status = 'error'),
@@ -50,7 +53,10 @@ import Testing
             #expect(summaries[0].previous?.range.to == range.from)
             #expect(
                 try await bench.number(
-                    "SELECT count(*) FROM api_logs WHERE user_id = \(ada) AND created_at >= '2026-11-04' AND created_at < '2026-11-14'"
+                    """
+                    SELECT count(*) FROM api_logs
+                    WHERE user_id = \(ada) AND created_at >= '2026-11-04' AND created_at < '2026-11-14'
+                    """
                 )
                     == Int(summaries[0].previous?.sums.requests ?? 0))
             #expect(
@@ -58,7 +64,10 @@ import Testing
                     == Int(summaries[1].current.sums.requests))
             #expect(
                 try await bench.number(
-                    "SELECT count(*) FROM api_logs WHERE user_id = \(ada) AND created_at >= '2026-11-14' AND model = 'gpt-4' AND status = 'error'"
+                    """
+                    SELECT count(*) FROM api_logs
+                    WHERE user_id = \(ada) AND created_at >= '2026-11-14' AND model = 'gpt-4' AND status = 'error'
+                    """
                 ) == Int(summaries[2].current.sums.requests))
         }
     }
@@ -71,44 +80,47 @@ import Testing
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
             let range = try await Self.range("2026-11-01", "2026-11-24", bench)
             let models = try await bench.report {
-                try UsageBreakdown(.user(user), range, by: .model, limit: 2, hasLatency: true, $0)
+                try UsageBreakdown.read(.user(user), range, by: .model, limit: 2, hasLatency: true, on: $0)
             }
-            #expect(models.parts.map(\.key) == ["gpt-4", "claude"])
-            #expect(models.parts.map(\.sums.requests) == [301, 200])
+            #expect(models.groups.map(\.key) == ["gpt-4", "claude"])
+            #expect(models.groups.map(\.sums.requests) == [301, 200])
             #expect(models.others?.groups == 1)
             #expect(models.others?.sums.requests == 200)
             #expect(models.total.requests == 701)
-            #expect(models.parts[0].share == 301.0 / 701)
-            #expect(models.parts[0].latency.duration != nil)
+            #expect(models.groups[0].share == 301.0 / 701)
+            #expect(models.groups[0].latency.duration != nil)
             let providers = try await bench.report {
-                try UsageBreakdown(.allUsers, range, by: .provider, rankedBy: .cost, $0)
+                try UsageBreakdown.read(.allUsers, range, by: .provider, rankedBy: .cost, on: $0)
             }
             #expect(
-                Set(providers.parts.map(\.key)) == [
+                Set(providers.groups.map(\.key)) == [
                     nil, UsageEvent.sample(1, by: .user(user), at: StorageBench.noon).provider,
                 ])
             #expect(providers.others == nil)
         }
     }
 
-    /// The last day of the range is one of UTC less its quarters behind the local midnight, which were all that `late`
-    /// had.
-    @Test func whatIsBehindTheLocalMidnightIsNoGroup() async throws {
+    /// The last day of the range is a UTC day without the quarter hours after the local midnight. All usage of `late`
+    /// is in those.
+    @Test func whatIsAfterTheLocalMidnightIsNoGroup() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             for (model, moment) in [("gpt-4", "2026-11-20 10:00:00"), ("late", "2026-11-20 22:00:00")] {
                 try await bench.execute(
                     """
-                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                          created_at)
                     VALUES (\(user), \(model), 1, 1, 0, 1, \(moment)::timestamp)
                     """)
             }
             try await bench.rollUp()
             let range = try await Self.range("2026-11-01", "2026-11-21", bench, zone: "Europe/Istanbul")
             for scope in [UsageScope.user(user), .allUsers] {
-                let models = try await bench.report { try UsageBreakdown(scope, range, by: .model, limit: 1, $0) }
-                #expect(models.parts.map(\.key) == ["gpt-4"] && models.others == nil)
-                let series = try await bench.report { try UsageSeries(scope, range, by: .model, $0) }
+                let models = try await bench.report {
+                    try UsageBreakdown.read(scope, range, by: .model, limit: 1, on: $0)
+                }
+                #expect(models.groups.map(\.key) == ["gpt-4"] && models.others == nil)
+                let series = try await bench.report { try UsageSeries.read(scope, range, by: .model, on: $0) }
                 #expect(series.lines.map(\.key) == ["gpt-4"])
             }
         }
@@ -124,19 +136,23 @@ import Testing
             let range = try await Self.range("2026-09-01", "2026-11-25", bench, zone: "Pacific/Chatham")
             let (users, overview, count) = try await bench.report { snapshot in
                 try (
-                    UsageBreakdown(.allUsers, range, by: .user, snapshot),
-                    UsageOverview(now: StorageBench.noon, snapshot), CallCount(.user(bob), .allTime, snapshot)
+                    UsageBreakdown.read(.allUsers, range, by: .user, on: snapshot),
+                    UsageOverview.read(now: StorageBench.noon, on: snapshot),
+                    CallCount.read(.user(bob), .allTime, on: snapshot)
                 )
             }
-            #expect(users.parts.map(\.key) == ["\(bob)", "\(ada)"])
-            #expect(users.parts.map(\.sums.requests) == [500, 301])
+            #expect(users.groups.map(\.key) == ["\(bob)", "\(ada)"])
+            #expect(users.groups.map(\.sums.requests) == [500, 301])
             #expect(count.calls == 500)
             #expect(
                 overview.users.map { "\($0.plan) \($0.status) \($0.count)" } == ["pro active 1", "starter suspended 1"])
             for (sums, day) in [(overview.today, "2026-11-23"), (overview.month, "2026-11-01")] {
                 #expect(
                     try await bench.text(
-                        "SELECT concat_ws(' ', count(*), trim_scale(sum(total_cost))) FROM api_logs WHERE created_at >= \(day)::date"
+                        """
+                        SELECT concat_ws(' ', count(*), trim_scale(sum(total_cost))) FROM api_logs
+                        WHERE created_at >= \(day)::date
+                        """
                     ) == "\(sums.requests) \(sums.laravelCost)")
             }
         }
@@ -146,14 +162,14 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             let range = try await Self.range("2026-11-01", "2026-11-24", bench, zone: "America/New_York")
-            let empty = try await bench.report { try UsageSeries(.user(user), range, $0) }
+            let empty = try await bench.report { try UsageSeries.read(.user(user), range, on: $0) }
             #expect(empty.granularity == .day)
             #expect(empty.buckets.count == 23)
             #expect(empty.lines.count == 1)
             #expect(empty.lines[0].sums == Array(repeating: UsageTotals(), count: 23))
             try await bench.fill(user, count: 700, from: "2026-11-03", to: "2026-11-23 11:59:00")
             let series = try await bench.report {
-                try UsageSeries(.user(user), range, by: .model, limit: 2, hasLatency: true, $0)
+                try UsageSeries.read(.user(user), range, by: .model, limit: 2, hasLatency: true, on: $0)
             }
             #expect(series.lines.map(\.key) == ["gpt-4", "claude", nil])
             #expect(series.lines.map(\.isOthers) == [false, false, true])
@@ -166,16 +182,16 @@ import Testing
         try await StorageBench.with { bench in
             let range = try await Self.range("2020-01-01", "2026-11-24", bench)
             let error = await #expect(throws: AppError.self) {
-                try await bench.report { try UsageSeries(.allUsers, range, every: .day, $0) }
+                try await bench.report { try UsageSeries.read(.allUsers, range, every: .day, on: $0) }
             }
             #expect(error?.message.contains("Ask for week") == true)
-            let series = try await bench.report { try UsageSeries(.allUsers, range, every: .week, $0) }
+            let series = try await bench.report { try UsageSeries.read(.allUsers, range, every: .week, on: $0) }
             #expect(series.buckets.count == 361)
-            #expect(try await bench.report { try UsageSeries(.allUsers, range, $0).granularity } == .month)
+            #expect(try await bench.report { try UsageSeries.read(.allUsers, range, on: $0).granularity } == .month)
         }
     }
 
-    @Test func aRangeIsCutToQuartersAndNeverEmpty() throws {
+    @Test func aRangeIsCutToQuarterHoursAndNeverEmpty() throws {
         let range = try ReportRange(
             from: StorageBench.noon.advanced(by: .seconds(1)), to: StorageBench.noon.advanced(by: .seconds(2699)))
         #expect(range.from == StorageBench.noon)

@@ -7,8 +7,8 @@ import Testing
 
 /// A pass, and a reader's tail, cost what is new and not what is there.
 @Suite(.timeLimit(.minutes(15))) struct UsageScanTests {
-    /// A user with one of Laravel's rows in each of 20,000 quarters up to October and 10,000 events on a day of
-    /// November, all folded.
+    /// A user with one of Laravel's rows in each of 20,000 quarter hours up to October and 10,000 events on a day of
+    /// November, all rolled up.
     private static func withHistory(_ body: @escaping @Sendable (StorageBench, _ user: Int64) async throws -> Void)
         async throws
     {
@@ -16,15 +16,16 @@ import Testing
             let user = try await bench.makeUser()
             try await bench.execute(
                 """
-                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      created_at)
                 SELECT \(user), 'gpt-4', 1, 1, 0, g, '2026-04-01'::timestamp + g * interval '15 minutes'
                 FROM generate_series(1, 20000) g
                 """)
             try await bench.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
-                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
-                    shape, status, plan, model_group)
+                    cached_tokens, reasoning_tokens, billable_digest, quota_tokens, quota_requests, is_stream,
+                    is_cache_hit, shape, status, plan, model_group)
                 SELECT metering.event_key_floor('2026-11-03'::timestamptz + g * interval '1 second'), g, \(user),
                     '2026-11-03', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', 'success', 'pro', 'gpt-4'
                 FROM generate_series(1, 10000) g
@@ -47,9 +48,9 @@ import Testing
                     let state = try await bench.worker.withConnection { try RollupState.read($0) }
                     let tail = try await bench.number(
                         """
-                        SELECT (SELECT count(*) FROM metering.event_facts(\(state.eventWatermark), 9223372036854775807)
+                        SELECT (SELECT count(*) FROM metering.event_facts(\(state.eventWatermark), \(Int64.max))
                                 WHERE user_id = \(user))
-                               + (SELECT count(*) FROM metering.log_facts(\(state.laravelWatermark), 9223372036854775807)
+                               + (SELECT count(*) FROM metering.log_facts(\(state.laravelWatermark), \(Int64.max))
                                   WHERE user_id = \(user))
                         """)
                     #expect(tail == 21)
@@ -88,7 +89,7 @@ import Testing
         }
     }
 
-    /// A function that PostgreSQL calls for each row costs more than all else that a fold or a tail does with the row.
+    /// A function that PostgreSQL calls for each row costs more than all else that a pass or report does with the row.
     @Test func aRowsQuarterIsWrittenOutInTheStatement() async throws {
         try await StorageBench.with { bench in
             let plan = try await bench.worker.withConnection { connection in
@@ -107,7 +108,7 @@ import Testing
         }
     }
 
-    /// Sums of many quarters and users, and a tail.
+    /// Rollups of many quarter hours and users, and pending logs.
     @Test func reportsReadNoTableWhole() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
@@ -120,7 +121,10 @@ import Testing
             try await bench.writeAsLaravel(ada)
             #expect(
                 try await bench.number(
-                    "SELECT count(*) FROM pg_stat_user_tables WHERE relname ~ '^(rollup_15m|api_logs)$' AND n_live_tup > 5000"
+                    """
+                    SELECT count(*) FROM pg_stat_user_tables
+                    WHERE relname ~ '^(rollup_15m|api_logs)$' AND n_live_tup > 5000
+                    """
                 )
                     == 2)
             let scans = try await bench.sequentialScans {
@@ -129,17 +133,17 @@ import Testing
                         let range = try ReportRange.days(
                             "2026-10-24", "2026-11-24", in: "Asia/Kolkata", snapshot.connection)
                         for scope in [UsageScope.user(ada), .allUsers] {
-                            _ = try UsageSummary(scope, range, snapshot)
-                            _ = try UsageSeries(scope, range, by: .model, hasLatency: true, snapshot)
-                            _ = try UsageBreakdown(scope, range, by: .status, snapshot)
-                            _ = try CallCount(scope, range, snapshot)
+                            _ = try UsageSummary.read(scope, range, on: snapshot)
+                            _ = try UsageSeries.read(scope, range, by: .model, hasLatency: true, on: snapshot)
+                            _ = try UsageBreakdown.read(scope, range, by: .status, on: snapshot)
+                            _ = try CallCount.read(scope, range, on: snapshot)
                         }
-                        _ = try UsageBreakdown(.allUsers, range, by: .user, snapshot)
-                        _ = try UsageOverview(now: StorageBench.noon, snapshot)
-                        _ = try LaravelStats(of: ada, now: StorageBench.noon, snapshot)
-                        _ = try LaravelChart(of: ada, now: StorageBench.noon, snapshot)
-                        _ = try LaravelAnalytics(of: ada, now: StorageBench.noon, snapshot)
-                        _ = try RecentCalls.list(of: ada, snapshot.connection)
+                        _ = try UsageBreakdown.read(.allUsers, range, by: .user, on: snapshot)
+                        _ = try UsageOverview.read(now: StorageBench.noon, on: snapshot)
+                        _ = try LaravelStats.read(of: ada, now: StorageBench.noon, on: snapshot)
+                        _ = try LaravelChart.read(of: ada, now: StorageBench.noon, on: snapshot)
+                        _ = try LaravelAnalytics.read(of: ada, now: StorageBench.noon, on: snapshot)
+                        _ = try RecentCalls.list(of: ada, on: snapshot.connection)
                     }
                 }
             }

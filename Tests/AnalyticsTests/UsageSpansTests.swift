@@ -12,7 +12,7 @@ import Testing
         for _ in 0..<500 {
             let first = Int.random(in: 20_000...20_600, using: &random)
             let days = first..<(first + Int.random(in: 0...800, using: &random))
-            // In the days, or behind them; the day of the border is in them at most in part.
+            // In the days, or after them. At most a part of the day of the day boundary is in them.
             let border = Int.random(in: days.upperBound * 96 - 95...(days.upperBound + 40) * 96, using: &random)
             let spans = RollupSpans.cover(days, dayBoundary: border)
             #expect(spans.flatMap { Array($0.first..<$0.first + $0.days) } == Array(days))
@@ -54,17 +54,17 @@ import Testing
             }
             try await Self.compare(bench, "tail only")
             try await bench.rollUp()
-            try await Self.compare(bench, "folded")
+            try await Self.compare(bench, "rolled up")
             #expect(try await bench.number("SELECT max(days)::bigint FROM metering.rollup_span") == 256)
-            // Late, some for users of whom there was nothing yet, on days of whom there was.
+            // Late logs, some of users without a log, on days with logs of others.
             for index in 0..<10 {
                 users.append(try await bench.makeUser())
                 try await bench.fill(
                     users[index * 4], count: 20, from: "2026-01-10", to: "2026-11-23 11:59:00", seed: 50 + index)
             }
-            try await Self.compare(bench, "late rows behind the cursor")
+            try await Self.compare(bench, "late logs pending")
             try await bench.rollUp()
-            try await Self.compare(bench, "late rows folded")
+            try await Self.compare(bench, "late logs rolled up")
             // The border goes on over days with usage and, with runs that end in them, days without any.
             for days in [1, 1, 1, 40] {
                 bench.clock.advance(by: .seconds(86_400 * Int64(days)))
@@ -81,37 +81,37 @@ import Testing
             let expected = try await bench.plainOrder(
                 question.zone, question.from, question.to, question.ranking, Array(question.models))
             for limit in [1_000, 7] {
-                let (parts, others) = try await bench.admin.withConnection { connection in
+                let (groups, others) = try await bench.admin.withConnection { connection in
                     let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
                     return try ReportSnapshot.take(connection) { snapshot in
-                        var (parts, others): ([UsageBreakdown.Part], [UsageBreakdown.Others]) = ([], [])
-                        var place: UsageBreakdown.Place?
+                        var (groups, others): ([UsageBreakdown.Group], [UsageBreakdown.Others]) = ([], [])
+                        var pageEnd: UsageBreakdown.PageEnd?
                         repeat {
-                            let page = try UsageBreakdown(
-                                UsageScope(models: question.models), range, by: .user, after: place, limit: limit,
-                                rankedBy: question.ranking, hasLatency: true, snapshot)
-                            parts += page.parts
+                            let page = try UsageBreakdown.read(
+                                UsageScope(models: question.models), range, by: .user, after: pageEnd, limit: limit,
+                                rankedBy: question.ranking, hasLatency: true, on: snapshot)
+                            groups += page.groups
                             if let rest = page.others { others.append(rest) }
-                            place = page.next
-                        } while place != nil
-                        return (parts, others)
+                            pageEnd = page.pageEnd
+                        } while pageEnd != nil
+                        return (groups, others)
                     }
                 }
-                let found = parts.map {
+                let found = groups.map {
                     "\($0.key ?? "-") \($0.sums.requests) \($0.sums.tokens) \($0.sums.laravelCost)"
                 }
                 #expect(found.joined(separator: "\n") == expected ?? "", "\(question), \(state)")
-                #expect(parts.allSatisfy { $0.latency.duration != nil })
+                #expect(groups.allSatisfy { $0.latency.duration != nil })
                 for (page, rest) in others.enumerated() {
-                    let behind = parts.dropFirst((page + 1) * limit)
-                    #expect(rest.groups == behind.count, "\(question), \(state)")
-                    #expect(rest.sums == behind.reduce(UsageTotals()) { $0 + $1.sums }, "\(question), \(state)")
+                    let later = groups.dropFirst((page + 1) * limit)
+                    #expect(rest.groups == later.count, "\(question), \(state)")
+                    #expect(rest.sums == later.reduce(UsageTotals()) { $0 + $1.sums }, "\(question), \(state)")
                 }
             }
         }
     }
 
-    @Test func wrongRunsAreFoundAndMended() async throws {
+    @Test func wrongRunsAreFoundAndRepaired() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             for user in [ada, bob] {
@@ -123,7 +123,8 @@ import Testing
                 try connection.query(
                     """
                     UPDATE metering.rollup_span SET requests = requests + 5
-                    WHERE user_id = \(ada) AND days = 64 AND first_day <= '2026-08-15' AND first_day + days > '2026-08-15'
+                    WHERE user_id = \(ada) AND days = 64
+                      AND first_day <= '2026-08-15' AND first_day + days > '2026-08-15'
                     RETURNING requests, to_char(first_day, 'YYYY-MM-DD')
                     """)[0].decode(Int64.self, String.self)
             }
@@ -135,16 +136,17 @@ import Testing
             try await bench.execute("DELETE FROM metering.rollup_span WHERE user_id = \(bob) AND days IN (1, 8)")
             try await bench.execute(
                 """
-                INSERT INTO metering.rollup_span VALUES (1, '2026-08-15', 999, 1, 1, 0), (32, '2026-07-06', 999, 1, 1, 0),
-                    (256, '2026-10-10', \(ada), 1, 1, 0)
+                INSERT INTO metering.rollup_span
+                VALUES (1, '2026-08-15', 999, 1, 1, 0), (32, '2026-07-06', 999, 1, 1, 0),
+                       (256, '2026-10-10', \(ada), 1, 1, 0)
                 """)
             // 2026-08-15, as days since 1970.
-            let mended = try await RollupRebuild(pool: bench.worker).repair(
+            let repaired = try await RollupRebuild(pool: bench.worker).repair(
                 RollupRange(from: 20_680, to: 20_681, user: ada)
             ) {
                 _, _ in
             }
-            #expect(mended.cells > 0)
+            #expect(repaired.cells > 0)
             #expect(try await bench.verify(RollupRange(from: 20_680, to: 20_681, user: ada)).findings == [])
             _ = try await RollupRebuild(pool: bench.worker).repair(RollupRange(from: 20_550, to: 20_800)) { _, _ in }
             #expect(try await bench.verify().findings == [])
@@ -189,7 +191,7 @@ import Testing
             try await bench.execute("TRUNCATE metering.rollup_span")
             try await bench.execute("INSERT INTO metering.rollup_span SELECT * FROM runs")
             try await bench.execute("UPDATE metering.rollup_watermark SET spans_through = \(mark as String?)::bigint[]")
-            try await Self.compare(bench, "folded by an older worker")
+            try await Self.compare(bench, "rolled up by an older worker")
             #expect(try await bench.verify().findings == [])
             try await bench.writeAsLaravel(1, at: "2026-11-24 11:00:00")
             try await bench.rollUp()
@@ -215,7 +217,8 @@ import Testing
                 zone: .utc)
             for limit in [1, 2] {
                 let others = try await bench.report { snapshot in
-                    try UsageBreakdown(.allUsers, range, by: .user, limit: limit, rankedBy: .tokens, snapshot).others
+                    try UsageBreakdown.read(.allUsers, range, by: .user, limit: limit, rankedBy: .tokens, on: snapshot)
+                        .others
                 }
                 #expect(others?.sums.inputTokens == [105, 5][limit - 1])
             }
@@ -233,7 +236,7 @@ import Testing
             _ = try await RollupRebuild(pool: bench.worker).repair(RollupRange(from: 20_750, to: 20_790)) { _, _ in }
             let range = try ReportRange(
                 from: StorageBench.noon.advanced(by: .seconds(-86_400 * 30)), to: StorageBench.noon, zone: .utc)
-            let parts = try await bench.report { try UsageBreakdown(.allUsers, range, by: .user, $0).parts }
+            let parts = try await bench.report { try UsageBreakdown.read(.allUsers, range, by: .user, on: $0).groups }
             #expect(parts.map { "\($0.key ?? "-") \($0.sums.requests)" } == ["\(ada) 30", "\(bob) 20"])
         }
     }
@@ -247,8 +250,10 @@ import Testing
                 """)
             try await bench.execute(
                 """
-                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
-                SELECT 1000 + u, 'gpt-4', 1, 1, 0, 1, '2026-07-01'::timestamp + d * interval '1 day' + u * interval '7 minutes'
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      created_at)
+                SELECT 1000 + u, 'gpt-4', 1, 1, 0, 1,
+                       '2026-07-01'::timestamp + d * interval '1 day' + u * interval '7 minutes'
                 FROM generate_series(1, 200) u, generate_series(0, 140) d
                 """)
             try await bench.rollUp()
@@ -262,12 +267,12 @@ import Testing
                 for zone in ["UTC", "Asia/Kolkata"] {
                     try await bench.report { snapshot in
                         let range = try ReportRange.days("2026-10-24", "2026-11-24", in: zone, snapshot.connection)
-                        let whole = try UsageBreakdown(
-                            .allUsers, range, by: .user, limit: 5, hasLatency: true, snapshot)
+                        let whole = try UsageBreakdown.read(
+                            .allUsers, range, by: .user, limit: 5, hasLatency: true, on: snapshot)
                         #expect(whole.others?.groups == 195)
-                        let page = try UsageBreakdown(
-                            .allUsers, range, by: .user, after: whole.next, limit: 5, rankedBy: .cost, snapshot)
-                        #expect(page.parts.count == 5)
+                        let page = try UsageBreakdown.read(
+                            .allUsers, range, by: .user, after: whole.pageEnd, limit: 5, rankedBy: .cost, on: snapshot)
+                        #expect(page.groups.count == 5)
                     }
                 }
             }

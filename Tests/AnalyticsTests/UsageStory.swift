@@ -34,7 +34,7 @@ struct UsageStory: Queryable {
         writer = EventWriter(pool: database.pool(as: .webhook), now: { clock.now })
     }
 
-    mutating func tell(until end: ContinuousClock.Instant) async throws {
+    mutating func play(until end: ContinuousClock.Instant) async throws {
         for _ in 0..<6 { try await makeUser() }
         // On a busy machine it takes longer rather than proving nothing.
         while ContinuousClock.now < end || reads < 25 { try await step() }
@@ -56,7 +56,7 @@ struct UsageStory: Queryable {
         }
     }
 
-    /// Ends what is open, folds, and looks at everything once more.
+    /// Ends what is open, runs a pass, and reads everything once more.
     mutating func end() async throws {
         while !open.isEmpty { try await endSlowly() }
         let bench = StorageBench(database: database, clock: clock, writer: writer)
@@ -215,7 +215,10 @@ struct UsageStory: Queryable {
 
     private func killWorkers() async throws {
         try await execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = \(Self.worker) AND datname = current_database()"
+            """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = \(Self.worker) AND datname = current_database()
+            """
         )
     }
 
@@ -283,8 +286,9 @@ struct UsageStory: Queryable {
                        duration_ms, cost, ledger_cost
                 FROM metering.rollup_15m WHERE user_id = \(user)
                 UNION ALL
-                SELECT metering.quarter_of(f.occurred_at), 1, (f.cost IS NULL)::integer, f.input_tokens, f.output_tokens,
-                       f.cached_tokens, f.reasoning_tokens, coalesce(f.duration_ms, 0), coalesce(f.cost, 0),
+                SELECT metering.quarter_of(f.occurred_at), 1, (f.cost IS NULL)::integer, f.input_tokens,
+                       f.output_tokens, f.cached_tokens, f.reasoning_tokens, coalesce(f.duration_ms, 0),
+                       coalesce(f.cost, 0),
                        f.ledger_cost
                 FROM pending f WHERE f.user_id = \(user) OR \(user) = 0 AND NOT f.is_self_reported
             )

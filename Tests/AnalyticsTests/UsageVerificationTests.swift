@@ -5,13 +5,13 @@ import Storage
 import TestSupport
 import Testing
 
-/// What `verify` finds and `rebuild` mends.
+/// What `verify` finds and `rebuild` repairs.
 @Suite(.timeLimit(.minutes(15))) struct UsageVerificationTests {
     /// 2026-11-23, as days since 1970.
     private static let today = 20_780
     private static let range = RollupRange(from: today - 1, to: today + 1)
 
-    /// Two users with events, Laravel's rows and late rows, folded, with days written.
+    /// Two users with events, Laravel's rows and late rows, rolled up, with days written.
     private static func with(
         _ body: @escaping @Sendable (StorageBench, _ ada: Int64, _ bob: Int64) async throws -> Void
     )
@@ -39,9 +39,9 @@ import Testing
         try await bench.verify(range).findings.map { "\($0.level) \($0.user) \($0.bucket) \($0.difference)" }
     }
 
-    /// Mends, and returns how many cells and counters.
+    /// Repairs, and returns how many cells and counters.
     @discardableResult
-    private func mend(_ bench: StorageBench, _ range: RollupRange = range) async throws -> [Int] {
+    private func repair(_ bench: StorageBench, _ range: RollupRange = range) async throws -> [Int] {
         let outcome = try await RollupRebuild(pool: bench.worker).repair(range) { _, _ in }
         return [outcome.cells, outcome.counters]
     }
@@ -64,7 +64,7 @@ import Testing
                 ])
             #expect(try await findings(bench, RollupRange(user: ada)) == [])
             #expect(try await findings(bench, RollupRange(to: Self.today)) == [])
-            #expect(try await mend(bench) == [1, 0])
+            #expect(try await repair(bench) == [1, 0])
             #expect(try await bench.verify().count == 0)
         }
     }
@@ -81,12 +81,12 @@ import Testing
                 FROM metering.rollup_15m WHERE user_id = 0
                 """)
             #expect(try await bench.verify().count > 3)
-            #expect(try await mend(bench)[0] > 3)
+            #expect(try await repair(bench)[0] > 3)
             #expect(try await bench.verify().count == 0)
         }
     }
 
-    @Test func aWrongCellOfEverybodyAndWrongDays() async throws {
+    @Test func aWrongRollupOfAllUsersAndWrongDays() async throws {
         try await Self.with { bench, ada, _ in
             let dimension = try await bench.number(
                 "SELECT dimension::bigint FROM metering.rollup_dimension WHERE plan = 'pro'")
@@ -105,7 +105,7 @@ import Testing
                     "days 0 2026-11-23T00:00:00Z unpriced 7, should be 0; output_tokens 150, should be 149",
                     "days \(ada) 2026-11-23T00:00:00Z unpriced 7, should be 0",
                 ])
-            #expect(try await mend(bench) == [3, 0])
+            #expect(try await repair(bench) == [3, 0])
             #expect(try await bench.verify().count == 0)
         }
     }
@@ -114,7 +114,7 @@ import Testing
         try await Self.with { bench, _, bob in
             try await bench.execute("UPDATE metering.rollup_day SET histogram = '{}' WHERE user_id = \(bob)")
             #expect(try await findings(bench) == ["days \(bob) 2026-11-23T00:00:00Z histogram"])
-            #expect(try await mend(bench)[0] == 1)
+            #expect(try await repair(bench)[0] == 1)
             #expect(try await bench.verify().count == 0)
         }
     }
@@ -126,7 +126,7 @@ import Testing
             try await bench.execute(
                 "UPDATE metering.quota_usage SET tokens = tokens - 1 WHERE user_id = \(ada) AND period = 'daily'")
             try await bench.execute("DELETE FROM metering.quota_usage WHERE user_id = \(bob) AND period = 'monthly'")
-            // What is not folded into the counters yet is no fault of theirs.
+            // What is not rolled up into the counters yet is no fault of theirs.
             _ = try await bench.write([.sample(99, by: .user(ada), at: StorageBench.noon)])
             #expect(
                 try await findings(bench) == [
@@ -134,7 +134,7 @@ import Testing
                     "monthly \(bob) 2026-11-01T00:00:00Z tokens 0, should be 600; requests 0, should be 4; "
                         + "cost 0, should be 0.006",
                 ])
-            #expect(try await mend(bench) == [0, 2])
+            #expect(try await repair(bench) == [0, 2])
             #expect(try await bench.verify().count == 0)
             try await bench.updateCounters()
             #expect(try await bench.verify().count == 0)
@@ -158,7 +158,7 @@ import Testing
                     "daily \(ada) 2026-11-23T00:00:00Z cost 0.012000000001, should be 0.012",
                     "monthly \(bob) 2026-11-01T00:00:00Z cost 0.007500000001, should be 0.0075",
                 ])
-            #expect(try await mend(bench) == [0, 2])
+            #expect(try await repair(bench) == [0, 2])
             #expect(try await bench.verify().count == 0)
             try await bench.updateCounters()
             #expect(try await bench.verify().count == 0)
@@ -176,12 +176,13 @@ import Testing
             try await bench.execute(
                 """
                 UPDATE api_logs SET input_tokens = 101, model = 'new' WHERE id = (
-                    SELECT min(l.id) FROM api_logs l WHERE NOT EXISTS (SELECT FROM metering.events WHERE api_log_id = l.id))
+                    SELECT min(l.id) FROM api_logs l
+                    WHERE NOT EXISTS (SELECT FROM metering.events WHERE api_log_id = l.id))
                 """)
             let found = try await findings(bench)
             #expect(found.contains { $0.hasPrefix("quarters \(ada) 2026-11-23T10:30:00Z requests 2, should be 1; ") })
             #expect(found.contains { $0.hasPrefix("daily \(ada) 2026-11-23T00:00:00Z tokens 1200, should be 1201") })
-            #expect(try await mend(bench)[1] == 2)
+            #expect(try await repair(bench)[1] == 2)
             #expect(try await bench.verify().count == 0)
         }
     }
@@ -191,7 +192,7 @@ import Testing
             let before = try await bench.usage(of: ada)
             try await bench.execute("DELETE FROM users WHERE id = \(ada)")
             #expect(try await bench.verify().count == 0)
-            #expect(try await mend(bench) == [0, 0])
+            #expect(try await repair(bench) == [0, 0])
             #expect(try await bench.usage(of: ada) == before)
             // But not beyond what the sums themselves say.
             try await bench.execute("UPDATE metering.rollup_day SET requests = 0 WHERE user_id = \(ada)")
@@ -209,9 +210,9 @@ import Testing
             #expect(deleted == 12)
             #expect(try await bench.usage(of: ada) == before)
             #expect(try await bench.verify().count == 0)
-            let error = await #expect(throws: RollupRebuild.Sealed.self) { try await mend(bench) }
+            let error = await #expect(throws: RollupRebuild.Sealed.self) { try await repair(bench) }
             #expect(error?.before == "2026-11-25T00:00:00Z")
-            #expect(try await mend(bench, RollupRange(from: Self.today + 2, to: Self.today + 3))[0] == 0)
+            #expect(try await repair(bench, RollupRange(from: Self.today + 2, to: Self.today + 3))[0] == 0)
             #expect(try await bench.usage(of: ada) == before)
         }
     }

@@ -42,18 +42,18 @@ import Testing
             try await bench.fill(
                 try await bench.makeUser(), count: 500, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 2)
             try await Self.compare(bench, user, "tail only")
-            // Rows without an event are folded every second, days later.
+            // Rows without an event are rolled up every second, days later.
             let clock = bench.clock
             _ = try await RollupPass(pool: bench.worker, now: { clock.now }).run(.laravel)
-            try await Self.compare(bench, user, "quarters only")
+            try await Self.compare(bench, user, "15-minute rollups only")
             try await bench.rollUp()
             try await Self.compare(bench, user, "days")
             try await bench.fill(user, count: 900, from: "2026-02-20", to: "2026-11-23 11:59:00", seed: 3)
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
-            try await Self.compare(bench, user, "days, quarters and tail")
+            try await Self.compare(bench, user, "days, 15-minute rollups and pending logs")
             for border in ["2026-11-01 05:45", "2026-10-30", "2026-03-08 07:00"] {
                 // A border that stands in the middle of the range, as when days are late.
-                try await bench.moveBorder(back: border)
+                try await bench.moveDayBoundary(back: border)
                 try await Self.compare(bench, user, "border at \(border)")
             }
         }
@@ -65,8 +65,8 @@ import Testing
                 let range = try ReportRange.days(question.from, question.to, in: question.zone, connection)
                 return try ReportSnapshot.take(connection) { snapshot in
                     try (
-                        UsageSeries(.user(user), range, every: question.granularity, snapshot),
-                        UsageSummary(.user(user), range, snapshot).current.sums
+                        UsageSeries.read(.user(user), range, every: question.granularity, on: snapshot),
+                        UsageSummary.read(.user(user), range, on: snapshot).current.sums
                     )
                 }
             }
@@ -98,26 +98,30 @@ extension StorageBench {
             """
         return try await text(
             """
-            SELECT string_agg(concat_ws(' ', extract(epoch FROM start)::bigint, requests, tokens, cost), E'\\n' ORDER BY start)
+            SELECT string_agg(concat_ws(' ', extract(epoch FROM start)::bigint, requests, tokens, cost), E'\\n'
+                              ORDER BY start)
             FROM (
-                SELECT greatest(date_trunc(\(granularity.rawValue), l.created_at AT TIME ZONE 'UTC', \(zone)), \(sinceChange),
+                SELECT greatest(date_trunc(\(granularity.rawValue), l.created_at AT TIME ZONE 'UTC', \(zone)),
+                                \(sinceChange),
                                 \(from)::timestamp AT TIME ZONE \(zone)) AS start,
                        count(*) AS requests, sum(l.input_tokens + l.output_tokens) AS tokens,
                        trim_scale(sum(l.total_cost)) AS cost
                 FROM api_logs l
-                WHERE l.user_id = \(user) AND (l.created_at AT TIME ZONE 'UTC') AT TIME ZONE \(zone) >= \(from)::timestamp
+                WHERE l.user_id = \(user)
+                  AND (l.created_at AT TIME ZONE 'UTC') AT TIME ZONE \(zone) >= \(from)::timestamp
                   AND (l.created_at AT TIME ZONE 'UTC') AT TIME ZONE \(zone) < \(to)::timestamp
                 GROUP BY 1
             ) x
             """)
     }
 
-    /// Takes the quarters from `moment` on out of the days.
-    fileprivate func moveBorder(back moment: String) async throws {
+    /// Moves the day boundary back to `moment`, and subtracts the usage after it from the day rollups.
+    fileprivate func moveDayBoundary(back moment: String) async throws {
         try await execute(
             """
             WITH border AS (
-                UPDATE metering.rollup_watermark SET day_boundary = metering.quarter_of(\(moment)::timestamp AT TIME ZONE 'UTC')
+                UPDATE metering.rollup_watermark
+                SET day_boundary = metering.quarter_of(\(moment)::timestamp AT TIME ZONE 'UTC')
                 RETURNING day_boundary
             ), moved AS (
                 SELECT user_id, metering.day_of(quarter) AS day, dimension, sum(requests) AS requests,

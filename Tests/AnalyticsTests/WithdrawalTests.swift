@@ -211,7 +211,7 @@ import Testing
         }
     }
 
-    /// Sums that stopped at 2^63-1 tell nothing of what is left: the day is made again.
+    /// A saturated rollup cannot be subtracted from: the day is made again.
     @Test(arguments: [true, false]) func saturatedSums(isOneBatch: Bool) async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()

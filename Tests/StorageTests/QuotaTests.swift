@@ -59,8 +59,8 @@ import Testing
             for isFolded in [false, true] {
                 if isFolded { try await bench.rollUp() }
                 let sums = try await bench.report { snapshot in
-                    try UsageSummary(
-                        .user(user), .days("2026-11-23", "2026-11-24", in: "UTC", snapshot.connection), snapshot
+                    try UsageSummary.read(
+                        .user(user), .days("2026-11-23", "2026-11-24", in: "UTC", snapshot.connection), on: snapshot
                     ).current.sums
                 }
                 #expect([sums.requests, sums.errors, sums.tokens, sums.unpriced] == [2, 2, 300, 1])

@@ -89,28 +89,28 @@ struct ReportQuestion: Sendable {
             "SELECT sum(input_tokens + output_tokens) FROM public.api_logs WHERE \(rows(of: $0, since: moment($1)))"
         },
         ReportQuestion("summary", "30 days UTC of the heavy user, and the 30 days before") { user, now, snapshot in
-            try UsageSummary(.user(user), range(now), snapshot).current.sums.requests
+            try UsageSummary.read(.user(user), range(now), on: snapshot).current.sums.requests
         },
         series("series-day", "30 days UTC by day"),
         series("series-model", "the same by model", by: .model),
         series("series-istanbul", "30 days by day in Europe/Istanbul", zone: "Europe/Istanbul"),
         ReportQuestion("breakdown-user", "30 days of all users by user", isAboutAllUsers: true) { _, now, snapshot in
-            try UsageBreakdown(.allUsers, range(now), by: .user, snapshot).total.requests
+            try UsageBreakdown.read(.allUsers, range(now), by: .user, on: snapshot).total.requests
         },
         ReportQuestion(
             "laravel-stats", "LaravelStats: the present day", since: { "date_trunc('day', \($0) AT TIME ZONE 'UTC')" }
         ) { user, now, snapshot in
-            try LaravelStats(of: user, now: now, snapshot).apiCalls
+            try LaravelStats.read(of: user, now: now, on: snapshot).apiCalls
         },
         ReportQuestion("laravel-chart", "LaravelChart: 30 days by day and by model", since: moment) {
             user, now, snapshot in
-            try LaravelChart(of: user, now: now, snapshot).models.reduce(0) { $0 + $1.calls }
+            try LaravelChart.read(of: user, now: now, on: snapshot).models.reduce(0) { $0 + $1.calls }
         },
         ReportQuestion(
             "laravel-analytics", "LaravelAnalytics: 30 days, models of all time, the present month",
             since: { "date_trunc('month', \($0) AT TIME ZONE 'UTC')" }
         ) { user, now, snapshot in
-            try LaravelAnalytics(of: user, now: now, snapshot).month.apiCalls
+            try LaravelAnalytics.read(of: user, now: now, on: snapshot).month.apiCalls
         },
     ]
 
@@ -146,7 +146,7 @@ struct ReportQuestion: Sendable {
     ) -> ReportQuestion {
         ReportQuestion(name, summary) { user, now, snapshot in
             let range = try range(now, zone: .require(zone, snapshot.connection))
-            return try UsageSeries(.user(user), range, every: .day, by: group, snapshot).lines.reduce(0) {
+            return try UsageSeries.read(.user(user), range, every: .day, by: group, on: snapshot).lines.reduce(0) {
                 $0 + $1.sums.reduce(0) { $0 + $1.requests }
             }
         }

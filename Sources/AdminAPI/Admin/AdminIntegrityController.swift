@@ -44,8 +44,8 @@ struct AdminIntegrityController: Sendable {
             Field("folded_events_id", .integer, \.state.eventWatermark),
             Field("folded_others_id", .integer, \.state.laravelWatermark),
             Field("final_id", .integer, \.state.commitHorizon),
-            Field("rows_behind", .integer, example: 0, \.rowsBehind),
-            Field("seconds_behind", .integer, example: 0) { $0.secondsBehind ?? 0 },
+            Field("rows_behind", .integer, example: 0, \.pendingLogs),
+            Field("seconds_behind", .integer, example: 0) { $0.pendingSeconds ?? 0 },
             Field("waiting_for", .list(.string)) { $0.waitingFor.map(\.description) },
         ])
 
@@ -98,7 +98,7 @@ struct AdminIntegrityController: Sendable {
             request in
             try await database.read { connection in
                 try ReportSnapshot.take(connection) {
-                    Totals(overview: try UsageOverview(now: request.now, $0), asOf: $0.asOf)
+                    Totals(overview: try UsageOverview.read(now: request.now, on: $0), asOf: $0.asOf)
                 }
             }
         }
@@ -107,7 +107,7 @@ struct AdminIntegrityController: Sendable {
     var getRollupStatus: Operation {
         Operation("How far the rollups are. Reports include pending logs all the same.", returns: Self.rollupStatus) {
             request in
-            try await database.read { try RollupStatus(.read($0), $0, now: request.now) }
+            try await database.read { try RollupStatus.read(now: request.now, on: $0) }
         }
     }
 

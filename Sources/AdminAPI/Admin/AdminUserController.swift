@@ -90,8 +90,8 @@ struct AdminUserController: Sendable {
                 try ReportSnapshot.take(connection) { snapshot in
                     AccountDetails(
                         account: account, limits: limits,
-                        logs: try RecentCalls.list(of: id, limit: 20, snapshot.connection),
-                        totals: Usage(try UsageSummary(.user(id), .allTime, snapshot).current.sums))
+                        logs: try RecentCalls.list(of: id, limit: 20, on: snapshot.connection),
+                        totals: Usage(try UsageSummary.read(.user(id), .allTime, on: snapshot).current.sums))
                 }
             }
         }

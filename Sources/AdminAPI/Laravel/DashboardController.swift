@@ -41,7 +41,7 @@ struct DashboardController: Sendable {
             return try await database.read { connection in
                 try ReportSnapshot.take(connection) { snapshot in
                     (
-                        try LaravelStats(of: user, now: request.now, snapshot),
+                        try LaravelStats.read(of: user, now: request.now, on: snapshot),
                         try LimitStatus.read(user, snapshot.connection, now: request.now)
                     )
                 }
@@ -55,8 +55,8 @@ struct DashboardController: Sendable {
             return try await database.read { connection in
                 try ReportSnapshot.take(connection) { snapshot in
                     (
-                        try LaravelChart(of: user, now: request.now, snapshot),
-                        try RecentCalls.list(of: user, snapshot.connection)
+                        try LaravelChart.read(of: user, now: request.now, on: snapshot),
+                        try RecentCalls.list(of: user, on: snapshot.connection)
                     )
                 }
             }

@@ -67,7 +67,7 @@ struct UsageController: Sendable {
         Operation("Cost by day, the models used most, and this month.", returns: Self.analytics) { request in
             let user = try request.user.id
             return try await database.read { connection in
-                try ReportSnapshot.take(connection) { try LaravelAnalytics(of: user, now: request.now, $0) }
+                try ReportSnapshot.take(connection) { try LaravelAnalytics.read(of: user, now: request.now, on: $0) }
             }
         }
     }

@@ -36,7 +36,7 @@ extension AnalyticsController {
         let share: Double?
         let usage: Usage
 
-        init(_ part: UsageBreakdown.Part) {
+        init(_ part: UsageBreakdown.Group) {
             (key, groups, share, usage) = (part.key, 1, part.share, Usage(part.sums, part.latency))
         }
 
@@ -109,7 +109,7 @@ extension AnalyticsController {
         "UsageBreakdown",
         range.map { $0.inside(\.report.range) } + [
             Field("group_by", .string, example: "model", \.group),
-            Field("data", .list(group)) { $0.report.parts.map { Group($0) } },
+            Field("data", .list(group)) { $0.report.groups.map { Group($0) } },
             Field("others", .nullable(group)) { $0.report.others.map { Group($0) } },
             Field("total", Usage.json) { Usage($0.report.total) },
             Field("next_cursor", .nullable(.string), \.nextCursor), Field("meta", meta, \.meta),

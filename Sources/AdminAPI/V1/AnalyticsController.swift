@@ -42,7 +42,7 @@ struct AnalyticsController: Sendable {
             let comparison = request.text("compare")
             let (report, meta) = try await report(request) { scope, range, snapshot in
                 let compared = comparison == "year" ? try range.yearBefore(snapshot.connection) : nil
-                let report = try UsageSummary(scope, range, comparedWith: compared, snapshot)
+                let report = try UsageSummary.read(scope, range, comparedWith: compared, on: snapshot)
                 return (report, report.current.sums)
             }
             let summary = Summary(
@@ -65,9 +65,9 @@ struct AnalyticsController: Sendable {
             let granularity = request.text("granularity").flatMap(Granularity.init(rawValue:))
             let group = request.text("group_by").flatMap(UsageGroup.init(rawValue:))
             let (report, meta) = try await report(request) { scope, range, snapshot in
-                let report = try UsageSeries(
+                let report = try UsageSeries.read(
                     scope, range, every: granularity, by: group, limit: request.integer("limit") ?? 10,
-                    rankedBy: request.ranking, hasLatency: true, snapshot)
+                    rankedBy: request.ranking, hasLatency: true, on: snapshot)
                 return (report, report.lines.flatMap(\.sums).reduce(UsageTotals(), +))
             }
             guard request.format == .json else {
@@ -92,9 +92,9 @@ struct AnalyticsController: Sendable {
             let cursor = try BreakdownCursor(of: request)
             let group = request.text("group_by") ?? UsageGroup.model.rawValue
             let (report, meta) = try await breakdown(request, by: group, after: cursor)
-            let next = report.next.map { BreakdownCursor($0, report.range, request).text }
+            let next = report.pageEnd.map { BreakdownCursor($0, report.range, request).text }
             guard request.format == .json else {
-                let groups = report.parts.map { Group($0) } + (report.others.map { [Group($0)] } ?? [])
+                let groups = report.groups.map { Group($0) } + (report.others.map { [Group($0)] } ?? [])
                 var answer = rows(groups.map(Self.group.json), request)
                 answer.headers[.link] = next.map { request.link(toPage: $0) }
                 return answer
@@ -115,11 +115,11 @@ struct AnalyticsController: Sendable {
                 if let ofLogs = EventGroup(rawValue: group) {
                     try EventBreakdown.read(
                         scope, range, by: ofLogs, after: cursor?.place, limit: limit, rankedBy: request.ranking,
-                        snapshot)
+                        on: snapshot)
                 } else {
-                    try UsageBreakdown(
+                    try UsageBreakdown.read(
                         scope, range, by: UsageGroup(rawValue: group) ?? .model, after: cursor?.place, limit: limit,
-                        rankedBy: request.ranking, hasLatency: true, snapshot)
+                        rankedBy: request.ranking, hasLatency: true, on: snapshot)
                 }
             return (report, report.total)
         }
@@ -162,14 +162,14 @@ extension APIRequest {
 /// Where a page of a breakdown ended, and the query that it belongs to. All pages have the range of the first one, also
 /// when another day has begun since.
 struct BreakdownCursor {
-    let place: UsageBreakdown.Place
+    let place: UsageBreakdown.PageEnd
     private let from: Timestamp
     private let to: Timestamp
     /// Grouping and order.
     private let query: String
 
     /// The cursor of the page that ended at `place`.
-    init(_ place: UsageBreakdown.Place, _ range: ReportRange, _ request: APIRequest) {
+    init(_ place: UsageBreakdown.PageEnd, _ range: ReportRange, _ request: APIRequest) {
         self.place = place
         (from, to, query) = (range.from, range.to, Self.query(of: request))
     }
@@ -186,7 +186,7 @@ struct BreakdownCursor {
         else { throw Cursor.invalid }
         (self.from, self.to) = (from, to)
         // A group without a name differs from a group whose name is empty.
-        place = UsageBreakdown.Place(weight: weight, key: parts[4].isEmpty ? nil : String(parts[4].dropFirst()))
+        place = UsageBreakdown.PageEnd(weight: weight, key: parts[4].isEmpty ? nil : String(parts[4].dropFirst()))
         guard request.text("group_by") != UsageGroup.user.rawValue || place.key.flatMap(Int64.init) != nil else {
             throw Cursor.invalid
         }

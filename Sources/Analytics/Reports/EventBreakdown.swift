@@ -2,89 +2,100 @@ import Domain
 import Postgres
 import Storage
 
-/// What only the facts of each call know, and no sum does.
+/// Groups that only the facts of each event know, and no rollup.
 package enum EventGroup: String, Sendable, CaseIterable {
     case errorCode = "error_code"
-    /// A call may have several, and counts for each.
+    /// An event may have several tags, and counts for each.
     case tag
     /// The client's own word for its user.
     case endUser = "end_user"
-
-    /// Of the event `e` and its tag `t`.
-    fileprivate var column: Query { self == .tag ? "t.tag" : Query(unsafeSQL: "e.\(rawValue)") }
 }
 
-/// Breakdowns that read the calls themselves: those with facts, which Laravel's own rows are not.
+/// Breakdowns that read the events themselves. Laravel's own logs have none.
 package enum EventBreakdown {
-    /// Calls of all users that one answer may look at, unless it is about a single day.
-    package static let maximumCalls: Int64 = 1_000_000
-    private static let quartersOfDay = 96
+    /// Logs of all users that one answer may look at, unless its range is a single day.
+    package static let maximumLogs: Int64 = 1_000_000
 
-    /// The `limit` largest groups of the calls in `range`, or those after `place`.
+    /// The `limit` largest groups of the events in `range`, or those after the page that ended at `previous`.
     ///
-    /// - Throws: ``AppError`` `.invalid` where the range has more than ``maximumCalls``, with the largest that has not;
+    /// - Throws: ``AppError`` `.invalid` where the range has more than ``maximumLogs``, with the largest that has not;
     ///   `PostgresError`.
     package static func read(
-        _ scope: UsageScope, _ range: ReportRange, by group: EventGroup, after place: UsageBreakdown.Place? = nil,
-        limit: Int = 10, rankedBy ranking: UsageRanking = .requests, _ snapshot: ReportSnapshot
+        _ scope: UsageScope, _ range: ReportRange, by group: EventGroup,
+        after previous: UsageBreakdown.PageEnd? = nil, limit: Int = 10, rankedBy ranking: UsageRanking = .requests,
+        on snapshot: ReportSnapshot
     ) throws -> UsageBreakdown {
-        try requireFew(range, of: scope, snapshot)
-        let table = UsageQuery(scope: scope, boundaries: [], ranking: ranking, limit: limit, place: place)
-        let cells = try table.cells(in: source(scope, range, group), snapshot)
-        let whole = UsageQuery(scope: scope, boundaries: [], ranking: ranking)
-        let total =
-            group == .tag ? try whole.cells(in: source(scope, range, nil), snapshot).first?.sums : nil
-        return UsageBreakdown(range, cells, total: total, table)
+        try requireFew(range, of: scope, on: snapshot)
+        let query = UsageQuery(scope: scope, boundaries: [], ranking: ranking, limit: limit, previous: previous)
+        let rows = try query.rows(of: query.statement(of: usage(of: scope, range, by: group)), on: snapshot)
+        var total: UsageTotals?
+        if group == .tag {
+            let all = UsageQuery(scope: scope, boundaries: [], ranking: ranking)
+            total = try all.rows(of: all.statement(of: usage(of: scope, range, by: nil)), on: snapshot).first?.sums
+        }
+        return UsageBreakdown(range, rows, total: total, of: query)
     }
 
-    /// CTE `cell` of single calls, each of one bucket.
-    private static func source(_ scope: UsageScope, _ range: ReportRange, _ group: EventGroup?) -> Query {
-        // A tag that an event has twice is one tag of it.
-        let tags: Query =
-            group == .tag
-            ? """
-            LEFT JOIN LATERAL unnest(e.tags) WITH ORDINALITY AS t (tag, place)
-            ON array_position(e.tags, t.tag) = t.place
-            """ : ""
+    /// CTE `usage` of single events, all in one bucket.
+    static func usage(of scope: UsageScope, _ range: ReportRange, by group: EventGroup?) -> Query {
+        let (key, tags): (Query, Query) =
+            switch group {
+            case nil: ("NULL::text", "")
+            case .errorCode: ("e.error_code", "")
+            case .endUser: ("e.end_user", "")
+            // A tag that an event has twice counts once.
+            case .tag:
+                (
+                    "t.tag",
+                    """
+
+                            LEFT JOIN LATERAL unnest(e.tags) WITH ORDINALITY AS t (tag, position)
+                                ON array_position(e.tags, t.tag) = t.position
+                    """
+                )
+            }
         return """
-            cell AS (
-                SELECT c.* FROM (
-                    SELECT 1 AS bucket, 1 AS sign, \(group?.column ?? "NULL::text") AS key, e.model_group AS model, e.provider,
-                           e.status, e.plan, e.user_id, 1 AS requests, (e.cost IS NULL)::integer AS unpriced, e.input_tokens,
-                           e.output_tokens, e.cached_tokens, e.reasoning_tokens, coalesce(e.duration_ms, 0) AS duration_ms,
-                           coalesce(e.cost, 0) AS cost,
-                           coalesce(e.ledger_cost, least(round(coalesce(e.cost, 0), 6), 9999.999999)) AS ledger_cost,
+            usage AS (
+                SELECT u.* FROM (
+                    SELECT 1 AS bucket, 1 AS sign, \(key) AS key, e.model_group AS model, e.provider, e.status, e.plan,
+                           e.user_id, 1 AS requests, (e.cost IS NULL)::integer AS unpriced, e.input_tokens,
+                           e.output_tokens, e.cached_tokens, e.reasoning_tokens,
+                           coalesce(e.duration_ms, 0) AS duration_ms, coalesce(e.cost, 0) AS cost,
+                           coalesce(e.ledger_cost, \(unsafeSQL: Query.laravelCost(of: "coalesce(e.cost, 0)")))
+                               AS ledger_cost,
                            coalesce(e.flags @> '{self_reported}', false) AS is_self_reported
-                    FROM metering.events e \(tags)
+                    FROM metering.events e\(tags)
                     WHERE e.occurred_at >= \(range.from) AND e.occurred_at < \(range.to)
-                ) c
-                WHERE \(scope.ofDimension("c")) AND \(scope.ofFacts("c"))
+                ) u
+                WHERE \(scope.containsDimension("u")) AND \(scope.containsLog(of: "u.user_id"))
             )
             """
     }
 
-    private static func requireFew(_ range: ReportRange, of scope: UsageScope, _ snapshot: ReportSnapshot) throws {
-        let (low, high) = (range.quarters.lowerBound, range.quarters.upperBound)
-        let days = max(1, (high - low) / quartersOfDay)
+    private static func requireFew(
+        _ range: ReportRange, of scope: UsageScope, on snapshot: ReportSnapshot
+    ) throws {
+        let (low, high) = (range.quarterHours.lowerBound, range.quarterHours.upperBound)
+        let days = max(1, (high - low) / QuarterHour.perDay)
         guard days > 1 else { return }
-        // Days counted back from the end: the longest row of them that is not too much.
-        let boundaries = [low] + (1..<days).reversed().map { high - $0 * quartersOfDay } + [high]
-        let cells = try UsageQuery(scope: .allUsers, boundaries: boundaries).cells(snapshot)
-        var (calls, allowed) = (Int64(0), days)
-        for cell in cells.sorted(by: { $0.bucket > $1.bucket }) {
-            calls += cell.sums.requests
-            guard calls > maximumCalls else { continue }
-            allowed = days - cell.bucket
+        // Days counted back from the end: the longest row of them that has not too many logs.
+        let boundaries = [low] + (1..<days).reversed().map { high - $0 * QuarterHour.perDay } + [high]
+        let rows = try UsageQuery(scope: .allUsers, boundaries: boundaries).rows(on: snapshot)
+        var (logs, allowed) = (Int64(0), days)
+        for row in rows.sorted(by: { $0.bucket > $1.bucket }) {
+            logs += row.sums.requests
+            guard logs > maximumLogs else { continue }
+            allowed = days - row.bucket
             break
         }
         guard allowed < days else { return }
-        // How many calls others made is not a user's to know.
+        // A user may not learn how many requests others made.
         let fewer = scope.users == nil ? "the last \(max(1, allowed)) days of it" : "a single day"
         throw AppError(
             .invalid,
             """
-            This looks at each call, and there are too many in the range. Ask for \(fewer), or group by model, provider, \
-            status or plan.
+            This looks at each call, and there are too many in the range. Ask for \(fewer), or group by model, \
+            provider, status or plan.
             """)
     }
 }

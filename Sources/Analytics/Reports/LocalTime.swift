@@ -20,7 +20,8 @@ enum LocalTime {
                         WHERE c.instant AT TIME ZONE \(name) = o.local),
                        -- It is skipped: the clocks went forward between these two.
                        (SELECT min(c.instant)
-                        FROM generate_series(date_trunc('minute', o.later), o.earlier, interval '1 minute') AS c (instant)
+                        FROM generate_series(date_trunc('minute', o.later), o.earlier, interval '1 minute')
+                             AS c (instant)
                         WHERE c.instant AT TIME ZONE \(name) >= o.local)) END AS instant
             FROM (
                 -- The moment by the offset before, and by the one after, a change of the clocks nearby.
@@ -37,9 +38,9 @@ enum LocalTime {
         "(SELECT i.instant FROM (\(instants(of: "SELECT \(local) AS local", in: zone))) i)"
     }
 
-    /// A query of the quarters of an hour in `quarters` at which a local hour begins, (quarter): where the clock's hour
+    /// A query of the quarter hours in `quarterHours` at which a local hour begins, (quarter): where the clock's hour
     /// changes, or its offset does. So an hour that comes twice is two.
-    static func hours(in quarters: Range<Int>, of zone: TimeZoneName) -> Query {
+    static func hours(in quarterHours: Range<Int>, of zone: TimeZoneName) -> Query {
         """
         SELECT h.quarter
         FROM (
@@ -51,7 +52,8 @@ enum LocalTime {
                     SELECT q.quarter,
                            (metering.quarter_start(q.quarter) + interval '899 s') AT TIME ZONE \(zone.region) AS local,
                            (metering.quarter_start(q.quarter) + interval '899 s') AT TIME ZONE 'UTC' AS utc
-                    FROM generate_series(\(quarters.lowerBound)::integer, \(quarters.upperBound)::integer) AS q (quarter)
+                    FROM generate_series(\(quarterHours.lowerBound)::integer,
+                                         \(quarterHours.upperBound)::integer) AS q (quarter)
                 ) s
             ) c
             WINDOW w AS (ORDER BY c.quarter)

@@ -5,17 +5,17 @@ import Storage
 /// What usage consists of: the largest groups, and all others together.
 package struct UsageBreakdown: Sendable, Hashable {
     /// One group.
-    package struct Part: Sendable, Hashable {
-        /// Its model, provider, status, plan, user, error code, tag or end user; `nil` where the calls have none.
+    package struct Group: Sendable, Hashable {
+        /// Its model, provider, status, plan, user, error code, tag or end user; `nil` where the logs have none.
         package let key: String?
         package let sums: UsageTotals
         package let latency: UsageLatency
-        /// Its part of the whole by what the groups are ordered by, 0 to 1; `nil` where the whole is nothing.
+        /// Its part of the total by what the groups are ordered by, from 0 to 1; `nil` where the total is nothing.
         package let share: Double?
     }
 
-    /// Where a page ended: its last group, and the measure it is ordered by.
-    package struct Place: Sendable, Hashable {
+    /// Where a page ended: its last group, and the measure that groups are ordered by.
+    package struct PageEnd: Sendable, Hashable {
         package let weight: DecimalLiteral
         package let key: String?
 
@@ -23,9 +23,15 @@ package struct UsageBreakdown: Sendable, Hashable {
             self.weight = weight
             self.key = key
         }
+
+        /// The end after a group with the decimal number `weight`; `nil` where it is none.
+        fileprivate init?(weight: String, key: String?) {
+            guard let weight = DecimalLiteral(weight) else { return nil }
+            self.init(weight: weight, key: key)
+        }
     }
 
-    /// The groups after those that have a part of their own.
+    /// The groups after the page.
     package struct Others: Sendable, Hashable {
         package let groups: Int
         package let sums: UsageTotals
@@ -34,100 +40,99 @@ package struct UsageBreakdown: Sendable, Hashable {
 
     package let range: ReportRange
     package let total: UsageTotals
-    /// The largest first; equal ones in the order of their keys, users by id.
-    package let parts: [Part]
-    /// `nil` where no group is after the last part.
+    /// The largest first. Equal groups are in the order of their keys, users in that of their ids.
+    package let groups: [Group]
+    /// `nil` where no group is after the page.
     package let others: Others?
-    /// Where the next page begins; `nil` on the last.
-    package let next: Place?
+    /// Where this page ends; `nil` on the last.
+    package let pageEnd: PageEnd?
 
-    /// The `limit` largest groups, or those after `place`; total and shares are of all.
+    /// The `limit` largest groups, or those after the page that ended at `previous`. Total and shares are of all.
     ///
     /// - Throws: ``PostgresError``.
-    package init(
-        _ scope: UsageScope, _ range: ReportRange, by group: UsageGroup, after place: Place? = nil, limit: Int = 10,
-        rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false, _ snapshot: ReportSnapshot
-    ) throws {
+    package static func read(
+        _ scope: UsageScope, _ range: ReportRange, by group: UsageGroup, after previous: PageEnd? = nil,
+        limit: Int = 10, rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false,
+        on snapshot: ReportSnapshot
+    ) throws -> UsageBreakdown {
         if group == .user, scope.users == nil {
-            let total = try UsageQuery(scope: scope, boundaries: range.boundaries).cells(snapshot).first?.sums
-            // Of what was cut off at 2^63-1 nothing can be taken away.
+            let total = try UsageQuery(scope: scope, boundaries: range.boundaries).rows(on: snapshot).first?.sums
+            // Nothing can be subtracted from a number that was cut off at 2^63-1.
             if let total, !total.isSaturated {
-                try self.init(
-                    scope, range, of: total, after: place, limit: limit, rankedBy: ranking, hasLatency: hasLatency,
-                    snapshot)
-                return
+                let order = try UserRanking.read(
+                    scope, range, after: previous, limit: limit, by: ranking, on: snapshot)
+                return try read(
+                    order, scope, range, of: total, rankedBy: ranking, hasLatency: hasLatency, on: snapshot)
             }
         }
-        let table = UsageQuery(
-            scope: scope, boundaries: range.boundaries, group: group, ranking: ranking, limit: limit, place: place,
-            hasLatency: hasLatency)
-        self.init(range, try table.cells(snapshot), total: nil, table)
+        let query = UsageQuery(
+            scope: scope, boundaries: range.boundaries, group: group, ranking: ranking, limit: limit,
+            previous: previous, hasLatency: hasLatency)
+        return UsageBreakdown(range, try query.rows(on: snapshot), total: nil, of: query)
     }
 
-    /// Users are many: first they are put in order, then those on the page are looked at, and the others are what is
-    /// left.
-    private init(
-        _ scope: UsageScope, _ range: ReportRange, of total: UsageTotals, after place: Place?, limit: Int,
-        rankedBy ranking: UsageRanking, hasLatency: Bool, _ snapshot: ReportSnapshot
-    ) throws {
-        func read(_ users: [Int64], by group: UsageGroup?, hasLatency: Bool) throws -> [UsageQuery.Cell] {
+    /// Users are many. So they are put in order first; then the usage of those on the page is read, and the others are
+    /// the rest of the total.
+    private static func read(
+        _ order: UserRanking, _ scope: UsageScope, _ range: ReportRange, of total: UsageTotals,
+        rankedBy ranking: UsageRanking, hasLatency: Bool, on snapshot: ReportSnapshot
+    ) throws -> UsageBreakdown {
+        func rows(of users: [Int64], by group: UsageGroup?, hasLatency: Bool) throws -> [UsageQuery.Row] {
             guard !users.isEmpty else { return [] }
             var scope = scope
             scope.users = users
-            let table = UsageQuery(
+            let query = UsageQuery(
                 scope: scope, boundaries: range.boundaries, group: group, limit: users.count, hasLatency: hasLatency)
-            return try table.cells(snapshot)
+            return try query.rows(on: snapshot)
         }
-        let order = try UserRanking(scope, range, after: place, limit: limit, by: ranking, snapshot)
-        let cells = Dictionary(
-            uniqueKeysWithValues: try read(order.page.map(\.user), by: .user, hasLatency: hasLatency)
+        let page = Dictionary(
+            uniqueKeysWithValues: try rows(of: order.page.map(\.id), by: .user, hasLatency: hasLatency)
                 .map { ($0.key, $0) })
-        let before = try read(order.before, by: nil, hasLatency: false).first?.sums ?? UsageTotals()
-        self.range = range
-        self.total = total
-        parts = order.page.map { place in
-            let cell = cells["\(place.user)"]
-            let sums = cell?.sums ?? UsageTotals()
-            return Part(
-                key: "\(place.user)", sums: sums, latency: cell?.latency ?? UsageLatency(),
+        let groups = order.page.map { user in
+            let row = page["\(user.id)"]
+            let sums = row?.sums ?? UsageTotals()
+            return Group(
+                key: "\(user.id)", sums: sums, latency: row?.latency ?? UsageLatency(),
                 share: ranking.share(of: sums, in: total))
         }
-        let behind = order.count - order.before.count - order.page.count
-        if behind > 0 {
-            let rest = parts.reduce(total - before) { $0 - $1.sums }
-            others = Others(groups: behind, sums: rest, share: ranking.share(of: rest, in: total))
-        } else {
-            others = nil
+        let othersCount = order.count - order.before.count - order.page.count
+        guard othersCount > 0 else {
+            return UsageBreakdown(range: range, total: total, groups: groups, others: nil, pageEnd: nil)
         }
-        next =
-            others == nil
-            ? nil
-            : order.page.last.flatMap { last in
-                DecimalLiteral(last.weight).map { Place(weight: $0, key: "\(last.user)") }
-            }
+        let before = try rows(of: order.before, by: nil, hasLatency: false).first?.sums ?? UsageTotals()
+        let rest = groups.reduce(total - before) { $0 - $1.sums }
+        return UsageBreakdown(
+            range: range, total: total, groups: groups,
+            others: Others(groups: othersCount, sums: rest, share: ranking.share(of: rest, in: total)),
+            pageEnd: order.page.last.flatMap { PageEnd(weight: $0.weight, key: "\($0.id)") })
     }
 
-    /// The parts that `cells` of `table` are; of a total that is not their sum where a call may be in several.
-    init(_ range: ReportRange, _ cells: [UsageQuery.Cell], total: UsageTotals?, _ table: UsageQuery) {
-        let total = total ?? cells.reduce(UsageTotals()) { $0 + $1.sums }
-        self.range = range
-        self.total = total
-        let own = cells.filter { (1...table.limit).contains($0.rank) }
-        parts = own.map { cell in
-            Part(
-                key: cell.key, sums: cell.sums, latency: cell.latency,
-                share: table.ranking.share(of: cell.sums, in: total))
-        }
-        others = cells.first { $0.rank > table.limit }.map { cell in
-            Others(groups: cell.groups, sums: cell.sums, share: table.ranking.share(of: cell.sums, in: total))
-        }
-        let last = others == nil ? nil : own.last
-        next = last.flatMap { last in DecimalLiteral(last.weight).map { Place(weight: $0, key: last.key) } }
+    private init(range: ReportRange, total: UsageTotals, groups: [Group], others: Others?, pageEnd: PageEnd?) {
+        (self.range, self.total, self.groups, self.others, self.pageEnd) = (range, total, groups, others, pageEnd)
+    }
+
+    /// The breakdown that `rows` of `query` are. `total` is given where it is not their sum: a log may be in several
+    /// groups.
+    init(_ range: ReportRange, _ rows: [UsageQuery.Row], total: UsageTotals?, of query: UsageQuery) {
+        let total = total ?? rows.reduce(UsageTotals()) { $0 + $1.sums }
+        let page = rows.filter { (1...query.limit).contains($0.rank) }
+        let others = rows.first { $0.rank > query.limit }
+        self.init(
+            range: range, total: total,
+            groups: page.map { row in
+                Group(
+                    key: row.key, sums: row.sums, latency: row.latency,
+                    share: query.ranking.share(of: row.sums, in: total))
+            },
+            others: others.map { row in
+                Others(groups: row.groups, sums: row.sums, share: query.ranking.share(of: row.sums, in: total))
+            },
+            pageEnd: others == nil ? nil : page.last.flatMap { PageEnd(weight: $0.weight, key: $0.key) })
     }
 }
 
 extension UsageRanking {
-    /// The part of `total` that `sums` are, 0 to 1.
+    /// The part of `total` that `sums` are, from 0 to 1; `nil` where the total is nothing.
     fileprivate func share(of sums: UsageTotals, in total: UsageTotals) -> Double? {
         func measure(_ sums: UsageTotals) -> Double {
             switch self {
@@ -138,152 +143,5 @@ extension UsageRanking {
         }
         let whole = measure(total)
         return whole > 0 ? measure(sums) / whole : nil
-    }
-}
-
-/// The users of a range in the order of what they used, the largest first and equal ones by id.
-struct UserRanking {
-    /// A user, and what they are ordered by.
-    struct Place {
-        /// Its id.
-        var user: Int64
-        /// A decimal number.
-        var weight: String
-    }
-
-    /// The users of the pages before.
-    private(set) var before: [Int64] = []
-    /// Those of the page, in their order.
-    private(set) var page: [Place] = []
-    /// How many there are, those after the page included.
-    private(set) var count = 0
-
-    /// Ranks all users in `scope`, and reads the `limit` users after `place`.
-    ///
-    /// - Throws: ``PostgresError``.
-    init(
-        _ scope: UsageScope, _ range: ReportRange, after place: UsageBreakdown.Place?, limit: Int,
-        by ranking: UsageRanking, _ snapshot: ReportSnapshot
-    ) throws {
-        let source = UserRankingSource(scope, range, ranking, snapshot)
-        let isBehind: Query =
-            place.map { place in
-                """
-                (w.weight < \(place.weight.text)::numeric
-                 OR w.weight = \(place.weight.text)::numeric AND w.user_id > \(place.key.flatMap(Int64.init) ?? 0)::bigint)
-                """
-            } ?? "true"
-        // What stands there twice is added up once.
-        let weight: Query = ranking == .requests ? "requests" : "weight"
-        let rows = try snapshot.connection.query(
-            """
-            WITH used AS (
-                \(source.query)
-            ), weighed AS MATERIALIZED (
-                SELECT user_id, sum(\(weight)) AS weight FROM used GROUP BY 1 HAVING sum(requests) > 0
-            ), placed AS MATERIALIZED (
-                SELECT w.*, \(isBehind) AS is_behind FROM weighed w
-            )
-            SELECT user_id, weight::text, is_behind, (SELECT count(*) FROM placed)
-            FROM (
-                (SELECT * FROM placed WHERE NOT is_behind)
-                UNION ALL
-                (SELECT * FROM placed WHERE is_behind ORDER BY weight DESC, user_id LIMIT \(limit)::integer)
-            ) p
-            ORDER BY p.is_behind, p.weight DESC, p.user_id
-            """)
-        for row in rows {
-            let (user, weight, isBehind, count) = try row.decode(Int64.self, String.self, Bool.self, Int.self)
-            if isBehind { page.append(Place(user: user, weight: weight)) } else { before.append(user) }
-            self.count = count
-        }
-    }
-}
-
-/// What users used, row by row, of one measure.
-private struct UserRankingSource {
-    private let scope: UsageScope
-    private let range: ReportRange
-    private let ranking: UsageRanking
-    private let pieces: RollupCover
-    private let snapshot: ReportSnapshot
-
-    init(_ scope: UsageScope, _ range: ReportRange, _ ranking: UsageRanking, _ snapshot: ReportSnapshot) {
-        self.scope = scope
-        self.range = range
-        self.ranking = ranking
-        self.snapshot = snapshot
-        pieces = RollupCover(range.boundaries, dayBoundary: snapshot.state.dayBoundary)
-    }
-
-    /// Rows of (user_id, requests, weight).
-    var query: Query {
-        quarters.reduce(
-            """
-            \(scope.isNarrow || !snapshot.state.hasSpans ? days : spans)
-            UNION ALL
-            SELECT t.user_id, 1, \(ranking.measureOfFact)
-            FROM (\(PendingLogs(scope, range.quarters, snapshot).query)) t
-            """
-        ) { "\($0) UNION ALL \($1)" }
-    }
-
-    private var spans: Query {
-        let spans = RollupSpans.cover(dayRange, dayBoundary: snapshot.state.dayBoundary)
-        return """
-            SELECT s.user_id, s.requests, \(ranking.measureOfSpan) AS weight
-            FROM unnest(\(spans.map(\.days))::integer[], \(spans.map(\.first))::integer[]) AS p (days, first)
-            JOIN metering.rollup_span s ON s.days = p.days AND s.first_day = '1970-01-01'::date + p.first
-            """
-    }
-
-    /// Where only a part of the usage is asked for, which runs do not tell apart, and where there are none yet.
-    private var days: Query {
-        """
-        SELECT t.user_id, t.requests, \(ranking.measure) AS weight
-        FROM metering.rollup_day t
-        WHERE t.user_id <> 0 AND t.day >= '1970-01-01'::date + \(dayRange.lowerBound)::integer
-          AND t.day < '1970-01-01'::date + \(dayRange.upperBound)::integer AND \(isInScope)
-        """
-    }
-
-    /// Quarters that no day holds; those that are in the range and not in its days, and the other way round. Each with
-    /// bounds of its own, as of many at once the planner thinks that they are most of the table.
-    private var quarters: [Query] {
-        let parts = [(pieces.quarters, 1)] + pieces.moves.map { ($0.quarters, $0.target == 1 ? 1 : -1) }
-        return parts.filter { !$0.0.isEmpty }.map { quarters, sign in
-            """
-            SELECT t.user_id, \(sign)::integer * t.requests, \(sign)::integer * (\(ranking.measure))
-            FROM metering.rollup_15m t
-            WHERE t.quarter >= \(quarters.lowerBound)::integer AND t.quarter < \(quarters.upperBound)::integer
-              AND t.user_id <> 0 AND \(isInScope)
-            """
-        }
-    }
-
-    private var isInScope: Query {
-        scope.isNarrow
-            ? """
-            t.dimension = ANY(ARRAY(
-                SELECT d.dimension FROM metering.rollup_dimension d WHERE \(scope.ofDimension("d"))))
-            """ : RollupDimensions.countsForAll("t.dimension")
-    }
-
-    private var dayRange: Range<Int> { (pieces.days.first ?? 0)..<(pieces.days.last ?? 0) }
-}
-
-extension UsageRanking {
-    /// The measure of a row of `rollup_span`.
-    fileprivate var measureOfSpan: Query {
-        self == .cost ? "metering.finite(s.cost)" : Query(unsafeSQL: "s.\(rawValue)")
-    }
-
-    /// The measure of a fact `t`.
-    fileprivate var measureOfFact: Query {
-        switch self {
-        case .requests: "1"
-        case .tokens: measure
-        case .cost: "coalesce(t.cost, 0)"
-        }
     }
 }

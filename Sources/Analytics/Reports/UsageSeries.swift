@@ -1,7 +1,7 @@
 package import Domain
 import Storage
 
-/// How usage went, bucket by bucket, for each group.
+/// Usage in each bucket of time, for each group.
 package struct UsageSeries: Sendable, Hashable {
     /// A stretch of time; the first and last may be parts of a day or month.
     package struct Bucket: Sendable, Hashable {
@@ -11,8 +11,7 @@ package struct UsageSeries: Sendable, Hashable {
 
     /// The values of one group, one for each bucket.
     package struct Line: Sendable, Hashable {
-        /// Its model, provider, status or plan; `nil` of the others, of what has none, and where nothing is reported
-        /// apart.
+        /// The group: a model, provider, status or plan; `nil` of the others, of what has none, and without grouping.
         package let key: String?
         /// Whether it is all groups together that have no line of their own.
         package let isOthers: Bool
@@ -32,38 +31,36 @@ package struct UsageSeries: Sendable, Hashable {
     /// groups have a line of their own.
     ///
     /// - Throws: ``AppError`` `.invalid` where the range has too many buckets; `PostgresError`.
-    package init(
+    package static func read(
         _ scope: UsageScope, _ range: ReportRange, every granularity: Granularity? = nil, by group: UsageGroup? = nil,
         limit: Int = 10, rankedBy ranking: UsageRanking = .requests, hasLatency: Bool = false,
-        _ snapshot: ReportSnapshot
-    ) throws {
+        on snapshot: ReportSnapshot
+    ) throws -> UsageSeries {
         let granularity = granularity ?? .fitting(range)
         let boundaries = try granularity.boundaries(of: range, snapshot.connection)
-        let table = UsageQuery(
+        let query = UsageQuery(
             scope: scope, boundaries: boundaries, group: group, ranking: ranking, limit: limit, hasLatency: hasLatency)
-        let cells = try table.cells(snapshot)
-        self.range = range
-        self.granularity = granularity
-        buckets = zip(boundaries, boundaries.dropFirst()).map {
-            Bucket(start: ReportRange.start(of: $0), end: ReportRange.start(of: $1))
+        let rows = try query.rows(on: snapshot)
+        let buckets = zip(boundaries, boundaries.dropFirst()).map {
+            Bucket(start: QuarterHour.start(of: $0), end: QuarterHour.start(of: $1))
         }
         let count = buckets.count
-        let lines = Dictionary(grouping: cells, by: \.rank).sorted { $0.key < $1.key }.map { rank, cells in
-            Line(rank <= limit ? cells[0].key : nil, isOthers: rank > limit, cells, count, hasLatency: hasLatency)
+        var lines = Dictionary(grouping: rows, by: \.rank).sorted { $0.key < $1.key }.map { rank, rows in
+            Line(rank <= limit ? rows[0].key : nil, isOthers: rank > limit, rows, count, hasLatency: hasLatency)
         }
-        self.lines =
-            lines.isEmpty && group == nil ? [Line(nil, isOthers: false, [], count, hasLatency: hasLatency)] : lines
+        if lines.isEmpty && group == nil { lines = [Line(nil, isOthers: false, [], count, hasLatency: hasLatency)] }
+        return UsageSeries(range: range, granularity: granularity, buckets: buckets, lines: lines)
     }
 }
 
 extension UsageSeries.Line {
-    /// `cells` among `count` buckets, those without usage filled with zero.
-    fileprivate init(_ key: String?, isOthers: Bool, _ cells: [UsageQuery.Cell], _ count: Int, hasLatency: Bool) {
+    /// The values of `rows` in `count` buckets; a bucket without a row has zeros.
+    fileprivate init(_ key: String?, isOthers: Bool, _ rows: [UsageQuery.Row], _ count: Int, hasLatency: Bool) {
         var sums = [UsageTotals](repeating: UsageTotals(), count: count)
         var latencies = [UsageLatency](repeating: UsageLatency(), count: hasLatency ? count : 0)
-        for cell in cells {
-            sums[cell.bucket - 1] = cell.sums
-            if hasLatency { latencies[cell.bucket - 1] = cell.latency }
+        for row in rows {
+            sums[row.bucket - 1] = row.sums
+            if hasLatency { latencies[row.bucket - 1] = row.latency }
         }
         self.init(key: key, isOthers: isOthers, sums: sums, latencies: latencies)
     }

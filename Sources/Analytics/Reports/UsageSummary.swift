@@ -19,18 +19,19 @@ package struct UsageSummary: Sendable, Hashable {
     /// unless `previous` says otherwise.
     ///
     /// - Throws: ``PostgresError``.
-    package init(
-        _ scope: UsageScope, _ range: ReportRange, comparedWith previous: ReportRange? = nil, _ snapshot: ReportSnapshot
-    ) throws {
+    package static func read(
+        _ scope: UsageScope, _ range: ReportRange, comparedWith previous: ReportRange? = nil,
+        on snapshot: ReportSnapshot
+    ) throws -> UsageSummary {
         let previous = previous ?? range.previous
-        if let previous, previous.quarters.upperBound == range.quarters.lowerBound {
+        if let previous, previous.quarterHours.upperBound == range.quarterHours.lowerBound {
             // Side by side: one statement, and pending logs are read once.
             let periods = try Period.list(scope, [previous, range], snapshot)
-            (current, self.previous) = (periods[1], periods[0])
-        } else {
-            current = try Period.list(scope, [range], snapshot)[0]
-            self.previous = try previous.map { try Period.list(scope, [$0], snapshot)[0] }
+            return UsageSummary(current: periods[1], previous: periods[0])
         }
+        return UsageSummary(
+            current: try Period.list(scope, [range], snapshot)[0],
+            previous: try previous.map { try Period.list(scope, [$0], snapshot)[0] })
     }
 }
 
@@ -39,18 +40,18 @@ extension UsageSummary.Period {
     fileprivate static func list(_ scope: UsageScope, _ ranges: [ReportRange], _ snapshot: ReportSnapshot) throws
         -> [Self]
     {
-        let boundaries = [ranges[0].quarters.lowerBound] + ranges.map(\.quarters.upperBound)
-        let cells = try UsageQuery(scope: scope, boundaries: boundaries, hasLatency: true).cells(snapshot)
+        let boundaries = [ranges[0].quarterHours.lowerBound] + ranges.map(\.quarterHours.upperBound)
+        let rows = try UsageQuery(scope: scope, boundaries: boundaries, hasLatency: true).rows(on: snapshot)
         return ranges.enumerated().map { index, range in
-            let cell = cells.first { $0.bucket == index + 1 }
-            return Self(range: range, sums: cell?.sums ?? UsageTotals(), latency: cell?.latency ?? UsageLatency())
+            let row = rows.first { $0.bucket == index + 1 }
+            return Self(range: range, sums: row?.sums ?? UsageTotals(), latency: row?.latency ?? UsageLatency())
         }
     }
 }
 
-/// The operator's first look: who is there, and what all users used today and in this month, UTC.
+/// For the operator: how many users there are, and what all users used today and in this month, UTC.
 package struct UsageOverview: Sendable, Hashable {
-    /// Users of one plan and status, which is `deleted` for those whom Laravel has soft-deleted.
+    /// Users of one plan and status. The status of users that Laravel has soft-deleted is `deleted`.
     package struct Users: Sendable, Hashable {
         package let plan: String
         package let status: String
@@ -64,39 +65,42 @@ package struct UsageOverview: Sendable, Hashable {
     package let month: UsageTotals
 
     /// - Throws: ``PostgresError``.
-    package init(now: Timestamp, _ snapshot: ReportSnapshot) throws {
-        let (firstOfMonth, midnight) = try snapshot.connection.query(
-            """
-            SELECT metering.quarter_of(date_trunc('month', u.now) AT TIME ZONE 'UTC'),
-                   metering.quarter_of(date_trunc('day', u.now) AT TIME ZONE 'UTC')
-            FROM (SELECT \(now) AT TIME ZONE 'UTC' AS now) u
-            """)[0].decode(Int.self, Int.self)
-        let boundaries = Set([firstOfMonth, midnight, midnight + LaravelDays.quartersOfDay]).sorted()
-        let cells = try UsageQuery(scope: .allUsers, boundaries: boundaries).cells(snapshot)
-        today = cells.first { $0.bucket == boundaries.count - 1 }?.sums ?? UsageTotals()
-        month = cells.reduce(UsageTotals()) { $0 + $1.sums }
-        users = try snapshot.connection.query(
-            """
-            SELECT \(UserColumn.plan), CASE WHEN u.id IN (SELECT metering.deleted_users()) THEN 'deleted'
-                        ELSE \(UserColumn.status) END, count(*)
-            FROM public.users u GROUP BY 1, 2 ORDER BY 1, 2
-            """
-        ).map { row in
+    package static func read(now: Timestamp, on snapshot: ReportSnapshot) throws -> UsageOverview {
+        let firstOfMonth = try QuarterHour.firstOfMonth(now, snapshot.connection)
+        let midnight = QuarterHour.midnight(before: QuarterHour.holding(now))
+        let boundaries = Set([firstOfMonth, midnight, midnight + QuarterHour.perDay]).sorted()
+        let rows = try UsageQuery(scope: .allUsers, boundaries: boundaries).rows(on: snapshot)
+        let users = try snapshot.connection.query(usersStatement).map { row in
             let (plan, status, count) = try row.decode(String.self, String.self, Int.self)
             return Users(plan: plan, status: status, count: count)
         }
+        return UsageOverview(
+            users: users, today: rows.first { $0.bucket == boundaries.count - 1 }?.sums ?? UsageTotals(),
+            month: rows.reduce(UsageTotals()) { $0 + $1.sums })
     }
+
+    /// The statement on users. Usage has that of ``UsageQuery``.
+    static let usersStatement: Query = """
+        SELECT \(UserColumn.plan),
+               CASE WHEN u.id IN (SELECT metering.deleted_users()) THEN 'deleted' ELSE \(UserColumn.status) END,
+               count(*)
+        FROM public.users u
+        GROUP BY 1, 2
+        ORDER BY 1, 2
+        """
 }
 
-/// How many calls there are, for a page's total: as fast for a million as for one.
+/// How many logs there are, for a page's total. It is as fast for a million as for one.
 ///
-/// Calls whose raw rows are gone, by retention or with their user, are counted: it may be more than a list can show.
+/// Logs that are gone, by retention or with their user, are counted. So it may be more than a list can show.
 package struct CallCount: Sendable, Hashable {
     package let calls: Int64
 
     /// - Throws: ``PostgresError``.
-    package init(_ scope: UsageScope, _ range: ReportRange, _ snapshot: ReportSnapshot) throws {
-        let table = UsageQuery(scope: scope, boundaries: range.boundaries)
-        calls = try table.cells(snapshot).first?.sums.requests ?? 0
+    package static func read(
+        _ scope: UsageScope, _ range: ReportRange, on snapshot: ReportSnapshot
+    ) throws -> CallCount {
+        let rows = try UsageQuery(scope: scope, boundaries: range.boundaries).rows(on: snapshot)
+        return CallCount(calls: rows.first?.sums.requests ?? 0)
     }
 }

@@ -1,7 +1,7 @@
 import Postgres
 import Storage
 
-/// Finds up to which id every row of `api_logs` is committed or never will be, and holds up nobody for it
+/// Finds up to which id every row of `api_logs` is committed or never will be, without blocking a writer
 /// (`docs/architecture.md`, "The commit horizon").
 ///
 /// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer
@@ -57,7 +57,7 @@ package enum CommitHorizon {
         try listWritersOfMark(connection)
         let waitingFor = try writersOfMark(connection)
         guard waitingFor.isEmpty else { return Step(writers: waitingFor) }
-        try settleMark(connection)
+        try reachMark(connection)
         let hasNewMark = try !isMarked && mark(connection)
         isMarked = true
         // After all of it: what was read before is of ids that go on.
@@ -65,14 +65,15 @@ package enum CommitHorizon {
         return Step(hasNewMark: hasNewMark)
     }
 
-    /// The snapshot shows every row that is in the sums; it distinguishes one from a row whose id was given out again.
-    /// It is taken also where nothing is marked, as rows may have been updated.
-    private static func settleMark(_ connection: Connection) throws {
+    /// Moves the commit horizon to the mark, whose writers have ended, and keeps a snapshot. The snapshot shows every
+    /// row in the rollups, so it distinguishes one from a row whose id was given out again. It is taken also where
+    /// nothing is marked, because rows may have been updated.
+    private static func reachMark(_ connection: Connection) throws {
         try connection.execute(
             """
             UPDATE metering.rollup_watermark
-            SET commit_horizon = greatest(commit_horizon, next_horizon), next_horizon = NULL, awaited_transactions = NULL,
-                horizon_snapshot = pg_current_snapshot()
+            SET commit_horizon = greatest(commit_horizon, next_horizon), next_horizon = NULL,
+                awaited_transactions = NULL, horizon_snapshot = pg_current_snapshot()
             """)
     }
 

@@ -149,7 +149,7 @@ package enum EventWithdrawal {
                      time_window w
                 WHERE d.user_id = w.user_id AND d.day >= w.start AND d.day < w.stop
             )
-            SELECT EXISTS (SELECT FROM counted GROUP BY period 
+            SELECT EXISTS (SELECT FROM counted GROUP BY period
                            HAVING sum(tokens) >= 9223372036854775807 OR NOT bool_and(is_finite))
             """)[0].decode(0, as: Bool.self)
         guard !saturated else { return false }
@@ -279,7 +279,7 @@ enum RollupWithdrawal {
         var quarter: Int
         var isSelfReported: Bool
 
-        var day: Int { quarter / RollupRange.quartersOfDay }
+        var day: Int { quarter / QuarterHour.perDay }
         /// The user's day on which it counts.
         var range: RollupRange { RollupRange(from: day, to: day + 1, user: user) }
     }
@@ -297,7 +297,8 @@ enum RollupWithdrawal {
                 try subtract(event, from: "metering.rollup_15m", bucket: "quarter", connection)
                 guard event.quarter < state.dayBoundary else { return }
                 try subtract(event, from: "metering.rollup_day", bucket: "day", connection)
-                if !event.isSelfReported { try subtractSpans(event, state, connection) }
+                // Stale spans are made again from the days by the next pass.
+                if !event.isSelfReported, state.hasSpans { try subtractSpans(event, state, connection) }
             }
             return true
         } catch is Inexact {
@@ -330,7 +331,8 @@ enum RollupWithdrawal {
         fact AS MATERIALIZED (
             SELECT f.user_id, metering.quarter_of(f.occurred_at) AS quarter, d.dimension, f.is_self_reported,
                    \(RollupMeasures.ofFacts)
-            FROM \(LogOrigin.events.facts(after: event.position - 1, through: event.position)) f \(RollupDimensions.join)
+            FROM \(LogOrigin.events.facts(after: event.position - 1, through: event.position)) f
+            \(RollupDimensions.join)
             WHERE f.event_key = \(event.key)::uuid
             GROUP BY 1, 2, 3, 4
         ), cell AS MATERIALIZED (

@@ -2,34 +2,37 @@ import Domain
 import Postgres
 import Storage
 
-/// Moves the border up to which `rollup_day` and `rollup_span` are written (`migrations/0007_usage.sql`,
+/// Moves the day boundary, up to which `rollup_day` and `rollup_span` are written (`migrations/0007_usage.sql`,
 /// `0014_usage_spans.sql`).
 enum RollupDays {
     /// What a step did.
     enum Step: Sendable, Hashable {
         case moved
-        /// The border is where it should be.
+        /// The day boundary is where it should be.
         case upToDate
         /// Another worker has the state.
         case busy
+        /// Nothing was done: ``RollupSpans/rebuildIfStale(_:)`` comes first.
+        case staleSpans
     }
 
-    /// Quarters that the day boundary moves at least, and by which it lags the present: late rows cost two writes.
-    private static let stride = 4
-    private static let quartersOfDay = 96
+    /// Quarter hours that the day boundary moves at least, and by which it lags the present. A log that comes after it
+    /// costs two writes.
+    private static let stride = QuarterHour.perHour
 
-    /// Sums the quarters of at most one UTC day into it.
+    /// Adds the 15-minute rollups of at most one UTC day to the day's rollups.
     ///
     /// - Throws: ``PostgresError``.
     static func advance(_ connection: Connection, now: Timestamp) throws -> Step {
         guard let state = try RollupState.take(connection) else { return .busy }
-        let target = Int((now.microseconds / 900_000_000 - Int64(stride)) / Int64(stride)) * stride
+        guard state.hasSpans else { return .staleSpans }
+        let target = (QuarterHour.holding(now) - stride) / stride * stride
         guard target >= state.dayBoundary + stride else { return .upToDate }
-        guard let start = try firstQuarter(from: state.dayBoundary, connection), start < target else {
+        guard let start = try firstUsage(from: state.dayBoundary, connection), start < target else {
             try move(from: state.dayBoundary, to: target, connection)
             return .upToDate
         }
-        let end = min(target, (start / quartersOfDay + 1) * quartersOfDay)
+        let end = min(target, (start / QuarterHour.perDay + 1) * QuarterHour.perDay)
         try connection.executeScript("SET LOCAL work_mem = '64MB'")
         try connection.execute(
             """
@@ -61,21 +64,22 @@ enum RollupDays {
         try RollupState.move("day_boundary", to: Int64(new), connection)
     }
 
-    /// The first quarter with usage from `border` on; of any user, as all users' row lacks what is self-reported.
-    private static func firstQuarter(from border: Int, _ connection: Connection) throws -> Int? {
+    /// The first quarter hour with usage from `quarter` on. It looks at each user, because the rollups of all users
+    /// lack what is self-reported.
+    private static func firstUsage(from quarter: Int, _ connection: Connection) throws -> Int? {
         try connection.query(
-            "SELECT min(quarter) FROM metering.rollup_15m WHERE quarter >= \(border)"
+            "SELECT min(quarter) FROM metering.rollup_15m WHERE quarter >= \(quarter)"
         )[0].decode(0, as: Int?.self)
     }
 }
 
-/// What each user used in runs of days, whatever for: by them users are put in order
-/// (`migrations/0014_usage_spans.sql`).
+/// What each user used in spans of days, by which users are put in order (`migrations/0014_usage_spans.sql`). They do
+/// not distinguish model, provider, status and plan.
 ///
-/// A run is as long as a power of two and begins at a multiple of its length since 1970. Single days hold what
-/// `rollup_day` holds; longer runs are written when they are over.
+/// The length of a span in days is a power of two, and it begins at a multiple of its length since 1970. Single days
+/// hold what `rollup_day` holds. A longer span is written when it is over.
 package enum RollupSpans {
-    /// A run of days.
+    /// A span of days.
     package struct Span: Sendable, Hashable {
         /// How many: a power of two.
         package var days: Int
@@ -83,11 +87,10 @@ package enum RollupSpans {
         package var first: Int
     }
 
-    /// How many days a run has, ascending; the first are single days.
+    /// How many days a span has, ascending; the first spans are single days.
     static let lengths = (0...8).map { 1 << $0 }
-    /// How many runs a longer one is made of.
+    /// How many spans a longer one is made of.
     private static let parts = 2
-    private static let quartersOfDay = RollupRange.quartersOfDay
 
     /// The columns after the key.
     static let measures = ["requests", "tokens", "cost"]
@@ -103,23 +106,23 @@ package enum RollupSpans {
     /// `SET` of an upsert that puts `excluded` in the place of the row that is there.
     static let replaced = Query(unsafeSQL: measures.map { "\($0) = excluded.\($0)" }.joined(separator: ", "))
 
-    /// Aggregates over cells `c` of quarters or days.
+    /// Aggregates over 15-minute rollups or day rollups `c`.
     static let ofCells: Query = """
         \(unsafeSQL: Query.saturated("sum(c.requests)")) AS requests,
         \(unsafeSQL: Query.saturated("sum(c.input_tokens) + sum(c.output_tokens)")) AS tokens,
         sum(metering.finite(c.cost)) AS cost
         """
 
-    /// Aggregates over shorter runs `c`.
+    /// Aggregates over shorter spans `c`.
     static let ofSpans: Query = """
         \(unsafeSQL: Query.saturated("sum(c.requests)")) AS requests,
         \(unsafeSQL: Query.saturated("sum(c.tokens)")) AS tokens, sum(metering.finite(c.cost)) AS cost
         """
 
-    /// The first day that is not over at the border.
-    static func firstOpenDay(_ dayBoundary: Int) -> Int { max(0, dayBoundary / quartersOfDay) }
+    /// The first day that is not over at the day boundary.
+    static func firstOpenDay(_ dayBoundary: Int) -> Int { max(0, dayBoundary / QuarterHour.perDay) }
 
-    /// The fewest runs that `days` are made of, when quarters before `dayBoundary` are in days.
+    /// The fewest spans that `days` are made of, when quarter hours before `dayBoundary` are in day rollups.
     package static func cover(_ days: Range<Int>, dayBoundary: Int) -> [Span] {
         let firstOpen = firstOpenDay(dayBoundary)
         var spans: [Span] = []
@@ -132,16 +135,16 @@ package enum RollupSpans {
         return spans
     }
 
-    /// The first day of the run of `days` that holds `day`, both of SQL.
+    /// The first day of the span of `days` days that holds `day`, both in SQL.
     static func start(_ days: Query, of day: Query) -> Query { "\(day) - mod(\(day) - '1970-01-01'::date, \(days))" }
 
-    /// Writes the runs that are over when the border moves from `old` to `new`, each from those it is made of.
+    /// Writes the spans that are over when the day boundary moves from `old` to `new`, each from those it is made of.
     ///
     /// - Throws: ``PostgresError``.
     static func finish(from old: Int, to new: Int, _ connection: Connection) throws {
         let (old, new) = (firstOpenDay(old), firstOpenDay(new))
         for days in lengths.dropFirst() {
-            // Of the runs that were not over the one that holds the old border is the first.
+            // The first span that was not over is the one that holds the old day boundary.
             let (first, end) = (old / days * days, new / days * days)
             guard first < end else { return }
             try connection.execute(
@@ -157,12 +160,12 @@ package enum RollupSpans {
         }
     }
 
-    /// The `cursor`, which the transaction holds, with the runs that belong to it: all are made again where a worker
-    /// moved it that knew of none.
+    /// Makes all of `rollup_span` again from `rollup_day`, unless it is current: a step of a pass, in a transaction of
+    /// its own. Does nothing where another worker has the state.
     ///
     /// - Throws: ``PostgresError``.
-    static func ensure(_ state: RollupState, _ connection: Connection) throws -> RollupState {
-        guard !state.hasSpans else { return state }
+    static func rebuildIfStale(_ connection: Connection) throws {
+        guard let state = try RollupState.take(connection), !state.hasSpans else { return }
         try connection.executeScript("SET LOCAL work_mem = '64MB'; DELETE FROM metering.rollup_span")
         try connection.execute(
             """
@@ -174,13 +177,10 @@ package enum RollupSpans {
             """)
         try finish(from: 0, to: state.dayBoundary, connection)
         try RollupState.noteSpans(connection)
-        var state = state
-        state.hasSpans = true
-        return state
     }
 
-    /// CTE `spans` that adds the CTE `cell` of quarters before the border, which come late, to the runs that are
-    /// written.
+    /// CTE `spans` that adds what is late to the spans that are written: the rows of the CTE `cell` that are before the
+    /// day boundary.
     static func adding(_ dayBoundary: Int, where isComplete: Query) -> Query {
         """
         spans AS (
@@ -200,12 +200,12 @@ package enum RollupSpans {
         """
     }
 
-    /// CTE `difference` of the runs of `days` days in `range` that are not what the level below adds up to: the key,
-    /// what is there and what should be (`expected_`); a run that should not be there has no expectation.
+    /// CTE `difference` of the spans of `days` days in `range` that are not what the level below adds up to: the key,
+    /// what is there, and what should be there (`expected_`), NULL for a span that should not be there.
     static func difference(_ days: Int, _ range: RollupRange, _ state: RollupState) -> Query {
         let user = range.contains(user: "c.user_id")
-        let (first, end) = (floor(range.quarters.lowerBound, days), ceiling(range.quarters.upperBound, days))
-        // Runs that are not over are not written.
+        let (first, end) = (floor(range.quarterHours.lowerBound, days), ceiling(range.quarterHours.upperBound, days))
+        // Spans that are not over are not written.
         let firstOpen = firstOpenDay(state.dayBoundary)
         let expectedEnd = days == 1 ? end : min(end, firstOpen / days * days)
         let expected: Query =
@@ -219,8 +219,8 @@ package enum RollupSpans {
             : """
             SELECT \(start("\(days)::integer", of: "c.first_day")) AS first_day, c.user_id, \(ofSpans)
             FROM metering.rollup_span c
-            WHERE c.days = \(days / parts)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(expectedEnd))
-              AND \(user)
+            WHERE c.days = \(days / parts)::integer AND c.first_day >= \(date(first))
+              AND c.first_day < \(date(expectedEnd)) AND \(user)
             GROUP BY 1, 2
             """
         return """
@@ -228,17 +228,18 @@ package enum RollupSpans {
                 \(expected)
             ), actual AS (
                 SELECT c.first_day, c.user_id, \(columns) FROM metering.rollup_span c
-                WHERE c.days = \(days)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end)) AND \(user)
+                WHERE c.days = \(days)::integer AND c.first_day >= \(date(first)) AND c.first_day < \(date(end))
+                  AND \(user)
             ), difference AS MATERIALIZED (
-                SELECT first_day, user_id, e.requests AS expected_requests, e.tokens AS expected_tokens, e.cost AS expected_cost,
-                       a.requests, a.tokens, a.cost
+                SELECT first_day, user_id, e.requests AS expected_requests, e.tokens AS expected_tokens,
+                       e.cost AS expected_cost, a.requests, a.tokens, a.cost
                 FROM expected e FULL JOIN actual a USING (first_day, user_id)
                 WHERE (e.requests, e.tokens, e.cost) IS DISTINCT FROM (a.requests, a.tokens, a.cost)
             )
             """
     }
 
-    /// Makes the runs of `range` again from the days, and returns how many were wrong.
+    /// Makes the spans of `range` again from the days, and returns how many were wrong.
     ///
     /// - Throws: ``PostgresError``.
     static func repair(_ range: RollupRange, _ state: RollupState, _ connection: Connection) throws -> Int {
@@ -262,12 +263,14 @@ package enum RollupSpans {
         }
     }
 
-    /// The first day of the run that holds `quarter`, and the first after it; of all time, those of a calendar.
+    /// The first day of the span that holds `quarter`.
     private static func floor(_ quarter: Int, _ days: Int) -> Int {
-        max(0, quarter) / (quartersOfDay * days) * days
+        max(0, quarter) / (QuarterHour.perDay * days) * days
     }
+
+    /// The first day after the span before `quarter`.
     private static func ceiling(_ quarter: Int, _ days: Int) -> Int {
-        (max(0, quarter) + quartersOfDay * days - 1) / (quartersOfDay * days) * days
+        (max(0, quarter) + QuarterHour.perDay * days - 1) / (QuarterHour.perDay * days) * days
     }
 
     private static func date(_ day: Int) -> Query { "('1970-01-01'::date + \(day)::integer)" }

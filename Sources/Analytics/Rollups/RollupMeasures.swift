@@ -1,7 +1,8 @@
 import Postgres
 import Storage
 
-/// What a cell of usage sums, in the order of its columns: one list for the rollup pass, the days, verify and rebuild.
+/// What a rollup adds up, in the order of its columns: one list for the rollup pass, the days, verify, rebuild and
+/// reports.
 enum RollupMeasures {
     /// Whole numbers, which saturate at 2^63-1: one absurd event must not stop the rollup pass.
     static let counts = [
@@ -11,41 +12,53 @@ enum RollupMeasures {
     static let amounts = ["cost", "ledger_cost"]
     static let names = counts + amounts
 
+    /// ``names`` in SQL.
+    static let list = Query(unsafeSQL: names.joined(separator: ", "))
+
     /// The columns of a cell after its key.
-    static let columns = Query(unsafeSQL: (names + ["histogram"]).joined(separator: ", "))
+    static let columns: Query = "\(list), histogram"
 
     /// ``names`` of the cell `u`, as a report reads them: an amount that is NaN adds nothing until `rebuild` makes it
     /// again.
     static let read = Query(
-        unsafeSQL: (counts.map { "u.\($0)" } + amounts.map { "metering.finite(u.\($0)) AS \($0)" })
-            .joined(separator: ", "))
+        unsafeSQL: """
+            \(counts.map { "u.\($0)" }.joined(separator: ", ")),
+                   \(amounts.map { "metering.finite(u.\($0)) AS \($0)" }.joined(separator: ", "))
+            """)
 
     /// Aggregates over the facts `f` of a cell.
-    static let ofFacts: Query = "\(sumsOfFacts), \(histogramOfFacts)"
+    static let ofFacts: Query = "\(sumsOfFacts),\n           \(histogramOfFacts)"
 
     /// Aggregates over the facts `f` of a cell, without its histogram.
-    static let sumsOfFacts: Query = """
-        count(*) AS requests, count(*) - count(f.cost) AS unpriced,
-        \(unsafeSQL: Query.saturated("sum(f.input_tokens)")) AS input_tokens, \(unsafeSQL: Query.saturated("sum(f.output_tokens)")) AS output_tokens,
-        \(unsafeSQL: Query.saturated("sum(f.cached_tokens)")) AS cached_tokens,
-        \(unsafeSQL: Query.saturated("sum(f.reasoning_tokens)")) AS reasoning_tokens,
-        \(unsafeSQL: Query.saturated("sum(coalesce(f.duration_ms, 0))")) AS duration_ms,
-        coalesce(sum(f.cost), 0) AS cost, sum(f.ledger_cost) AS ledger_cost
-        """
+    static let sumsOfFacts = lines(
+        indent: 11,
+        [
+            "count(*) AS requests", "count(*) - count(f.cost) AS unpriced",
+            "\(Query.saturated("sum(f.input_tokens)")) AS input_tokens",
+            "\(Query.saturated("sum(f.output_tokens)")) AS output_tokens",
+            "\(Query.saturated("sum(f.cached_tokens)")) AS cached_tokens",
+            "\(Query.saturated("sum(f.reasoning_tokens)")) AS reasoning_tokens",
+            "\(Query.saturated("sum(coalesce(f.duration_ms, 0))")) AS duration_ms",
+            "coalesce(sum(f.cost), 0) AS cost", "sum(f.ledger_cost) AS ledger_cost",
+        ])
 
-    private static let histogramOfFacts: Query = """
-        coalesce(array_agg((metering.bucket_of(f.duration_ms) << 40) + 1) FILTER (WHERE f.duration_ms IS NOT NULL)
-                 || array_agg((metering.bucket_of(f.first_token_ms) + 2000 << 40) + 1)
-                    FILTER (WHERE f.first_token_ms IS NOT NULL), '{}') AS histogram
-        """
+    private static let histogramOfFacts = Query(
+        unsafeSQL: """
+            coalesce(array_agg(\(RollupHistogram.element(ofDuration: "f.duration_ms")))
+                           FILTER (WHERE f.duration_ms IS NOT NULL)
+                       || array_agg(\(RollupHistogram.element(ofFirstToken: "f.first_token_ms")))
+                           FILTER (WHERE f.first_token_ms IS NOT NULL), '{}') AS histogram
+            """)
 
     /// Aggregates over the cells `c` of a coarser cell, without its histogram.
-    static let sumsOfCells = Query(
-        unsafeSQL: (counts.map { "\(Query.saturated("sum(c.\($0))")) AS \($0)" }
-            + amounts.map { "sum(metering.finite(c.\($0))) AS \($0)" }).joined(separator: ", "))
+    static let sumsOfCells = lines(
+        indent: 15,
+        counts.map { "\(Query.saturated("sum(c.\($0))")) AS \($0)" }
+            + amounts.map { "sum(metering.finite(c.\($0))) AS \($0)" })
 
     /// Aggregates over the few cells `c` of a coarser cell.
-    static let ofCells: Query = "\(sumsOfCells), coalesce(metering.joined(c.histogram), '{}') AS histogram"
+    static let ofCells: Query =
+        "\(sumsOfCells),\n               coalesce(metering.joined(c.histogram), '{}') AS histogram"
 
     /// The columns of a new cell `c`, its histogram short enough to keep.
     static let kept = Query(unsafeSQL: names.map { "c.\($0)" }.joined(separator: ", ") + ", " + merged("c.histogram"))
@@ -82,10 +95,44 @@ enum RollupMeasures {
                  AND metering.merged(e.histogram) IS DISTINCT FROM metering.merged(a.histogram)))
             """)
 
+    /// A column for each line, indented for where the statements of reports have them.
+    private static func lines(indent: Int, _ columns: [String]) -> Query {
+        Query(unsafeSQL: columns.joined(separator: ",\n" + String(repeating: " ", count: indent)))
+    }
+
     /// Elements up to which a histogram may hold a bucket several times: merging costs more than reading them.
     private static func merged(_ histogram: String) -> String {
         "CASE WHEN cardinality(\(histogram)) <= 64 THEN \(histogram) ELSE metering.merged(\(histogram)) END"
     }
+}
+
+/// How a histogram of latencies is written: an array of elements, each of which packs a bucket and a count into a
+/// `bigint`. A bucket may have several elements. The SQL functions `metering.merged`, `joined` and `without` use the
+/// same form.
+enum RollupHistogram {
+    /// Added to the bucket of a time to the first token, so that both latencies share one array.
+    static let firstTokenOffset = 2000
+
+    private static let countBits = 40
+
+    /// The element that counts one duration in milliseconds.
+    static func element(ofDuration milliseconds: String) -> String {
+        element(bucket: "metering.bucket_of(\(milliseconds))")
+    }
+
+    /// The element that counts one time to the first token in milliseconds.
+    static func element(ofFirstToken milliseconds: String) -> String {
+        element(bucket: "(metering.bucket_of(\(milliseconds)) + \(firstTokenOffset))")
+    }
+
+    /// The element that counts `count` in `bucket`.
+    static func element(bucket: String, count: String = "1") -> String { "(\(bucket) << \(countBits)) + \(count)" }
+
+    /// The bucket of an element.
+    static func bucket(of element: String) -> String { "\(element) >> \(countBits)" }
+
+    /// The count of an element.
+    static func count(of element: String) -> String { "\(element) & \(Int64(1) << countBits - 1)" }
 }
 
 /// The small numbers that stand for model, provider, status and plan in the cells, and for whether they were
@@ -129,13 +176,13 @@ enum RollupDimensions {
     }
 }
 
-/// A table of sums, and what its cells must be: made from the level below.
+/// A table of rollups, and what its rows must be: made from the level below.
 package enum RollupLevel: String, Sendable, CaseIterable {
-    /// A user's quarters, from the raw rows.
-    case quarters
-    /// All users' quarters, from the users', without what these reported themselves.
+    /// The 15-minute rollups of each user, from events and logs.
+    case quarterHours = "quarters"
+    /// The 15-minute rollups of all users, from those of each user, without what users reported themselves.
     case allUsers = "all_users"
-    /// Days, from quarters before the border.
+    /// Day rollups, from the 15-minute rollups before the day boundary.
     case days
 
     var table: Query { self == .days ? "metering.rollup_day" : "metering.rollup_15m" }
@@ -150,7 +197,7 @@ package enum RollupLevel: String, Sendable, CaseIterable {
     ///
     /// Users whom Laravel has deleted are left out where raw rows are compared: theirs went with them.
     func comparison(_ range: RollupRange, _ state: RollupState) -> Query {
-        let range = self == .quarters ? range.unsealed(state) : range
+        let range = self == .quarterHours ? range.unsealed(state) : range
         return """
             expected AS (
                 \(expected(range, state))
@@ -170,7 +217,7 @@ package enum RollupLevel: String, Sendable, CaseIterable {
 
     private func expected(_ range: RollupRange, _ state: RollupState) -> Query {
         switch self {
-        case .quarters:
+        case .quarterHours:
             """
             SELECT f.user_id, metering.quarter_of(f.occurred_at) AS bucket, d.dimension, \(RollupMeasures.ofFacts)
             FROM (\(range.facts(state))) f \(RollupDimensions.join)
@@ -187,9 +234,12 @@ package enum RollupLevel: String, Sendable, CaseIterable {
                   AND \(RollupDimensions.countsForAll("c.dimension"))
                 GROUP BY 1, 2
             ) s LEFT JOIN (
-                SELECT b.bucket, b.dimension, array_agg((b.element << 40) + b.count) AS histogram
+                SELECT b.bucket, b.dimension,
+                       array_agg(\(unsafeSQL: RollupHistogram.element(bucket: "b.latency", count: "b.count")))
+                           AS histogram
                 FROM (
-                    SELECT c.quarter AS bucket, c.dimension, e >> 40 AS element, sum(e & 1099511627775)::bigint AS count
+                    SELECT c.quarter AS bucket, c.dimension, \(unsafeSQL: RollupHistogram.bucket(of: "e")) AS latency,
+                           sum(\(unsafeSQL: RollupHistogram.count(of: "e")))::bigint AS count
                     FROM metering.rollup_15m c, unnest(c.histogram) e
                     WHERE c.user_id <> 0 AND \(range.contains(quarter: "c.quarter"))
                       AND \(RollupDimensions.countsForAll("c.dimension"))
@@ -211,7 +261,7 @@ package enum RollupLevel: String, Sendable, CaseIterable {
 
     private func actual(_ range: RollupRange, _ state: RollupState) -> Query {
         switch self {
-        case .quarters:
+        case .quarterHours:
             """
             \(range.contains(quarter: "t.quarter")) AND \(range.contains(user: "t.user_id"))
             AND t.user_id IN (SELECT id FROM public.users)

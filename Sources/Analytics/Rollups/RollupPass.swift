@@ -2,12 +2,13 @@ package import Domain
 package import Postgres
 import Storage
 
-/// One round of the aggregation worker: finds what is final and adds it to the sums, window by window.
+/// One pass of the aggregation worker: advances the commit horizon, and adds the logs up to it to the rollups, window
+/// by window.
 ///
-/// Safe to kill between any two statements, and to run in several processes at once: each window and its state commit
-/// together, and only one process has the state at a time.
+/// It may be killed between any two statements, and may run in several processes at once: each window and its watermark
+/// commit together, and only one process has the state at a time.
 package struct RollupPass: Sendable {
-    /// What a pass is to fold.
+    /// What a pass is to roll up.
     package enum Scope: Sendable {
         /// Only rows without an event, which readers are slow to find.
         case laravel
@@ -16,7 +17,7 @@ package struct RollupPass: Sendable {
 
     /// How a pass ended.
     package struct Outcome: Sendable, Hashable {
-        /// Rows added to the sums.
+        /// Logs added to the rollups.
         package var rows = 0
         /// Another worker was at work; it does what was left.
         package var isBusy = false
@@ -34,7 +35,7 @@ package struct RollupPass: Sendable {
     private let window: Int
     /// How long it rests after a window, as a multiple of what the window took: ingest comes first.
     private let rest: Int
-    /// How long it waits for transactions to end before it folds what is final without them.
+    /// How long it waits for transactions to end before it rolls up what is final without them.
     private let timeout: Duration
 
     package init(
@@ -59,14 +60,18 @@ package struct RollupPass: Sendable {
     ) async throws -> Outcome {
         let start = ContinuousClock.now
         var outcome = Outcome()
-        outcome.waitingFor = try await settle()
+        outcome.waitingFor = try await advanceHorizon()
         let origins: [LogOrigin] = scope == .laravel ? [.laravel] : [.laravel, .events]
         for origin in origins {
-            try await fold(origin, &outcome, progress)
+            try await rollUp(origin, &outcome, progress)
         }
         while scope == .everything, !outcome.isBusy, !outcome.isStopped {
             let now = now()
             let step = try await pool.transaction { try RollupDays.advance($0, now: now) }
+            if step == .staleSpans {
+                try await pool.transaction { try RollupSpans.rebuildIfStale($0) }
+                continue
+            }
             outcome.isBusy = step == .busy
             guard step == .moved else { break }
             outcome.isStopped = !progress(outcome)
@@ -77,8 +82,8 @@ package struct RollupPass: Sendable {
         return outcome
     }
 
-    /// Waits until all that was drawn is final, or timeout ends.
-    private func settle() async throws -> [CommitHorizon.Writer] {
+    /// Advances the commit horizon until it has reached every id drawn before the pass, or the timeout ends.
+    private func advanceHorizon() async throws -> [CommitHorizon.Writer] {
         let deadline = ContinuousClock.now + timeout
         var (pause, isMarked) = (Duration.milliseconds(10), false)
         while true {
@@ -98,9 +103,9 @@ package struct RollupPass: Sendable {
         }
     }
 
-    private func fold(_ origin: LogOrigin, _ outcome: inout Outcome, _ progress: @Sendable (Outcome) -> Bool)
-        async throws
-    {
+    private func rollUp(
+        _ origin: LogOrigin, _ outcome: inout Outcome, _ progress: @Sendable (Outcome) -> Bool
+    ) async throws {
         while !outcome.isBusy, !outcome.isStopped {
             let start = ContinuousClock.now
             let (step, remaining) = try await IDLine.retrying(pool) {
@@ -111,13 +116,14 @@ package struct RollupPass: Sendable {
                 }
             }
             outcome.remaining = remaining
-            guard let step else {
-                outcome.isBusy = true
-                return
+            switch step {
+            case .busy: outcome.isBusy = true
+            case .staleSpans: try await pool.transaction { try RollupSpans.rebuildIfStale($0) }
+            case .rolledUp(let rows, let isLast):
+                outcome.rows += rows
+                if rows > 0 { outcome.isStopped = !progress(outcome) }
+                if isLast { return }
             }
-            outcome.rows += step.rows
-            if step.rows > 0 { outcome.isStopped = !progress(outcome) }
-            if step.isLast { return }
             if rest > 0 { try await Task.sleep(for: (ContinuousClock.now - start) * rest) }
         }
     }
@@ -127,54 +133,57 @@ package struct RollupPass: Sendable {
         try await pool.withConnection { connection in
             _ = try connection.execute(
                 """
-                UPDATE metering.rollup_watermark SET passed_at = \(now), passed_rows = \(rows), pass_ms = \(milliseconds)
+                UPDATE metering.rollup_watermark
+                SET passed_at = \(now), passed_rows = \(rows), pass_ms = \(milliseconds)
                 """)
         }
     }
 }
 
-/// Adds a window of the line of ids to the sums and advances the state, in the transaction it is given.
+/// Adds a window of the line of ids to the rollups and moves the watermark, in the open transaction.
 enum RollupWindow {
-    /// What one window did.
-    struct Window: Sendable, Hashable {
-        var rows: Int
-        /// The watermark after it.
-        var through: Int64
-        /// Whether it ends where the line is final.
-        var isLast: Bool
+    /// What a step did.
+    enum Step: Sendable, Hashable {
+        /// `isLast` says whether the window ends at the commit horizon.
+        case rolledUp(rows: Int, isLast: Bool)
+        /// Another worker has the state.
+        case busy
+        /// Nothing was done: ``RollupSpans/rebuildIfStale(_:)`` comes first.
+        case staleSpans
     }
 
-    /// Rolls up at most `limit` rows of `origin` from the watermark on; `nil` where another worker is at work.
+    /// Rolls up at most `limit` rows of `origin` from the watermark on.
     ///
     /// - Throws: ``IDLine/BeganAgain``, after which nothing of the transaction may stay; ``PostgresError``.
-    static func rollUp(_ origin: LogOrigin, limit: Int, _ connection: Connection) throws -> Window? {
-        guard let state = try RollupState.take(connection) else { return nil }
+    static func rollUp(_ origin: LogOrigin, limit: Int, _ connection: Connection) throws -> Step {
+        guard let state = try RollupState.take(connection) else { return .busy }
+        guard state.hasSpans else { return .staleSpans }
         let after = state[origin]
-        guard after < state.commitHorizon else { return Window(rows: 0, through: after, isLast: true) }
+        guard after < state.commitHorizon else { return .rolledUp(rows: 0, isLast: true) }
         let through = try end(of: origin, after: after, state.commitHorizon, limit: limit, connection)
         // A window's sorts and hashes stay in memory.
         try connection.executeScript("SET LOCAL work_mem = '64MB'")
-        let rows = try fold(origin, after: after, through: through, dayBoundary: state.dayBoundary, connection)
+        let rows = try write(origin, after: after, through: through, dayBoundary: state.dayBoundary, connection)
         try RollupState.move(origin.column, to: through, connection)
         // After the rows were read: none of them was inserted under an id that was given out again.
         try IDLine.require(connection)
-        return Window(rows: rows, through: through, isLast: through == state.commitHorizon)
+        return .rolledUp(rows: rows, isLast: through == state.commitHorizon)
     }
 
     /// The position of the window's last row, or where the line is final or an epoch ends: gaps, however wide, cost no
     /// window.
     private static func end(
-        of origin: LogOrigin, after: Int64, _ settled: Int64, limit: Int, _ connection: Connection
+        of origin: LogOrigin, after: Int64, _ horizon: Int64, limit: Int, _ connection: Connection
     ) throws -> Int64 {
         // So few ids are no more rows: the worker of a second ago needs not count them.
-        guard settled - after > limit else { return settled }
-        let stretch = try origin.firstStretch(after: after, through: settled, connection)
+        guard horizon - after > limit else { return horizon }
+        let stretch = try origin.firstStretch(after: after, through: horizon, connection)
         let rows = try connection.query(
             "\(origin.positions(after: after, in: stretch)) OFFSET \(limit - 1) LIMIT 1")
         return try rows.first?.decode(0, as: Int64.self) ?? stretch.end
     }
 
-    private static func fold(
+    private static func write(
         _ origin: LogOrigin, after: Int64, through: Int64, dayBoundary: Int, _ connection: Connection
     ) throws -> Int {
         let statement = statement(origin, after: after, through: through, dayBoundary: dayBoundary)
@@ -199,7 +208,7 @@ enum RollupWindow {
             HAVING GROUPING(f.user_id) = 0 OR NOT f.is_self_reported
         ), complete AS MATERIALIZED (
             SELECT NOT EXISTS (SELECT FROM cell WHERE dimension IS NULL) AS is_complete
-        ), quarters AS (
+        ), rolled_up AS (
             INSERT INTO metering.rollup_15m AS u (user_id, quarter, dimension, \(RollupMeasures.columns))
             SELECT c.user_id, c.quarter, c.dimension, \(RollupMeasures.kept)
             FROM cell c
@@ -224,18 +233,19 @@ enum RollupWindow {
         """
     }
 
-    /// Laravel's rows reach the counters here, those aside that it had counted before us; as ``LaravelUsage`` counts
+    /// Adds Laravel's own logs to the counters, without those that it had counted before us, as ``LaravelUsage`` counts
     /// them.
     private static func counted(after: Int64, through: Int64) -> Query {
         """
         , delta AS (
             INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
-            SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
+            SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests),
+                   array_agg(d.cost)
             FROM (
                 SELECT f.user_id, (f.occurred_at AT TIME ZONE 'UTC')::date AS day,
-                       least(sum(greatest(f.input_tokens, 0)::numeric + greatest(f.output_tokens, 0)), 9223372036854775807)::bigint
-                           AS tokens, count(*) AS requests,
-                       coalesce(sum(f.cost), 0) AS cost
+                       \(saturated: "sum(greatest(f.input_tokens, 0)::numeric + greatest(f.output_tokens, 0))")
+                           AS tokens,
+                       count(*) AS requests, coalesce(sum(f.cost), 0) AS cost
                 FROM \(LogOrigin.laravel.facts(after: after, through: through)) f
                 WHERE f.log_id > (SELECT counted_log_id FROM metering.installation) AND f.status <> 'rate_limited'
                   AND (SELECT is_complete FROM complete)

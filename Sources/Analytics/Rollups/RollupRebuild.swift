@@ -1,7 +1,7 @@
 package import Postgres
 import Storage
 
-/// Makes sums and counters of a range again from the raw rows, and only those that are wrong.
+/// Makes the rollups and counters of a range that are wrong again from events and logs.
 package struct RollupRebuild: Sendable {
     /// Refused: raw rows of the range are gone, and with them would go its history.
     package struct Sealed: Error, Hashable, CustomStringConvertible {
@@ -10,8 +10,8 @@ package struct RollupRebuild: Sendable {
 
         package var description: String {
             """
-            Raw rows before \(before) are gone by retention; the sums are all there is of them and cannot be made again. \
-            Choose a later --from.
+            Raw rows before \(before) are gone by retention; the sums are all there is of them and cannot be made \
+            again. Choose a later --from.
             """
         }
     }
@@ -61,7 +61,7 @@ package struct RollupRebuild: Sendable {
 
     /// - Throws: ``Sealed`` where the range begins before the seal.
     package static func requireUnsealed(_ range: RollupRange, _ connection: Connection) throws {
-        guard range.quarters.lowerBound < (try RollupState.read(connection)).sealedBefore else { return }
+        guard range.quarterHours.lowerBound < (try RollupState.read(connection)).sealedBefore else { return }
         let before = try connection.query(
             #"SELECT to_char(sealed_before, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM metering.rollup_watermark"#
         )[0].decode(0, as: String.self)
@@ -78,14 +78,16 @@ package struct RollupRebuild: Sendable {
         var outcome = Outcome()
         // All users' row and the days are sums of what the level before has just repaired.
         for level in RollupLevel.allCases {
-            let scope = level == .allUsers ? RollupRange(quarters: range.quarters) : range
+            let scope = level == .allUsers ? RollupRange(quarterHours: range.quarterHours) : range
             outcome.cells += try repair(level, scope, state, connection)
-            if level == .quarters { outcome.cells += try clearAmounts(range, connection) }
+            if level == .quarterHours { outcome.cells += try clearAmounts(range, connection) }
         }
         if range.user != nil {
-            outcome.cells += try repair(.days, RollupRange(quarters: range.quarters, user: 0), state, connection)
+            let ofAllUsers = RollupRange(quarterHours: range.quarterHours, user: 0)
+            outcome.cells += try repair(.days, ofAllUsers, state, connection)
         }
-        outcome.cells += try RollupSpans.repair(range, state, connection)
+        // Stale spans are made again, all of them, by the next pass.
+        if state.hasSpans { outcome.cells += try RollupSpans.repair(range, state, connection) }
         outcome.counters = try repairCounters(range, state, connection)
         // After the rows were read: none of them was inserted under an id that was given out again.
         try IDLine.require(connection)
@@ -117,7 +119,8 @@ package struct RollupRebuild: Sendable {
                 WHERE \(RollupMeasures.differ)
             ), removed AS (
                 DELETE FROM \(level.table) t USING difference d
-                WHERE d.is_surplus AND t.user_id = d.user_id AND t.\(level.bucket) = d.bucket AND t.dimension = d.dimension
+                WHERE d.is_surplus AND t.user_id = d.user_id AND t.\(level.bucket) = d.bucket
+                  AND t.dimension = d.dimension
             ), written AS (
                 INSERT INTO \(level.table) (user_id, \(level.bucket), dimension, \(RollupMeasures.columns))
                 SELECT c.user_id, c.bucket, c.dimension, \(RollupMeasures.kept)
@@ -129,9 +132,9 @@ package struct RollupRebuild: Sendable {
             """)[0].decode(0, as: Int.self)
     }
 
-    /// Sets each counter to what it must be, without what waits in deltas. The fold, which alone adds deltas to
-    /// counters, waits meanwhile; what ingest adds is in new deltas and stays. A difference would not repair a counter
-    /// that is NaN.
+    /// Sets each counter to what it must be, without what is in pending deltas. The background job that adds deltas to
+    /// counters waits meanwhile; what ingest adds is in new deltas and stays. Adding a difference would not repair a
+    /// counter that is NaN.
     private static func repairCounters(
         _ range: RollupRange, _ state: RollupState, _ connection: Connection
     ) throws -> Int {

@@ -11,13 +11,13 @@ package struct RollupState: Sendable, Hashable {
     package var laravelWatermark: Int64
     /// Every id up to this one is final.
     package var commitHorizon: Int64
-    /// Quarters of an hour before this one are in `rollup_day`.
+    /// Quarter hours before this one are in `rollup_day`.
     package var dayBoundary: Int
-    /// Raw rows of quarters before this one are gone by retention.
+    /// Events and logs before this quarter hour are gone by retention.
     package var sealedBefore: Int
-    /// Rows of `api_logs` without an event, of quarters before this one, were removed when the ids began again.
+    /// Rows of `api_logs` without an event, before this quarter hour, were removed when the ids began again.
     package var logsSealedBefore: Int
-    /// Whether `rollup_span` was kept up to here.
+    /// Whether `rollup_span` is current. It is not where an older program, which does not know it, moved the state.
     package var hasSpans: Bool
 
     /// Up to where rows of `origin` are in the sums.
@@ -36,32 +36,37 @@ package struct RollupState: Sendable, Hashable {
         return state
     }
 
-    /// Reads the state and holds it for the transaction, with the runs of days that belong to it; `nil` where another
-    /// worker has it.
+    /// Reads the state and locks it until the transaction ends; `nil` where another worker has it.
+    ///
+    /// - Throws: ``PostgresError``.
     static func take(_ connection: Connection) throws -> RollupState? {
-        try read(connection, locking: "FOR UPDATE SKIP LOCKED").map { try RollupSpans.ensure($0, connection) }
+        try read(connection, locking: "FOR UPDATE SKIP LOCKED")
     }
 
-    /// Moves a column of the state, which the transaction holds.
+    /// Moves a column of the state, which the transaction holds and whose spans are current.
+    ///
+    /// - Throws: ``PostgresError``.
     static func move(_ column: Query, to value: Int64, _ connection: Connection) throws {
         try connection.execute("UPDATE metering.rollup_watermark SET \(column) = \(value)")
         try noteSpans(connection)
     }
 
-    /// Says that the runs of days belong to the state as it is.
+    /// Notes that `rollup_span` belongs to the state as it is.
+    ///
+    /// - Throws: ``PostgresError``.
     static func noteSpans(_ connection: Connection) throws {
         try connection.execute("UPDATE metering.rollup_watermark SET spans_through = \(place)")
     }
 
     private static let place: Query = "ARRAY[event_log_id, other_log_id, day_boundary]"
 
-    /// Waits for a worker's step to end, at most 30 s, and keeps workers away for the transaction; as ``take(_:)``.
+    /// Waits for a worker's step to end, at most 30 s, and locks the state until the transaction ends.
     ///
-    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when it did not end.
+    /// - Throws: ``Missing``; ``PostgresError``, of SQLSTATE 55P03 when the step did not end.
     static func hold(_ connection: Connection) throws -> RollupState {
         try connection.executeScript("SET LOCAL lock_timeout = '30s'")
         guard let state = try read(connection, locking: "FOR UPDATE") else { throw Missing() }
-        return try RollupSpans.ensure(state, connection)
+        return state
     }
 
     /// The table's one row was deleted by somebody.
@@ -85,7 +90,9 @@ package struct RollupState: Sendable, Hashable {
         """
     /// How many these are.
     static let columnCount = 7
+}
 
+extension RollupState {
     /// Reads the first columns of `row`.
     init(_ row: Row) throws {
         (eventWatermark, laravelWatermark, commitHorizon, dayBoundary, sealedBefore, logsSealedBefore, hasSpans) =
@@ -94,18 +101,18 @@ package struct RollupState: Sendable, Hashable {
     }
 }
 
-/// How far the sums are, for an operator.
+/// How far logs are rolled up, for the operator.
 package struct RollupStatus: Sendable {
     /// Names and values, a line each.
     package var lines: [(name: String, value: String)] {
         [
             (
-                "folded up to position",
+                "rolled up to position",
                 "\(state.eventWatermark) (events), \(state.laravelWatermark) (rows without an event)"
             ),
             ("final up to position", "\(state.commitHorizon)"),
-            ("rows behind", "\(rowsBehind)"),
-            ("seconds behind", "\(secondsBehind ?? 0)"),
+            ("pending logs", "\(pendingLogs)"),
+            ("seconds pending", "\(pendingSeconds ?? 0)"),
             ("days written up to", daysBefore ?? "none"),
             ("raw rows kept from", sealedBefore ?? "the beginning"),
             ("last whole pass", passedAt ?? "none"),
@@ -114,18 +121,21 @@ package struct RollupStatus: Sendable {
 
     /// Where the watermarks are.
     package let state: RollupState
-    /// Rows that readers add to the sums themselves.
-    package let rowsBehind: Int
-    /// Age of the first row after the watermarks, since it was written; `nil` where there is none.
-    package let secondsBehind: Int?
-    /// Open transactions that the last look found in the way.
+    /// Logs after the watermarks, which each report adds up itself.
+    package let pendingLogs: Int
+    /// How long ago the first pending log was written; `nil` where there is none.
+    package let pendingSeconds: Int?
+    /// Open transactions that the commit horizon waits for.
     package let waitingFor: [CommitHorizon.Writer]
     private let daysBefore: String?
     private let sealedBefore: String?
     private let passedAt: String?
 
-    /// Counts the rows after `cursor`: a moment for each million.
-    package init(_ state: RollupState, _ connection: Connection, now: Timestamp) throws {
+    /// Reads the watermarks and counts the pending logs, which takes a moment for each million.
+    ///
+    /// - Throws: ``RollupState/Missing``, ``PostgresError``.
+    package static func read(now: Timestamp, on connection: Connection) throws -> RollupStatus {
+        let state = try RollupState.read(connection)
         let end = Int64.max
         let format: Query = #"'YYYY-MM-DD"T"HH24:MI:SS"Z"'"#
         let row = try connection.query(
@@ -144,10 +154,12 @@ package struct RollupStatus: Sendable {
                    to_char(passed_at, \(format)) || ', ' || passed_rows || ' rows in ' || pass_ms || ' ms'
             FROM metering.rollup_watermark
             """)[0]
-        self.state = state
-        (rowsBehind, secondsBehind, daysBefore, sealedBefore, passedAt) = try row.decode(
+        let (pendingLogs, pendingSeconds, daysBefore, sealedBefore, passedAt) = try row.decode(
             Int.self, Int?.self, String?.self, String?.self, String?.self)
-        waitingFor = try CommitHorizon.writersOfMark(connection)
+        return RollupStatus(
+            state: state, pendingLogs: pendingLogs, pendingSeconds: pendingSeconds,
+            waitingFor: try CommitHorizon.writersOfMark(connection), daysBefore: daysBefore,
+            sealedBefore: sealedBefore, passedAt: passedAt)
     }
 }
 

@@ -1,11 +1,11 @@
 package import Postgres
 import Storage
 
-/// Proves that raw rows, sums and counters say the same, per user and bucket, and says where they do not.
+/// Verifies that logs, rollups and counters agree, for each user and bucket, and reports where they do not.
 package enum RollupVerification {
     /// A bucket that is wrong.
     package struct Finding: Sendable, Hashable {
-        /// The table of sums and whose: `quarters`, `all_users`, `days`, `spans`, or a counter: `daily`, `monthly`.
+        /// A ``RollupLevel``, `spans`, or a counter's period: `daily` or `monthly`.
         package var level: String
         package var user: Int64
         /// When the bucket begins, RFC 3339.
@@ -56,7 +56,8 @@ package enum RollupVerification {
                     WITH \(level.comparison(range, state))
                     SELECT \(level.rawValue), coalesce(e.user_id, a.user_id),
                            to_char(\(level.start("coalesce(e.bucket, a.bucket)")), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-                           coalesce(concat_ws(' ', d.model, d.provider, d.status, d.plan), 'a dimension not folded yet'),
+                           coalesce(concat_ws(' ', d.model, d.provider, d.status, d.plan),
+                                    'a dimension that is not rolled up yet'),
                            coalesce(nullif(concat_ws('; ', \(differences)), ''), 'histogram'),
                            count(*) OVER ()
                     FROM \(RollupLevel.joined)
@@ -68,7 +69,7 @@ package enum RollupVerification {
         }
     }
 
-    /// The runs of days that are not what they must be; none of those that the next pass makes again.
+    /// The spans that are not what they must be; none while they are stale, as the next pass makes them again.
     static func spans(_ range: RollupRange, _ connection: Connection) throws -> Report {
         try snapshot(connection) { connection in
             let state = try RollupState.read(connection)
@@ -130,7 +131,8 @@ package enum RollupVerification {
                                CASE WHEN requests <> expected_requests
                                     THEN 'requests ' || requests || ', should be ' || expected_requests END,
                                CASE WHEN cost <> expected_cost
-                                    THEN 'cost ' || trim_scale(cost) || ', should be ' || trim_scale(expected_cost) END),
+                                    THEN 'cost ' || trim_scale(cost)
+                                         || ', should be ' || trim_scale(expected_cost) END),
                            count(*) OVER ()
                     FROM difference ORDER BY 2, 1, 3 LIMIT \(reported)
                     """))
@@ -206,8 +208,8 @@ enum ExpectedCounters {
                 WHERE NOT c.is_seed OR w.window_start = w.counted_window
                 GROUP BY 1, 2, 3
             ), actual AS (
-                SELECT user_id, period, window_start, sum(tokens) AS tokens, sum(requests) AS requests, sum(cost) AS cost,
-                       sum(tokens) FILTER (WHERE is_pending) AS pending_tokens,
+                SELECT user_id, period, window_start, sum(tokens) AS tokens, sum(requests) AS requests,
+                       sum(cost) AS cost, sum(tokens) FILTER (WHERE is_pending) AS pending_tokens,
                        sum(requests) FILTER (WHERE is_pending) AS pending_requests,
                        sum(cost) FILTER (WHERE is_pending) AS pending_cost
                 FROM (
@@ -245,7 +247,7 @@ enum ExpectedCounters {
 
     /// Whether no row of the window was removed when the ids began again: of the user's rows without an event, that is.
     private static func isProvable(_ state: RollupState) -> Query {
-        guard state.logsSealedBefore > RollupRange.allQuarters.lowerBound else { return "true" }
+        guard state.logsSealedBefore > RollupRange.allTime.lowerBound else { return "true" }
         return """
             NOT EXISTS (
                 SELECT FROM metering.rollup_15m s
@@ -260,7 +262,7 @@ enum ExpectedCounters {
         let end: Query =
             "(window_start + CASE period WHEN 'daily' THEN interval '1 day' ELSE interval '1 month' END)::date"
         return """
-            \(RollupRange(quarters: sealedBefore..<Int(Int32.max)).contains(day: "window_start"))
+            \(RollupRange(quarterHours: sealedBefore..<Int(Int32.max)).contains(day: "window_start"))
             AND \(range.overlaps(from: "window_start", to: end))
             """
     }

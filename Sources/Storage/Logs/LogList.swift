@@ -61,8 +61,8 @@ package enum LogList {
             let source = try LogSource.find(filter, connection)
             return try connection.query("\(columns) \(source.rows(where: condition)) \(sorted) \(count)")
         }
-        var walk = try LogWalk(
-            filter, from: try start(cursor, connection), target: max(count, stretch), connection)
+        var walk = try LogWalk.begin(
+            filter, from: try start(cursor, connection), target: max(count, stretch), on: connection)
         var rows: [Row] = []
         while rows.count < count, let stretch = try walk.stretch() {
             let found = try connection.query(

@@ -44,7 +44,7 @@ package enum LogStream {
         }
         try LogSource.prepare(connection)
         // A short first stretch gives the first rows at once.
-        var walk = try LogWalk(filter, from: .beginning, target: batch, connection)
+        var walk = try LogWalk.begin(filter, from: .beginning, target: batch, on: connection)
         while let stretch = try walk.stretch() {
             let rows = walk.source.rows(where: "\(filter.condition) AND \(stretch)")
             try walk.note(try fetch("SELECT \(columns) \(rows)", connection, body))

@@ -37,9 +37,19 @@ struct LogWalk {
     /// No finite time is before it; `nil` where that is not known yet.
     private var floor: LogCut?
 
-    init(_ filter: LogFilter, from start: Start, target: Int, _ connection: Connection) throws {
-        source = try LogSource.find(filter, connection)
-        (self.filter, self.target, self.connection) = (filter, target, connection)
+    /// Begins a walk: asks how the logs that `filter` selects are found.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func begin(
+        _ filter: LogFilter, from start: Start, target: Int, on connection: Connection
+    ) throws -> LogWalk {
+        LogWalk(filter, try LogSource.find(filter, connection), from: start, target: target, connection)
+    }
+
+    private init(
+        _ filter: LogFilter, _ source: LogSource, from start: Start, target: Int, _ connection: Connection
+    ) {
+        (self.filter, self.source, self.target, self.connection) = (filter, source, target, connection)
         floor = filter.from.map { LogCut(at: $0) }
         let end = filter.to.map { LogCut(at: $0).next }
         switch start {

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Rows to sums: nothing missed, nothing twice, and no answer changes when a pass goes by.
-@Suite(.timeLimit(.minutes(15))) struct UsageFoldTests {
+@Suite(.timeLimit(.minutes(15))) struct RollupPassTests {
     private static func event(_ id: UInt64, _ user: Int64, _ change: (inout UsageEvent) -> Void = { _ in })
         -> UsageEvent
     {
@@ -58,7 +58,10 @@ import Testing
             for _ in 0..<2 {
                 try await bench.rollUp()
                 let sums = try await bench.text(
-                    "SELECT concat_ws(' ', sum(cost), sum(ledger_cost)) FROM metering.rollup_15m WHERE user_id = \(user)"
+                    """
+                    SELECT concat_ws(' ', sum(cost), sum(ledger_cost)) FROM metering.rollup_15m
+                    WHERE user_id = \(user)
+                    """
                 )
                 #expect(sums == "123456.800002000001 \(laravel ?? "")")
                 // Nobody knows what it cost; to Laravel it is 0.
@@ -102,7 +105,10 @@ import Testing
             for _ in 0..<2 { try await bench.rollUp() }
             try await bench.updateCounters()
             let used = try await bench.text(
-                "SELECT string_agg(concat_ws(' ', period, used_tokens, used_requests), ', ' ORDER BY period) FROM rate_limits"
+                """
+                SELECT string_agg(concat_ws(' ', period, used_tokens, used_requests), ', ' ORDER BY period)
+                FROM rate_limits
+                """
             )
             #expect(used == "daily 300 2, monthly 450 3")
         }
@@ -114,7 +120,7 @@ import Testing
             _ = try await bench.write([Self.event(1, user)])
             try await bench.writeAsLaravel(user)
             try await bench.rollUp()
-            // Their rows cascade: the event's facts are ours, the other was never folded.
+            // Their rows cascade: the event's facts are ours, the other was never rolled up.
             _ = try await bench.write([Self.event(2, user)])
             try await bench.writeAsLaravel(user)
             #expect(try await bench.requests(of: user) == 4)
@@ -151,7 +157,7 @@ import Testing
 }
 
 extension StorageBench {
-    /// Cells of rollup_day that differ from the quarters before the border.
+    /// Rows of `rollup_day` that differ from the 15-minute rollups before the day boundary.
     func daysDifferences() async throws -> Int {
         try await number(
             """
@@ -160,7 +166,8 @@ extension StorageBench {
                        sum(input_tokens) AS i, metering.merged(metering.joined(histogram)) AS h
                 FROM metering.rollup_15m, metering.rollup_watermark WHERE quarter < day_boundary GROUP BY 1, 2, 3
             ) q FULL JOIN metering.rollup_day d USING (user_id, day, dimension)
-            WHERE (q.r, q.c, q.i, q.h) IS DISTINCT FROM (d.requests, d.cost, d.input_tokens, metering.merged(d.histogram))
+            WHERE (q.r, q.c, q.i, q.h)
+                  IS DISTINCT FROM (d.requests, d.cost, d.input_tokens, metering.merged(d.histogram))
             """)
     }
 }

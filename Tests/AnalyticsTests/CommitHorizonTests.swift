@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Which ids are final while others write.
-@Suite(.timeLimit(.minutes(15))) struct UsageSettlementTests {
+@Suite(.timeLimit(.minutes(15))) struct CommitHorizonTests {
     private static func event(_ id: UInt64, _ user: Int64) -> UsageEvent {
         .sample(id, by: .user(user), at: StorageBench.noon)
     }
@@ -40,7 +40,7 @@ import Testing
         }
     }
 
-    @Test func whatWasFinalBeforeAnOpenTransactionIsFolded() async throws {
+    @Test func whatWasFinalBeforeAnOpenTransactionIsRolledUp() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write([Self.event(1, user)])
@@ -95,7 +95,7 @@ import Testing
         }
     }
 
-    @Test func aForeignDatabaseIsNotFolded() async throws {
+    @Test func aForeignDatabaseIsNotRolledUp() async throws {
         try await StorageBench.with { bench in
             try await bench.execute("UPDATE metering.installation SET highest_user_id = 1000000")
             await #expect(throws: Installation.Mismatch.self) { try await bench.rollUp() }
