@@ -7,22 +7,22 @@ import ServiceLifecycle
 import Storage
 import Synchronization
 
-/// The worker as a service: a look every second, a pass when it is due, and a stop between two windows.
+/// The worker as a service. It looks for pending logs every second, runs a pass when one is due, and stops between two
+/// windows of rows.
 struct AggregationService: Service {
-    /// Ids after the watermark that start a pass at the next look: reading them costs a reader up to a millisecond, and
-    /// rolling up a thousand rows at a time costs a fifth more than ten thousand.
-    private static let longTail: Int64 = 1_000
-    private static let look: Duration = .seconds(1)
+    /// As many pending ids start a pass at the next look. A reader adds a thousand pending logs in up to a millisecond.
+    /// Rolling up a thousand rows at a time costs a fifth more than ten thousand.
+    private static let manyPendingIDs: Int64 = 1_000
+    private static let pause: Duration = .seconds(1)
 
     let pool: ConnectionPool
     let interval: Duration
     let logger: Logger
     let now: @Sendable () -> Timestamp
 
-    /// Works until the service is asked to stop.
+    /// Works until the service is asked to stop. Failures that may pass are logged, and the next look tries again.
     ///
-    /// - Throws: ``Installation/Mismatch`` and ``CommitHorizon/CachedSequence``, after which it may not go on; other
-    ///   failures are logged, and the next look tries again.
+    /// - Throws: ``Installation/Mismatch`` and ``CommitHorizon/CachedSequence``, after which it must not go on.
     func run() async throws {
         let isStopping = Mutex(false)
         try await withGracefulShutdownHandler {
@@ -31,24 +31,24 @@ struct AggregationService: Service {
                 let isDue = ContinuousClock.now >= nextPass
                 let hasWorked = try await round(isDue: isDue) { !isStopping.withLock { $0 } }
                 if isDue, hasWorked { nextPass = .now + interval }
-                await cancelWhenGracefulShutdown { try? await Task.sleep(for: Self.look) }
+                await cancelWhenGracefulShutdown { try? await Task.sleep(for: Self.pause) }
             }
         } onGracefulShutdown: {
             isStopping.withLock { $0 = true }
         }
     }
 
-    /// Whether the round came to its end.
+    /// Runs a pass if one is due. Returns whether it came to its end.
     private func round(isDue: Bool, goesOn: @Sendable () -> Bool) async throws -> Bool {
         do {
             let start = ContinuousClock.now
-            // Two thirds of the time are ingest's.
+            // Two thirds of the time are left to ingest.
             let pass = RollupPass(pool: pool, rest: 2, now: now)
-            let tail = try await pool.withConnection { connection in
+            let pendingIDs = try await pool.withConnection { connection in
                 let state = try RollupState.read(connection)
                 return state.commitHorizon - state.eventWatermark
             }
-            let scope: RollupPass.Scope = isDue || tail >= Self.longTail ? .everything : .laravel
+            let scope: RollupPass.Scope = isDue || pendingIDs >= Self.manyPendingIDs ? .everything : .laravel
             let progress = ProgressReport(of: "rows", logger: logger)
             let outcome = try await pass.run(scope) { outcome in
                 progress.update(done: outcome.rows, remaining: Int(outcome.remaining))
@@ -72,7 +72,7 @@ struct AggregationService: Service {
 }
 
 extension RollupPass.Outcome {
-    /// Logs what was rolled up and which transactions it waits for.
+    /// Logs how many rows were rolled up and which transactions the pass waits for.
     fileprivate func log(to logger: Logger) {
         if rows > 0 { logger.info("rolled up", metadata: ["rows": "\(rows)"]) }
         for writer in waitingFor { logger.notice("waiting for a transaction", metadata: ["writer": "\(writer)"]) }
