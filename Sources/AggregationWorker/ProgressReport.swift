@@ -3,7 +3,7 @@ import Glibc
 import Logging
 import Synchronization
 
-/// Reports how long work goes on: one line that is written over on a terminal, a log line a second elsewhere.
+/// Reports the progress of long work: on a terminal one line that is overwritten, elsewhere a log line a second.
 final class ProgressReport: Sendable {
     private let logger: Logger
     private let unit: String
@@ -17,7 +17,7 @@ final class ProgressReport: Sendable {
         self.logger = logger
     }
 
-    /// Reports, at most once a second, that `done` of about `done + remaining` are done.
+    /// Reports, at most once a second, that `done` of about `done + remaining` units are done.
     func update(done: Int, remaining: Int) {
         let now = ContinuousClock.now
         let isDue = nextLine.withLock { next in
@@ -37,7 +37,7 @@ final class ProgressReport: Sendable {
         }
     }
 
-    /// Ends the terminal's line.
+    /// Clears the terminal's line.
     func end() {
         if isTerminal { write("\r\u{1B}[K") }
     }

@@ -14,7 +14,7 @@ struct Day: ExpressibleByArgument {
     }
 }
 
-/// The days and the user that a proof is about.
+/// The days and the user that an integrity check is about.
 struct RangeOptions: ParsableArguments {
     @Option(help: "First UTC day, such as 2026-11-01 (default: the beginning).")
     var from: Day?
@@ -25,6 +25,7 @@ struct RangeOptions: ParsableArguments {
     @Option(help: "A user's id (default: all users).")
     var user: Int64?
 
+    /// The range that the options name.
     var range: RollupRange { RollupRange(from: from?.number, to: to?.number, user: user) }
 
     func validate() throws {

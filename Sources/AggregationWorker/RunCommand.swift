@@ -26,7 +26,7 @@ struct RunCommand: AsyncParsableCommand {
     }
 }
 
-/// A length of time as the command line has it.
+/// A length of time on the command line, such as `60s`.
 struct Interval: ExpressibleByArgument {
     let duration: Duration
 

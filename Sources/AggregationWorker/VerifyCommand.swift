@@ -13,8 +13,9 @@ struct VerifyCommand: AsyncParsableCommand {
         abstract: "Proves that logs, rollups and counters are equal; exit code 2 where they are not.",
         discussion: """
             Adds up everything again and compares per user, bucket, model, provider, status and plan: 15-minute \
-            rollups with logs, those of all users with the users', days with 15 minutes, runs of days with days, counters with \
-            logs. Of sealed history only the rollups are compared with each other. Changes nothing and blocks nothing.
+            rollups with logs, those of all users with the users', days with 15 minutes, runs of days with days, \
+            counters with logs. Of sealed history only the rollups are compared with each other. Changes nothing and \
+            blocks nothing.
             """)
 
     @OptionGroup var options: RangeOptions

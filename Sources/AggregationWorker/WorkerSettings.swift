@@ -3,7 +3,7 @@ import HTTPSupport
 import Logging
 import Postgres
 
-/// Everything that configures the worker.
+/// The settings of aggregation-worker.
 struct WorkerSettings {
     var database: DatabaseSettings
     /// How long events are kept, in days.
@@ -14,7 +14,7 @@ struct WorkerSettings {
 
     private static let ownURL = "WORKER_DATABASE_URL"
 
-    /// Every setting of aggregation-worker.
+    /// The settings with their defaults and descriptions.
     static let table: SettingsTable =
         DatabaseSettings.table(ownURL: ownURL)
         + [
@@ -33,7 +33,7 @@ struct WorkerSettings {
     /// Reads ``table``.
     init(reading settings: SettingsReader) {
         database = DatabaseSettings(reading: settings, applicationName: "aggregation-worker", ownURL: Self.ownURL)
-        // A window is bounded by its rows, and an integrity check of all history takes its time.
+        // A window is bounded by its rows. An integrity check of all history may take hours.
         database.connection.statementTimeout = .zero
         database.connection.idleInTransactionTimeout = .seconds(300)
         retentionDays = settings.int(Self.table["METERING_RETENTION_DAYS"])

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-// Half the time with AVX2, where the machine has it; what is called must be inlined to be cloned with the caller.
+// With AVX2 the scan takes half the time. Only functions that are inlined are compiled for AVX2 with their caller.
 #if defined(__x86_64__) && defined(__linux__)
 #define CLONED_FOR_AVX2 __attribute__((target_clones("avx2", "default")))
 #else
@@ -23,7 +23,7 @@ typedef bool flags __attribute__((ext_vector_type(block_size)));
     return mask;
 }
 
-// Sets every bit from an odd set bit up to the next one: the insides of strings, from their quotes.
+// Sets the bits from each odd quote up to the next one: the insides of strings.
 inline uint64_t fill_between(uint64_t quotes) {
     for (int shift = 1; shift < 64; shift *= 2) quotes ^= quotes << shift;
     return quotes;
@@ -32,14 +32,14 @@ inline uint64_t fill_between(uint64_t quotes) {
 // Follows strings and nesting from block to block.
 class scanner {
    public:
-    // The position behind the closing bracket of depth 0 in this block, or 0.
+    // The position after the closing bracket of depth 0 in this block, or 0.
     [[gnu::always_inline]] size_t next(const block &bytes) {
         const uint64_t quotes = bits(__builtin_convertvector(bytes == '"', flags)) & ~escaped(bytes);
         const uint64_t strings = fill_between(quotes) ^ inside_string;
         inside_string = uint64_t(int64_t(strings) >> 63);
-        const block folded = bytes | 0x20;  // '[' becomes '{', and ']' becomes '}'
-        uint64_t opening = bits(__builtin_convertvector(folded == '{', flags)) & ~strings;
-        uint64_t closing = bits(__builtin_convertvector(folded == '}', flags)) & ~strings;
+        const block braces = bytes | 0x20;  // '[' becomes '{', and ']' becomes '}'
+        uint64_t opening = bits(__builtin_convertvector(braces == '{', flags)) & ~strings;
+        uint64_t closing = bits(__builtin_convertvector(braces == '}', flags)) & ~strings;
         const size_t closed = size_t(__builtin_popcountll(closing));
         if (closed < depth) {
             depth += size_t(__builtin_popcountll(opening)) - closed;
@@ -58,7 +58,7 @@ class scanner {
     uint64_t inside_string = 0;
     uint64_t first_is_escaped = 0;
 
-    // The characters behind an odd run of backslashes; simdjson's arithmetic (generic/stage1/json_string_scanner.h).
+    // The characters after an odd number of backslashes; simdjson's arithmetic (generic/stage1/json_string_scanner.h).
     [[gnu::always_inline]] uint64_t escaped(const block &bytes) {
         uint64_t backslashes = bits(__builtin_convertvector(bytes == '\\', flags));
         if (backslashes == 0) {

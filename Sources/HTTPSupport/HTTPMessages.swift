@@ -7,7 +7,7 @@ package import NIOCore
 /// What the middleware knows of a request besides its head and body.
 package struct AppRequestContext: RequestContext {
     package var coreContext: CoreRequestContextStorage
-    /// The client: the connection's peer, or the client behind a trusted proxy; `nil` on a Unix socket.
+    /// The address of the connection's peer, or the one that a trusted proxy names; `nil` on a Unix socket.
     package var clientAddress: IPAddress?
     /// The fields of the request's line in the access log.
     package let log: RequestLog

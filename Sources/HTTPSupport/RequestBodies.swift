@@ -237,7 +237,7 @@ package final class ByteBudget: Sendable {
 
     /// Gives `bytes` of `client` back, and admits requests from the head of the line.
     package func release(_ bytes: Int, for client: IPAddress? = nil) {
-        settle { $0.use(-bytes, client) }
+        change { $0.use(-bytes, client) }
     }
 
     /// Takes the bytes if no request waits before this one and they fit, or if the request has the budget to itself.
@@ -291,14 +291,14 @@ package final class ByteBudget: Sendable {
         }
         guard let waiter else { return }
         waiter.admission.resume(throwing: error)
-        settle { _ in }
+        change { _ in }
     }
 
     /// Changes the state, then admits from the head of the line while the head fits. Requests that wait for their own
     /// share are passed over.
-    private func settle(_ change: (inout State) -> Void) {
+    private func change(_ apply: (inout State) -> Void) {
         let admitted = state.withLock { state in
-            change(&state)
+            apply(&state)
             var admitted: [Waiter] = []
             while let index = head(of: state), fits(state.waiters[index].bytes, state.waiters[index].held, state) {
                 let head = state.waiters.remove(at: index)

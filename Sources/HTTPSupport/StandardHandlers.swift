@@ -135,9 +135,8 @@ extension Router<AppRequestContext> {
         if method == .options { return Response(status: .ok, headers: headers) }
         throw HTTPError(
             .methodNotAllowed, headers: headers,
-            message:
-                "The \(method.rawValue) method is not supported for route \(path.routeName). Supported methods: \(allow)."
-        )
+            message: "The \(method.rawValue) method is not supported for route \(path.routeName). "
+                + "Supported methods: \(allow).")
     }
 }
 

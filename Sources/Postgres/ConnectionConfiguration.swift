@@ -1,8 +1,8 @@
 /// How to reach a PostgreSQL database, and how its sessions behave.
 ///
-/// Behind a transaction-mode pooler switch `preparesStatements` off and have the pooler ignore the start-up parameter
-/// `options`, in which the timeouts, the search path and ``SessionSetting`` travel; set those on the role instead, as
-/// `codexflow grants` does.
+/// Behind a pooler in transaction mode, switch `preparesStatements` off. Let the pooler ignore the start-up parameter
+/// `options`, which carries the timeouts, the search path and ``SessionSetting``. `codexflow grants` sets them on the
+/// role instead.
 package struct ConnectionConfiguration: Sendable {
     /// A host name, an address, or the directory of a Unix-domain socket (begins with `/`).
     package var host: String
@@ -18,20 +18,20 @@ package struct ConnectionConfiguration: Sendable {
     package var sslRootCertificate: String?
     /// Whole seconds; libpq waits at least 2.
     package var connectTimeout: Duration
-    /// After which PostgreSQL cancels a statement; zero is never.
+    /// The time after which PostgreSQL cancels a statement; zero is never.
     package var statementTimeout: Duration
-    /// After which PostgreSQL gives up waiting for a lock; `nil` waits as long as the statement may run.
+    /// The time after which PostgreSQL gives up waiting for a lock; `nil` waits as long as the statement may run.
     package var lockTimeout: Duration?
-    /// After which PostgreSQL ends a session that sits in an open transaction.
+    /// The time after which PostgreSQL ends a session that is idle in an open transaction.
     package var idleInTransactionTimeout: Duration
-    /// Whether statements are prepared once and kept; off behind a transaction-mode pooler.
+    /// Whether statements are prepared once and kept; off behind a pooler in transaction mode.
     package var preparesStatements: Bool
-    /// Whose functions, operators, types and tables a statement finds without naming a schema.
+    /// The schemas in which a statement finds functions, operators, types and tables that it names without a schema.
     package var searchPath: String
 
-    /// PostgreSQL's own alone. In a path with another schema, in whichever order, what somebody creates there may fit a
-    /// call better than PostgreSQL's own, and runs with our rights; so statements name the schema of each table. The
-    /// schema of temporary tables comes first unless it is named.
+    /// Only PostgreSQL's own schema. With another schema in the path, a function that somebody creates there may fit a
+    /// call better than PostgreSQL's own, and would run with our rights. So statements name the schema of each table.
+    /// `pg_temp` is named because the schema of temporary tables would come first otherwise.
     package static let pinnedSearchPath = "pg_catalog, pg_temp"
 
     package init(

@@ -15,8 +15,8 @@ import TestSupport
 
 @testable import AdminAPI
 
-/// The JSON API in this process, on a database of its own, without sockets, at a time that stands still until a test
-/// moves it.
+/// The JSON API in this process, without sockets. It has a database of its own, and a clock that stands still until a
+/// test moves it.
 struct AdminBench: Queryable {
     /// 2026-11-23T08:04:09Z, when Laravel answered the goldens over its seeds.
     static let start = Timestamp(microseconds: 1_795_421_049_000_000)
@@ -34,7 +34,7 @@ struct AdminBench: Queryable {
 
     var pool: ConnectionPool { database.pool }
 
-    /// An answer in the words a client reads.
+    /// An answer as a client reads it.
     struct Answer: Sendable, CustomStringConvertible {
         let status: Int
         let body: String
@@ -106,7 +106,8 @@ struct AdminBench: Queryable {
         try await execute(
             """
             INSERT INTO users (id, name, email, password, api_key, is_admin, status, created_at, updated_at)
-            VALUES (\(id), \(name), \(email ?? "user\(id)@example.com"), \(Self.passwordHash), \("cf_key_of_\(id)"), \(isAdmin),
+            VALUES (\(id), \(name), \(email ?? "user\(id)@example.com"), \(Self.passwordHash), \("cf_key_of_\(id)"),
+                    \(isAdmin),
                     \(status), '2026-11-23 08:02:51', '2026-11-23 08:02:51')
             """)
         try await execute("SELECT setval('users_id_seq', greatest(\(id), (SELECT last_value FROM users_id_seq)))")
@@ -121,7 +122,7 @@ struct AdminBench: Queryable {
         return try await database.pool(as: .admin).withConnection { try AccessToken.create(for: user, $0, now: now) }
     }
 
-    /// `count` rows of Laravel's own as its seeds had them: nine hours apart, back from now, of four models.
+    /// Inserts `count` rows like those of Laravel's seeds: of four models, nine hours apart, the last one now.
     func seedLogs(of user: Int64, count: Int = 120) async throws {
         try await execute(
             """
@@ -129,7 +130,8 @@ struct AdminBench: Queryable {
                                   error_message, created_at, updated_at)
             SELECT \(user), (ARRAY['gpt-4', 'claude-haiku', 'gemini, pro', 'say "hi"'])[i % 4 + 1], 100 + i, 50 + i,
                    0.0015 * i, 1000 + i,
-                   CASE WHEN i % 12 BETWEEN 6 AND 8 THEN 'error' WHEN i % 12 >= 9 THEN 'rate_limited' ELSE 'success' END,
+                   CASE WHEN i % 12 BETWEEN 6 AND 8 THEN 'error' WHEN i % 12 >= 9 THEN 'rate_limited'
+                       ELSE 'success' END,
                    CASE WHEN i % 7 = 0 THEN 'boom ' || i END,
                    '2026-11-23 08:04:09'::timestamp - i * interval '9 hours', '2026-11-23 08:04:09'
             FROM generate_series(0, \(count - 1)) i

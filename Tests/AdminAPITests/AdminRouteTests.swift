@@ -8,7 +8,7 @@ import Testing
 
 @testable import AdminAPI
 
-/// What only administrators may do, over HTTP.
+/// The routes that only administrators may use.
 @Suite(.timeLimit(.minutes(15))) struct AdminRouteTests {
     /// A database with the administrator 1 and the user 2.
     private func withAdministrator(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {
@@ -100,7 +100,7 @@ import Testing
         }
     }
 
-    @Test func limitsPlansModelsAndWishes() async throws {
+    @Test func limitsPlansModelsAndLimitRequestsAreChanged() async throws {
         try await withAdministrator { bench, token in
             let admin = "/api/v1/admin"
             let limits = try json(
@@ -151,7 +151,7 @@ import Testing
         }
     }
 
-    @Test func totalsTheBooksAndTheQuarantine() async throws {
+    @Test func totalsRollupsAndQuarantineAreReported() async throws {
         try await withAdministrator { bench, token in
             let admin = "/api/v1/admin"
             try await bench.seedLogs(of: 2, count: 30)
@@ -180,12 +180,12 @@ import Testing
             #expect(
                 try json(try await bench.send(.post, "\(admin)/quarantine/discard", ids, as: token))["discarded"] == 0)
             let log = try json(try await bench.get("\(admin)/audit-log?subject=quarantine&subject_id=\(id)", as: token))
-            // The discard found nothing open, and did nothing.
+            // The discard found nothing open and changed nothing.
             #expect(log["data"]?.elements?.count == 2)
         }
     }
 
-    @Test func whatProxiesSentAndNobodyStoredIsNamedWithItsAge() async throws {
+    @Test func missingEventsOfSpoolsAreListedWithTheirAge() async throws {
         try await withAdministrator { bench, token in
             let path = "/api/v1/admin/ledger/spools"
             #expect(try json(try await bench.get(path, as: token))["data"] == [])

@@ -9,10 +9,10 @@ import Testing
 
 @testable import AdminAPI
 
-/// All users' logs, as an administrator asks for them.
+/// The logs of all users, as an administrator lists them.
 @Suite(.timeLimit(.minutes(15))) struct AllLogsTests {
-    /// Gives `body` an administrator beside two users with rows, of which some have no time, no finite cost or an
-    /// absurd time.
+    /// Gives `body` the token of an administrator and two users with rows. Some rows have no time, an infinite cost or
+    /// an absurd time.
     private func withLogs(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
@@ -22,8 +22,10 @@ import Testing
             try await bench.seedLogs(of: 2, count: 60)
             try await bench.execute(
                 """
-                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
-                VALUES (1, 'gpt-4', 1, 1, 'NaN', 7, '2026-11-02 10:00'), (2, 'gpt-4', 1, 1, 9000, 8, '2026-11-02 10:00'),
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      created_at)
+                VALUES (1, 'gpt-4', 1, 1, 'NaN', 7, '2026-11-02 10:00'),
+                       (2, 'gpt-4', 1, 1, 9000, 8, '2026-11-02 10:00'),
                        (2, 'gpt-4', 1, 1, 1, 9, NULL), (1, 'gpt-4', 1, 1, 1, 9, NULL),
                        (1, 'gpt-4', 1, 1, 1, 9, 'infinity'), (2, 'gpt-4', 1, 1, 1, 9, '-infinity'),
                        (2, 'gpt-4', 1, 1, 1, 9, '294276-12-31 23:59:59')
@@ -36,7 +38,7 @@ import Testing
         (page.json?["data"]?.elements ?? []).compactMap { $0["id"].flatMap { Int($0.wholeNumber ?? 0) } }
     }
 
-    /// All pages, as their ids.
+    /// The ids of all pages.
     private func walk(
         _ bench: AdminBench, _ query: String, as token: String, between: (Int) async throws -> Void = { _ in }
     ) async throws -> [Int] {
@@ -98,7 +100,7 @@ import Testing
         }
     }
 
-    /// Whatever another writer set as times: pages and exports have every row once, also where a user has no other row.
+    /// Pages and exports have every row once, whatever times another writer set.
     @Test(
         arguments: [
             ["infinity"], ["-infinity"], ["infinity", "-infinity"], ["294276-12-31 23:59:59"],
@@ -113,7 +115,8 @@ import Testing
             for others in ["false", "h.id = 1 AND m IS NULL", "h.id = 1 AND (m IS NULL OR m = '2026-11-20 10:00')"] {
                 try await bench.execute(
                     """
-                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                          created_at)
                     SELECT h.id, 'gpt-4', 1, 1, 1, 9, m FROM users h, generate_series(1, 4),
                          unnest(\(times)::timestamp[] || '{2026-11-20 10:00,NULL}'::timestamp[]) m
                     WHERE h.id IN (1, 2) AND (m = ANY(\(times)::timestamp[]) OR \(unsafeSQL: others))
@@ -152,12 +155,12 @@ import Testing
                     #expect(answer.status == 400 && answer.body.contains("366 days"), "\(answer)")
                 }
             }
-            // One user's are few enough.
+            // The rows of one user are few enough to sort.
             #expect(try await bench.get("/api/v1/logs?sort=cost&user_id=1", as: token).status == 200)
         }
     }
 
-    /// Rows that are there throughout are each on one page, whatever is written meanwhile.
+    /// A row that is there from the first page to the last is on exactly one page, whatever is written meanwhile.
     @Test(arguments: ["sort=time", "from=2026-10-01", "from=2026-10-01&sort=cost", "from=2026-10-01&sort=duration"])
     func aWalkKeepsItsPlaceWhileRowsCome(query: String) async throws {
         try await withLogs { bench, token in
@@ -171,9 +174,11 @@ import Testing
             let found = try await walk(bench, query, as: token) { page in
                 try await bench.execute(
                     """
-                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
-                    SELECT 1 + g % 2, 'new', 1, 1, g, 1000 + g * 7, CASE WHEN g > 1 THEN '2026-11-22 05:04:09'::timestamp
-                                                              - g * \(page) * interval '7 hours' END
+                    INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                          created_at)
+                    SELECT 1 + g % 2, 'new', 1, 1, g, 1000 + g * 7,
+                           CASE WHEN g > 1
+                               THEN '2026-11-22 05:04:09'::timestamp - g * \(page) * interval '7 hours' END
                     FROM generate_series(1, 4) g
                     """)
             }
@@ -197,8 +202,8 @@ import Testing
             try await bench.makeUser(1, isAdmin: true)
             try await bench.execute(
                 """
-                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, error_message,
-                                      created_at)
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      error_message, created_at)
                 SELECT 1, 'gpt-4', 1, 1, 0, 1, repeat('x ', 400), '2026-01-01'::timestamp + g * interval '1 minute'
                 FROM generate_series(1, 60000) g
                 """)

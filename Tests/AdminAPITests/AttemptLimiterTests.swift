@@ -5,7 +5,7 @@ import Testing
 
 @testable import AdminAPI
 
-/// The bounds of what strangers may try.
+/// The bounds of what anonymous clients may try.
 @Suite(.timeLimit(.minutes(15))) struct AttemptLimiterTests {
     /// A time that stands still until a test moves it.
     private final class Time: Sendable {
@@ -38,8 +38,8 @@ import Testing
         }
         #expect(limiter.wait(for: -1) != nil)
         time.advance(by: .seconds(60 * 200))
-        // A thousand keys at once, each with four cells of 65,536: less than one in ten thousand is refused for
-        // another's.
+        // A thousand keys are in use, each with four of 65,536 cells. Fewer than one new key in ten thousand shares all
+        // its cells with them.
         let refused = (1_000_000..<1_001_000).count { limiter.wait(for: $0) != nil }
         #expect(refused <= 1)
     }

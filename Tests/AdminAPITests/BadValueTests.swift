@@ -10,8 +10,8 @@ import Testing
 
 @testable import AdminAPI
 
-/// Rows that another writer left, with values that are no numbers or no times, and columns of other types: every route
-/// answers, and never with a word that is no JSON.
+/// Another writer leaves rows whose values are no numbers or no times, and columns of other types. Every route still
+/// answers with valid JSON.
 @Suite(.timeLimit(.minutes(15))) struct BadValueTests {
     static let changes: [(String, [String])] = [
         ("ALTER total_cost TYPE numeric(10, 6)", ["NaN"]),
@@ -34,13 +34,14 @@ import Testing
         try await bench.execute("ALTER TABLE api_logs \(unsafeSQL: change)")
         try await bench.execute(
             """
-            INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at,
-                                  updated_at)
+            INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                                  created_at, updated_at)
             SELECT 1, 'bad', t, t, c.cost, t, 'success', m, m
             FROM unnest(ARRAY[\(unsafeSQL: costs.map { "'\($0)'" }.joined(separator: ", "))]::numeric[]) AS c (cost),
                  unnest('{2147483647,-2147483648,-1,0}'::integer[]) AS t,
-                 unnest(ARRAY['infinity', '-infinity', '294276-12-31', '4713-01-01 BC', NULL, '9999-12-31', '2300-01-01',
-                              '1969-12-31', '2026-11-23 08:00:00', '2026-10-24 08:10:00']::timestamp[]) AS m
+                 unnest(ARRAY['infinity', '-infinity', '294276-12-31', '4713-01-01 BC', NULL, '9999-12-31',
+                              '2300-01-01', '1969-12-31', '2026-11-23 08:00:00',
+                              '2026-10-24 08:10:00']::timestamp[]) AS m
             """)
         if change.contains("bigint") {
             try await bench.execute(
@@ -48,7 +49,8 @@ import Testing
                 INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                                       created_at)
                 SELECT 1, 'bad', t, t, 1, t, 'success', '2026-11-23 08:00:00'
-                FROM unnest('{9223372036854775807,-9223372036854775808,-9223372036854775808,9223372036854775807}'::bigint[]) t
+                FROM unnest(ARRAY['9223372036854775807', '-9223372036854775808', '-9223372036854775808',
+                                  '9223372036854775807']::bigint[]) t
                 """)
         }
         if change.contains("DROP NOT NULL") {
@@ -89,7 +91,8 @@ import Testing
             try await bench.execute("ALTER TABLE users DROP CONSTRAINT users_plan_check")
             try await bench.execute(
                 """
-                INSERT INTO rate_limits (user_id, period, limit_tokens, used_tokens, limit_requests, used_requests, reset_at)
+                INSERT INTO rate_limits (user_id, period, limit_tokens, used_tokens, limit_requests, used_requests,
+                                         reset_at)
                 VALUES (1, 'daily', -1, 2147483647, -2147483648, -5, 'infinity'), (1, 'x', 0, 0, 0, 0, '-infinity')
                 """)
             try await bench.execute(
@@ -139,7 +142,8 @@ import Testing
         }
     }
 
-    /// Pages in each order have every row once, whatever the columns hold; a filter means what the answer says.
+    /// Pages in each order have every row once, whatever the columns hold. A filter compares the values that the answer
+    /// shows.
     @Test(arguments: changes.indices) func everyRowIsOnOnePage(_ index: Int) async throws {
         let (change, costs) = Self.changes[index]
         try await AdminBench.with { bench in
@@ -178,7 +182,7 @@ import Testing
         }
     }
 
-    /// One form each: as many decimals as an amount has, and milliseconds with two at most.
+    /// An amount has as many decimals as it needs, and milliseconds have two at most.
     @Test func moneyAndMillisecondsHaveOneForm() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)

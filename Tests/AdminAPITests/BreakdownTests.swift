@@ -54,13 +54,13 @@ import Testing
                     let parts = try #require(page["data"]?.elements)
                     #expect(page["total"] == whole["total"])
                     found += parts
-                    // The others are those that are still to come.
+                    // `others` counts the groups of later pages.
                     let rest = groups.dropFirst(found.count)
                     #expect(page["others"]?["groups"] ?? 0 == .integer(rest.count))
                     let requests = rest.compactMap { $0["requests"]?.wholeNumber }.reduce(0, +)
                     #expect(page["others"]?["requests"] ?? 0 == .integer(requests))
                     cursor = page["next_cursor"]?.text.map { "&cursor=\($0)" } ?? ""
-                    // As time goes by the range of the first page stays that of all.
+                    // All pages have the range of the first, though time goes on.
                     bench.clock.advance(by: .seconds(1000))
                 } while !cursor.isEmpty && found.count <= groups.count
                 #expect(found == groups)
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    /// A tag that an event has twice, and one that is cut to another's text, is one tag of it.
+    /// An event may list a tag twice, or two long tags that are equal once cut. Each counts the event once.
     @Test func aTagListedTwiceCountsItsCallOnce() async throws {
         try await withCalls { bench, token in
             try await bench.execute(
@@ -96,7 +96,7 @@ import Testing
         }
     }
 
-    @Test func whatOnlyCallsKnowIsOnesOwn() async throws {
+    @Test func aUserSeesOnlyTheErrorCodesOfTheirOwnCalls() async throws {
         try await withCalls { bench, token in
             let codes = try await bench.get("\(Self.path)?group_by=error_code", as: token).json
             let found = codes?["data"]?.elements?.map {
@@ -113,19 +113,19 @@ import Testing
             #expect(found == expected)
             #expect(codes?["total"]?["requests"] == 40)
             try await bench.makeUser(3, isAdmin: true)
-            let everybodys = try await bench.get(
+            let ofAllUsers = try await bench.get(
                 "\(Self.path)?group_by=error_code", as: try await bench.token(of: 3))
-            #expect(everybodys.json?["total"]?["requests"] == 60)
+            #expect(ofAllUsers.json?["total"]?["requests"] == 60)
         }
     }
 
-    @Test func aRangeOfTooManyCallsIsRefusedWithAQuestionThatIsNot() async throws {
+    @Test func aRangeOfTooManyCallsIsRefusedWithAShorterOne() async throws {
         try await withCalls { bench, token in
             let now = bench.clock.now
             _ = try await RollupPass(pool: bench.database.pool(as: .worker), now: { now }).run(progress: { _ in true })
             try await bench.execute("UPDATE metering.rollup_15m SET requests = requests * 100000 WHERE user_id = 0")
             try await bench.execute("UPDATE metering.rollup_day SET requests = requests * 100000 WHERE user_id = 0")
-            // How many calls others made is not a user's to know.
+            // A user must not learn how many calls others made.
             let single = try await bench.get("\(Self.path)?group_by=tag", as: token)
             #expect(single.status == 400 && single.body.contains("Ask for a single day"), "\(single)")
             try await bench.makeUser(3, isAdmin: true)
@@ -148,7 +148,7 @@ import Testing
                 #expect(page.headers[.vary] == "Accept, Accept-Encoding")
                 let lines = page.body.split(whereSeparator: \.isNewline).dropFirst(type == "text/csv" ? 1 : 0)
                 uri = page.headers[.link]?.firstMatch(of: /^<(.+)>; rel="next"$/).map { String($0.1) }
-                // On every page but the last one more: the others.
+                // Every page except the last has one more row, for the other groups.
                 keys += lines.dropLast(uri == nil ? 0 : 1).map { line in
                     type == "text/csv"
                         ? String(line.prefix { $0 != "," }) : JSON(parsing: Array(line.utf8))?["key"]?.text ?? ""

@@ -9,29 +9,30 @@ import Testing
 
 @testable import AdminAPI
 
-/// Requests that nobody wrote: schemathesis makes them from `/openapi.json` and holds each answer to it
-/// (`scripts/schemathesis.toml`).
+/// schemathesis makes requests from `/openapi.json` and compares each answer with it (`scripts/schemathesis.toml`).
 ///
-/// `make test` asks little; `make fuzz-api` sets `FUZZ_EXAMPLES`, `FUZZ_PHASES` and `TEST_SEED` to ask much.
+/// `make test` sends few requests. `make fuzz-api` sets `FUZZ_EXAMPLES`, `FUZZ_PHASES` and `TEST_SEED` to send many.
 @Suite(.timeLimit(.minutes(60))) struct FuzzTests {
     enum Persona: String, CaseIterable, Sendable {
-        case administrator, user, stranger
+        case administrator, user, anonymous
     }
 
     private static let seed: Query = """
         WITH
         models AS (INSERT INTO models (name, model_id, cost_per_1k_tokens) VALUES ('M', 'm', 1)),
         wishes AS (
-            INSERT INTO metering.limit_requests (user_id, period, reason, requested_at) VALUES (1, 'daily', 'more', now()))
-        INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, error_message,
-                              created_at, updated_at)
+            INSERT INTO metering.limit_requests (user_id, period, reason, requested_at)
+            VALUES (1, 'daily', 'more', now()))
+        INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                              error_message, created_at, updated_at)
         SELECT u, CASE i % 2 WHEN 0 THEN 'm' ELSE 'say "hi", =x' END, 100, 50, 0.0015, 1000,
                (ARRAY['success', 'error', 'rate_limited'])[i % 3 + 1], CASE WHEN i % 3 = 1 THEN 'boom' END,
                now()::timestamp - i * interval '9 hours', now()
         FROM generate_series(0, 40) i, unnest(ARRAY[1, 2]) u
         """
 
-    /// Whoever may demote everybody meets himself in the end, and would be a stranger for the rest of the run.
+    /// An administrator who changes users at random demotes or suspends themselves sooner or later. This keeps the run
+    /// going.
     private static func keepAdministrator(_ database: TestDatabase) async throws {
         try await database.pool.withConnection { connection in
             try connection.executeScript(
@@ -44,7 +45,7 @@ import Testing
         }
     }
 
-    /// An event of a user, which becomes a row with facts, and one of a stranger, which waits in quarantine.
+    /// Stores an event of a user, which becomes a log, and one of an unknown user, which waits in quarantine.
     private static func store(_ database: TestDatabase) async throws -> String {
         let known = UsageEvent.sample(1, by: .user(1), at: .now)
         let unknown = UsageEvent.sample(2, by: .user(99), at: .now)
@@ -54,7 +55,7 @@ import Testing
         return unknown.key.description
     }
 
-    /// How schemathesis is to show who asks.
+    /// The part of schemathesis' configuration that holds the credentials.
     private static func credentials(_ admin: LiveAdmin, _ persona: Persona) async throws -> String {
         switch persona {
         case .administrator:
@@ -69,7 +70,7 @@ import Testing
             [auth.openapi.session]
             api_key = "\(try admin.cookie.value(LiveAdmin.cookieName))"
             """
-        case .stranger: ""
+        case .anonymous: ""
         }
     }
 
@@ -86,7 +87,7 @@ import Testing
             let file = folder.appending(path: "schemathesis.toml")
             try "\(rules)\n\(try await Self.credentials(admin, persona))\n"
                 .write(to: file, atomically: true, encoding: .utf8)
-            // Whoever logs out with a token is a stranger from then on; a session is Laravel's to end.
+            // Logging out would end the token. A session stays, because only Laravel ends it.
             let left = persona == .administrator ? "/api/auth/logout" : "/api/webhook/litellm"
             let output = try await Command.run(
                 Checkout.root.appending(path: ".local/fuzz/bin/schemathesis").path(),
@@ -104,7 +105,7 @@ import Testing
         }
     }
 
-    /// Every route was asked, and by whom it should be until the end.
+    /// Every route was asked, and the client was logged in until the end.
     private static func requireAsked(_ admin: LiveAdmin, _ persona: Persona, except left: String) async throws {
         let address = "http://127.0.0.1:\(admin.port)"
         let metrics = try await Command.run("/usr/bin/curl", ["--silent", "--fail", "\(address)/metrics"])
@@ -120,7 +121,7 @@ import Testing
             #expect(metrics.contains(series), "\(route.path)")
         }
         let isKnown = metrics.contains(#"{method="GET",route="/api/auth/me",status="200"}"#)
-        #expect(isKnown == (persona != .stranger))
+        #expect(isKnown == (persona != .anonymous))
         let rank = try await admin.database.text(
             "SELECT is_admin AND status = 'active' FROM users WHERE id = \(LiveAdmin.administrator)")
         #expect(rank == "true")

@@ -6,8 +6,8 @@ import Testing
 /// A Python client generated from `/openapi.json` type-checks, and reads logs and a report from a running admin-api.
 @Suite(.timeLimit(.minutes(10))) struct GeneratedClientTests {
     private static let seed: Query = """
-        INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at,
-                              updated_at)
+        INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                              created_at, updated_at)
         SELECT 1, 'm', 100 + i, 50, 0.25, 1000, 'success', now() AT TIME ZONE 'UTC' - i * interval '1 hour', now()
         FROM generate_series(1, 3) i
         """

@@ -9,7 +9,7 @@ import Testing
 /// Laravel's own answers (`Tests/Fixtures/laravel/goldens`), replayed in order on databases as they were prepared.
 @Suite(.timeLimit(.minutes(15))) struct GoldenTests {
     /// Where we differ on purpose: our status, and why.
-    private static let mended: [String: (status: Int, reason: String)] = [
+    private static let deviations: [String: (status: Int, reason: String)] = [
         "017_register_name_with_nul_char": (422, "Laravel cut the name at NUL."),
         "022_register_validation_failure_without_accept_redirect": (422, "An API answers JSON, not a redirect."),
         "043_login_password_array": (422, "500 from client input."),
@@ -49,7 +49,8 @@ import Testing
             try await bench.preparePeople()
             try await bench.execute(
                 """
-                INSERT INTO models (id, name, model_id, cost_per_1k_tokens, availability, description, created_at, updated_at)
+                INSERT INTO models (id, name, model_id, cost_per_1k_tokens, availability, description, created_at,
+                                    updated_at)
                 VALUES (1, 'GPT-4', 'openai/gpt-4', 0.03, true, 'big', '2025-12-27 12:55:52', '2025-12-27 12:55:52'),
                        (2, 'Claude Haiku', 'anthropic/claude-haiku-4-5', 0.001, true, NULL, '2025-12-27 12:55:52',
                         '2025-12-27 12:55:52'),
@@ -75,7 +76,7 @@ import Testing
 
     @Test func logsAndDashboards() async throws {
         try await replay(315..<376) { bench in
-            // The seeds were a second old.
+            // Laravel answered one second after its seeds.
             bench.clock.advance(by: .seconds(1))
             try await bench.preparePeople()
             try await bench.seedLogs(of: 1)
@@ -99,7 +100,7 @@ import Testing
     @Test func theDifferencesAreGoldens() throws {
         let names = Set(try Fixtures.apiGoldens().map(\.name))
         #expect(names.count > 90)
-        #expect(names.isSuperset(of: Self.mended.keys))
+        #expect(names.isSuperset(of: Self.deviations.keys))
     }
 
     /// Sends the goldens whose numbers are in `range` and compares answers, except for what belongs to Laravel's own
@@ -121,9 +122,9 @@ import Testing
                 let answer = try await bench.send(
                     HTTPRequest.Method(golden.method) ?? .get, golden.path,
                     golden.hasBody ? String(decoding: golden.body, as: UTF8.self) : nil, headers: headers)
-                let mended = Self.mended[golden.name]
-                #expect(answer.status == mended?.status ?? golden.status, "\(golden.name): \(answer)")
-                if mended == nil { compare(answer, with: golden) }
+                let deviation = Self.deviations[golden.name]
+                #expect(answer.status == deviation?.status ?? golden.status, "\(golden.name): \(answer)")
+                if deviation == nil { compare(answer, with: golden) }
             }
         }
     }
@@ -160,8 +161,8 @@ extension AdminBench {
 }
 
 extension JSON {
-    /// What does not belong to one run: tokens, keys, hosts, the users' times and new ids are blanked; equal counts,
-    /// which Laravel leaves in any order, are sorted.
+    /// The answer without what differs from run to run: tokens, keys, hosts, times of users and new ids. Entries with
+    /// equal counts are sorted, because Laravel leaves them in any order.
     fileprivate func comparable(_ golden: String) -> JSON {
         switch self {
         case .string(let text):

@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// `admin-api` as a process, beside a Laravel in whose browser user 1 is logged in.
+/// `admin-api` as a process, with a Laravel session of user 1.
 struct LiveAdmin: Sendable {
     static let csrf = "csrfcsrfcsrfcsrfcsrfcsrfcsrfcsrfcsrfcsrf"
     static let cookieName = "laravel-session"
@@ -15,7 +15,7 @@ struct LiveAdmin: Sendable {
     let database: TestDatabase
     let cookie: LaravelCookie
 
-    /// The header by which a browser shows the session.
+    /// The cookie header of that session.
     var cookieField: String { get throws { "\(Self.cookieName)=\(try cookie.value(Self.cookieName))" } }
 
     /// Gives `body` the running program, on a database in which `seed` is.
@@ -36,7 +36,8 @@ struct LiveAdmin: Sendable {
             try await database.execute(
                 """
                 INSERT INTO users (id, name, email, password, api_key, is_admin, created_at, updated_at)
-                SELECT i, 'User ' || i, 'user' || i || '@example.com', 'x', 'cf_key_of_' || i, i = \(administrator)::bigint, now(), now()
+                SELECT i, 'User ' || i, 'user' || i || '@example.com', 'x', 'cf_key_of_' || i,
+                    i = \(administrator)::bigint, now(), now()
                 FROM unnest(ARRAY[1, 2, \(administrator)::bigint]) i
                 """)
             try await database.execute("SELECT setval('users_id_seq', 100)")
@@ -63,7 +64,7 @@ struct LiveAdmin: Sendable {
         }
     }
 
-    /// The user who may do everything; no id that anybody guesses.
+    /// The administrator. No test guesses this id.
     static let administrator: Int64 = 7_000_001
 
     /// A new token of the user.

@@ -26,8 +26,10 @@ import Testing
         let moments = Self.days.flatMap { [($0.start, -1), ($0.start, 0), ($0.end, -1), ($0.end, 0)] }
         let rows = moments.map { "('\($0.0)'::timestamp + interval '\($0.1) second')" }.joined(separator: ", ")
         let seed: Query = """
-            INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at)
-            SELECT 1, 'm', 1, 1, 0.5, 1, 'success', m.at FROM (SELECT DISTINCT v.at FROM (VALUES \(unsafeSQL: rows)) v (at)) m
+            INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                                  created_at)
+            SELECT 1, 'm', 1, 1, 0.5, 1, 'success', m.at
+            FROM (SELECT DISTINCT v.at FROM (VALUES \(unsafeSQL: rows)) v (at)) m
             """
         try await LiveAdmin.with(seed: seed) { admin in
             let token = try await admin.token(of: 1)
@@ -40,8 +42,10 @@ import Testing
             }
             for (zone, day, start, end, hours) in Self.days {
                 let expected = try await admin.database.number(
-                    "SELECT count(*) FROM api_logs WHERE created_at >= \(start)::timestamp AND created_at < \(end)::timestamp"
-                )
+                    """
+                    SELECT count(*) FROM api_logs
+                    WHERE created_at >= \(start)::timestamp AND created_at < \(end)::timestamp
+                    """)
                 let next = try await admin.database.text("SELECT (\(day)::date + 1)::text") ?? ""
                 let range = "timezone=\(zone)&from=\(day)&to=\(next)"
                 let comment = "\(zone) \(day)"

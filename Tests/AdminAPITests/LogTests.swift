@@ -32,7 +32,7 @@ import Testing
         }
     }
 
-    /// All pages, as their ids.
+    /// The ids of all pages.
     private func walk(_ bench: AdminBench, _ query: String, as token: String) async throws -> [Int] {
         var ids: [Int] = []
         var cursor = ""
@@ -108,7 +108,8 @@ import Testing
             let hash = SHA256.hash(data: Data(body.utf8)).lowercaseHex
             let sums = try await bench.text(
                 """
-                SELECT concat_ws('|', count(*), trim_scale(sum(coalesce(e.cost, l.total_cost))), trim_scale(sum(l.total_cost)))
+                SELECT concat_ws('|', count(*), trim_scale(sum(coalesce(e.cost, l.total_cost))),
+                    trim_scale(sum(l.total_cost)))
                 FROM api_logs l LEFT JOIN metering.events e ON e.api_log_id = l.id
                 WHERE l.user_id = 1 AND l.status = 'success'
                 """)
@@ -128,10 +129,11 @@ import Testing
 
     @Test func laravelsExportIsQuotedAndHarmless() async throws {
         try await withLogs { bench, token in
-            // A credit, at a time of no calendar.
+            // A negative cost at an infinite time.
             try await bench.execute(
                 """
-                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, created_at)
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      created_at)
                 VALUES (1, 'gpt-4', 1, 1, -0.5, 5, 'infinity')
                 """)
             let answer = try await bench.get("/api/usage/export", as: token)
@@ -152,8 +154,10 @@ import Testing
             let range = "from=2026-11-01&to=2026-11-24"
             let summary = try await bench.get("/api/v1/analytics/summary?\(range)&compare=previous", as: token).json
             let count = try await bench.number(
-                "SELECT count(*) FROM api_logs WHERE user_id = 1 AND created_at >= '2026-11-01' AND created_at < '2026-11-24'"
-            )
+                """
+                SELECT count(*) FROM api_logs
+                WHERE user_id = 1 AND created_at >= '2026-11-01' AND created_at < '2026-11-24'
+                """)
             #expect(summary?["current"]?["requests"] == .integer(count))
             #expect(summary?["compared"]?["requests"] != nil)
             #expect(summary?["meta"]?["quarantined"] == 0)

@@ -6,7 +6,7 @@ import Testing
 
 @testable import AdminAPI
 
-/// How answers are given, whatever they say.
+/// What all answers have in common: shapes of errors, methods, ETags, compression, headers, limits.
 @Suite(.timeLimit(.minutes(15))) struct MannersTests {
     private func withUser(
         _ environment: [String: String] = [:], _ body: @escaping @Sendable (AdminBench, String) async throws -> Void
@@ -43,7 +43,7 @@ import Testing
         }
     }
 
-    @Test func otherMethodsAreToldWhichThereAre() async throws {
+    @Test func aWrongMethodIsAnsweredWithTheAllowedOnes() async throws {
         try await withUser { bench, token in
             let wrong = try await bench.send(.delete, "/api/v1/logs", as: token)
             #expect(wrong.status == 405)
@@ -59,7 +59,7 @@ import Testing
         }
     }
 
-    @Test func aReaderWhoHasItIsToldSo() async throws {
+    @Test func aCurrentETagIsAnsweredWithNotModified() async throws {
         try await withUser { bench, token in
             let first = try await bench.get("/api/auth/me", as: token)
             let tag = try #require(first.headers[.eTag])
@@ -70,7 +70,7 @@ import Testing
         }
     }
 
-    @Test func largeReadsAreCompressedForWhoTakesIt() async throws {
+    @Test func largeAnswersAreCompressedOnRequest() async throws {
         try await withUser { bench, token in
             try await bench.seedLogs(of: 1)
             let path = "/api/v1/logs"
@@ -82,7 +82,7 @@ import Testing
             let lengths = [plain, packed].compactMap { $0.headers[.contentLength].flatMap { Int($0) } }
             try #require(lengths.count == 2)
             #expect(lengths[1] * 4 < lengths[0])
-            // One tag for both: they are the same answer.
+            // Both encodings of an answer have one ETag.
             let tag = try #require(packed.headers[.eTag])
             #expect(plain.headers[.eTag] == tag && tag.hasPrefix("W/"))
             for headers: HTTPFields in [[.ifNoneMatch: tag], [.ifNoneMatch: tag, .acceptEncoding: "gzip"]] {
@@ -97,7 +97,7 @@ import Testing
         }
     }
 
-    /// The length of a compressed secret beside a stranger's words would tell what it is.
+    /// Text that a client chose is beside a secret. The length of their compressed form would reveal the secret.
     @Test func answersWithAKeyAreNotCompressed() async throws {
         try await withUser { bench, token in
             let name = String(repeating: "ab ", count: 80)
@@ -122,7 +122,7 @@ import Testing
         }
     }
 
-    @Test func answersAreNoPagesAndNameTheirRequest() async throws {
+    @Test func answersForbidFramingAndNameTheirRequest() async throws {
         try await withUser { bench, token in
             let headers = try await bench.get("/api/auth/me", as: token).headers
             #expect(headers[.xContentTypeOptions] == "nosniff")

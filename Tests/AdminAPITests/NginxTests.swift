@@ -12,7 +12,8 @@ import Testing
 /// nginx.
 @Suite(.timeLimit(.minutes(15))) struct NginxTests {
     private static let seed: Query = """
-        INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at)
+        INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
+                              created_at)
         SELECT 1, 'gpt-4', 100, 50, 0.0015, 1000, 'success', now() FROM generate_series(1, 3)
         """
 
@@ -67,14 +68,14 @@ import Testing
                         "/api/settings/update", by: proxy, cookie: cookie, proof, posting: change)
                     #expect(changed.status == 200 && changed.body.contains("Grace"), "\(changed)")
                 }
-                // The webhook has a route of its own; where it is down the proxy says so, and LiteLLM sends again.
+                // The webhook is down. The proxy answers 502, and LiteLLM sends again.
                 let batch = "[\(String(repeating: " ", count: 2 << 20))]"
                 #expect(try await fetch("/api/webhook/litellm", by: proxy, posting: batch).status == 502)
             }
         }
     }
 
-    @Test func theClientIsWhomTheProxySaw() async throws {
+    @Test func theClientAddressIsTheOneThatTheProxySaw() async throws {
         try await LiveAdmin.with(["ADMIN_TRUSTED_PROXIES": "127.0.0.1"], seed: Self.seed) { admin in
             try await ReverseProxy.with(before: admin) { proxy in
                 // From another address of this machine, with an invented one in the header.
@@ -87,7 +88,7 @@ import Testing
                     ])
                 try await admin.process.waitForOutput("client=127.0.0.2")
                 #expect(!admin.process.output.contains("client=203.0.113.9"))
-                // The proxy's own word about how it was reached, not the client's.
+                // The scheme is the one that the proxy saw, not the one that the client claims.
                 #expect(page.contains(#""next_page_url":"http://127.0.0.1/api/usage/logs?page=2""#), "\(page)")
             }
         }

@@ -28,7 +28,8 @@ import Testing
         "requestIncrease": #"{"period":"daily","reason":"more"}"#, "favorModel": #"{"model_id":1}"#,
         "updateSettings": #"{"name":"Grace"}"#,
         "reportUsage":
-            #"{"user_id":2,"model":"m","input_tokens":1,"output_tokens":1,"total_cost":0.5,"response_time_ms":1,"status":"success"}"#,
+            #"{"user_id":2,"model":"m","input_tokens":1,"output_tokens":1,"total_cost":0.5,"#
+            + #""response_time_ms":1,"status":"success"}"#,
         "createUser": #"{"name":"Grace","email":"grace@example.com"}"#, "updateUser": #"{"plan":"pro"}"#,
         "setUserLimits": #"{"daily":{"tokens":7,"requests":3,"budget":"1.50"},"models":["gpt-4"]}"#,
         "setPlanLimits": #"{"daily":{"tokens":9,"requests":8}}"#,

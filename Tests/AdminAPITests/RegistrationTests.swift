@@ -36,8 +36,8 @@ import Testing
             """)
     }
 
-    @Test(arguments: ["", "{}", "not json", body]) func offIsRefusedBeforeAnythingIsLookedAt(sent: String) async throws
-    {
+    @Test(arguments: ["", "{}", "not json", body])
+    func aSwitchedOffRegistrationIsRefusedUnread(sent: String) async throws {
         try await AdminBench.with { bench in
             let answer = try await bench.send(.post, "/api/auth/register", sent)
             #expect(answer.status == 403)
@@ -48,7 +48,7 @@ import Testing
         }
     }
 
-    @Test func openHasThePlansLimitsAtOnce() async throws {
+    @Test func anOpenRegistrationHasThePlansLimitsAtOnce() async throws {
         try await AdminBench.with(["ADMIN_REGISTRATION": "open", "BCRYPT_ROUNDS": "4"]) { bench in
             let answer = try await bench.send(.post, "/api/auth/register", Self.body)
             let user = try #require(answer.json?["user"]?["id"]?.wholeNumber)
@@ -58,9 +58,9 @@ import Testing
         }
     }
 
-    @Test func verifiedSpendsNothingUntilTheAddressIs() async throws {
+    @Test func anUnverifiedAccountMaySpendNothing() async throws {
         try await AdminBench.with(["ADMIN_REGISTRATION": "verified"]) { bench in
-            // Laravel's own accounts have no verified address either, and are not meant.
+            // Accounts that Laravel made have no verified address either. The rule is not about them.
             let laravels = try await bench.makeUser(900)
             let answer = try await bench.send(.post, "/api/auth/register", Self.body)
             #expect(answer.status == 201, "\(answer)")
@@ -72,7 +72,7 @@ import Testing
                 #expect(found.windows.map(\.requests.limit) == [0, 0] && found.windows.map(\.tokens.limit) == [0, 0])
                 #expect(found.windows.map(\.cost.limit) == [.zero, .zero])
                 #expect(try await limits(bench, of: user) == "daily 0 0, monthly 0 0")
-                // Nor are limits of their own, or no limits at all, a way around it.
+                // Limits of their own, or none, do not change that.
                 try await bench.execute(
                     "INSERT INTO metering.user_limits VALUES (\(user), 'daily', 5, 5, 5) ON CONFLICT DO NOTHING")
                 try await bench.execute("DELETE FROM metering.plan_limits WHERE period = 'monthly'")
@@ -85,7 +85,7 @@ import Testing
             }
             #expect(try await authorization(bench, of: laravels)?.refusal == nil)
 
-            // As Laravel's link does; and undone, when the address changes.
+            // Laravel's link verifies the address, and a change of the address undoes it.
             try await bench.execute("UPDATE users SET email_verified_at = now() WHERE id = \(user)")
             #expect(try await authorization(bench, of: user)?.refusal == nil)
             #expect(try await limits(bench, of: user) == "daily 5 5, monthly 0 0")
@@ -105,7 +105,7 @@ import Testing
         }
     }
 
-    @Test func whoAsksWhetherAnEmailIsTakenPaysAsForAnAccount() async throws {
+    @Test func askingWhetherAnEmailIsTakenCountsAsARegistration() async throws {
         try await AdminBench.with(["ADMIN_REGISTRATION": "open"]) { bench in
             try await bench.makeUser(1, email: "eve@example.com")
             var taken: [Duration] = []
@@ -122,7 +122,7 @@ import Testing
                 #expect(refused.json?["errors"]?["email"] == ["The email has already been taken."])
             }
             #expect(taken.sorted()[1] > free.sorted()[1] * 0.5, "\(taken) \(free)")
-            // With anything else wrong there is no answer to the question.
+            // With another error in the request, the answer does not say whether the email is taken.
             let wrong = Self.body.replacing(
                 "\"password_confirmation\":\"password1\"", with: "\"password_confirmation\":\"x\"")
             let silent = try await bench.send(.post, "/api/auth/register", wrong)
@@ -130,7 +130,7 @@ import Testing
         }
     }
 
-    @Test func whoChangesTheirEmailAsksNotMuchOften() async throws {
+    @Test func changesOfAnEmailAreLimited() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             try await bench.makeUser(2)
@@ -147,9 +147,9 @@ import Testing
     }
 }
 
-/// Floods of strangers against the running program; who comes from elsewhere does not notice.
+/// Floods of anonymous requests against the running program. Clients from other addresses do not notice.
 @Suite(.serialized, .timeLimit(.minutes(15))) struct FloodTests {
-    /// As a proxy would send for a client of `address`.
+    /// Posts as a proxy does for a client of `address`.
     private func post(
         _ admin: LiveAdmin, _ path: String, _ body: String, from address: String
     ) async throws -> (status: Int, body: String) {
@@ -199,7 +199,7 @@ import Testing
             #expect(statuses.filter(\.isReal).map(\.status) == Array(repeating: 200, count: 10))
             let bogus = statuses.filter { !$0.isReal }.map(\.status)
             #expect(bogus.count { $0 == 429 } >= 170 && bogus.allSatisfy { [422, 429, 503].contains($0) })
-            // The same sender learns nothing more of anybody, by either route, for a while.
+            // The same address gets no further answers about any account, by either route, for a while.
             for (path, body) in [
                 ("/api/auth/register", register("user1@example.com")),
                 ("/api/auth/login", #"{"email":"user1@example.com","password":"password1"}"#),

@@ -21,7 +21,8 @@ import Testing
         "/api/rate-limits/request-increase": #"{"period":"daily","reason":"more"}"#,
         "/api/models/favorite": #"{"model_id":1}"#, "/api/settings/update": #"{"name":"Grace"}"#,
         "/api/usage/log":
-            #"{"user_id":2,"model":"m","input_tokens":1,"output_tokens":1,"total_cost":0.5,"response_time_ms":1,"status":"success"}"#,
+            #"{"user_id":2,"model":"m","input_tokens":1,"output_tokens":1,"total_cost":0.5,"#
+            + #""response_time_ms":1,"status":"success"}"#,
     ]
 
     /// Two users; whatever belongs to the first has a mark in it.

@@ -91,7 +91,7 @@ import Testing
         }
     }
 
-    /// Reads an export to its end, and whether its last line is true of it: rows, cost and digest.
+    /// Reads an export to its end and checks its last line: rows, cost and digest.
     private func check(_ body: HTTPClientResponse.Body, of rows: Int, _ database: TestDatabase) async throws {
         var digest = SHA256()
         var last: [UInt8] = []
@@ -99,7 +99,7 @@ import Testing
         for try await piece in body {
             let bytes = Array(piece.readableBytesView)
             lines += bytes.count { $0 == UInt8(ascii: "\n") }
-            // The last line is not digested: it names the digest.
+            // The digest is of all lines before the last one, which holds it.
             last += bytes
             if last.count > 1024 {
                 digest.update(data: last.dropLast(1024))
@@ -147,7 +147,7 @@ import Testing
             let stalled = try await admin.begin("/api/v1/logs", accept: "application/x-ndjson")
             #expect(stalled.status == .ok)
             #expect(try await database.number(busy, becoming: 1, within: .seconds(10)) == 1)
-            // A second one is too many for one user, and nothing to others.
+            // A user may have only one export at a time. Other users are not affected.
             #expect(try await admin.exportAlone("/api/v1/logs").status == 429)
             #expect(try await admin.exportAlone("/api/v1/logs", as: other).body.contains("#rows=0,"))
             // PostgreSQL has its connection back while the reader still takes nothing, and the user's place is free.
@@ -181,8 +181,10 @@ import Testing
             try await withPool(server) { pool in
                 _ = try await pool.withConnection {
                     try $0.query(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'admin-api' AND datname = \(database.name)"
-                    )
+                        """
+                        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                        WHERE application_name = 'admin-api' AND datname = \(database.name)
+                        """)
                 }
             }
             let start = ContinuousClock.now

@@ -9,7 +9,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// What PostgreSQL, Laravel or an operator keeps silent is never taken for truth: the program as a process.
+/// PostgreSQL, Laravel or an operator may hide rows from the program. It never takes a hidden row for a missing one.
 @Suite(.timeLimit(.minutes(15))) struct SilenceTests {
     private struct Answer: Sendable {
         let status: Int
@@ -67,44 +67,42 @@ import Testing
             let administrator = try await admin.token(of: LiveAdmin.administrator)
             try await admin.database.execute(
                 """
-                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status, created_at)
+                INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
+                                      status, created_at)
                 VALUES (1, 'gpt-4', 7, 1, 0.5, 1, 'success', now())
                 """)
             #expect(try await ask(admin, .GET, "/api/v1/me", token: token).status == 200)
             #expect(try await logIn(admin, "user1").status == 200)
-            // Laravel's next migration; nobody restarts anything, and no right is given.
+            // Laravel's next migration adds the column. Nobody restarts a program or grants a right.
             try await admin.database.execute(Query(unsafeSQL: "ALTER TABLE users ADD deleted_at \(type)"))
             #expect(try await ask(admin, .GET, "/api/v1/me", token: token).status == 200)
             #expect(try await ask(admin, .GET, "/api/v1/me", cookie: cookie).status == 200)
             try await admin.database.execute("UPDATE users SET deleted_at = now() WHERE id = 1")
 
             let bearer = try await ask(admin, .GET, "/api/v1/me", token: token)
-            let stranger = try await ask(admin, .GET, "/api/v1/me", token: "1|nobody")
-            #expect(bearer.status == 401 && stranger.status == 401)
+            let invalid = try await ask(admin, .GET, "/api/v1/me", token: "1|nobody")
+            #expect(bearer.status == 401 && invalid.status == 401)
             #expect(try await ask(admin, .GET, "/api/auth/me", token: token).status == 401)
             #expect(try await ask(admin, .GET, "/api/v1/me", cookie: cookie).status == 401)
             let login = try await logIn(admin, "user1")
             let unknown = try await logIn(admin, "nobody")
             #expect(login.status == unknown.status && login.body == unknown.body, "\(login) \(unknown)")
             #expect(try await ask(admin, .GET, "/api/v1/me", token: others).status == 200)
-            let report = try await ask(
-                admin, .POST, "/api/usage/log", token: administrator,
-                json:
-                    #"{"user_id":1,"model":"m","input_tokens":1,"output_tokens":1,"total_cost":0.1,"response_time_ms":1,"status":"success"}"#
-            )
-            let nobodys = try await ask(
-                admin, .POST, "/api/usage/log", token: administrator,
-                json:
-                    #"{"user_id":99,"model":"m","input_tokens":1,"output_tokens":1,"total_cost":0.1,"response_time_ms":1,"status":"success"}"#
-            )
-            #expect(report.status == 422 && report.body == nobodys.body, "\(report) \(nobodys)")
+            func reportUsage(of user: Int) async throws -> Answer {
+                try await ask(
+                    admin, .POST, "/api/usage/log", token: administrator,
+                    json: #"{"user_id":\#(user),"model":"m","input_tokens":1,"output_tokens":1,"total_cost":0.1,"#
+                        + #""response_time_ms":1,"status":"success"}"#)
+            }
+            let ofDeleted = try await reportUsage(of: 1)
+            let ofMissing = try await reportUsage(of: 99)
+            #expect(ofDeleted.status == 422 && ofDeleted.body == ofMissing.body, "\(ofDeleted) \(ofMissing)")
 
             // The address stays taken, as the row is there.
             let again = try await ask(
                 admin, .POST, "/api/auth/register",
-                json:
-                    #"{"name":"Ada","email":"user1@example.com","password":"12345678","password_confirmation":"12345678"}"#
-            )
+                json: #"{"name":"Ada","email":"user1@example.com","password":"12345678","#
+                    + #""password_confirmation":"12345678"}"#)
             #expect(again.status == 422 && again.body.contains("The email has already been taken."), "\(again)")
 
             // An administrator sees whose usage it is, and changes nothing of theirs.
@@ -135,7 +133,7 @@ import Testing
             #expect(overview.body.contains(#""status":"deleted""#), "\(overview)")
             #expect(try await becomesReady(admin, 200)?.contains("users has soft deletes") == true)
 
-            // The last administrator who can do anything stays one.
+            // The last administrator who is not deleted stays one.
             try await admin.database.execute("UPDATE users SET is_admin = true, deleted_at = now() WHERE id = 2")
             let last = try await ask(
                 admin, .PATCH, "\(users)/\(LiveAdmin.administrator)", token: administrator, json: #"{"is_admin":false}"#

@@ -53,8 +53,8 @@ import Testing
         }
     }
 
-    /// A morph map's alias, or another class of users, in `tokenable_type`; Sanctum reads the class itself beside an
-    /// alias.
+    /// `tokenable_type` holds an alias of Laravel's morph map or the name of a class of users. Sanctum accepts the name
+    /// of the class beside an alias.
     @Test(arguments: [
         (["SANCTUM_TOKENABLE_TYPE": "user, member"], ["user", "member", #"App\Models\User"#], "user"),
         (["AUTH_MODEL": #"\Domain\People\Person"#], [#"Domain\People\Person"#], #"Domain\People\Person"#),
@@ -184,7 +184,7 @@ import Testing
             bench.clock.advance(by: .seconds(1))
             #expect(
                 try await bench.get("/api/auth/me", as: token).description == #"401 {"message":"Unauthenticated."}"#)
-            // Whatever its row says of its end.
+            // The later end in the row changes nothing.
             try await bench.execute("UPDATE personal_access_tokens SET expires_at = '2030-01-01'")
             #expect(try await bench.get("/api/auth/me", as: token).status == 401)
             try await bench.execute("UPDATE personal_access_tokens SET created_at = NULL, expires_at = NULL")
@@ -219,8 +219,8 @@ extension AdminBench {
         try await execute(
             """
             INSERT INTO personal_access_tokens (id, tokenable_type, tokenable_id, name, token, abilities, expires_at)
-            VALUES (\(id), \(owner), \(user), 'auth-token', encode(sha256(convert_to(\(secret), 'UTF8')), 'hex'), '["*"]',
-                    \(expires)::timestamp)
+            VALUES (\(id), \(owner), \(user), 'auth-token', encode(sha256(convert_to(\(secret), 'UTF8')), 'hex'),
+                    '["*"]', \(expires)::timestamp)
             """)
     }
 }

@@ -9,7 +9,7 @@ import Testing
 
 @testable import AdminAPI
 
-/// `POST /api/usage/log`: one's own calls only, each once, counted like the webhook's.
+/// `POST /api/usage/log`: users report only their own calls. Each counts once, like an event of the webhook.
 @Suite(.timeLimit(.minutes(15))) struct UsageLogTests {
     private func call(_ user: Int, cost: String = "0.123456789012") -> String {
         """
@@ -18,7 +18,7 @@ import Testing
         """
     }
 
-    @Test func aCallIsARowItsFactsAndItsCount() async throws {
+    @Test func aReportedCallIsALogWithFactsAndCounts() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             let token = try await bench.token(of: 1)
@@ -36,7 +36,7 @@ import Testing
             let limits = try await bench.get("/api/rate-limits", as: token)
             #expect(limits.json?["daily"]?["used"] == 15)
             #expect(limits.json?["daily"]?["used_requests"] == 1)
-            // Folded or not, the count is the same.
+            // The count is the same before and after a rollup pass.
             _ = try await bench.database.pool(as: .webhook).withConnection {
                 try QuotaCounters.addDeltas($0, now: .now)
             }
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test func aNamedCallCountsOnceAndANameIsItsUsersOwn() async throws {
+    @Test func anIdempotentCallCountsOnceAndItsKeyIsItsUsersOwn() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             try await bench.makeUser(2)
@@ -64,7 +64,7 @@ import Testing
         }
     }
 
-    @Test func aCallWhoseRowATriggerRemovesIsKeptAside() async throws {
+    @Test func aCallWhoseRowATriggerRemovesIsQuarantined() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             let token = try await bench.token(of: 1)
@@ -116,7 +116,7 @@ import Testing
             }
             let missing = try await bench.send(.post, "/api/usage/log", #"{"model":7}"#, as: user)
             #expect(missing.json?["message"] == "The user id field is required. (and 6 more errors)", "\(missing)")
-            // Which ids are users is an administrator's to know.
+            // Only an administrator may learn which ids are users.
             let others = try await bench.send(.post, "/api/usage/log", body("99", "1"), as: user)
             let known = try await bench.send(.post, "/api/usage/log", body("2", "1"), as: user)
             #expect(others.description == known.description && known.status == 422, "\(known)")
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func aWishWithoutItsReasonIsLaravels422() async throws {
+    @Test func aLimitRequestWithoutAReasonIsLaravels422() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             let token = try await bench.token(of: 1)
@@ -164,7 +164,7 @@ import Testing
         }
     }
 
-    /// What the issue tried: 9.2 × 10¹⁸ tokens and 10⁸ USD.
+    /// Reports of 9.2 × 10¹⁸ tokens and 10⁸ USD.
     @Test func aReportIsBoundedByWhatIsLeftOfThePlan() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
@@ -188,7 +188,7 @@ import Testing
                 #expect(answer.json?["errors"]?.members?.map(\.key) == fields, "\(answer)")
             }
             #expect(try await send("60000", "40000", "9999.999999", "all").status == 201)
-            // Sent again it adds nothing, however little is left.
+            // A report that is sent again adds nothing, so it is accepted with nothing left.
             #expect(try await send("60000", "40000", "9999.999999", "all").json?["duplicate"] == true)
             #expect(try await send("1", "0", "0", "more").json?["errors"]?["input_tokens"] != nil)
             try await bench.execute(
@@ -203,8 +203,8 @@ import Testing
         }
     }
 
-    /// Whoever reports: it is the user's figure, and not the operator's.
-    @Test func aReportIsNotInAnyOperatorsSum() async throws {
+    /// A self-reported call counts for its user, and never in the totals of all users.
+    @Test func aSelfReportedCallIsNotInTheTotalsOfAllUsers() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             try await bench.makeUser(2, isAdmin: true)
@@ -215,8 +215,8 @@ import Testing
             let logs = try await bench.get("/api/v1/logs", as: user)
             #expect(logs.json?["data"]?.elements?.map { $0["flags"] } == [["self_reported"], ["self_reported"]])
             let clock = bench.clock
-            for isFolded in [false, true] {
-                if isFolded {
+            for isRolledUp in [false, true] {
+                if isRolledUp {
                     _ = try await RollupPass(pool: bench.database.pool(as: .worker), now: { clock.now }).run()
                 }
                 for (path, part) in [
@@ -239,7 +239,7 @@ import Testing
         }
     }
 
-    @Test func wishesAndFavoritesAreKeptAndServed() async throws {
+    @Test func limitRequestsAndFavoritesAreKeptAndListed() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             try await bench.execute(
@@ -257,7 +257,7 @@ import Testing
         }
     }
 
-    @Test func whatIsUsedUpWhenIsForeseen() async throws {
+    @Test func theEndOfALimitIsForecast() async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1)
             try await bench.execute(
@@ -266,7 +266,7 @@ import Testing
                 VALUES (1, 'daily', '2026-11-23', 50000, 1), (1, 'monthly', '2026-11-01', 2000000, 0)
                 """)
             let me = try await bench.get("/api/v1/me", as: try await bench.token(of: 1)).json
-            // 50,000 of 100,000 in 8 h 4 min 9 s: all in twice that.
+            // 50,000 of 100,000 tokens are used after 8 h 4 min 9 s. All are used after twice that time.
             #expect(me?["limits"]?["daily"]?["tokens"]?["exhausted_at"] == "2026-11-23T16:08:18.000Z")
             #expect(me?["limits"]?["daily"]?["tokens"]?["percent"] == 50)
             #expect(me?["limits"]?["daily"]?["requests"]?["exhausted_at"] == JSON.null)

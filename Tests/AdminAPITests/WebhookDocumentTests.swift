@@ -11,7 +11,7 @@ import Testing
 
 @testable import AdminAPI
 
-/// What the document says of `webhook-api` is how the program answers.
+/// `webhook-api` answers as `/openapi.json` describes.
 @Suite(.timeLimit(.minutes(15))) struct WebhookDocumentTests {
     private static let key = KeyHash(of: "webhook").hex
     private static let event = "/api/webhook/litellm"
@@ -63,7 +63,7 @@ import Testing
                 let port = try await process.waitUntilListening()
                 for item in Self.cases { try await check(item, port, document) }
                 try await captured(port, document)
-                // What a spool is told is missing stands beside the verdicts.
+                // The answer to a spool has the missing numbers beside the verdicts.
                 let spool = [
                     ("X-CodexFlow-Spool", "00000001-0000-4000-8000-000000000000"), ("X-CodexFlow-First", "7"),
                 ]
@@ -74,8 +74,10 @@ import Testing
                 try await onServer(
                     try TestServer.configuration(), "ALTER DATABASE \(bench.database.name) ALLOW_CONNECTIONS false")
                 try await bench.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'webhook-api' AND datname = current_database()"
-                )
+                    """
+                    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE application_name = 'webhook-api' AND datname = current_database()
+                    """)
                 try await check(Case(method: .GET, path: "/health/ready", status: 503), port, document)
                 try await check(Case(path: Self.event, body: Self.flat, status: 503), port, document)
             } catch {
@@ -108,7 +110,7 @@ import Testing
         return value
     }
 
-    /// Every body that LiteLLM was seen to send is one that the document lets through, and is answered as it says.
+    /// Every recorded body of LiteLLM is valid by the document, and is answered as it says.
     private func captured(_ port: Int, _ document: JSON) async throws {
         let taken = document["paths"]?[Self.event]?["post"]?["requestBody"]?["content"]?["application/json"]?["schema"]
         let schema = try #require(taken)

@@ -3,7 +3,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// The worker as a process of its own.
+/// `aggregation-worker` as a process.
 @Suite(.timeLimit(.minutes(15))) struct WorkerTests {
     private func worker(
         _ arguments: [String], on database: TestDatabase, _ environment: [String: String] = [:]
@@ -26,7 +26,8 @@ import Testing
     private func write(_ rows: Int, on database: TestDatabase) async throws {
         try await database.execute(
             """
-            INSERT INTO users (id, name, email, password) VALUES (1, 'Ada', 'ada@example.com', 'x') ON CONFLICT DO NOTHING
+            INSERT INTO users (id, name, email, password) VALUES (1, 'Ada', 'ada@example.com', 'x')
+            ON CONFLICT DO NOTHING
             """)
         try await database.execute(
             """
@@ -41,9 +42,9 @@ import Testing
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'aggregation-worker'
         """
-    private let folded: Query = "SELECT coalesce(sum(requests), 0) FROM metering.rollup_15m WHERE user_id = 1"
+    private let rolledUp: Query = "SELECT coalesce(sum(requests), 0) FROM metering.rollup_15m WHERE user_id = 1"
 
-    @Test func oncePassesAndSaysSo() async throws {
+    @Test func onceRollsUpAndReportsIt() async throws {
         try await withTestDatabase { database in
             try await write(100, on: database)
             let before = try await worker(["status"], on: database)
@@ -54,7 +55,7 @@ import Testing
             let once = try await worker(["once"], on: database)
             #expect(once.exitCode == 0)
             #expect(once.output.contains("100 rows rolled up"))
-            #expect(try await database.number(folded) == 100)
+            #expect(try await database.number(rolledUp) == 100)
             #expect(try await worker(["once"], on: database).output.contains("0 rows rolled up"))
             let after = try await worker(["status"], on: database)
             #expect(after.output.contains("pending logs        0"))
@@ -75,19 +76,19 @@ import Testing
                 #expect(answer.exitCode != 0 && answer.output.contains("Row-level security hides rows"), "\(answer)")
             }
             try await database.execute("ALTER TABLE api_logs DISABLE ROW LEVEL SECURITY")
-            #expect(try await database.number(folded) == 100)
+            #expect(try await database.number(rolledUp) == 100)
             #expect(try await worker(["once"], on: database).output.contains("10 rows rolled up"))
             #expect(try await worker(["verify"], on: database).exitCode == 0)
         }
     }
 
-    @Test func runsUntilItIsToldToStop() async throws {
+    @Test func itRunsUntilASignal() async throws {
         try await withTestDatabase { database in
             try await write(10, on: database)
             let process = try start(["run", "--every", "1s"], on: database)
-            #expect(try await database.number(folded, becoming: 10, within: .seconds(30)) == 10)
+            #expect(try await database.number(rolledUp, becoming: 10, within: .seconds(30)) == 10)
             try await write(5, on: database)
-            #expect(try await database.number(folded, becoming: 15, within: .seconds(30)) == 15)
+            #expect(try await database.number(rolledUp, becoming: 15, within: .seconds(30)) == 15)
             process.terminate()
             #expect(try await process.waitForExit() == 0)
         }
@@ -117,22 +118,22 @@ import Testing
             try await write(200_000, on: database)
             for _ in 0..<3 {
                 let process = try start(["once"], on: database)
-                // Gone at another place of its work each time.
-                let goal = try await database.number(folded) + 1
+                // It is killed at another stage of its work each time.
+                let goal = try await database.number(rolledUp) + 1
                 let end = ContinuousClock.now + .seconds(60)
-                while try await database.number(folded) < goal, process.exitCode == nil, ContinuousClock.now < end {}
+                while try await database.number(rolledUp) < goal, process.exitCode == nil, ContinuousClock.now < end {}
                 process.kill()
                 try await process.waitForExit()
-                // Its session ends its statement first, and to whoever comes meanwhile it is a worker at work.
+                // Its session first ends its statement. Until then it counts as a worker at work.
                 #expect(try await database.number(sessions, becoming: 0, within: .seconds(60)) == 0)
             }
             #expect(try await worker(["once"], on: database).exitCode == 0)
-            #expect(try await database.number(folded) == 200_000)
+            #expect(try await database.number(rolledUp) == 200_000)
             #expect(try await worker(["verify"], on: database).output.contains("all is equal"))
         }
     }
 
-    @Test func saysWhatItWaitsFor() async throws {
+    @Test func itReportsTheTransactionThatItWaitsFor() async throws {
         try await withTestDatabase { database in
             try await write(1, on: database)
             let open = try await OpenTransaction.begin(database.pool) { connection in
@@ -147,7 +148,7 @@ import Testing
         }
     }
 
-    @Test func verifyFindsAndRebuildMends() async throws {
+    @Test func verifyFindsAndRebuildRepairs() async throws {
         try await withTestDatabase { database in
             try await write(30, on: database)
             _ = try await worker(["once"], on: database)
@@ -180,7 +181,7 @@ import Testing
         }
     }
 
-    @Test func refusesWhatItCannotUnderstand() async throws {
+    @Test func invalidArgumentsAreRefused() async throws {
         try await withTestDatabase(.empty) { database in
             let unmigrated = try await worker(["once"], on: database)
             #expect(unmigrated.exitCode == 1)

@@ -33,7 +33,7 @@ import Testing
             [
                 "clean/Text.md": "\(link)\n| \(String(repeating: "cell | ", count: 30))\nRead `docs/litellm.md`.\n",
                 "docs/litellm.md": "Events.\n", "docs/api.md": "See [LiteLLM](litellm.md).\n",
-                "clean/Code.swift": "let unfolded = 1 // A service behind a reverse proxy.\n",
+                "clean/Code.swift": "let unfolded = row.ledger_cost // A service behind a reverse proxy.\n",
                 "Tests/ATests/ATests.swift": "@Suite(.timeLimit(.minutes(1))) struct A { @Test func a() {} }\n",
                 "migrations/0003_released.sql": "-- everybody's ledger\n",
             ], subjects: [String(repeating: "a", count: 72)])
@@ -44,7 +44,8 @@ import Testing
         ("clean/Code.swift", String(repeating: "é", count: 121), "clean/Code.swift:1: 121 columns, at most 120"),
         ("clean/migrate.sql", "-- The sums of everybody.", "clean/migrate.sql:1: 'everybody': say all users"),
         ("clean/Code.swift", "struct FoldedRows {}", "clean/Code.swift:1: 'Folded': say roll up"),
-        ("clean/code.py", "usage_quarters = 1", "clean/code.py:1: 'usage quarters': say 15-minute rollups"),
+        ("clean/code.py", "usageQuarters = 1", "clean/code.py:1: 'usage Quarters': say 15-minute rollups"),
+        ("clean/code.py", "ledger_costs = 1", "clean/code.py:1: 'ledger': say integrity check"),
         ("clean/Code.swift", "// Rows behind the watermark.", "clean/Code.swift:1: 'behind': say after"),
         ("clean/Code.swift", "/// As `laravel.md` says.", "clean/Code.swift:1: cites 'laravel.md'"),
         ("clean/Text.md", "[limits](../shared/limits.md)", "clean/Text.md:1: cites '../shared/limits.md'"),

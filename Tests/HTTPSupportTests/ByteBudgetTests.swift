@@ -64,13 +64,13 @@ import Testing
         let budget = budget(10)
         try await budget.acquire(5)
         try await budget.acquire(5)
-        let stranger = try await waiter(for: 5, in: budget)
+        let other = try await waiter(for: 5, in: budget)
         let growing = try await waiter(for: 20, holding: 5, in: budget)
         budget.release(5)
         try await growing.value
         #expect(budget.usage == (25, 1))
         budget.release(25)
-        try await stranger.value
+        try await other.value
         #expect(budget.usage == (5, 0))
     }
 

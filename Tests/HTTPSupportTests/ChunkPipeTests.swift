@@ -32,7 +32,7 @@ import Testing
         #expect(read.all == [65_536, 65_536, 18_928])
     }
 
-    /// Whoever makes the answer learns at the next piece that nobody reads it, however many are still to come.
+    /// The maker of an answer learns at its next chunk that nobody reads any more.
     @Test func aClientThatLeavesEndsWhatIsMadeForIt() async throws {
         for _ in 0..<200 {
             let read = Lengths()

@@ -6,7 +6,7 @@ import Testing
 
 @testable import HTTPSupport
 
-/// Answers as gzip, for who takes it.
+/// Answers are compressed with gzip for clients that accept it.
 @Suite(.timeLimit(.minutes(15))) struct CompressionTests {
     static let encodings: [(String?, Bool)] = [
         (nil, false), ("", false), ("gzip", true), ("GZip", true), ("x-gzip", true), ("identity", false),

@@ -57,7 +57,8 @@ import Testing
         Damage(testDescription: "lost entry", sql: "DELETE FROM metering.quarantine", findings: [quarantine]),
         Damage(
             testDescription: "resolved entry",
-            sql: "UPDATE metering.quarantine SET resolved_at = now(), resolution = 'discarded'", findings: [quarantine]),
+            sql: "UPDATE metering.quarantine SET resolved_at = now(), resolution = 'discarded'",
+            findings: [quarantine]),
         Damage(
             testDescription: "entry that should be a log",
             sql: "UPDATE drill.expected SET reason = NULL, log_id = 1 WHERE name = 'absurd'",

@@ -89,7 +89,8 @@ struct RollupBenchmark: Benchmark {
     }
 }
 
-/// A worker beside a measurement. Like the service it looks every second, and leaves two thirds of the time to ingest.
+/// A worker that runs during a measurement. Like the service it looks every second, and leaves two thirds of the time
+/// to ingest.
 final class WorkerBeside: Sendable {
     private static let rest = 2
     private static let interval: Duration = .seconds(1)

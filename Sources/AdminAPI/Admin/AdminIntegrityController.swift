@@ -5,8 +5,8 @@ import HTTPSupport
 import HTTPTypes
 import Storage
 
-/// `/api/v1/admin/totals`, `…/ledger` and `…/audit-log`: usage of all users, state and integrity of the rollups,
-/// missing events, and changes by administrators.
+/// Routes of administrators for the usage of all users, the state and integrity of the rollups, missing events, and the
+/// audit log.
 struct AdminIntegrityController: Sendable {
     let database: Database
 

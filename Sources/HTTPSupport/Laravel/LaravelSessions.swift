@@ -119,8 +119,8 @@ package struct LaravelSessions: Sendable {
         if let other = settings.optionalString(table["SESSION_CONNECTION"]), other != standard {
             settings.reject(
                 "SESSION_CONNECTION",
-                "is another connection than DB_CONNECTION; sessions are read from our database. Unset it here where both "
-                    + "lead to one database")
+                "is another connection than DB_CONNECTION; sessions are read from our database. Unset it here where "
+                    + "both lead to one database")
         }
         return settings.string(sessionTable)
     }

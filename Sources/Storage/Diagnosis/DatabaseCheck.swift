@@ -107,20 +107,22 @@ package struct DatabaseCheck: Sendable {
     ]
 }
 
-/// How far a clock is from ours, as far as an answer that took some time shows it.
+/// The difference of another clock from ours, as far as the time that a question took lets it be known.
 package enum ClockSkew {
-    /// The other clock's moment is `other` or lies in the `resolution` after it; by ours the question was put at
-    /// `asked` and answered at `answered`.
+    /// The other clock showed `other`, or up to `resolution` more. By our clock the question was put at `asked` and
+    /// answered at `answered`.
     package static func finding(
         of name: String, other: Timestamp, resolution: Duration = .zero, asked: Timestamp, answered: Timestamp
     ) -> Finding {
         let latest = other.advanced(by: resolution)
-        // Some moment between question and answer may have been theirs.
+        // The other clock was read at some moment between question and answer.
         let seconds =
             Double(max(asked.microseconds - latest.microseconds, other.microseconds - answered.microseconds, 0)) / 1e6
         guard seconds > 2 else { return .ok("clock", "\(name)'s clock and ours agree") }
         let shown = seconds < 600 ? "\(Int(seconds)) s" : "\(Int(seconds / 60)) min"
-        let message = "\(name)'s clock is \(shown) \(other < asked ? "behind" : "ahead of") ours"
+        let message =
+            other < asked
+            ? "\(name)'s clock is \(shown) behind ours" : "\(name)'s clock is \(shown) ahead of ours"
         let remedy = "Have both hosts keep time by NTP (timedatectl); windows and limits follow these clocks."
         return seconds > 60 ? .failure("clock", message, remedy) : .warning("clock", message, remedy)
     }

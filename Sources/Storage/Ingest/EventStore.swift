@@ -71,10 +71,10 @@ enum EventStore {
         return outcome
     }
 
-    /// The events without their log after all triggers have run, those too that wait for COMMIT.
+    /// The events that have no log after all triggers have run, deferred ones included.
     ///
-    /// A trigger may change what a log says. It must not give a log the id of another log of the statement. A log that
-    /// differs from what was written for its event, and equals what was written for another, proves neither.
+    /// A trigger may change the columns of a log. It must not give a log the id of another log of the statement. A log
+    /// that differs from what was written for its event, and equals what was written for another event, proves neither.
     private static func missing(
         _ logIDs: [EventKey: Int64], of events: [AttributedEvent], _ connection: Connection
     ) throws -> Set<EventKey> {
@@ -135,7 +135,7 @@ enum EventStore {
             )
         ), line AS MATERIALIZED (
             SELECT metering.enter_id_line() AS shift
-        ), person AS MATERIALIZED (
+        ), locked_user AS MATERIALIZED (
             SELECT u.id, \(UserColumn.plan) AS plan
             FROM public.users u
             WHERE u.id = ANY(\(column.distinctUserIDs)::bigint[])
@@ -159,7 +159,7 @@ enum EventStore {
                    nullif(e.ledger_cost, \(unsafeSQL: Query.laravelCost(of: "e.cost"))),
                    e.shape, e.status, p.plan, e.provider, e.model_group, e.deployment, e.call_type, e.error_code,
                    e.end_user, string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
-            FROM event e JOIN person p ON p.id = e.user_id
+            FROM event e JOIN locked_user p ON p.id = e.user_id
             WHERE NOT EXISTS (SELECT FROM metering.withdrawn_events w WHERE w.event_key = e.event_key)
             ORDER BY e.event_key
             ON CONFLICT (event_key) DO NOTHING
@@ -205,12 +205,12 @@ enum EventStore {
         SELECT CASE WHEN EXISTS (SELECT FROM public.users u WHERE u.id = w.id) THEN 'locked' ELSE 'missing' END,
                NULL, w.id
         FROM unnest(\(column.distinctUserIDs)::bigint[]) AS w (id)
-        WHERE NOT EXISTS (SELECT FROM person p WHERE p.id = w.id)
+        WHERE NOT EXISTS (SELECT FROM locked_user p WHERE p.id = w.id)
         UNION ALL
         SELECT 'withdrawn', w.event_key::text, NULL
         FROM metering.withdrawn(ARRAY(SELECT f.event_key FROM fact f)) AS w (event_key)
         UNION ALL
-        -- The ids were drawn, and only then the sequence is looked at. The cursor is read in the snapshot from before.
+        -- The sequence is read after the ids were drawn. The watermark is read in the snapshot from before.
         SELECT 'restarted', NULL, NULL
         FROM (SELECT min(f.api_log_id) AS first FROM fact f) d, metering.rollup_watermark c, metering.id_epochs k
         WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)

@@ -120,7 +120,7 @@ struct LogWalk {
         let rows = goal.overflow ? Int.max : goal.partialValue
         let second = end.map { $0.seconds - 1 + LogCut.epoch } ?? .max
         guard second >= 0 else { return nil }
-        let quarters = try connection.query(
+        let intervals = try connection.query(
             """
             SELECT max(s.quarter) FILTER (WHERE s.total >= \(rows)), min(s.quarter)
             FROM (SELECT u.quarter, sum(sum(u.requests)) OVER (ORDER BY u.quarter DESC) AS total
@@ -128,7 +128,7 @@ struct LogWalk {
                   WHERE u.user_id = 0 AND u.quarter <= \(Int64(min(second / 900, Int64(Int32.max))))::integer
                   GROUP BY u.quarter ORDER BY u.quarter DESC LIMIT 200) s
             """)[0]
-        let (quarter, last) = try quarters.decode(Int64?.self, Int64?.self)
+        let (quarter, last) = try intervals.decode(Int64?.self, Int64?.self)
         guard let last else { return nil }
         if let quarter { return LogCut(seconds: quarter * 900 - LogCut.epoch) }
         let day = try connection.query(

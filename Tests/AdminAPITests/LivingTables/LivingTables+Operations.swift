@@ -23,7 +23,7 @@ extension LivingTables {
         Operation(7, "delete") { try await $0.delete() },
         Operation(3, "import old ids") { try await $0.importOldIDs(ofEvents: false) },
         Operation(3, "import ids of events") { try await $0.importOldIDs(ofEvents: true) },
-        Operation(2, "sequence behind its table", seals: true) { try await $0.leaveSequenceBehind() },
+        Operation(2, "sequence too low", seals: true) { try await $0.leaveSequenceTooLow() },
         Operation(2, "rows are removed by a trigger") { try await $0.ingest(under: .removal) },
         Operation(2, "ids are changed by a trigger") { try await $0.ingest(under: .otherID) },
         Operation(2, "restore rows") { try await $0.restore() },
@@ -37,7 +37,7 @@ extension LivingTables {
         Operation(3, "slow writer") { try await $0.writeSlowly() },
         Operation(12, "pass") { try await $0.pass(.everything) },
         Operation(3, "pass over others") { try await $0.pass(.laravel) },
-        Operation(5, "upkeep") { try await $0.keepUp() },
+        Operation(5, "background jobs") { try await $0.runBackgroundJobs() },
         Operation(2, "verify and rebuild") { try await $0.verifyAndRebuild() },
     ]
 
@@ -54,10 +54,10 @@ extension LivingTables {
         return now.advanced(by: .seconds(-age))
     }
 
-    /// A pass while nobody else writes: all rows are folded.
+    /// A pass while nobody else writes: all rows are rolled up.
     func pass(_ scope: RollupPass.Scope) async throws {
         await runPass(scope)
-        model.fold(try await rows())
+        model.rollUp(try await rows())
         passedID = Int64(
             try await bench.number("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.api_logs_id_seq"))
         awaitsPass = false
@@ -71,10 +71,10 @@ extension LivingTables {
         expect(outcome?.isBusy != true, "pass", "is busy alone")
     }
 
-    /// What webhook-api does within a second (`BackgroundJobs`).
-    func keepUp() async throws {
+    /// Runs the background jobs that webhook-api runs each second (`BackgroundJobs`).
+    func runBackgroundJobs() async throws {
         let now = now
-        await attempt("upkeep") {
+        await attempt("background jobs") {
             try await database.pool(as: .webhook).withConnection { connection in
                 _ = try QuotaCounters.addDeltas(connection, now: now)
                 try RateLimitProjection.project(connection, .all, now: now)
@@ -85,17 +85,17 @@ extension LivingTables {
         }
     }
 
-    /// What `verify` finds is what others changed after it was folded, and `rebuild` repairs it.
+    /// `verify` finds the users whose rows others changed after a pass, and `rebuild` repairs them.
     func verifyAndRebuild() async throws {
         try await pass(.everything)
-        try await keepUp()
+        try await runBackgroundJobs()
         let rows = try await rows()
         let differing = model.differing(rows, users: users)
         guard let report = await verify() else { return }
         let found = Set(report.findings.map(\.user)).subtracting([0])
         let text = "found of \(found.sorted()) for \(differing.sorted()): \(report.findings.prefix(4))"
         guard !isSealed else {
-            // What went at once stays in the sums as history.
+            // Rows that were truncated stay in the rollups as history.
             expect(found.isSubset(of: differing), "verify after a seal", text)
             return
         }

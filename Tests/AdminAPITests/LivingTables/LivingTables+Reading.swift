@@ -81,8 +81,8 @@ extension LivingTables {
         }
         expect(
             found == expected && totals == [Int64(expected.count)], "numbered pages",
-            "\(query) of user \(user), \(size) a page: totals \(totals) and \(found.count) rows, not \(expected.count); "
-                + Self.difference(found, expected))
+            "\(query) of user \(user), \(size) a page: totals \(totals) and \(found.count) rows, "
+                + "not \(expected.count); \(Self.difference(found, expected))")
     }
 
     private struct Asked {
@@ -158,7 +158,8 @@ extension LivingTables {
         let (few, many) = (Set(found), Set(expected))
         let place = zip(found, expected).enumerated().first { $0.element.0 != $0.element.1 }?.offset
         return """
-            \(found.count) rows, \(found.count - few.count) twice, missing \(many.subtracting(few).sorted().prefix(9)), \
+            \(found.count) rows, \(found.count - few.count) twice, \
+            missing \(many.subtracting(few).sorted().prefix(9)), \
             surplus \(few.subtracting(many).sorted().prefix(9)), first other place \(place.map(String.init) ?? "none")
             """
     }

@@ -35,8 +35,8 @@ extension LivingTables {
             let id: Query = row.id.map { "\($0)::bigint" } ?? "nextval('public.api_logs_id_seq')"
             try await bench.execute(
                 """
-                INSERT INTO public.api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
-                                             status, error_message, created_at, updated_at)
+                INSERT INTO public.api_logs (id, user_id, model, input_tokens, output_tokens, total_cost,
+                                             response_time_ms, status, error_message, created_at, updated_at)
                 VALUES (\(id), \(row.user), \(models[index]), \(tokens[index]), \(outputTokens[index]),
                         \(row.cost)::numeric, \(row.token), \(statuses[index]), 'Boom \(unsafeSQL: String(row.token))',
                         \(row.time as String?)::timestamp, now())
@@ -149,8 +149,8 @@ extension LivingTables {
         try await verifyAndRebuild()
     }
 
-    /// An import, or a restore, that leaves the sequence at ids which are taken, until somebody notices.
-    func leaveSequenceBehind() async throws {
+    /// An import or a restore leaves the sequence at ids that are taken, until somebody notices.
+    func leaveSequenceTooLow() async throws {
         let last = try await rows().last?.id ?? 0
         let value = try await bench.number("SELECT last_value FROM public.api_logs_id_seq")
         if isOneOf(2) {
@@ -170,7 +170,7 @@ extension LivingTables {
         try await heal()
     }
 
-    /// Rows of a copy, as they were.
+    /// Deletes rows and inserts them again from a copy.
     func restore() async throws {
         let ids = try await someRows().map(\.id)
         try await script(
@@ -184,9 +184,9 @@ extension LivingTables {
             """)
     }
 
-    /// What is advised where a sequence is behind its table sets it back after a deletion: ids are given out again.
-    /// After a pass, as the services look each second: which rows were changed since the last look, and which are new,
-    /// cannot always be told apart when the sequence goes back (`docs/other-writers.md`).
+    /// Deletes the last rows and sets the sequence to the highest id that is left. So ids are given out again. A pass
+    /// comes first, as the services look each second. When the sequence goes back, a row that was changed since the
+    /// last look cannot always be distinguished from a new one (`docs/other-writers.md`).
     func deleteLastRows() async throws {
         try await pass(.everything)
         let rows = try await rows()

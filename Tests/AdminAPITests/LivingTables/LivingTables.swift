@@ -27,10 +27,10 @@ final class LivingTables {
         }
     }
 
-    /// An answer that is not that of a plain query.
+    /// An answer that differs from a plain query's.
     struct Mismatch: Hashable, CustomStringConvertible {
         let step: Int
-        /// What was asked; the story tells the first mismatch of each kind.
+        /// What was asked. Only the first mismatch of each kind is reported.
         let kind: String
         let text: String
         let trail: [String]
@@ -38,7 +38,7 @@ final class LivingTables {
         var description: String { "step \(step), \(kind): \(text) [\(trail.joined(separator: " | "))]" }
     }
 
-    /// The administrator, of whom there are no rows.
+    /// The administrator, who has no rows.
     static let admin: Int64 = 1
 
     let bench: AdminBench
@@ -54,12 +54,11 @@ final class LivingTables {
     var waiting: [(UsageEvent, LivingModel.Fact, LivingModel.Token)] = []
     /// The last token that a row was given.
     var lastToken: LivingModel.Token = 0
-    /// Where the sequence stood at the last pass: rows that are imported with smaller ids are in no sum until a
-    /// rebuild.
+    /// The sequence at the last pass. Rows that are imported with smaller ids are in no rollup until a rebuild.
     var passedID: Int64 = 0
-    /// Whether ids may run backwards since the last pass, which notices it.
+    /// Whether ids may have gone back since the last pass. The next pass notices it.
     var awaitsPass = false
-    /// Whether ids began again, or all rows went at once, in this story.
+    /// Whether ids began again, or the table was truncated, in this run.
     var isSealed = false
     private(set) var steps = 0
     private var trail: [String] = []
@@ -69,8 +68,8 @@ final class LivingTables {
     var database: TestDatabase { bench.database }
     var now: Timestamp { bench.clock.now }
 
-    /// Tells a story and returns what was wrong in it.
-    static func tell(
+    /// Runs `steps` operations at random and returns the answers that were wrong.
+    static func run(
         _ bench: AdminBench, seed: UInt64, steps: Int, without names: Set<String>
     ) async throws -> [Mismatch] {
         let story = LivingTables(bench, seed: seed, without: names)
@@ -154,7 +153,8 @@ final class LivingTables {
             try connection.query(
                 """
                 SELECT id, user_id, response_time_ms::bigint, model, status, input_tokens::bigint, total_cost::text,
-                       CASE WHEN isfinite(created_at) THEN floor(extract(epoch FROM created_at) / 900)::bigint ELSE 0 END,
+                       CASE WHEN isfinite(created_at) THEN floor(extract(epoch FROM created_at) / 900)::bigint
+                           ELSE 0 END,
                        output_tokens::bigint
                 FROM public.api_logs ORDER BY id
                 """

@@ -2,31 +2,31 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Laravel's tables while others write them, on any day of their lives: after each of thousands of steps lists, totals,
-/// exports, details and sums are those of a plain query (`docs/guarantees.md`).
+/// Other programs change Laravel's tables at random. After each step, lists, totals, exports, details and reports equal
+/// a plain query (`docs/guarantees.md`).
 ///
-/// `CODEXFLOW_PROPERTY_STEPS` makes it longer, `TEST_SEED` repeats the story that failed, and
-/// `CODEXFLOW_PROPERTY_WITHOUT` leaves out the operations of these names, separated by commas. Other programs that
-/// write, fold and die at the same time are `UsageExactnessTests`.
+/// `CODEXFLOW_PROPERTY_STEPS` makes it longer, and `TEST_SEED` repeats a run that failed.
+/// `CODEXFLOW_PROPERTY_WITHOUT` leaves out the operations of these names, separated by commas. `UsageExactnessTests`
+/// has programs that write, roll up and are killed at the same time.
 @Suite(.timeLimit(.minutes(15))) struct LivingTablesTests {
-    /// Steps of one database: a truncation is followed by much else, and does not last for ever.
-    private static let stepsOfStory = 60
+    /// Steps on one database. A new database begins often enough that most steps do not follow a truncation.
+    private static let stepsOfDatabase = 60
 
     private static func setting(_ name: String) -> String? {
         ProcessInfo.processInfo.environment["CODEXFLOW_PROPERTY_\(name)"]
     }
 
-    @Test func everyAnswerIsThatOfAPlainQuery() async throws {
+    @Test func everyAnswerEqualsAPlainQuery() async throws {
         let first = TestSeed.seed(standard: 13)
         var left = Self.setting("STEPS").flatMap(Int.init) ?? 180
         let without = Set((Self.setting("WITHOUT") ?? "").split(separator: ",").map(String.init))
         var seed = first
         while left > 0 {
-            let (steps, story) = (min(left, Self.stepsOfStory), seed)
-            let told = try await AdminBench.with { bench in
-                try await LivingTables.tell(bench, seed: story, steps: steps, without: without)
+            let (steps, run) = (min(left, Self.stepsOfDatabase), seed)
+            let mismatches = try await AdminBench.with { bench in
+                try await LivingTables.run(bench, seed: run, steps: steps, without: without)
             }
-            for mismatch in told { Issue.record("TEST_SEED=\(story) repeats it: \(mismatch)") }
+            for mismatch in mismatches { Issue.record("TEST_SEED=\(run) repeats it: \(mismatch)") }
             left -= steps
             seed &+= 1
         }
