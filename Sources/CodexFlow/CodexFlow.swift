@@ -31,7 +31,7 @@ struct SettingsCommand: ParsableCommand {
     }
 }
 
-/// Writes one line as Swift's `print` does, which it hides from this target: every text from data is made visible.
+/// Writes one line like Swift's `print`, which it replaces in this target: control characters in data are made visible.
 func print(_ items: Any..., separator: String = " ") {
     Terminal.print(items.map { "\($0)" }.joined(separator: separator))
 }

@@ -47,7 +47,7 @@ struct EventCommand: AsyncParsableCommand {
             let event = try await OperatorContext.withPool { context, pool in
                 try await pool.withConnection { connection in
                     try Migrator.requireCurrent(connection)
-                    // Where no service runs, nobody else notices ids that began again.
+                    // Without a running service, nothing else notices that ids began again.
                     try IDLine.look(connection)
                 }
                 do {
@@ -57,7 +57,7 @@ struct EventCommand: AsyncParsableCommand {
                         if dryRun { throw Undone(event: event) }
                         return event
                     }
-                    // webhook-api does this within a second where it runs.
+                    // A running webhook-api does this within a second.
                     try await pool.withConnection { connection in
                         _ = try QuotaCounters.addDeltas(connection, now: context.now)
                         try RateLimitProjection.project(connection, .users([event.userID]), now: context.now)

@@ -10,7 +10,7 @@ import Storage
 /// in one line.
 struct OperatorContext: Sendable {
     let now: Timestamp
-    /// What the names of this installation's database roles begin with.
+    /// The begin of the names of this installation's database roles.
     let rolePrefix: String
     /// Where Laravel keeps its sessions, for the rights of admin-api.
     let sessions: SessionTable
@@ -42,7 +42,7 @@ struct OperatorContext: Sendable {
     /// The folder of the migrations.
     var migrationsPath: String { MigrationsPath.resolve(configured: configuredMigrations) }
 
-    /// Does `body` with a connection of the ordinary role, or of the role of `MIGRATE_DATABASE_URL`.
+    /// Runs `body` with a connection of the program's role, or of the role of `MIGRATE_DATABASE_URL`.
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error.
     static func run<T: Sendable>(
@@ -53,7 +53,7 @@ struct OperatorContext: Sendable {
         }
     }
 
-    /// Does `body` with a pool of one connection, as ``run(privileged:_:)``.
+    /// Runs `body` with a pool of one connection, like ``run(privileged:_:)``.
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` that `body` throws.
     static func withPool<T: Sendable>(
@@ -73,7 +73,7 @@ struct OperatorContext: Sendable {
         }
     }
 
-    /// Does `body` and reports its failure.
+    /// Runs `body` and reports its failure.
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error; an `ExitCode` that `body` throws.
     static func explainingFailure<T>(_ body: () async throws -> T) async throws -> T {

@@ -51,6 +51,7 @@ package struct EventKey: Sendable, Hashable, Comparable {
     /// Whether the key was made from an idempotency key.
     package var isIdempotencyKey: Bool { high >> 48 == 0xFFFF }
 
+    /// The order of keys in PostgreSQL: by bytes.
     package static func < (left: EventKey, right: EventKey) -> Bool {
         (left.high, left.low) < (right.high, right.low)
     }
@@ -95,6 +96,9 @@ extension EventKey: CustomStringConvertible, LosslessStringConvertible {
 }
 
 extension EventKey: Codable {
+    /// Reads the text of a UUID.
+    ///
+    /// - Throws: `DecodingError` for another text.
     package init(from decoder: any Decoder) throws {
         let text = try decoder.singleValueContainer().decode(String.self)
         guard let key = EventKey(text) else {
@@ -104,6 +108,9 @@ extension EventKey: Codable {
         self = key
     }
 
+    /// Writes the text of the UUID.
+    ///
+    /// - Throws: What `encoder` throws.
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(description)

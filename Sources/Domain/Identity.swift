@@ -82,6 +82,9 @@ package struct KeyHash: Sendable, Hashable {
 }
 
 extension KeyHash: Codable {
+    /// Reads 64 hexadecimal digits.
+    ///
+    /// - Throws: `DecodingError` for another text.
     package init(from decoder: any Decoder) throws {
         let text = try decoder.singleValueContainer().decode(String.self)
         guard let hash = KeyHash(hex: text) else {
@@ -91,6 +94,9 @@ extension KeyHash: Codable {
         self = hash
     }
 
+    /// Writes 64 hexadecimal digits.
+    ///
+    /// - Throws: What `encoder` throws.
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(hex)

@@ -17,10 +17,12 @@ package struct Money: Sendable, Hashable, Comparable, AdditiveArithmetic {
         self.picodollars = picodollars
     }
 
+    /// The sum.
     package static func + (left: Money, right: Money) -> Money {
         Money(picodollars: left.picodollars + right.picodollars)
     }
 
+    /// The difference.
     package static func - (left: Money, right: Money) -> Money {
         Money(picodollars: left.picodollars - right.picodollars)
     }
@@ -104,6 +106,9 @@ package struct Cost: Sendable, Hashable {
 }
 
 extension Cost: Codable {
+    /// Reads the literal of the sender.
+    ///
+    /// - Throws: `DecodingError` for a text that is no cost.
     package init(from decoder: any Decoder) throws {
         let text = try decoder.singleValueContainer().decode(String.self)
         guard let literal = DecimalLiteral(text), let cost = Cost(literal) else {
@@ -113,6 +118,9 @@ extension Cost: Codable {
         self = cost
     }
 
+    /// Writes the literal of the sender.
+    ///
+    /// - Throws: What `encoder` throws.
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(literal.text)

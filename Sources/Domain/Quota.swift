@@ -46,15 +46,20 @@ package struct CallAuthorization: Sendable, Hashable {
 
     /// One of the user's current windows.
     package struct Window: Sendable, Hashable {
+        /// The kind of window.
         package let period: QuotaPeriod
+        /// The end of the window.
         package let resetsAt: Timestamp
+        /// Requests.
         package let requests: Allowance<Int64>
+        /// Input and output tokens together.
         package let tokens: Allowance<Int64>
-        /// In USD.
+        /// The cost in USD.
         package let cost: Allowance<Money>
         /// Whether the budget and what is used of it are numbers. What is left is unknown otherwise.
         package let isComputable: Bool
 
+        /// A window with these allowances.
         package init(
             period: QuotaPeriod, resetsAt: Timestamp, requests: Allowance<Int64>, tokens: Allowance<Int64>,
             cost: Allowance<Money>, isComputable: Bool = true
@@ -75,8 +80,11 @@ package struct CallAuthorization: Sendable, Hashable {
         case limitUnknown = "limit_unknown"
     }
 
+    /// Laravel's id of the user.
     package let userID: Int64
+    /// The user's name.
     package let name: String
+    /// The user's plan.
     package let plan: String
     /// Laravel's `users.status`.
     package let status: String
@@ -84,8 +92,10 @@ package struct CallAuthorization: Sendable, Hashable {
     package let isUnverified: Bool
     /// The models that the user may call; `nil` for all.
     package let models: [String]?
+    /// The current windows, daily before monthly.
     package let windows: [Window]
 
+    /// The authorization of a user.
     package init(
         userID: Int64, name: String, plan: String, status: String, isUnverified: Bool = false, models: [String]?,
         windows: [Window]

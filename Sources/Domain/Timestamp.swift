@@ -32,10 +32,16 @@ package struct Timestamp: Sendable, Hashable, Comparable, Codable {
         left.microseconds < right.microseconds
     }
 
+    /// Reads microseconds since 1970.
+    ///
+    /// - Throws: `DecodingError` for another value.
     package init(from decoder: any Decoder) throws {
         microseconds = try decoder.singleValueContainer().decode(Int64.self)
     }
 
+    /// Writes microseconds since 1970.
+    ///
+    /// - Throws: What `encoder` throws.
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(microseconds)

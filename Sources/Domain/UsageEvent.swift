@@ -35,9 +35,11 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     package var key: EventKey
     /// Whether the event has an idempotency key. One without counts at every delivery.
     package var isIdempotent: Bool
+    /// The shape in which it was sent.
     package var shape: Shape
     /// What it says about its user.
     package var identity: IdentityClaim
+    /// How the call ended.
     package var status: EventStatus
     /// The model that the client asked for, 1 to 255 characters: LiteLLM's `model_group`, `metering.events.model_group`
     /// and Laravel's `api_logs.model`.
@@ -45,29 +47,39 @@ package struct UsageEvent: Sendable, Hashable, Codable {
     /// The deployment that served the call (`openai/gpt-4o`), at most 255 characters. LiteLLM and `metering.events`
     /// call it `model`.
     package var deployment: String?
+    /// The provider that served the call, such as `openai`.
     package var provider: String?
+    /// LiteLLM's kind of call, such as `acompletion`.
     package var callType: String?
+    /// Tokens of the prompt.
     package var inputTokens: Int64
+    /// Tokens of the answer.
     package var outputTokens: Int64
     /// Part of ``inputTokens`` that the provider had cached.
     package var cachedTokens: Int64
     /// Part of ``outputTokens`` that was reasoning.
     package var reasoningTokens: Int64
-    /// `nil` without a stated cost.
+    /// The cost; `nil` if the sender stated none.
     package var cost: Cost?
+    /// The start of the call.
     package var occurredAt: Timestamp
-    /// From start to end.
+    /// Milliseconds from start to end.
     package var durationMilliseconds: Int64?
-    /// To the first token, of streams only.
+    /// Milliseconds to the first token, of streams only.
     package var timeToFirstTokenMilliseconds: Int64?
+    /// Whether the answer was streamed.
     package var isStream: Bool
+    /// Whether LiteLLM's cache answered.
     package var isCacheHit: Bool
+    /// The code of the error, such as `429`.
     package var errorCode: String?
-    /// Without credentials, and as short as `METERING_ERROR_TEXT` says.
+    /// The error text, without credentials and as short as `METERING_ERROR_TEXT` says.
     package var errorMessage: String?
     /// The client's own name for its user. It is a label and never an identity.
     package var endUser: String?
+    /// The tags of the call.
     package var tags: [String]
+    /// What is special about the stored values.
     package var flags: [Flag]
 
     /// An event with the facts that every sender states, and those that only some do.

@@ -34,12 +34,16 @@ extension AppError.Code {
 package struct ValidationError: Error, Sendable, Hashable {
     /// One field and a sentence for each rule that it breaks.
     package struct Field: Sendable, Hashable {
+        /// The name of the field.
         package let name: String
+        /// A sentence for each broken rule.
         package let messages: [String]
     }
 
+    /// The fields that break rules, in order.
     package private(set) var fields: [Field] = []
 
+    /// No errors.
     package init() {}
 
     /// One field that breaks one rule.
@@ -52,6 +56,7 @@ package struct ValidationError: Error, Sendable, Hashable {
         if !messages.isEmpty { fields.append(Field(name: name, messages: messages)) }
     }
 
+    /// Whether no field breaks a rule.
     package var isEmpty: Bool { fields.isEmpty }
 
     /// Laravel's summary: the first sentence and the number of others.
@@ -192,10 +197,14 @@ package struct ErrorMiddleware: RouterMiddleware {
 
     private let shape: ErrorShape
 
+    /// A middleware that writes errors in `shape`.
     package init(shape: ErrorShape) {
         self.shape = shape
     }
 
+    /// Answers the request, or the error that it ends with.
+    ///
+    /// - Throws: The error of bytes that are not HTTP.
     package func handle(
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response

@@ -4,14 +4,16 @@ package import Hummingbird
 internal import Logging
 package import NIOCore
 
-/// What the middleware knows of a request besides its head and body.
+/// The values of a request that middleware adds to its head and body.
 package struct AppRequestContext: RequestContext {
+    /// Hummingbird's own values.
     package var coreContext: CoreRequestContextStorage
     /// The address of the connection's peer, or the one that a trusted proxy names; `nil` on a Unix socket.
     package var clientAddress: IPAddress?
     /// The fields of the request's line in the access log.
     package let log: RequestLog
 
+    /// The context of a request on a connection.
     package init(source: ApplicationRequestContextSource) {
         coreContext = CoreRequestContextStorage(source: source)
         clientAddress = source.channel.remoteAddress?.ipAddress.flatMap { IPAddress($0) }
@@ -40,10 +42,11 @@ extension HTTPField.Name {
     /// The sender's name for one request, which then counts once (draft-ietf-httpapi-idempotency-key-header).
     package static let idempotencyKey = literal("Idempotency-Key")
 
-    /// The id of the sender's spool, the number of the body's first event, and the number of events that the sender
-    /// dropped.
+    /// The id of the sender's spool.
     package static let spool = literal("X-CodexFlow-Spool")
+    /// The number of the body's first event in the spool.
     package static let spoolFirst = literal("X-CodexFlow-First")
+    /// The number of events that the sender dropped.
     package static let spoolLost = literal("X-CodexFlow-Lost")
 
     /// A related address, such as the next page (RFC 8288).
@@ -52,8 +55,9 @@ extension HTTPField.Name {
     /// The request's id in the log.
     package static let requestID = literal("X-Request-Id")
 
-    /// Laravel's CSRF token: as its page has it, and as its cookie has it.
+    /// Laravel's CSRF token as its page has it.
     package static let csrfToken = literal("X-CSRF-TOKEN")
+    /// Laravel's CSRF token as its cookie has it, encrypted.
     package static let xsrfToken = literal("X-XSRF-TOKEN")
 
     /// Who may frame a page, and what referrer it sends.
@@ -72,6 +76,7 @@ extension HTTPField.Name {
 /// Both use one notation (url.spec.whatwg.org, "application/x-www-form-urlencoded"): a plus is a space, and `%2B` is a
 /// plus.
 package struct FormField: Sendable, Hashable {
+    /// The name.
     package let name: String
     /// `nil` where its bytes are not UTF-8.
     package let value: String?

@@ -11,13 +11,16 @@ internal import NIOSSL
 package struct HTTPServer: Sendable {
     /// The program's name, also in the header `Server`.
     package var name: String
+    /// Address, TLS, limits and clients.
     package var settings: HTTPServerSettings
+    /// The form of errors.
     package var errorShape: ErrorShape
     /// The origins whose pages may read answers.
     package var origins = AllowedOrigins.any
     /// The clock of rate limits.
     package var now: @Sendable () -> ContinuousClock.Instant = { .now }
 
+    /// A server with these values.
     package init(name: String, settings: HTTPServerSettings, errorShape: ErrorShape = .laravel) {
         self.name = name
         self.settings = settings

@@ -6,15 +6,19 @@ package import NIOSSL
 package struct HTTPServerSettings: Sendable {
     /// The rate of one client: requests a second, and requests at once.
     package struct RateLimit: Sendable, Equatable {
+        /// Requests a second in the long run.
         package var rate: Int
+        /// Requests at once.
         package var burst: Int
 
+        /// A limit with these values.
         package init(rate: Int, burst: Int) {
             self.rate = rate
             self.burst = burst
         }
     }
 
+    /// The address on which the service listens.
     package var host: String
     /// 0 lets the system choose a port. The log line at start names it.
     package var port: Int
@@ -23,6 +27,7 @@ package struct HTTPServerSettings: Sendable {
     /// The time after which a silent connection is closed, also in the middle of a request, and a connection whose
     /// client takes nothing of its answer.
     package var idleTimeout: Duration
+    /// The most connections at once.
     package var maxConnections: Int
     /// Proxies whose `X-Forwarded-For` is trusted.
     package var trustedProxies: [CIDR]
@@ -31,6 +36,7 @@ package struct HTTPServerSettings: Sendable {
     /// `nil` for no limit.
     package var rateLimit: RateLimit?
 
+    /// Settings with these values.
     package init(
         host: String = "127.0.0.1", port: Int, tls: TLSConfiguration? = nil, idleTimeout: Duration = .seconds(15),
         maxConnections: Int = 256, trustedProxies: [CIDR] = [], allowedAddresses: [CIDR] = [],

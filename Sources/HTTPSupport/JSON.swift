@@ -14,15 +14,19 @@ package enum JSON: Sendable, Hashable {
 
     /// A key of an object and its value.
     package struct Member: Sendable, Hashable {
+        /// The key.
         package let key: String
+        /// The value.
         package let value: JSON
 
+        /// A member with this key and value.
         package init(_ key: String, _ value: JSON) {
             self.key = key
             self.value = value
         }
     }
 
+    /// A whole number.
     package static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
 
     /// An object with its keys in the given order.
@@ -52,11 +56,17 @@ package enum JSON: Sendable, Hashable {
 extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
     ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral, ExpressibleByNilLiteral
 {
+    /// A string.
     package init(stringLiteral value: String) { self = .string(value) }
+    /// A whole number.
     package init(integerLiteral value: Int) { self = .integer(value) }
+    /// `true` or `false`.
     package init(booleanLiteral value: Bool) { self = .bool(value) }
+    /// An array.
     package init(arrayLiteral elements: JSON...) { self = .array(elements) }
+    /// An object with its keys in the given order.
     package init(dictionaryLiteral elements: (String, JSON)...) { self = .object(elements.map(Member.init)) }
+    /// `null`.
     package init(nilLiteral: ()) { self = .null }
 }
 

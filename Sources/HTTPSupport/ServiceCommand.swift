@@ -30,6 +30,7 @@ package struct ServiceFlags: ParsableArguments {
     @Flag(help: "Ask the running service of this configuration whether it is alive; exit code 0 or 1.")
     var checkHealth = false
 
+    /// The flags, read from the command line.
     package init() {}
 }
 

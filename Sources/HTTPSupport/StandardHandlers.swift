@@ -14,6 +14,7 @@ package struct HealthController: Sendable {
 
     private let readiness: Readiness
 
+    /// The routes of `check`. `sleep` waits for a time.
     package init(
         check: @escaping ReadinessCheck,
         sleep: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) },

@@ -5,15 +5,21 @@ internal import Postgres
 
 /// Everything that configures webhook-api, for the service and for the doctor.
 package struct WebhookSettings {
+    /// Address, TLS, limits and clients.
     package var server: HTTPServerSettings
+    /// The database.
     package var database: DatabaseSettings
+    /// The keys of senders.
     package var keys: WebhookKeys
+    /// The bounds of request bodies.
     package var bodyReader: BodyReader
+    /// The most events that are not answered yet.
     package var maxQueuedEvents: Int
     /// How old an event may be.
     package var retention: Duration
     /// How much is kept of an error text.
     package var errorText: ErrorText
+    /// The least severe level that is logged.
     package var logLevel: Logger.Level
 
     /// Every setting of webhook-api.

@@ -8,7 +8,7 @@ struct BodySplitter: Sequence, IteratorProtocol {
     enum Part: Hashable {
         /// A complete JSON value, judged by its brackets and quotes.
         case document(Range<Int>)
-        /// Text that does not end as a value must; of an array all the rest, which may be nothing.
+        /// Text that does not end as a value must. In an array it is all the rest, which may be empty.
         case broken(Range<Int>)
     }
 
@@ -19,11 +19,11 @@ struct BodySplitter: Sequence, IteratorProtocol {
     private var partsLeft: Int
     private var isInArray = false
     private var needsComma = false
-    /// Whether an object did not end. The objects after it are found by their lines only.
+    /// Whether an object did not end. Then the next objects are found only at the begin of a line.
     private var isByLine = false
     private var lineEnd = 0
 
-    /// Begins before the first document; after `maximumParts` parts the rest is one more, broken.
+    /// Begins before the first document. After `maximumParts` parts the rest is one more part, which is broken.
     init(body: UnsafeRawBufferPointer, maximumParts: Int) {
         self.body = body
         partsLeft = maximumParts
@@ -102,7 +102,7 @@ struct BodySplitter: Sequence, IteratorProtocol {
         return length == 0 ? nil : length
     }
 
-    /// Where the next line begins that begins with an object; no string of a JSON text contains a line break.
+    /// The begin of the next line that begins with an object. No string of a JSON text contains a line break.
     private func nextObjectLine(after start: Int) -> Int {
         let lines = zip(body[start...], body[start...].dropFirst())
         let offset = lines.enumerated().first { $0.element == (UInt8(ascii: "\n"), UInt8(ascii: "{")) }?.offset

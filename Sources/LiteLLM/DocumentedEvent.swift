@@ -25,11 +25,11 @@ struct DocumentedEvent {
             isIdempotent = false
         }
         identity = IdentityClaim(ofDocumented: fields)
-        // A number is no secret, and would be found in every message.
+        // A number is no secret, and would be replaced in every message.
         secrets = identity.userID == nil ? identity.presentedKey.map { [$0.text] } ?? [] : []
     }
 
-    /// The event, or why it cannot become a row.
+    /// The event, or why it cannot be stored.
     func result() -> Result<UsageEvent, Rejection> {
         let cost = StatedCost(fields.first(.cost, .responseCostUSD))
         let event = event(cost: cost.cost)
@@ -57,7 +57,7 @@ struct DocumentedEvent {
         return stated ?? "unknown"
     }
 
-    /// The flat `usage` counts as soon as it is there, whatever it holds, as in PHP's `??`.
+    /// The tokens. A flat `usage` counts if it is stated, whatever it contains, as with PHP's `??`.
     private var tokens: TokenCounts {
         if fields[.usage].isStated {
             return TokenCounts(
@@ -69,8 +69,8 @@ struct DocumentedEvent {
             cached: fields.first(.nestedCachedTokens, .nestedCacheRead), reasoning: fields[.nestedReasoningTokens])
     }
 
-    /// A refusal for the rate of calls is one whatever else is stated; of the rest, an error is an error whatever the
-    /// status says.
+    /// The status. An error code 429 is a rate limit, whatever else is stated. Any other error is an error, whatever
+    /// the status says.
     private var status: EventStatus {
         let stated = fields[.status].trimmedText?.lowercased()
         if stated == "rate_limited" || isTooManyRequests { return .rateLimited }
@@ -78,7 +78,7 @@ struct DocumentedEvent {
         return ["error", "failure", "failed"].contains(stated ?? "") ? .error : .success
     }
 
-    /// Where senders write the code of an error.
+    /// The fields in which senders write the code of an error.
     private static let errorCodes: [Field] = [
         .errorOwnCode, .errorItsCode, .errorStatusCode, .errorStatus, .responseErrorOwnCode, .responseErrorItsCode,
         .responseErrorStatusCode, .responseErrorStatus, .errorCode, .rootErrorCode, .rootStatusCode, .rootCode,
@@ -86,7 +86,7 @@ struct DocumentedEvent {
     ]
     private static let errorTexts: [Field] = [.errorMessage, .error, .responseErrorMessage, .responseError]
 
-    /// Whether an error code is HTTP's 429: a number or its digits, or, as Python prints exceptions, before their text.
+    /// Whether the error code is HTTP's 429: as a number, as its digits, or before the text of a Python exception.
     private var isTooManyRequests: Bool {
         let codes = Self.errorCodes + [.status, .error, .responseError]
         if codes.contains(where: { fields[$0].number?.whole == 429 }) { return true }

@@ -1,7 +1,7 @@
 internal import Domain
 
 extension IdentityClaim {
-    /// What the proxy found out about the caller (`docs/litellm.md`). Nothing that the caller states about itself is
+    /// The caller's identity as the proxy found it (`docs/litellm.md`). Nothing that the caller states about itself is
     /// used.
     init(ofProxy fields: EventFields) {
         self.init(
@@ -28,7 +28,7 @@ extension IdentityClaim {
 }
 
 extension JSONValue {
-    /// Whether PHP takes it for false, as Laravel does with `user_id`.
+    /// Whether PHP counts it as false, as Laravel does with `user_id`.
     fileprivate var isFalsy: Bool {
         guard isStated, !isFalse, !isEmptyContainer else { return true }
         if isString { return ["", "0"].contains(trimmedText ?? "") }
@@ -104,9 +104,9 @@ struct TokenCounts {
     }
 }
 
-/// What an event says of its cost.
+/// The cost that an event states.
 enum StatedCost: Hashable {
-    /// Nothing, or nothing that is a number: unpriced, which is not zero.
+    /// No cost, or one that is no number. It is unpriced, which is not zero.
     case unpriced
     case priced(Cost)
     /// Negative, not finite, or beyond `numeric(20,12)`.
@@ -136,7 +136,7 @@ enum StatedCost: Hashable {
 }
 
 extension ErrorText {
-    /// What is kept of the scrubbed error text `text`; `name` is the error's class and code.
+    /// The part of the scrubbed error text `text` that is stored. `name` is the error's class and code.
     func kept(of text: String?, name: String?) -> String? {
         switch self {
         case .code: name
@@ -175,7 +175,7 @@ extension ErrorText {
 }
 
 extension UsageEvent {
-    /// Sets when the call began, as far as that is known.
+    /// Sets the start of the call, and flags it if it is not the stated one.
     mutating func note(_ time: EventTime) {
         switch time {
         case .stated(let time): occurredAt = time
@@ -184,7 +184,7 @@ extension UsageEvent {
         }
     }
 
-    /// Notes which values are not what the sender wrote.
+    /// Flags the values that differ from those that the sender wrote.
     mutating func note(_ tokens: TokenCounts, _ cost: Cost?) {
         if tokens.isClamped { flags.append(.tokensClamped) }
         if let cost, cost.isSaturated { flags.append(.costSaturated) }

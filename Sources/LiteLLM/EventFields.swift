@@ -1,6 +1,6 @@
 internal import CSimdjson
 
-/// What is read of an event; all else in it (prompt, answer, price map) is passed over.
+/// A member of an event that is read. Others (prompt, answer, price map) are skipped.
 ///
 /// A parent stands before its children.
 enum Field: Int, CaseIterable {
@@ -132,7 +132,8 @@ struct EventReader: ~Copyable {
 
     /// The fields of the object `text`, which live until the next read.
     ///
-    /// `readable` is how many bytes may be read from the beginning of `text` on: what follows it serves as padding.
+    /// `readable` is the number of bytes that may be read from the begin of `text`. Those after `text` serve as
+    /// padding.
     ///
     /// - Throws: ``Failure``.
     func read(_ text: UnsafeRawBufferPointer, readable: Int) throws(Failure) -> EventFields {
@@ -176,7 +177,7 @@ struct EventFields {
         return JSONValue(bytes: UnsafeRawBufferPointer(start: value.start, count: value.length))
     }
 
-    /// The first of `fields` that is stated.
+    /// The value of the first of `fields` that is stated.
     func first(_ fields: Field...) -> JSONValue {
         fields.lazy.map { self[$0] }.first { $0.isStated } ?? .absent
     }

@@ -1,7 +1,7 @@
 internal import Crypto
 package import Domain
 
-/// What the parser needs to know of a request. The parser is pure, so time and randomness come from the caller.
+/// What the parser needs besides the body. The parser is pure, so time and randomness come from the caller.
 package struct Arrival: Sendable {
     /// When the body was received.
     package var at: Timestamp
@@ -14,6 +14,7 @@ package struct Arrival: Sendable {
     /// Makes the keys of events without an idempotency key.
     package var generator: any RandomNumberGenerator & Sendable
 
+    /// The arrival of a request.
     package init(
         at: Timestamp, retention: Duration, errorText: ErrorText = .line, idempotencyKey: String? = nil,
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator()
@@ -36,10 +37,12 @@ package struct ParsedBody: Sendable {
         case events
     }
 
+    /// The form of the answer.
     package var form: Form
     /// One for each element of an array, nulls included, and each document of a sequence.
     package var results: [Result<UsageEvent, Rejection>]
 
+    /// A body with these results.
     package init(form: Form, results: [Result<UsageEvent, Rejection>]) {
         self.form = form
         self.results = results
@@ -124,7 +127,7 @@ private struct BodyParsing: ~Copyable {
         } catch {
             guard error == .invalidText else { return unreadable(text, "The object is not JSON.") }
         }
-        // Read again with U+FFFD for bytes that are no UTF-8, and white space for control characters.
+        // It is read again with U+FFFD for bytes that are not UTF-8, and spaces for control characters.
         let readableText = String(decoding: text, as: UTF8.self).utf8.map { $0 < 0x20 ? 0x20 : $0 }
         return readableText.withUnsafeBytes { text in
             guard let fields = try? reader.read(text, readable: text.count) else {

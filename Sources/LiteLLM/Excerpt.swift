@@ -1,12 +1,12 @@
-/// What is kept of a text that cannot be read: its shape, and none of its own words.
+/// An excerpt of an unreadable text: its shape, without its own words.
 ///
-/// Kept are JSON's brackets, commas and colons, the names of members that LiteLLM and Laravel's documented shape have,
-/// and the values of a few of these where the value can say nothing else: numbers, `true`, `false`, `null`, a status, a
-/// kind of call, a call's UUID. Everything else is `<n>`, its length in bytes.
+/// It has JSON's brackets, commas and colons, and the names of members of LiteLLM's shape and the documented shape. It
+/// has the values of a few of these members if they are numbers, `true`, `false`, `null`, a status, a kind of call, or
+/// the UUID of a call. Everything else becomes `<n>`, its length in bytes.
 enum Excerpt {
-    /// Bytes of the text that are looked at.
+    /// The bytes of the text that are read.
     static let scannedLength = 65_536
-    /// Bytes of an excerpt.
+    /// The most bytes of an excerpt.
     static let maximumLength = 2_048
 
     /// The excerpt of `text`.
@@ -15,11 +15,11 @@ enum Excerpt {
         return skeleton.write()
     }
 
-    /// What the value of a member may say.
+    /// The values of a member that may appear.
     private enum Allowed {
         case number, truth, uuid
         case words(Set<String>)
-        /// Only what is inside of it, member by member.
+        /// None, but the rules of its own members apply inside it.
         case nothing
 
         func allows(_ value: some Collection<UInt8>) -> Bool {
@@ -64,7 +64,7 @@ enum Excerpt {
         let text: UnsafeRawBufferPointer
         private var position = 0
         private var result: [UInt8] = []
-        /// What the next token may say, after a known member's name and its colon.
+        /// The values allowed for the next token, after a known member's name and its colon.
         private var allowed: Allowed?
 
         init(text: UnsafeRawBufferPointer) {
@@ -100,7 +100,7 @@ enum Excerpt {
             let content = text[(position + 1)..<(end.map { $0 - 1 } ?? text.count)]
             position = end ?? text.count
             let rest = text[position...].first { !$0.isSpace }
-            // A name is at most as long as the longest that is known.
+            // No known name is longer.
             let member =
                 end != nil && rest == UInt8(ascii: ":") && content.count <= 40
                 ? Excerpt.members[String(decoding: content, as: UTF8.self)] : nil
@@ -112,7 +112,7 @@ enum Excerpt {
             allowed = member
         }
 
-        /// A number or a word of JSON's, or prose up to the next mark.
+        /// A number, `true`, `false`, `null`, or other text up to the next bracket, comma, colon or quote.
         private mutating func takeWords() {
             let words = text[position...].prefix { byte in
                 !(byte == UInt8(ascii: "\"") || byte == UInt8(ascii: ",") || byte == UInt8(ascii: ":")

@@ -1,8 +1,8 @@
 internal import Domain
 
-/// A value as its JSON text, read in place; valid while the text is.
+/// A value as its JSON text, read in place. It is valid as long as the text.
 struct JSONValue {
-    /// Empty where there is no value.
+    /// The JSON text; empty without a value.
     let bytes: UnsafeRawBufferPointer
 
     static var absent: JSONValue { JSONValue(bytes: UnsafeRawBufferPointer(start: nil, count: 0)) }
@@ -35,7 +35,7 @@ struct JSONValue {
     /// The JSON text itself.
     var literal: String { String(decoding: bytes, as: UTF8.self) }
 
-    /// What a string says, or the literal of a number; `nil` for everything else.
+    /// The text of a string, or the literal of a number; `nil` for everything else.
     var text: String? {
         if isString { return JSONString.text(of: bytes) }
         return isNumber ? literal : nil
@@ -47,14 +47,14 @@ struct JSONValue {
         return trimmed
     }
 
-    /// A number, or a string that writes one.
+    /// The number, also if it is written as a string.
     var number: DecimalLiteral? {
         guard let first = bytes.first else { return nil }
         if first == UInt8(ascii: "\"") { return DecimalLiteral(JSONString.text(of: bytes).trimmed) }
         return first == UInt8(ascii: "-") || first.isDigit ? DecimalLiteral(literal) : nil
     }
 
-    /// A number without fraction and above zero, or a string of its digits.
+    /// The whole number above zero, also if it is written as a string.
     var positiveInteger: Int64? {
         guard let digits = trimmedText, digits.utf8.allSatisfy(\.isDigit), let value = Int64(digits),
             value > 0
@@ -68,8 +68,8 @@ struct JSONValue {
 }
 
 extension JSONValue {
-    /// A text of a client or a proxy as it is kept: scrubbed, without white space around it, and of at most `limit`
-    /// characters as PostgreSQL counts them; `nil` if nothing is left.
+    /// A text of a client or proxy as it is stored: without credentials and surrounding white space, and of at most
+    /// `limit` characters as PostgreSQL counts them; `nil` if nothing is left.
     func label(limit: Int = 255, scrubbing secrets: [String] = []) -> String? {
         // A character is at most 12 bytes of JSON, a pair of escaped surrogates.
         let text = prefix(limit * 16).trimmedText?.scrubbed(of: secrets)

@@ -1,12 +1,12 @@
 internal import CCrypt
 internal import Glibc
 
-/// Passwords as Laravel keeps them: bcrypt, `$2y$`, 60 bytes.
+/// Password hashes as Laravel stores them: bcrypt, `$2y$`, 60 bytes.
 ///
-/// Both functions are a quarter of a second of CPU on purpose. Servers call them through ``PasswordQueue``, never on
+/// Both functions take a quarter of a second of CPU on purpose. Servers call them through ``PasswordQueue``, never on
 /// Swift's cooperative pool.
 package enum Password {
-    /// What cannot be a password.
+    /// Why a password cannot be hashed.
     package enum Problem: Error, Equatable {
         /// bcrypt ends a password at NUL; PHP refuses one that contains it, and so do we.
         case containsNUL
@@ -64,7 +64,7 @@ package enum Password {
         hash.wholeMatch(of: /\$2y\$([0-9]{2})\$[.\/A-Za-z0-9]{53}/).flatMap { UInt($0.1) }
     }
 
-    /// A hash that no password is known for.
+    /// A hash whose password nobody knows.
     private static func unused(cost: UInt) -> String {
         "$2y$\(cost < 10 ? "0" : "")\(cost)$77rW18Zl19B9KvzPZ1xjmOGrwQ5kPw3jyMDN39lE1IypyOTo.nTWO"
     }

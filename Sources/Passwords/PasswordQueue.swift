@@ -3,8 +3,8 @@ internal import Synchronization
 
 /// Hashes passwords one after the other on a thread of its own, so that logins never stop the rest of the server.
 ///
-/// Clients take turns, so that one who sends many passwords delays the others by one each. When the queue is full, the
-/// client with the most passwords in it loses the last of them to a client with fewer.
+/// Clients take turns. So a client that sends many passwords delays each other client by only one. When the queue is
+/// full, the client with the most passwords loses its last one to a client with fewer.
 package final class PasswordQueue: Sendable {
     /// More passwords wait than ``PasswordQueue/init(limit:)`` allows; the caller answers 503.
     package struct Busy: Error, Equatable {}
@@ -19,10 +19,10 @@ package final class PasswordQueue: Sendable {
         var nextID = 0
         var count = 0
         var jobs: [String: [Job]] = [:]
-        /// The clients that have jobs, the one whose turn is next first.
+        /// The clients that have jobs, in the order of their turns.
         var turns: [String] = []
         var isWorking = false
-        /// Jobs that were cancelled before they stood in the queue.
+        /// Jobs that were cancelled before they were queued.
         var cancelled: Set<Int> = []
 
         mutating func add(_ job: Job, of client: String) {
@@ -51,7 +51,7 @@ package final class PasswordQueue: Sendable {
             return job
         }
 
-        /// Takes the last job of the client with the most, if they are more than `client` will have.
+        /// Removes the last job of the client with the most, if it has more than `client` will have.
         mutating func displace(for client: String) -> Job? {
             guard let most = jobs.max(by: { $0.value.count < $1.value.count }),
                 most.value.count > (jobs[client]?.count ?? 0) + 1, let last = most.value.last
@@ -83,7 +83,7 @@ package final class PasswordQueue: Sendable {
         try await run(for: client) { Password.verify(password, against: hash, cost: cost) }
     }
 
-    /// What `work` gives, done for `client` when it is its turn.
+    /// The result of `work`, which runs when it is the turn of `client`.
     /// - Throws: ``Busy``, `CancellationError`; what `work` throws.
     package func run<T: Sendable>(for client: String, _ work: @escaping @Sendable () throws -> T) async throws -> T {
         let id = state.withLock { state in

@@ -3,7 +3,7 @@ import Logging
 
 /// One session with PostgreSQL, used synchronously on its own thread.
 ///
-/// It is not `Sendable`, so it cannot leave the closure that has it. A call in a cancelled task throws
+/// It is not `Sendable`, so it cannot leave the closure that uses it. A call in a cancelled task throws
 /// ``PostgresError`` `.cancelled`.
 package final class Connection {
     let handle: OpaquePointer
@@ -11,7 +11,7 @@ package final class Connection {
     let cancelTarget: CancelTarget
     var statements: StatementCache?
     var savepointDepth = 0
-    /// Whether PostgreSQL waits in a COPY that has no writer. The connection cannot be used again then.
+    /// Whether PostgreSQL waits in a COPY that has no writer. Then the connection cannot be used again.
     private(set) var isInCopy = false
     private let notices: NoticeLog
 
@@ -49,7 +49,7 @@ package final class Connection {
         PQfinish(handle)
     }
 
-    /// The process on the server, as `pg_stat_activity.pid` and `pg_terminate_backend` know it.
+    /// The id of the server's process, as in `pg_stat_activity.pid`.
     package var backendProcessID: Int32 { PQbackendPID(handle) }
 
     var isLost: Bool { PQstatus(handle) != CONNECTION_OK }
@@ -57,8 +57,7 @@ package final class Connection {
 
     /// Whether the connection looks alive, judged by what has already arrived. It costs no round trip.
     var isAlive: Bool {
-        // Twice: the first reads the last message of a server that went away, the second the end of the stream after
-        // it.
+        // The first read gets the last message of a server that went away. The second gets the end of the stream.
         for _ in 0..<2 where PQconsumeInput(handle) == 0 || PQisBusy(handle) != 0 {
             return false
         }
@@ -77,7 +76,7 @@ package final class Connection {
         }
     }
 
-    /// The statuses of a result that ends a statement well.
+    /// The statuses of a result that ends a statement without an error.
     static let complete = [PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY]
 
     /// The result at `pointer`, if its status is among `accepted`.
@@ -156,7 +155,7 @@ extension Connection {
         return result.rows(columns: result.columns)
     }
 
-    /// Executes `query`; how many rows it inserted, updated, deleted or selected.
+    /// Executes `query`. Returns the number of rows that it inserted, updated, deleted or selected.
     ///
     /// - Throws: ``PostgresError``.
     @discardableResult
@@ -164,7 +163,7 @@ extension Connection {
         try run(query).affectedRows
     }
 
-    /// Executes SQL text of one or several statements. Unless the text says otherwise they are one transaction.
+    /// Executes SQL text of one or several statements. Without BEGIN and COMMIT in the text they are one transaction.
     ///
     /// - Throws: ``PostgresError``.
     package func executeScript(_ sql: String) throws {
@@ -194,7 +193,7 @@ extension Connection {
                 try result.rows(columns: names).forEach(body)
             } catch {
                 failure = failure ?? note(error, statement)
-                // A COPY would report itself for ever; the connection is of no more use.
+                // A COPY would return this result for ever. The connection cannot be used again.
                 guard !isInCopy else { break }
             }
         }
@@ -212,7 +211,7 @@ extension Connection {
             return try check(execute(query, sql, as: statement?.name), query: sql)
         } catch {
             let error = note(error, statement)
-            // Outside a transaction a stale statement is our own business: it had no effect, and is prepared anew.
+            // Outside a transaction a stale prepared statement had no effect, so it is prepared again.
             guard wasIdle, statement?.isFresh == false, (error as? PostgresError)?.isSafeToRetry == true else {
                 throw error
             }
@@ -255,7 +254,7 @@ extension Connection {
     /// A statement that PostgreSQL keeps for this connection.
     struct PreparedStatement {
         var name: String
-        /// Whether it was prepared a moment ago, so that it cannot be out of date.
+        /// Whether it was prepared just now, so that it cannot be stale.
         var isFresh: Bool
     }
 
@@ -276,9 +275,8 @@ extension Connection {
         return PreparedStatement(name: name, isFresh: true)
     }
 
-    /// Forgets all statements if `error` says that `statement` no longer fits the tables or is gone, and marks the
-    /// error as safe to retry: what changed for one probably changed for others, which one more attempt then prepares
-    /// anew.
+    /// Forgets all statements if `error` means that `statement` no longer fits the tables or is gone, and marks the
+    /// error as safe to retry. The other statements are probably stale too, and the next attempt prepares them again.
     func note(_ error: any Error, _ statement: PreparedStatement?) -> any Error {
         guard var error = error as? PostgresError, let statement, !statement.isFresh,
             // "cached plan must not change result type", and a statement that was deallocated.
@@ -290,7 +288,7 @@ extension Connection {
     }
 }
 
-/// The names of a connection's prepared statements by SQL text; the least recently used makes room.
+/// The names of a connection's prepared statements by SQL text. When it is full, the least recently used is dropped.
 struct StatementCache {
     private struct Entry {
         var name: String
@@ -313,30 +311,30 @@ struct StatementCache {
         return entries[sql]?.name
     }
 
-    /// A name for `sql`, not yet kept.
+    /// A new name. ``insert(_:for:)`` keeps it.
     mutating func makeName() -> String {
         clock += 1
         return "s\(clock)"
     }
 
-    /// Keeps `name` for `sql`, now that PostgreSQL knows it.
+    /// Keeps `name` for `sql`, after PostgreSQL has prepared it.
     mutating func insert(_ name: String, for sql: String) {
         entries[sql] = Entry(name: name, lastUse: clock)
     }
 
-    /// Forgets all statements, of which PostgreSQL still keeps some.
+    /// Forgets all statements. PostgreSQL still keeps some of them.
     mutating func removeAll() {
         entries = [:]
         hasLeftovers = true
     }
 
-    /// Whether there are forgotten statements to deallocate; says so once.
+    /// Whether PostgreSQL keeps forgotten statements, which the caller must deallocate. It returns true only once.
     mutating func takeLeftovers() -> Bool {
         defer { hasLeftovers = false }
         return hasLeftovers
     }
 
-    /// Forgets the least recently used statement if there is no room for another; its name, to be deallocated.
+    /// Forgets the least recently used statement if the cache is full. Returns its name, which must be deallocated.
     mutating func evict() -> String? {
         guard entries.count >= capacity, let oldest = entries.min(by: { $0.value.lastUse < $1.value.lastUse }) else {
             return nil
@@ -347,8 +345,8 @@ struct StatementCache {
 }
 
 extension Connection {
-    /// What `ALTER ROLE … PASSWORD` may be given instead of `password`, made on our side: a SCRAM verifier (RFC 5803).
-    /// So the password itself is in no statement, which the server may log. It does not depend on the role.
+    /// A SCRAM verifier (RFC 5803), which `ALTER ROLE … PASSWORD` accepts in place of `password`. So the password is in
+    /// no statement, which the server may log. The verifier does not depend on the role.
     ///
     /// - Throws: ``PostgresError`` `.invalidParameter` when libpq makes none.
     package func verifier(ofPassword password: String) throws -> String {

@@ -6,17 +6,21 @@
 package struct ConnectionConfiguration: Sendable {
     /// A host name, an address, or the directory of a Unix-domain socket (begins with `/`).
     package var host: String
+    /// The TCP port.
     package var port: Int
+    /// The name of the database.
     package var database: String
+    /// The name of the role.
     package var user: String
+    /// The password; `nil` if the server needs none.
     package var password: String?
-    /// What `pg_stat_activity` calls these sessions.
+    /// The name of the sessions in `pg_stat_activity`.
     package var applicationName: String
     /// libpq's `sslmode`; `nil` leaves its default, `prefer`.
     package var sslMode: String?
     /// The path of a PEM file with the authorities to trust, for `sslMode` `verify-ca` and `verify-full`.
     package var sslRootCertificate: String?
-    /// Whole seconds; libpq waits at least 2.
+    /// The time after which a connect fails, in whole seconds. libpq waits at least 2.
     package var connectTimeout: Duration
     /// The time after which PostgreSQL cancels a statement; zero is never.
     package var statementTimeout: Duration
@@ -34,6 +38,7 @@ package struct ConnectionConfiguration: Sendable {
     /// `pg_temp` is named because the schema of temporary tables would come first otherwise.
     package static let pinnedSearchPath = "pg_catalog, pg_temp"
 
+    /// A configuration with these values.
     package init(
         host: String = "127.0.0.1", port: Int = 5432, database: String, user: String, password: String? = nil,
         applicationName: String = "codexflow", sslMode: String? = nil, sslRootCertificate: String? = nil,
@@ -63,8 +68,8 @@ package struct ConnectionConfiguration: Sendable {
             ("host", host), ("port", String(port)), ("dbname", database), ("user", user),
             ("application_name", applicationName), ("client_encoding", "UTF8"),
             ("connect_timeout", String(connectTimeout.milliseconds.dividedRoundingUp(by: 1000))), ("options", options),
-            // A peer that vanished without a word is noticed within these: 30 s idle and three probes, or 30 s
-            // unanswered.
+            // A peer that vanished is noticed after 30 s without traffic and three probes, or after 30 s without an
+            // answer.
             ("keepalives", "1"), ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
             ("tcp_user_timeout", "30000"),
         ]
@@ -85,7 +90,7 @@ package struct ConnectionConfiguration: Sendable {
 }
 
 extension ConnectionConfiguration: CustomStringConvertible, CustomReflectable {
-    /// Where it leads and as whom; never the password.
+    /// The address, database and role, without the password.
     package var description: String { "\(user)@\(host):\(port)/\(database)" }
 
     package var customMirror: Mirror { Mirror(self, children: []) }
@@ -103,7 +108,7 @@ extension String {
 }
 
 extension Duration {
-    /// Whole milliseconds, a part of one counted as one: a limit never becomes zero, which would be no limit.
+    /// Milliseconds, rounded up. A limit never becomes zero, which would mean no limit.
     fileprivate var milliseconds: Int64 {
         let (seconds, attoseconds) = components
         return seconds * 1000 + attoseconds.dividedRoundingUp(by: 1_000_000_000_000_000)
@@ -121,7 +126,7 @@ extension ConnectionConfiguration {
     /// The configuration that `postgresql://user:password@host:port/database?sslmode=…` writes (PostgreSQL, "Connection
     /// URIs").
     ///
-    /// - Throws: ``PostgresError`` `.invalidConfiguration`, which says what is wrong and never repeats the password.
+    /// - Throws: ``PostgresError`` `.invalidConfiguration`, which never contains the password.
     package init(url: String) throws {
         let parts = try URLParts(url)
         self.init(database: "", user: "postgres")
@@ -233,21 +238,24 @@ private struct URLParts {
 }
 
 extension Substring {
-    /// What stands before and after the first `separator`; no second part without one.
+    /// The parts before and after the first `separator`; the second is `nil` without one.
     fileprivate func divided(at separator: Character) -> (Substring, Substring?) {
         guard let index = firstIndex(of: separator) else { return (self, nil) }
         return (self[..<index], self[self.index(after: index)...])
     }
 }
 
-/// A setting that every session of ours needs as it is here, whatever the role, the database or the server says.
+/// A setting that each of our sessions needs, whatever the defaults of the role, the database or the server are.
 ///
-/// Our statements mean what they mean under these values. `ALTER ROLE … SET` and `ALTER DATABASE … SET` change the
-/// defaults of a session, so each connection states them. Settings that only a superuser may change, such as
-/// `session_replication_role`, are not here: a connection of an ordinary role would be refused. Those that make a
-/// statement slower or refuse it, such as `enable_seqscan` and `default_transaction_read_only`, stay the operator's.
+/// The meaning of our statements depends on these values. `ALTER ROLE … SET` and `ALTER DATABASE … SET` change the
+/// defaults of a session, so each connection sets them. Settings that only a superuser may change, such as
+/// `session_replication_role`, are not here, because a connection of an ordinary role would be refused. Settings that
+/// make a statement slower or refuse it, such as `enable_seqscan` and `default_transaction_read_only`, are left to the
+/// operator.
 package struct SessionSetting: Sendable, Hashable {
+    /// The name of the setting.
     package let name: String
+    /// Its value.
     package let value: String
 
     private init(_ name: String, _ value: String) {
@@ -255,13 +263,13 @@ package struct SessionSetting: Sendable, Hashable {
         self.value = value
     }
 
-    /// Those with one value for all sessions, in a fixed order.
+    /// The settings with the same value in all sessions, in a fixed order.
     package static let pinned: [SessionSetting] = [
         // Rows that a policy hides are an error instead of rows that do not exist.
         SessionSetting("row_security", "off"),
         // PostgreSQL acknowledges a COMMIT that survives a crash.
         SessionSetting("synchronous_commit", "on"),
-        // Each statement sees what was committed before it; a transaction that is to see one state says so itself.
+        // Each statement sees what was committed before it. A transaction that must see one state asks for that.
         SessionSetting("default_transaction_isolation", "read committed"),
         SessionSetting("default_transaction_deferrable", "off"),
         // How statements and values are read.
@@ -273,7 +281,7 @@ package struct SessionSetting: Sendable, Hashable {
         SessionSetting("intervalstyle", "postgres"), SessionSetting("bytea_output", "hex"),
         SessionSetting("extra_float_digits", "1"), SessionSetting("quote_all_identifiers", "off"),
         SessionSetting("lc_numeric", "C"), SessionSetting("lc_monetary", "C"), SessionSetting("lc_time", "C"),
-        // An error ends its statement, and neither the session nor an unused connection.
+        // An error ends only its statement, and an unused connection stays open.
         SessionSetting("exit_on_error", "off"), SessionSetting("idle_session_timeout", "0"),
         SessionSetting("check_function_bodies", "on"), SessionSetting("client_min_messages", "notice"),
         // Statements that end within a second gain nothing: compiling a rollup of 50,000 rows takes as long as

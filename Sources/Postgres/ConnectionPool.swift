@@ -3,19 +3,20 @@ package import Logging
 import ServiceLifecycle
 import Synchronization
 
-/// How many connections a pool may hold, and for how long.
+/// The limits of a connection pool.
 package struct PoolLimits: Sendable {
-    /// The most connections at once; the sum over all processes stays below the server's `max_connections`.
+    /// The most connections at once. The sum over all processes must stay below the server's `max_connections`.
     package var maxConnections: Int
-    /// How long work waits for a connection before it fails with kind `leaseTimeout`.
+    /// The time after which a wait for a connection fails with `leaseTimeout`.
     package var leaseDeadline: Duration
-    /// The age at which a connection is replaced, less up to a tenth at random so that they do not all go at once.
+    /// The age at which a connection is replaced. Up to a tenth less, at random, so that not all are replaced at once.
     package var maxLifetime: Duration
-    /// After which an unused connection is closed.
+    /// The time after which an unused connection is closed.
     package var idleTimeout: Duration
-    /// How often unused connections are looked at.
+    /// The time between two checks of unused connections.
     package var maintenanceInterval: Duration
 
+    /// Limits with these values.
     package init(
         maxConnections: Int = 8, leaseDeadline: Duration = .seconds(5), maxLifetime: Duration = .seconds(3600),
         idleTimeout: Duration = .seconds(600), maintenanceInterval: Duration = .seconds(30)
@@ -30,8 +31,8 @@ package struct PoolLimits: Sendable {
 
 /// A bounded set of connections to one database, opened when they are first needed.
 ///
-/// As a service it closes idle connections now and then, and all of them at shutdown. When PostgreSQL is down every
-/// call fails at once; when it is back the next call connects.
+/// As a service it closes idle connections regularly, and all of them at shutdown. When PostgreSQL is down, every
+/// call fails at once. When it is back, the next call connects.
 package final class ConnectionPool: Service, Sendable {
     typealias StateMachine = PoolStateMachine<ConnectionSession>
 
@@ -56,6 +57,7 @@ package final class ConnectionPool: Service, Sendable {
     private let connectionGauge = Gauge(label: "postgres_pool_connections")
     private let waiterGauge = Gauge(label: "postgres_pool_waiters")
 
+    /// A pool without connections. They are opened when they are needed.
     package init(_ configuration: ConnectionConfiguration, limits: PoolLimits = PoolLimits(), logger: Logger) {
         self.configuration = configuration
         self.limits = limits
@@ -63,7 +65,7 @@ package final class ConnectionPool: Service, Sendable {
         state = Mutex(State(machine: StateMachine(maxConnections: limits.maxConnections)))
     }
 
-    /// Lends `body` a pool that is closed at the end, however that comes.
+    /// Runs `body` with a pool, which is closed at the end, also after an error.
     ///
     /// - Throws: What `body` throws.
     package static func withPool<T>(
@@ -81,7 +83,7 @@ package final class ConnectionPool: Service, Sendable {
         }
     }
 
-    /// Runs `body` on a connection of its own, off Swift's shared threads; cancelling the task cancels its statement.
+    /// Runs `body` with a connection of its own, on the connection's thread. Cancelling the task cancels its statement.
     ///
     /// - Throws: What `body` throws; ``PostgresError`` `.leaseTimeout`, `.connectFailed`, `.cancelled` or
     ///   `.poolClosed`, `.misuse` when `body` leaves a transaction open.
@@ -95,7 +97,7 @@ package final class ConnectionPool: Service, Sendable {
         return try visit.result.get()
     }
 
-    /// Closes unused connections until the service group shuts down, and all of them then.
+    /// Closes unused connections until the service group shuts down, and then all of them.
     ///
     /// - Throws: Never; `Service` declares it.
     package func run() async throws {
@@ -107,7 +109,7 @@ package final class ConnectionPool: Service, Sendable {
         await close()
     }
 
-    /// Refuses new work, waits for what is under way, closes every connection and ends its thread.
+    /// Refuses new work, waits for running work, closes every connection and ends its thread.
     package func close() async {
         await perform(failingWith: PostgresError(.poolClosed, "the pool is closed")) { $0.close() }
         await withCheckedContinuation { continuation in
@@ -135,7 +137,7 @@ package final class ConnectionPool: Service, Sendable {
 }
 
 extension ConnectionPool {
-    /// A session for the caller alone, opened if need be; it comes back through `perform`.
+    /// A session for the caller alone, opened if necessary. `perform` gives it back.
     ///
     /// - Throws: ``PostgresError`` `.leaseTimeout`, `.connectFailed`, `.cancelled` or `.poolClosed`.
     func lease() async throws -> ConnectionSession {
@@ -154,7 +156,7 @@ extension ConnectionPool {
         }
     }
 
-    /// Takes a step of the state machine and does what it says; `error` is for the waiters that it gives up.
+    /// Runs a step of the state machine and its actions. Waiters that it gives up get `error`.
     func perform(
         failingWith error: PostgresError = PostgresError(.poolClosed, "the pool is closed"),
         _ step: (inout StateMachine) -> StateMachine.Actions
@@ -169,7 +171,7 @@ extension ConnectionPool {
     private func enqueue(_ continuation: CheckedContinuation<StateMachine.Lease, any Error>, as waiter: Int) {
         let answer: Result<StateMachine.Lease, any Error>? = update { state in
             guard !state.machine.isClosed else { return .failure(PostgresError(.poolClosed, "the pool is closed")) }
-            // Checked under the lock, which the cancellation handler takes too: one of the two sees the other.
+            // This is checked under the lock that the cancellation handler takes too. So no cancellation is missed.
             guard !Task.isCancelled else { return .failure(PostgresError(.cancelled, "cancelled before the lease")) }
             if let lease = state.machine.lease(waiter) {
                 return .success(lease)
@@ -213,7 +215,7 @@ extension ConnectionPool {
         }
     }
 
-    /// Takes a step and answers the waiters it names; the sessions to close.
+    /// Runs a step and resumes its waiters. Returns the sessions to close.
     private func resume(
         failingWith error: PostgresError, _ step: (inout StateMachine) -> StateMachine.Actions
     ) -> [ConnectionSession] {

@@ -4,9 +4,9 @@ import Glibc
 import Logging
 import Synchronization
 
-/// A connection, the thread it lives on, and the closures that visit it one at a time.
+/// A connection and its thread. Closures run on it one at a time.
 actor ConnectionSession {
-    /// The result of a unit of work, and whether the connection is in order after it.
+    /// The result of a unit of work, and whether the connection is usable after it.
     struct Visit<Value: Sendable>: Sendable {
         var result: Result<Value, any Error>
         var isReusable: Bool
@@ -37,7 +37,7 @@ actor ConnectionSession {
         connection = try Connection.open(configuration, cancellation: cancellation, logger: logger)
     }
 
-    /// Runs `body` on the connection's thread; the cancellation of the calling task cancels its statements.
+    /// Runs `body` on the connection's thread. Cancelling the calling task cancels its statements.
     nonisolated func visit<T: Sendable>(_ body: @Sendable (Connection) throws -> T) async -> Visit<T> {
         let unit = UnitOfWork()
         return await withTaskCancellationHandler {
@@ -47,7 +47,7 @@ actor ConnectionSession {
         }
     }
 
-    /// Closes the connection and ends the thread; nothing may visit afterwards.
+    /// Closes the connection and ends the thread. No closure may run afterwards.
     nonisolated func close() async {
         await disconnect()
         thread.stop()
@@ -84,7 +84,7 @@ actor ConnectionSession {
         if connection.isLost || connection.isIdle {
             return Visit(result: result, isReusable: !connection.isLost)
         }
-        // What an open transaction did will be undone; its author must not believe otherwise.
+        // An open transaction will be rolled back, so its author must get an error.
         let left = PostgresError(.misuse, "a transaction or a statement was left open")
         return Visit(result: result.flatMap { _ in .failure(left) }, isReusable: false)
     }
@@ -123,7 +123,7 @@ final class ConnectionThread: SerialExecutor {
         available.signal()
     }
 
-    /// Ends the thread after the jobs it already has, and waits for that: call it when there are none.
+    /// Ends the thread after its present jobs, and waits for that. Call it when it has none.
     func stop() {
         isStopping.store(true, ordering: .releasing)
         available.signal()
@@ -149,7 +149,7 @@ final class ConnectionThread: SerialExecutor {
     }
 }
 
-/// One closure's stay on a connection; cancellation is addressed to it and to nothing after it.
+/// The run of one closure on a connection. A cancellation names it, and so cannot hit a later one.
 final class UnitOfWork: Sendable {}
 
 /// Cancels the statement of one unit of work from another thread.
@@ -166,17 +166,17 @@ final class UnitCancellation: Sendable {
     private let queue = DispatchQueue(label: "postgres.cancel")
     private static let repeatInterval = DispatchTimeInterval.milliseconds(50)
 
-    /// From now on `unit` may be cancelled at `target`.
+    /// Begins the unit. From now on it can be cancelled at `target`.
     func begin(_ unit: UnitOfWork, at target: CancelTarget) {
         running.withLock { $0 = Running(unit: unit, target: target) }
     }
 
-    /// Ends the unit; returns when no cancel request for it is on its way.
+    /// Ends the unit. Returns when no cancel request for it is on its way.
     func end() {
         running.withLock { $0 = nil }
     }
 
-    /// Runs `body`, during which no cancel request is sent: for COMMIT and ROLLBACK.
+    /// Runs `body` without a cancel request meanwhile. It is for COMMIT and ROLLBACK.
     func shield<T>(_ body: () throws -> T) rethrows -> T {
         let suspended = running.withLock { running in
             defer { running = nil }
@@ -186,7 +186,7 @@ final class UnitCancellation: Sendable {
         return try body()
     }
 
-    /// Asks PostgreSQL to cancel what `unit` is executing, as long as it runs; returns at once.
+    /// Asks PostgreSQL to cancel the statement of `unit`, while the unit runs. Returns at once.
     func cancel(_ unit: UnitOfWork) {
         queue.async { self.send(unit) }
     }
@@ -204,9 +204,9 @@ final class UnitCancellation: Sendable {
     }
 }
 
-/// What is needed to cancel a connection's statement, without the connection.
+/// The handle by which another thread cancels a connection's statement.
 ///
-/// Unchecked because libpq promises it: a `PGcancel` is read-only and may be used from any thread.
+/// It is unchecked because a `PGcancel` is read-only and may be used from any thread (libpq).
 final class CancelTarget: @unchecked Sendable {
     private let pointer: OpaquePointer
 
@@ -219,8 +219,8 @@ final class CancelTarget: @unchecked Sendable {
         PQfreeCancel(pointer)
     }
 
-    /// Dials PostgreSQL and asks; blocks for that long. A request that fails leaves `statement_timeout` to end the
-    /// statement.
+    /// Connects to PostgreSQL and sends the request. It blocks meanwhile. If the request fails, `statement_timeout`
+    /// ends the statement.
     func send() {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
             _ = PQcancel(pointer, message.baseAddress, Int32(message.count))

@@ -1,7 +1,7 @@
 import CLibPQ
 
 extension Connection {
-    /// Runs `sql`, a `COPY … FROM STDIN`, on what `body` writes; how many rows were copied.
+    /// Runs `sql`, a `COPY … FROM STDIN`, with the rows that `body` writes. Returns their number.
     ///
     /// Nothing is stored when `body` throws.
     ///
@@ -61,7 +61,7 @@ extension Connection {
         _ = try check(PQexec(handle, sql), query: sql, accepting: [status])
     }
 
-    /// Reads the results that end a COPY; the number of rows copied.
+    /// Reads the results that end a COPY. Returns the number of copied rows.
     private func finishCopy(_ sql: String) throws -> Int {
         var count = 0
         var failure: (any Error)?
@@ -80,7 +80,7 @@ extension Connection {
     }
 }
 
-/// Takes the data of one COPY into PostgreSQL and sends it in large pieces.
+/// Collects the data of one COPY into PostgreSQL and sends it in large chunks.
 package final class CopyInWriter {
     private let connection: Connection
     private let sql: String
@@ -92,7 +92,7 @@ package final class CopyInWriter {
         self.sql = sql
     }
 
-    /// Appends bytes in the format the COPY names.
+    /// Appends bytes in the format that the COPY names.
     ///
     /// - Throws: ``PostgresError``.
     package func write(_ bytes: some Collection<UInt8>) throws {
@@ -133,7 +133,7 @@ package final class CopyInWriter {
         try write(row)
     }
 
-    /// Sends what is gathered.
+    /// Sends the collected data.
     func flush() throws {
         if Task.isCancelled {
             throw PostgresError(.cancelled, "cancelled during COPY", query: sql)

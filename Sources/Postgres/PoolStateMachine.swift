@@ -1,23 +1,24 @@
-/// The rules of a connection pool, without sockets, threads or clocks: each event goes in, what to do comes out.
+/// The rules of a connection pool, without sockets, threads or clocks. Each event returns the actions to take.
 ///
-/// Waiters are served first come, first served; of the unused sessions the one used last is taken, so that surplus ones
-/// grow old. A session counts until it is closed, so there are never more connections than the limit.
+/// Waiters are served first come, first served. Of the unused sessions the most recently used one is taken, so that
+/// surplus ones reach the idle timeout. A session counts until it is closed, so there are never more connections than
+/// the limit.
 struct PoolStateMachine<Session: Sendable> {
     typealias Instant = ContinuousClock.Instant
     typealias WaiterID = Int
 
-    /// What a request for a connection gets.
+    /// The answer to a request for a connection.
     enum Lease {
         case use(Session)
-        /// A place for a new session, which the one who asked opens.
+        /// The right to open a new session, which the caller does.
         case open
     }
 
-    /// What is to be done after an event.
+    /// The actions to take after an event.
     struct Actions {
         var granted: [(waiter: WaiterID, lease: Lease)] = []
         var failed: [WaiterID] = []
-        /// Sessions to close; `closed()` is due for each.
+        /// Sessions to close. Call `closed()` after each.
         var retired: [Session] = []
         /// Whether the pool was closed and the last session is gone.
         var isDrained = false
@@ -34,7 +35,7 @@ struct PoolStateMachine<Session: Sendable> {
     private var waiters: [WaiterID] = []
     /// Sessions that are connected, lent out or not.
     private var connected = 0
-    /// All sessions, those being opened and those being closed too.
+    /// All sessions, including those being opened or closed.
     private(set) var total = 0
     private(set) var isClosed = false
 
@@ -44,9 +45,9 @@ struct PoolStateMachine<Session: Sendable> {
         self.maxConnections = maxConnections
     }
 
-    /// A lease for the one who asks, or `nil` and a place at the end of the queue.
+    /// A lease; or `nil`, and the waiter is at the end of the queue.
     mutating func lease(_ waiter: WaiterID) -> Lease? {
-        // While others wait, a place that is free was refused by the server; `opened` and `maintain` try it again.
+        // If others wait although a session could be opened, the server refused one. `opened` and `maintain` try again.
         if waiters.isEmpty, let lease = nextLease() {
             return lease
         }
@@ -54,20 +55,20 @@ struct PoolStateMachine<Session: Sendable> {
         return nil
     }
 
-    /// Takes a waiter from the queue; `false` if it is not there any more.
+    /// Removes a waiter from the queue; `false` if it is not there any more.
     mutating func removeWaiter(_ waiter: WaiterID) -> Bool {
         guard let index = waiters.firstIndex(of: waiter) else { return false }
         waiters.remove(at: index)
         return true
     }
 
-    /// A session was opened in the place lent for it, so there may be connections for others too.
+    /// A session was opened, so the server may accept connections for other waiters too.
     mutating func opened() -> Actions {
         connected += 1
         return serveNext()
     }
 
-    /// A session could not be opened in the place lent for it. If no other is connected, PostgreSQL is down for all.
+    /// A session could not be opened. If no other is connected, PostgreSQL is down for all waiters.
     mutating func openFailed() -> Actions {
         total -= 1
         var actions = Actions(isDrained: isClosed && total == 0)
@@ -78,7 +79,7 @@ struct PoolStateMachine<Session: Sendable> {
         return actions
     }
 
-    /// A lent session comes back in order.
+    /// A leased session comes back and is usable.
     mutating func release(_ session: Session, expiry: Instant, now: Instant) -> Actions {
         guard !isClosed, expiry > now else { return retire(session) }
         guard waiters.isEmpty else {
@@ -88,13 +89,13 @@ struct PoolStateMachine<Session: Sendable> {
         return Actions()
     }
 
-    /// A lent session comes back broken, in a doubtful state, or too old.
+    /// A leased session comes back broken, in a doubtful state, or too old.
     mutating func retire(_ session: Session) -> Actions {
         connected -= 1
         return Actions(retired: [session])
     }
 
-    /// A retired session is closed, and makes room.
+    /// A retired session was closed, so another one can be opened.
     mutating func closed() -> Actions {
         total -= 1
         var actions = serveNext()
@@ -102,8 +103,8 @@ struct PoolStateMachine<Session: Sendable> {
         return actions
     }
 
-    /// Retires unused sessions that are too old or have been unused since before `idleSince`, and uses a place that is
-    /// free.
+    /// Retires sessions that are too old or unused since before `idleSince`, and opens a session for a waiter if one
+    /// is allowed.
     mutating func maintain(unusedSince idleSince: Instant, now: Instant) -> Actions {
         let expired = idle.filter { $0.expiry <= now || $0.since <= idleSince }
         idle.removeAll { $0.expiry <= now || $0.since <= idleSince }

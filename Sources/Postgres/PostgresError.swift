@@ -1,10 +1,10 @@
 import CLibPQ
 import Logging
 
-/// What went wrong between this process and PostgreSQL.
+/// A failure between this process and PostgreSQL.
 ///
-/// `description` says only the kind, and `String(reflecting:)` adds the SQL text and the names PostgreSQL reports.
-/// Neither shows a parameter or the server's own message, which may quote one.
+/// `description` shows only the kind, and `String(reflecting:)` adds the SQL text and the names that PostgreSQL
+/// reports. Neither shows a parameter, nor the server's message, which may contain one.
 package struct PostgresError: Error, Sendable {
     /// The kinds of failure that a caller can distinguish.
     package enum Kind: Sendable, Hashable {
@@ -34,21 +34,24 @@ package struct PostgresError: Error, Sendable {
         case misuse
     }
 
+    /// The kind of failure.
     package var kind: Kind
     /// The five characters of PostgreSQL's error code (PostgreSQL, Appendix A), if PostgreSQL answered.
     package var sqlState: String?
+    /// The violated constraint.
     package var constraint: String?
+    /// The table of the error.
     package var table: String?
+    /// The column of the error.
     package var column: String?
-    /// Whether row-level security would have hidden rows from the statement, which was refused therefore. Like any
-    /// refusal of a right its SQLSTATE is 42501; but the rows are there, and come back by an operator's hand alone.
+    /// Whether PostgreSQL refused the statement because row-level security would hide rows from it. Its SQLSTATE is
+    /// 42501, as for a missing right. Only an operator can correct it.
     package var isRowSecurity = false
-    /// The server's primary message when it has one, else ours. The server's may quote values: never for logs or
-    /// clients.
+    /// The server's primary message, else ours. The server's may contain values, so it must not reach logs or clients.
     package var message: String
     /// The SQL text with its placeholders, without values.
     package var query: String?
-    /// Whether the work certainly had no effect and may run again as it is.
+    /// Whether the work certainly had no effect and may run again.
     package var isSafeToRetry = false
 
     init(_ kind: Kind, _ message: String, query: String? = nil) {
@@ -58,8 +61,8 @@ package struct PostgresError: Error, Sendable {
         isSafeToRetry = kind == .connectFailed
     }
 
-    /// Whether the same work may succeed later as it is; after an operator's correction where row-level security
-    /// refused it.
+    /// Whether the same work may succeed later. After a refusal by row-level security it may, once an operator has
+    /// corrected that.
     package var isTransient: Bool {
         switch kind {
         case .connectFailed, .connectionLost, .leaseTimeout, .commitOutcomeUnknown, .poolClosed: true
@@ -109,7 +112,7 @@ extension PostgresError: CustomStringConvertible, CustomDebugStringConvertible, 
 }
 
 extension PostgresError.Kind {
-    /// Whether `message` was written by us or by libpq's connect, neither of which knows a parameter.
+    /// Whether `message` is ours or is from libpq's connect. Neither contains a parameter.
     fileprivate var hasOwnMessage: Bool {
         switch self {
         case .connectFailed, .leaseTimeout, .invalidParameter, .decoding, .poolClosed, .invalidConfiguration, .misuse:
@@ -119,7 +122,7 @@ extension PostgresError.Kind {
     }
 }
 
-/// Writes the server's notices to a log, at debug; libpq would print them to standard error.
+/// Writes the server's notices to a log at level debug. libpq would print them to standard error.
 final class NoticeLog {
     private let logger: Logger
 

@@ -1,24 +1,26 @@
-/// SQL with its values: `"SELECT … WHERE id = \(id)"` binds `id` to a placeholder, it never becomes part of the text.
+/// SQL with its values. `"SELECT … WHERE id = \(id)"` binds `id` to a placeholder; it never becomes part of the text.
 package struct Query: ExpressibleByStringInterpolation, Sendable {
-    /// The SQL text around the placeholders, one piece more than there are values.
+    /// The SQL text around the placeholders. There is one piece more than values.
     private var pieces: [String]
     private(set) var parameters: ParameterBuffer
 
+    /// SQL without values.
     package init(stringLiteral value: String) {
         pieces = [value]
         parameters = ParameterBuffer()
     }
 
+    /// SQL with the interpolated values.
     package init(stringInterpolation interpolation: StringInterpolation) {
         self = interpolation.query
     }
 
-    /// SQL from text; for text that this program wrote, never for anything from outside.
+    /// SQL from `text`. The text must be this program's own, never data from outside.
     package init(unsafeSQL text: String) {
         self.init(stringLiteral: text)
     }
 
-    /// The text that PostgreSQL parses, with `$1`, `$2`, … where the values go.
+    /// The text that PostgreSQL parses, with `$1`, `$2`, … in place of the values.
     package var sql: String {
         var text = pieces[0]
         for (index, piece) in pieces.dropFirst().enumerated() {
@@ -32,8 +34,9 @@ package struct Query: ExpressibleByStringInterpolation, Sendable {
         pieces[pieces.count - 1] += text
     }
 
-    /// - Throws: ``PostgresError`` `.invalidParameter` when a value or the text contains NUL, at which C would cut it
-    ///   off.
+    /// Requires that no value or text contains NUL, at which C would cut it off.
+    ///
+    /// - Throws: ``PostgresError`` `.invalidParameter`.
     func validate(_ sql: String) throws {
         if let number = parameters.firstInvalid {
             throw PostgresError(.invalidParameter, "parameter $\(number) contains NUL", query: sql)
@@ -47,8 +50,10 @@ package struct Query: ExpressibleByStringInterpolation, Sendable {
     package struct StringInterpolation: StringInterpolationProtocol {
         fileprivate var query = Query(stringLiteral: "")
 
+        /// An empty query.
         package init(literalCapacity: Int, interpolationCount: Int) {}
 
+        /// Appends SQL text.
         package mutating func appendLiteral(_ literal: String) {
             query.append(text: literal)
         }
@@ -65,14 +70,14 @@ package struct Query: ExpressibleByStringInterpolation, Sendable {
             query.parameters.append(value)
         }
 
-        /// Inserts a part of a query with its values, whose placeholders are numbered on.
+        /// Inserts a part of a query with its values. Their placeholders get the next numbers.
         package mutating func appendInterpolation(_ part: Query) {
             query.append(text: part.pieces[0])
             query.pieces.append(contentsOf: part.pieces.dropFirst())
             query.parameters.append(contentsOf: part.parameters)
         }
 
-        /// Inserts `text` as it is: for names and keywords that this program wrote, never for anything from outside.
+        /// Inserts `text` unchanged. It is for names and keywords of this program, never for data from outside.
         package mutating func appendInterpolation(unsafeSQL text: String) {
             query.append(text: text)
         }
@@ -86,10 +91,10 @@ extension Query: CustomStringConvertible, CustomReflectable {
     package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
-/// The bound values of one query in PostgreSQL's text format: one buffer, each value ended by NUL, as libpq wants them.
+/// The bound values of a query in PostgreSQL's text format, in one buffer. Each value ends with NUL, for libpq.
 struct ParameterBuffer: Sendable {
     private var bytes: [UInt8] = []
-    /// Where each value starts in `bytes`; `nil` is SQL's NULL.
+    /// The start of each value in `bytes`; `nil` is SQL's NULL.
     private var starts: [Int?] = []
     /// The number, from 1, of the first value that contains NUL and so would be cut short.
     private(set) var firstInvalid: Int?
@@ -118,7 +123,7 @@ struct ParameterBuffer: Sendable {
         bytes.append(contentsOf: other.bytes)
     }
 
-    /// Lends the values as the array of C strings that libpq's calls take; it ends with the call.
+    /// Calls `body` with the values as an array of C strings for libpq, valid during the call.
     func withPointers<T>(_ body: (UnsafePointer<UnsafePointer<CChar>?>?) throws -> T) rethrows -> T {
         try bytes.withUnsafeBytes { buffer in
             let base = buffer.assumingMemoryBound(to: CChar.self).baseAddress

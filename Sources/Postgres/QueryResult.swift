@@ -1,6 +1,6 @@
 import CLibPQ
 
-/// A `PGresult`, cleared when it goes out of scope.
+/// A `PGresult`. It is freed when it goes out of scope.
 struct QueryResult: ~Copyable {
     private let pointer: OpaquePointer
 
@@ -15,7 +15,7 @@ struct QueryResult: ~Copyable {
     var status: ExecStatusType { PQresultStatus(pointer) }
     var rowCount: Int { Int(PQntuples(pointer)) }
     var columnCount: Int { Int(PQnfields(pointer)) }
-    /// What PostgreSQL says it did, such as `COMMIT` or `INSERT 0 3`.
+    /// PostgreSQL's command tag, such as `COMMIT` or `INSERT 0 3`.
     var commandTag: String { String(cString: PQcmdStatus(pointer)) }
     /// The rows inserted, updated, deleted, selected or copied; 0 for other statements.
     var affectedRows: Int { Int(String(cString: PQcmdTuples(pointer))) ?? 0 }
@@ -32,7 +32,7 @@ struct QueryResult: ~Copyable {
         return UnsafeBufferPointer(start: bytes, count: Int(PQgetlength(pointer, row, column)))
     }
 
-    /// Copies all rows; `columns` are this result's, given so that a stream of results shares them.
+    /// Copies all rows. `columns` are the names of this result's columns, shared by all results of a stream.
     func rows(columns: [String]) -> [Row] {
         var bytes: [UInt8] = []
         var cells: [Range<Int>?] = []
@@ -57,20 +57,20 @@ struct QueryResult: ~Copyable {
         PQresultErrorField(pointer, Int32(field.value)).map { String(cString: $0) }
     }
 
-    /// The error this result reports, as `kind`.
+    /// The error of this result, as `kind`.
     func error(_ kind: PostgresError.Kind, query: String?) -> PostgresError {
         var error = PostgresError(kind, diagnostic("M") ?? "no message", query: query)
         error.sqlState = diagnostic("C")
         error.constraint = diagnostic("n")
         error.table = diagnostic("t")
         error.column = diagnostic("c")
-        // The message is in the server's language; the function that raises it is not.
+        // The message depends on the server's language; the name of the C function that raises it does not.
         error.isRowSecurity = error.sqlState == "42501" && diagnostic("R") == "check_enable_rls"
         return error
     }
 }
 
-/// The rows of one result in two allocations: all values end to end, and where each ends.
+/// The rows of one result in two allocations: the bytes of all values, and the end of each value.
 final class ResultTable: Sendable {
     let columns: [String]
     private let bytes: [UInt8]
@@ -88,7 +88,7 @@ final class ResultTable: Sendable {
     }
 }
 
-/// One row of a result, copied out of libpq; it may outlive its connection.
+/// One row of a result, copied from libpq. It may outlive its connection.
 package struct Row: Sendable {
     private let table: ResultTable
     private let index: Int
@@ -98,7 +98,7 @@ package struct Row: Sendable {
         self.index = index
     }
 
-    /// The text of a column by its position from 0, which the result must have; `nil` where it is NULL.
+    /// The text of a column by its position from 0, which must exist; `nil` for NULL.
     package func text(_ column: Int) -> ArraySlice<UInt8>? {
         precondition(table.columns.indices.contains(column))
         return table[index, column]
@@ -141,7 +141,7 @@ package struct Row: Sendable {
 }
 
 extension Row: CustomStringConvertible, CustomReflectable {
-    /// The names of the columns; never the values.
+    /// The names of the columns, without values.
     package var description: String { "Row(\(table.columns.joined(separator: ", ")))" }
 
     package var customMirror: Mirror { Mirror(self, children: []) }

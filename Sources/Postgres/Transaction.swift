@@ -1,14 +1,14 @@
 import CLibPQ
 import Logging
 
-/// What a transaction may do and which state of the database it sees.
+/// The access of a transaction, and the state of the database that it sees.
 package enum TransactionMode: Sendable {
-    /// Reads and writes; each statement sees what was committed before it.
+    /// It reads and writes. Each statement sees what was committed before it.
     case readWrite
-    /// Only reads, all of one state of the database.
+    /// It only reads, and all statements see one state of the database.
     case snapshot
 
-    /// Begins the transaction in one round trip, and asks for its mark if a lost COMMIT may have to be looked up.
+    /// The statements that begin the transaction, and ask for its mark if a lost COMMIT may have to be looked up.
     var begin: String {
         switch self {
         case .readWrite: TransactionMark.begin
@@ -23,17 +23,17 @@ struct TransactionMark: Sendable, Hashable {
     let id: String
     /// When the server last recovered from a crash.
     ///
-    /// A crash loses what was not yet written, transaction ids included, and the server gives them out again: without
-    /// this, another transaction's `committed` would look like ours (`make faults` lost 62 acknowledged events so). The
-    /// statistics are reset by every recovery (PostgreSQL manual, "The Cumulative Statistics System"); a reset by hand
-    /// only makes an outcome unknown.
+    /// A crash loses data that was not yet written, including transaction ids, and the server gives them out again.
+    /// Without this value, another transaction's `committed` would look like ours (`make faults` once lost 62
+    /// acknowledged events in this way). Every recovery resets the statistics (PostgreSQL manual, "The Cumulative
+    /// Statistics System"). A manual reset only makes an outcome unknown.
     let epoch: String?
 
-    /// Begins a transaction and answers its mark, in one round trip.
+    /// Begins a transaction and returns its mark, in one round trip.
     static let begin = "BEGIN; SELECT pg_current_xact_id(), (SELECT stats_reset FROM pg_stat_bgwriter)"
 
-    /// Asks how the transaction ended: whether no crash came between, and the status. After a crash, an id that was not
-    /// given out again belongs to no transaction.
+    /// Reads how the transaction ended: its status, and whether the server crashed meanwhile. After a crash, an id that
+    /// was not given out again has no status.
     var lookup: Query {
         """
         SELECT now.is_same, CASE WHEN now.is_same OR \(id)::xid8 < pg_snapshot_xmax(pg_current_snapshot())
@@ -44,7 +44,7 @@ struct TransactionMark: Sendable, Hashable {
 }
 
 extension Connection {
-    /// How a transaction ended whose body succeeded.
+    /// The end of a transaction whose body succeeded.
     enum CommitOutcome<Value> {
         case committed(Value)
         /// The connection broke during COMMIT.
@@ -65,7 +65,7 @@ extension Connection {
         }
     }
 
-    /// Runs `body` in a transaction; a COMMIT lost on the way is an outcome, not an error.
+    /// Runs `body` in a transaction. A lost answer to COMMIT is an outcome, not an error.
     func attemptTransaction<T>(_ mode: TransactionMode, _ body: (Connection) throws -> T) throws -> CommitOutcome<T> {
         try requireReady()
         guard isIdle else { throw PostgresError(.misuse, "a transaction is already open; use a savepoint") }
@@ -90,7 +90,7 @@ extension Connection {
         }
     }
 
-    /// Runs `body` so that its failure undoes only what it did, and the surrounding transaction goes on.
+    /// Runs `body` in a savepoint. Its failure undoes only its own changes, and the transaction goes on.
     ///
     /// - Throws: ``PostgresError``; what `body` throws.
     package func savepoint<T>(_ body: (Connection) throws -> T) throws -> T {
@@ -110,7 +110,7 @@ extension Connection {
         }
     }
 
-    /// Begins a transaction; its mark if the mode has one.
+    /// Begins a transaction. Returns its mark if the mode has one.
     private func begin(_ mode: TransactionMode) throws -> TransactionMark? {
         do {
             let result = try executeDirectly(mode.begin)
@@ -133,7 +133,7 @@ extension Connection {
         }
     }
 
-    /// Rolls back what is open; if that fails too, the state of the connection shows it, and the pool discards it.
+    /// Rolls back. If that fails too, the pool discards the connection because of its state.
     private func rollBack() {
         if !isLost, !isIdle {
             shielded("ROLLBACK")
@@ -144,7 +144,7 @@ extension Connection {
         cancellation.shield { _ = try? executeDirectly(sql) }
     }
 
-    /// Marks what PostgreSQL asks to be run again: serialization failures and deadlocks.
+    /// Marks serialization failures and deadlocks as safe to retry.
     private func retryable(_ error: any Error) -> any Error {
         guard var error = error as? PostgresError, ["40001", "40P01"].contains(error.sqlState) else { return error }
         error.isSafeToRetry = true
@@ -154,16 +154,16 @@ extension Connection {
 
 extension Connection.CommitOutcome: Sendable where Value: Sendable {}
 
-/// How often a transaction that failed without effect is tried again, and after which pauses.
+/// The attempts of a transaction that failed without effect, and the pauses between them.
 struct RetryPolicy: Sendable {
     var attempts = 5
-    /// How long the outcome of a lost COMMIT is asked for.
+    /// The time for which the outcome of a lost COMMIT is looked up.
     var lookupDeadline: Duration = .seconds(5)
     var firstPause: Duration = .milliseconds(10)
     var longestPause: Duration = .milliseconds(250)
 
-    /// The pause before the attempt after `attempt` (from 1): up to twice as long each time, at random, so that those
-    /// who collided once do not collide again.
+    /// The pause after `attempt`, counted from 1. Its maximum doubles each time, and its length is random, so that
+    /// transactions that collided do not collide again.
     func pause(after attempt: Int) -> Duration {
         let ceiling = min(longestPause, firstPause * (1 << min(attempt - 1, 10)))
         return ceiling * Double.random(in: 0...1)
@@ -171,8 +171,8 @@ struct RetryPolicy: Sendable {
 }
 
 extension ConnectionPool {
-    /// Runs `body` in one transaction, and again if PostgreSQL asks for it: `body` may run several times, and takes
-    /// effect once.
+    /// Runs `body` in one transaction, and again after a failure that is safe to retry. So `body` may run several
+    /// times, but takes effect once.
     ///
     /// Serialization failures, deadlocks and failed connects are retried, bounded and jittered. A COMMIT whose answer
     /// was lost is looked up on another connection.
@@ -210,8 +210,8 @@ extension ConnectionPool {
         }
     }
 
-    /// Whether the transaction took effect; throws kind `commitOutcomeUnknown` if PostgreSQL does not say within a few
-    /// seconds, or if it crashed meanwhile and the id may be another's by now.
+    /// Whether the transaction was committed. Throws `commitOutcomeUnknown` if PostgreSQL does not report it within a
+    /// few seconds, or if it crashed meanwhile, because the id may be another transaction's by now.
     private func isCommitted(_ mark: TransactionMark) async throws -> Bool {
         let unknown = PostgresError(.commitOutcomeUnknown(mark.id), "connection lost in COMMIT", query: "COMMIT")
         let deadline = ContinuousClock.now + retries.lookupDeadline
@@ -225,7 +225,7 @@ extension ConnectionPool {
             case (true, "committed")?: return true
             case (false, "committed")?: throw unknown
             case (_, "aborted")?: return false
-            // Still in progress (its backend may not have noticed yet), forgotten, or no connection to ask.
+            // It is still in progress (its backend may not have noticed yet) or forgotten, or there is no connection.
             default: try await pause(retries.pause(after: attempt), else: unknown)
             }
         }

@@ -1,21 +1,21 @@
 /// A value that can be bound to a placeholder of a query.
 package protocol PostgresEncodable: Sendable {
-    /// Appends the value in PostgreSQL's text format; `false`, with nothing appended, is NULL.
+    /// Appends the value in PostgreSQL's text format. For NULL it appends nothing and returns `false`.
     func encode(into text: inout [UInt8]) -> Bool
 }
 
 /// A value that can be read from a column.
 package protocol PostgresDecodable: Sendable {
-    /// The value of a column's text, `nil` of which is NULL; `nil` if the text is not one of this type.
+    /// The value of a column's `text`, which is `nil` for NULL; `nil` if the text is not of this type.
     init?(postgresText text: ArraySlice<UInt8>?)
 }
 
-/// A type whose Swift arrays PostgreSQL can hold: as an array, or of `UInt8` as one `bytea`.
+/// A type whose Swift arrays PostgreSQL can store, as an array. An array of `UInt8` is one `bytea`.
 package protocol PostgresArrayElement: Sendable {
     /// Appends the whole array in PostgreSQL's text format.
     static func encodeArray(_ elements: [Self], into text: inout [UInt8])
 
-    /// The array that `text` writes; `nil` if it is not one.
+    /// The array of the literal `text`; `nil` if it is none.
     static func decodeArray(_ text: ArraySlice<UInt8>) -> [Self]?
 }
 
@@ -50,15 +50,15 @@ extension Array: PostgresDecodable where Element: PostgresArrayElement {
     }
 }
 
-/// A value of one field: bindable, readable, and an element of arrays.
+/// A value of one field. It can be bound, read, and be an element of arrays.
 package protocol PostgresScalar: PostgresEncodable, PostgresDecodable, PostgresArrayElement {
     /// Appends the value in PostgreSQL's text format.
     func appendText(to text: inout [UInt8])
 
-    /// Appends the value as an element of an array literal, quoted where its text may hold a delimiter.
+    /// Appends the value as an element of an array literal, quoted if its text may contain a delimiter.
     func appendElement(to text: inout [UInt8])
 
-    /// The value `text` writes; `nil` if it writes none of this type.
+    /// The value of `text`; `nil` if it is not of this type.
     init?(text: ArraySlice<UInt8>)
 }
 
@@ -97,7 +97,7 @@ extension PostgresScalar where Self: FixedWidthInteger & SignedInteger {
         let isNegative = text.first == UInt8(ascii: "-")
         let digits = isNegative ? text.dropFirst() : text
         guard !digits.isEmpty else { return nil }
-        // Below zero there is one number more.
+        // There is one more number below zero than above.
         self = 0
         for byte in digits {
             let digit = byte &- UInt8(ascii: "0")

@@ -5,7 +5,7 @@ package import Postgres
 import ServiceLifecycle
 import Synchronization
 
-/// The background jobs that keep counters, keys and quarantine current.
+/// The background jobs that keep counters, keys and quarantine up to date.
 package enum BackgroundJobs {
     /// All jobs, for a service that ingests. Several processes may run them at once.
     package static func all(
@@ -67,17 +67,17 @@ package enum BackgroundJobs {
     }
 }
 
-/// Work that a service repeats until it stops. A failure is logged, and the next round tries again.
+/// Work that a service repeats until it stops. Failures are logged, and the next round tries again.
 package struct BackgroundJob: Service {
-    /// When the next round begins.
+    /// The rule for the begin of the next round.
     package enum Rhythm: Sendable {
-        /// So long after the end of the last round.
+        /// The next round begins this long after the end of the last one.
         case pause(Duration)
-        /// What happens just after a round began takes effect within this time, if the next round takes as long as the
-        /// last. Rounds run as rarely as that allows, as each may touch the same rows again.
+        /// A change just after the begin of a round takes effect within this time, if the next round takes as long as
+        /// the last. Rounds run as rarely as that allows, because each may write the same rows again.
         case effect(within: Duration)
 
-        /// The pause after a round that took so long.
+        /// The pause after a round that took `round`.
         package func pause(after round: Duration) -> Duration {
             switch self {
             case .pause(let pause): pause
@@ -91,7 +91,7 @@ package struct BackgroundJob: Service {
     private let logger: Logger
     private let work: @Sendable () async throws -> Void
 
-    /// Work called `name`, in snake case as in its metrics.
+    /// Work called `name`, which is in snake case and appears in its metrics.
     package init(
         _ name: String, _ rhythm: Rhythm, logger: Logger, _ work: @escaping @Sendable () async throws -> Void
     ) {
@@ -101,10 +101,9 @@ package struct BackgroundJob: Service {
         self.work = work
     }
 
-    /// Repeats until the service is asked to stop. Then it works once more, so that nothing that was committed last is
-    /// left.
+    /// Repeats until the service is asked to stop. Then it works once more, for what was committed last.
     ///
-    /// - Throws: ``Installation/Mismatch``, after which no service may go on.
+    /// - Throws: ``Installation/Mismatch``, after which no service must go on.
     package func run() async throws {
         let clock = ContinuousClock()
         try await cancelWhenGracefulShutdown {
@@ -133,7 +132,7 @@ package struct BackgroundJob: Service {
     }
 }
 
-/// Limits how often work begins: not more often than `interval`, and so rarely that it takes at most a twentieth of the
+/// Limits how often work begins: at most once per `interval`, and so rarely that it takes at most a twentieth of the
 /// time, also when tables grow.
 package final class Throttle: Sendable {
     private struct State {
@@ -144,11 +143,12 @@ package final class Throttle: Sendable {
     private let interval: Duration
     private let state = Mutex(State())
 
+    /// A throttle for work that begins at most once per `interval`.
     package init(every interval: Duration) {
         self.interval = interval
     }
 
-    /// Does the work if it is due; the next time is at least twenty times its duration away.
+    /// Runs the work if it is due. The next time is at least twenty times its duration later.
     ///
     /// - Throws: What `work` throws.
     package func whenDue<T>(at now: Timestamp, _ work: () throws -> T) rethrows {
@@ -163,7 +163,7 @@ package final class Throttle: Sendable {
         }
     }
 
-    /// Does the work if it is due; the next time is at least twenty times its duration away.
+    /// Runs the work if it is due. The next time is at least twenty times its duration later.
     ///
     /// - Throws: What `work` throws.
     package func whenDue<T>(
@@ -182,7 +182,7 @@ package final class Throttle: Sendable {
 
     private func begins(at now: Timestamp) -> Bool {
         state.withLock { state in
-            // A clock that was set back must not stop the work until it catches up.
+            // When the clock was set back, the work must not stop until the clock catches up.
             guard state.next <= now || now < state.lastBegin else { return false }
             state.lastBegin = now
             state.next = now.advanced(by: interval)
@@ -190,7 +190,7 @@ package final class Throttle: Sendable {
         }
     }
 
-    /// Failed work is due again without the interval. Slow failed work is due later.
+    /// Failed work is due again after twenty times its duration, without the interval.
     private func fail(after duration: Duration) {
         state.withLock { $0.next = $0.lastBegin.advanced(by: duration * 20) }
     }

@@ -1,7 +1,7 @@
 package import Domain
 package import Postgres
 
-/// One hour of one key: what LiteLLM's own database counts, and what is here.
+/// One hour of one key: the calls that LiteLLM's own database counts, and those stored here.
 package struct HourOfKey: Sendable, Hashable {
     /// An hour and a key.
     package struct ID: Sendable, Hashable, Comparable {
@@ -24,10 +24,13 @@ package struct HourOfKey: Sendable, Hashable {
         }
     }
 
-    /// Calls that a provider worked for, their tokens and their cost.
+    /// The calls that a provider worked for, with their tokens and cost.
     package struct Sum: Sendable, Hashable {
+        /// The number of calls.
         package var calls: Int64 = 0
+        /// Their tokens.
         package var tokens: Int64 = 0
+        /// Their cost.
         package var cost = Money.zero
     }
 
@@ -39,10 +42,10 @@ package struct HourOfKey: Sendable, Hashable {
     package var here = Sum()
     /// LiteLLM's calls that wait in quarantine here, or were discarded there.
     package var aside: Int64 = 0
-    /// LiteLLM's calls of which nothing is stored here.
+    /// LiteLLM's calls that are not stored here.
     package var missing: Int64 = 0
 
-    /// Nothing counted yet.
+    /// An hour of a key without calls.
     package init(id: ID) {
         self.id = id
     }
@@ -54,7 +57,7 @@ package struct HourOfKey: Sendable, Hashable {
     }
 }
 
-/// LiteLLM's own table of calls that a provider worked for, `LiteLLM_SpendLogs`. It is only read.
+/// LiteLLM's own table of calls that a provider worked for, `LiteLLM_SpendLogs`. We only read it.
 ///
 /// A row has the start in milliseconds at best, so no event key can be made from it alone. Our module gives each call a
 /// UUID of version 7, which LiteLLM keeps in the row. The event has that UUID and the start that is in it, so the event
@@ -86,7 +89,7 @@ package enum SpendLogs {
     /// Hours after which LiteLLM gives up a call. Its start is at most so much later than our module's.
     private static let slack = 2
 
-    /// What LiteLLM counts for each hour and key that begins in `range`.
+    /// LiteLLM's sums for each hour and key that begins in `range`.
     ///
     /// - Throws: ``PostgresError``.
     package static func sums(
@@ -210,17 +213,17 @@ extension HourOfKey {
 
 /// Which of LiteLLM's calls, served or failed with tokens or a cost, are stored here.
 package enum ServedCalls {
-    /// What became of a call here.
+    /// The state of a call here.
     package enum State: String, Sendable {
         /// It is stored.
         case here
         /// It is in quarantine, was discarded there, or was withdrawn.
         case aside
-        /// Nothing is known of it.
+        /// It is unknown here.
         case missing
     }
 
-    /// What is stored for each hour and key that begins in `range`: LiteLLM's events of calls that a provider worked
+    /// The stored sums for each hour and key that begins in `range`: LiteLLM's events of calls that a provider worked
     /// for.
     ///
     /// - Throws: ``PostgresError``.

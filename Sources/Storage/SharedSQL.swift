@@ -82,7 +82,7 @@ extension Money: PostgresDecodable {
 }
 
 extension AppError {
-    /// What a client may know of a database failure; `nil` for an internal error.
+    /// The error that a client gets for a database failure; `nil` for an internal error.
     ///
     /// A temporary failure is ``Code/unavailable`` with a `Retry-After`, so that a sender sends the same body again.
     package init?(_ error: PostgresError) {

@@ -1,16 +1,16 @@
 import Postgres
 
-/// Finds a text inside another in any case.
+/// Finds a text in another without regard to case.
 ///
-/// PostgreSQL's `lower` follows a collation: under a Turkish one `INFO` becomes `ınfo`, under `C` only ASCII letters
-/// change. So the letters are paired here, and PostgreSQL compares code points.
+/// PostgreSQL's `lower` depends on the collation: in a Turkish one `INFO` becomes `ınfo`, and in `C` only ASCII letters
+/// change. So this type lists the cases of each letter, and PostgreSQL compares code points.
 enum TextSearch {
-    /// The condition that `column` has `text` in it.
+    /// The condition that `column` contains `text`.
     static func condition(_ column: Query, has text: String) -> Query {
         "((\(column)) COLLATE pg_catalog.\"C\" ~ \(pattern(of: text)))"
     }
 
-    /// A regular expression of PostgreSQL's for `text` in any case.
+    /// A regular expression of PostgreSQL for `text` in any case.
     static func pattern(of text: String) -> String {
         text.unicodeScalars.reduce(into: "") { pattern, scalar in
             let cases = scalar.cases
@@ -26,12 +26,12 @@ enum TextSearch {
 }
 
 extension Unicode.Scalar {
-    /// The four letters that are one letter without the language of a text.
+    /// The four letters that count as one, because the language of a text is unknown.
     private static let dottedAndDotless: [Unicode.Scalar] = ["i", "I", "\u{131}", "\u{130}"]
-    /// The sigma that ends a word is written otherwise.
+    /// The sigmas. One of them is only used at the end of a word.
     private static let sigmas: [Unicode.Scalar] = ["\u{3C3}", "\u{3A3}", "\u{3C2}"]
 
-    /// Itself and its other cases of one scalar, in a fixed order.
+    /// The scalar and its other cases that are one scalar, in a fixed order.
     fileprivate var cases: [Unicode.Scalar] {
         for family in [Self.dottedAndDotless, Self.sigmas] where family.contains(self) { return family }
         var cases = [self]

@@ -9,7 +9,7 @@ import Storage
 
 /// `POST /api/litellm/authorize`: what LiteLLM's custom_auth asks about a key before it lets a call through.
 struct CallController: Sendable {
-    /// What is asked.
+    /// The body of the request.
     private struct Question: Decodable {
         let key: KeyHash
 
@@ -22,7 +22,7 @@ struct CallController: Sendable {
     let pool: ConnectionPool
     let now: @Sendable () -> Timestamp
 
-    /// Who holds a key and what they may still use.
+    /// Answers who holds a key and what this user may still use.
     ///
     /// - Throws: ``AppError`` `.invalid` for a body without a key's hash, `.unavailable` while the database is away.
     @Sendable
@@ -46,7 +46,7 @@ struct CallController: Sendable {
     }
 }
 
-/// What may be called with a key, as JSON; a limit that is null is none, money is a decimal string.
+/// What may be called with a key, as JSON. A limit of null is no limit, and money is a decimal string.
 struct CallAnswer {
     let allowed: Bool
     let json: JSON

@@ -4,7 +4,7 @@ import Domain
 import HTTPSupport
 import Logging
 
-/// The webhook service: takes the proxy's events and answers after COMMIT.
+/// The program webhook-api, which stores the proxy's events and answers after COMMIT.
 @main
 struct WebhookAPI: ServiceCommand {
     static let configuration = CommandConfiguration(

@@ -18,7 +18,7 @@ struct WebhookController: Sendable {
     let errorText: ErrorText
     let now: @Sendable () -> Timestamp
 
-    /// Stores what the body holds and answers after COMMIT.
+    /// Stores the events of the body and answers after COMMIT.
     ///
     /// - Throws: ``AppError`` `.tooLarge`, or `.unavailable` when nothing was acknowledged.
     @Sendable
@@ -26,11 +26,11 @@ struct WebhookController: Sendable {
         let arrival = Arrival(
             at: now(), retention: retention, errorText: errorText,
             idempotencyKey: request.headers[.idempotencyKey])
-        // The body's memory is free again before the commit is waited for.
+        // The body's memory is freed before the wait for COMMIT.
         let body = try await reader.withBody(of: request, context: context) { bytes in
             EventParser.parse(UnsafeRawBufferPointer(bytes), arrival: arrival)
         }
-        // Before anything is stored: a refused body can be sent again in parts.
+        // The body is refused before anything is stored, so it can be sent again in parts.
         guard body.results.count <= EventParser.maximumEvents else {
             throw AppError(.tooLarge, "A body has at most \(EventParser.maximumEvents) events. Send it in parts.")
         }
@@ -42,14 +42,14 @@ struct WebhookController: Sendable {
         return Response(status: answer.status, json: ByteBuffer(string: answer.body))
     }
 
-    /// Notes the numbers of what was stored, if its sender numbers it; what is missing is the sender's to send again.
+    /// Records the numbers of the stored events, if the sender numbers them. Returns the missing numbers.
     private func record(_ part: SpoolPart?) async throws -> [ClosedRange<Int64>] {
         guard let part else { return [] }
         let now = now()
         do {
             return try await pool.withConnection { try Spools.record(part, $0, now: now) }
         } catch let error as PostgresError {
-            // Stored all the same: sent again, it is a duplicate.
+            // The events are stored. If they are sent again, they are duplicates.
             throw AppError(error) ?? error
         }
     }
@@ -62,7 +62,7 @@ struct WebhookController: Sendable {
 }
 
 extension SpoolPart {
-    /// What a request says of the sender's spool, if it does.
+    /// The part of the sender's spool that the headers of a request state; `nil` without them.
     fileprivate init?(of request: Request, count: Int) {
         guard let spool = request.headers[.spool], let first = request.headers[.spoolFirst].flatMap(Int64.init)
         else { return nil }
@@ -74,10 +74,10 @@ extension SpoolPart {
 /// The answer to the sender of a body, after COMMIT (`docs/api.md`).
 struct WebhookAnswer: Hashable {
     let status: HTTPResponse.Status
-    /// JSON; made of numbers and our own words only, so there is nothing to escape.
+    /// The JSON text. It has only numbers and our own words, so nothing needs an escape.
     let body: String
 
-    /// The answer to a body whose events got `verdicts`, one each, and of whose spool these numbers are `missing`.
+    /// The answer to a body whose events got `verdicts`, and whose spool has the `missing` numbers.
     init(_ form: ParsedBody.Form, _ verdicts: [Verdict], missing: [ClosedRange<Int64>] = []) {
         switch form {
         case .documented: self.init(documented: verdicts.first ?? .quarantined(.unreadable))
@@ -90,8 +90,8 @@ struct WebhookAnswer: Hashable {
         self.body = body
     }
 
-    /// Laravel's answers for one documented event (`docs/laravel.md`). 202 is for what Laravel does not know:
-    /// quarantined, not stored.
+    /// Laravel's answers for one documented event (`docs/laravel.md`). Laravel does not know 202, which means that the
+    /// event is quarantined.
     private init(documented verdict: Verdict) {
         self =
             switch verdict {
@@ -134,7 +134,7 @@ struct WebhookAnswer: Hashable {
     }
 }
 
-/// How many events of a body got which verdict, for its answer, its log line and the metrics.
+/// The verdicts of a body, counted for its answer, its log line and the metrics.
 struct VerdictCounts: Hashable {
     private(set) var stored = 0
     private(set) var duplicates = 0
@@ -152,7 +152,7 @@ struct VerdictCounts: Hashable {
         }
     }
 
-    /// Name and number of each, as the access log shows them.
+    /// The name and number of each verdict, for the access log.
     var all: KeyValuePairs<String, Int> {
         ["stored": stored, "duplicates": duplicates, "conflicts": conflicts, "quarantined": quarantined]
     }
@@ -171,7 +171,7 @@ struct VerdictCounts: Hashable {
 }
 
 extension Verdict {
-    /// The word of the answer's `results`.
+    /// The verdict's word in `results` of the answer.
     var name: String {
         switch self {
         case .stored: "stored"

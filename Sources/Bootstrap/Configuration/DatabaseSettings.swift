@@ -4,8 +4,9 @@ package import Postgres
 package struct DatabaseSettings: Sendable {
     /// The database of the service.
     package var connection: ConnectionConfiguration
-    /// The same database as a stronger role, for migrations.
+    /// The same database as a role with more rights, for migrations.
     package var migration: ConnectionConfiguration
+    /// The limits of the connection pool.
     package var limits: PoolLimits
 
     /// The settings of the database. The defaults are those of Laravel's `config/database.php`.
@@ -70,7 +71,7 @@ package struct DatabaseSettings: Sendable {
         let urls = names.compactMap { Self.url(table[$0], settings) }
         connection = complete(urls.first ?? separate)
         migration = Self.url(table["MIGRATE_DATABASE_URL"], settings).map(complete) ?? connection
-        // An index takes its time, and so does another process's migration.
+        // An index may take hours, and so may the migration of another process.
         migration.statementTimeout = .zero
         limits = PoolLimits(maxConnections: settings.int(table["DB_MAX_CONNECTIONS"]))
     }
@@ -87,7 +88,7 @@ package struct DatabaseSettings: Sendable {
         do {
             return try ConnectionConfiguration(url: url.reveal())
         } catch {
-            // The driver's own words about a URL quote nothing of it.
+            // The driver's message about a URL contains no part of it.
             settings.reject(setting.name, "is not usable: \((error as? PostgresError)?.message ?? "malformed")")
             return nil
         }

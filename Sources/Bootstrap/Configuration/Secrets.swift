@@ -4,6 +4,7 @@ internal import Crypto
 package struct Secret: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
     private let text: String
 
+    /// The secret `text`.
     package init(_ text: String) {
         self.text = text
     }

@@ -20,13 +20,16 @@ package struct Setting: Sendable, Equatable {
         case form(String)
     }
 
+    /// The name of the environment variable.
     package let name: String
+    /// The form of its values.
     package let kind: Kind
     /// The value that counts where none is set, as a value is written; empty for none.
     package let standard: String
     /// One sentence about what the setting does.
     package let meaning: String
 
+    /// A setting. `meaning` is one sentence about what it does.
     package init(_ name: String, _ kind: Kind, default standard: String = "", _ meaning: String) {
         self.name = name
         self.kind = if case .word(let words) = kind { .word(words.sorted()) } else { kind }
@@ -39,6 +42,7 @@ package struct Setting: Sendable, Equatable {
         Setting(name, kind, default: standard, meaning)
     }
 
+    /// Whether no log may show the value.
     package var isSecret: Bool { kind == .secret }
 
     /// What completes the sentence "the value is not …".
@@ -59,12 +63,15 @@ package struct Setting: Sendable, Equatable {
 
 /// The settings of a program, or of a part that several programs have.
 package struct SettingsTable: Sendable, ExpressibleByArrayLiteral {
+    /// The settings, in the order of the reference.
     package let settings: [Setting]
 
+    /// A table of these settings.
     package init(_ settings: [Setting]) {
         self.settings = settings
     }
 
+    /// A table of these settings.
     package init(arrayLiteral elements: Setting...) {
         settings = elements
     }

@@ -7,6 +7,7 @@ package struct ConfigurationError: Error, Equatable, CustomStringConvertible {
     /// One sentence for each fault, which names the variable and never shows a secret.
     package let problems: [String]
 
+    /// An error with these problems.
     package init(problems: [String]) {
         self.problems = problems
     }
@@ -24,8 +25,11 @@ package struct EffectiveSetting: Sendable, Equatable, CustomStringConvertible {
         case `default`
     }
 
+    /// The name of the environment variable.
     package let name: String
+    /// The value, or `***`.
     package let value: String
+    /// Where the value comes from.
     package let source: Source
 
     /// `WEBHOOK_PORT=8081 (default)`
@@ -131,6 +135,7 @@ extension SettingsReader {
         return parsed(setting) { text in Int(text).flatMap { range.contains($0) ? $0 : nil } }
     }
 
+    /// Whether the setting is on.
     package func bool(_ setting: Setting) -> Bool {
         parsed(setting) { Self.booleans[$0.lowercased()] }
     }
@@ -202,6 +207,7 @@ extension SettingsReader {
     package static let logLevelSetting = Setting(
         "LOG_LEVEL", .word(logLevels.keys.sorted()), default: "info", "The least severe level that is logged.")
 
+    /// The level of ``logLevelSetting``.
     package func logLevel() -> Logger.Level {
         choice(Self.logLevelSetting, of: Self.logLevels)
     }

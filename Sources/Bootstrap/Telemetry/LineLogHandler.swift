@@ -5,8 +5,11 @@ package import Logging
 ///
 /// Text is escaped, so that no client can forge a line or colour a terminal.
 package struct LineLogHandler: LogHandler {
+    /// The pairs of every line.
     package var metadata: Logger.Metadata = [:]
+    /// Pairs that are computed for each line.
     package var metadataProvider: Logger.MetadataProvider?
+    /// The least severe level that is written.
     package var logLevel: Logger.Level
 
     private let label: String
@@ -22,13 +25,15 @@ package struct LineLogHandler: LogHandler {
         self.write = write
     }
 
+    /// One of the pairs of every line.
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { metadata[key] }
         set { metadata[key] = newValue }
     }
 
+    /// Writes `event` as one line.
     package func log(event: LogEvent) {
-        // The largest first, because a dictionary that grows is hashed again.
+        // It starts with the largest dictionary, because one that grows is hashed again.
         var pairs = event.metadata ?? [:]
         if let provided = metadataProvider?.get() { pairs.merge(provided) { own, _ in own } }
         pairs.merge(metadata) { own, _ in own }

@@ -28,6 +28,7 @@ package final class PrometheusRegistry: MetricsFactory {
     private let seriesLimit: Int
     private let state = Mutex(State())
 
+    /// A registry whose metrics keep at most `seriesLimit` sets of labels each.
     package init(seriesLimit: Int = 1000) {
         self.seriesLimit = seriesLimit
     }
@@ -46,20 +47,24 @@ package final class PrometheusRegistry: MetricsFactory {
         return text + PrometheusText.sample("metrics_refused_series_total", labels: "", value: Double(state.refused))
     }
 
+    /// The counter `label` with these labels.
     package func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
         series(label, dimensions, .counter, CounterSeries())
     }
 
+    /// The counter `label` of fractional amounts with these labels.
     package func makeFloatingPointCounter(
         label: String, dimensions: [(String, String)]
     ) -> any FloatingPointCounterHandler {
         series(label, dimensions, .counter, CounterSeries())
     }
 
+    /// The gauge `label` with these labels.
     package func makeMeter(label: String, dimensions: [(String, String)]) -> any MeterHandler {
         series(label, dimensions, .gauge, GaugeSeries())
     }
 
+    /// The histogram `label` with these labels, or a gauge of the last value.
     package func makeRecorder(
         label: String, dimensions: [(String, String)], aggregate: Bool
     ) -> any RecorderHandler {
@@ -68,11 +73,12 @@ package final class PrometheusRegistry: MetricsFactory {
             : series(label, dimensions, .gauge, GaugeSeries())
     }
 
+    /// The histogram `label` of seconds with these labels.
     package func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
         series(label, dimensions, .histogram, HistogramSeries(bounds: Self.secondsBounds))
     }
 
-    // A series outlives the handle that counted it, because a counter must not start again at zero.
+    // A series outlives its handle, because a counter must not start again at zero.
     package func destroyCounter(_ handler: any CounterHandler) {}
     package func destroyFloatingPointCounter(_ handler: any FloatingPointCounterHandler) {}
     package func destroyMeter(_ handler: any MeterHandler) {}

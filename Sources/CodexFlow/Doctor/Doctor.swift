@@ -7,7 +7,7 @@ import Storage
 
 /// Checks everything that an installation needs. A check that fails hides no other.
 struct Doctor: Sendable {
-    /// One question, which changes nothing.
+    /// One check, which changes nothing.
     struct Check: Sendable {
         let name: String
         let run: @Sendable () async throws -> [Finding]
@@ -18,7 +18,7 @@ struct Doctor: Sendable {
 
     let settings: DoctorSettings
     let now: @Sendable () -> Timestamp
-    /// A browser's cookie to follow too.
+    /// A browser's cookie to check too.
     var cookie: (text: Secret, sessions: LaravelSessions?)?
 
     /// Runs all checks and returns what they find, in a fixed order.

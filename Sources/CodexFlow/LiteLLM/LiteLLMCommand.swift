@@ -138,7 +138,7 @@ struct LiteLLMChecks: Sendable {
     /// Where the proxy listens.
     let url: URL
 
-    /// Sends a key that no user has. Our module must refuse it, not LiteLLM.
+    /// Checks that our module, and not LiteLLM, refuses a key that no user has.
     func module() async -> Finding {
         let subject = "module"
         switch await ask("v1/models", key: "cf_" + UUID().uuidString, body: nil) {

@@ -72,7 +72,7 @@ struct QuarantineCommand: AsyncParsableCommand {
 }
 
 extension OperatorContext {
-    /// Does `body` with a connection whose schema is current.
+    /// Runs `body` with a connection whose schema is current.
     ///
     /// - Throws: `ExitCode` 1 after the failure was written to standard error.
     static func onQuarantine<T: Sendable>(_ body: @escaping @Sendable (Connection) throws -> T) async throws -> T {
@@ -90,7 +90,7 @@ extension QuarantineCommand {
             abstract: "Stores entries now, as if they were delivered again: all open ones, or those that are named.",
             discussion: "Prints the entries that remain, with the reason, then the counts. Exit code 1 if any remains.")
 
-        /// How many entries that remain a replay lists.
+        /// The most remaining entries that a replay lists.
         private static let linesAtMost = 100
 
         @Argument(help: "Ids of entries.") var ids: [EventKey] = []
@@ -128,7 +128,7 @@ extension QuarantineCommand {
     }
 }
 
-/// Counts what a replay did.
+/// Counts the results of a replay.
 private struct ReplayReport: Sendable {
     private let linesAtMost: Int
     private var lines = 0
@@ -165,7 +165,7 @@ private struct ReplayReport: Sendable {
 }
 
 extension QuarantineReplay.Outcome {
-    /// One word, and the reason if the entry remains.
+    /// The outcome in one word, and the reason if the entry remains.
     fileprivate func words(for item: QuarantinedItem) -> (word: String, why: String?) {
         switch self {
         case .verdict(.stored): ("stored", nil)

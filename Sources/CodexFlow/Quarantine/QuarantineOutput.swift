@@ -28,7 +28,7 @@ enum QuarantineText {
             })
     }
 
-    /// One entry, a property a line. `findings` are those about Laravel's database.
+    /// One entry, one property on each line. `findings` are those about Laravel's database.
     static func description(of item: QuarantinedItem, amid findings: [LaravelFinding]) -> [String] {
         let event = item.event
         let properties: [(String, String?)] = [
@@ -101,13 +101,13 @@ extension String {
 
 /// A quarantine entry as JSON: times as RFC 3339, money as a decimal string, keys as hashes.
 struct QuarantineJSON: Encodable {
-    /// What becomes the log.
+    /// The facts of the event.
     struct Facts: Encodable {
         let shape, status, model: String
         let provider: String?
         let occurredAt: String
         let inputTokens, outputTokens: Int64
-        /// USD; `nil` where the sender stated none.
+        /// The cost in USD; `nil` if the sender stated none.
         let cost: String?
         let durationMs: Int64?
         let laravelUserId, statedUserId: Int64?

@@ -1,4 +1,4 @@
-/// Texts as Laravel makes them of others, by which it names things.
+/// Laravel's conversions of texts into names.
 extension String {
     /// `Str::slug`: ASCII words in lower case with `separator`, `-` or `_`, between them. `@` becomes `at`; other signs
     /// are dropped.

@@ -15,7 +15,9 @@ package struct LaravelSessions: Sendable {
         case files(String)
     }
 
+    /// Where sessions are stored.
     package let driver: Driver
+    /// Decrypts cookies, and payloads where they are encrypted.
     package let encrypter: LaravelEncrypter
     /// `APP_KEY` as written, the key of Laravel's digests of passwords.
     package let appKey: Secret

@@ -16,10 +16,14 @@ package struct AccessLogMiddleware: RouterMiddleware {
     private let metrics = RequestMetrics()
     private let now: @Sendable () -> ContinuousClock.Instant
 
+    /// A middleware with the clock `now`.
     package init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
         self.now = now
     }
 
+    /// Answers the request and logs its line.
+    ///
+    /// - Throws: What `next` throws.
     package func handle(
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
@@ -76,6 +80,7 @@ package final class RequestLog: Sendable {
 
     private let state = Mutex(State())
 
+    /// An empty line.
     package init() {}
 
     /// A field of the line, such as `stored` or `duplicates`.

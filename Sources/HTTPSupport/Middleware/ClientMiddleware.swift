@@ -50,6 +50,7 @@ package struct AllowListMiddleware: RouterMiddleware {
 
     private let allowed: [CIDR]
 
+    /// A middleware that admits these ranges.
     package init(_ allowed: [CIDR]) {
         self.allowed = allowed
     }
@@ -74,6 +75,7 @@ package struct RateLimitMiddleware: RouterMiddleware {
 
     private let limiter: RateLimiter<IPAddress>
 
+    /// A middleware that limits clients by `limiter`.
     package init(_ limiter: RateLimiter<IPAddress>) {
         self.limiter = limiter
     }
@@ -157,6 +159,7 @@ package struct WebhookAuthentication: RouterMiddleware {
 
     private let keys: WebhookKeys
 
+    /// A middleware that accepts `keys`.
     package init(keys: WebhookKeys) {
         self.keys = keys
     }

@@ -11,6 +11,7 @@ package struct HeadersMiddleware: RouterMiddleware {
 
     private let origins: AllowedOrigins
 
+    /// A middleware that lets pages of `origins` read answers.
     package init(origins: AllowedOrigins = .any) {
         self.origins = origins
     }
@@ -53,6 +54,7 @@ package enum AllowedOrigins: Sendable, Hashable {
     case any
     case these(Set<String>)
 
+    /// The settings of origins. The names begin with `prefix`.
     package static func table(prefix: String) -> SettingsTable {
         [
             Setting(

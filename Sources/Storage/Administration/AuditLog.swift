@@ -1,9 +1,9 @@
 package import Domain
 package import Postgres
 
-/// The administrator who changes something, and from where.
+/// The administrator who makes a change, and the address of the client.
 package struct AuditActor: Sendable, Hashable {
-    /// An operator of `codexflow`. No user of Laravel has the id 0.
+    /// An operator of the command line. No user of Laravel has the id 0.
     package static let commandLine = AuditActor(userID: 0, address: "codexflow")
 
     /// Laravel's user id.
@@ -11,23 +11,24 @@ package struct AuditActor: Sendable, Hashable {
     /// The client's address as the service saw it, such as `203.0.113.9`.
     package var address: String
 
+    /// The administrator `userID` at the client `address`.
     package init(userID: Int64, address: String) {
         self.userID = userID
         self.address = address
     }
 }
 
-/// A thing that administrators change: what it is called, the row that is held meanwhile, and how it stands.
+/// Something that administrators change: its name, the row that is locked meanwhile, and its state.
 struct AuditSubject {
     let kind: String
     let id: String
-    /// Locks what the change must find as it read it.
+    /// The statement that locks the rows on which the change depends.
     let lock: Query
-    /// A scalar query of its state as a JSON object without secrets; NULL where it is not there.
+    /// A scalar query of its state as a JSON object without secrets; NULL where it does not exist.
     let state: Query
 
-    /// A user's account. With `admins` all administrators are held too, in one order, so that of two changes at once
-    /// the later one sees what the other left.
+    /// A user's account. `admins` also locks all administrators, in the order of ids. So of two concurrent changes the
+    /// later one sees the result of the earlier one.
     static func user(_ id: Int64, admins: Bool = false) -> AuditSubject {
         let others: Query = admins ? "OR (is_admin AND status = 'active')" : ""
         return AuditSubject(
@@ -67,7 +68,7 @@ struct AuditSubject {
                 """)
     }
 
-    /// A user's wish for higher limits.
+    /// A user's request for higher limits.
     static func limitRequest(_ id: Int64) -> AuditSubject {
         AuditSubject(
             kind: "limit_request", id: "\(id)", lock: "SELECT FROM metering.limit_requests WHERE id = \(id) FOR UPDATE",
@@ -86,7 +87,7 @@ struct AuditSubject {
             state: "SELECT to_jsonb(m) - 'id' - 'created_at' - 'updated_at' FROM public.models m WHERE m.id = \(id)")
     }
 
-    /// A model whose cost of zero is a price.
+    /// Whether a model's cost of zero is a price.
     static func freeModel(_ model: String) -> AuditSubject {
         AuditSubject(
             kind: "free_model", id: model, lock: "SELECT FROM metering.free_models WHERE model = \(model) FOR UPDATE",
@@ -94,32 +95,42 @@ struct AuditSubject {
     }
 }
 
-/// Who changed what, and when: `metering.audit_log`.
+/// The changes by administrators, kept in `metering.audit_log`.
 package enum AuditLog {
     /// One change.
     package struct Entry: Sendable, Hashable {
+        /// The entry's number.
         package let id: Int64
+        /// The time of the change.
         package let at: Timestamp
+        /// The administrator who made it.
         package let actor: AuditActor
-        /// Such as `user.update`.
+        /// The kind of change, such as `user.update`.
         package let action: String
-        /// The kind of thing that was changed, such as `user`, and which.
+        /// The kind of subject, such as `user`.
         package let subject: String
+        /// The id of the subject, such as the user's.
         package let subjectID: String
-        /// JSON objects; `nil` where the thing was not there, or is not any more.
+        /// The state before as a JSON object; `nil` where the subject did not exist.
         package let before: String?
+        /// The state after as a JSON object; `nil` where the subject does not exist any more.
         package let after: String?
     }
 
-    /// Which entries are meant; each condition narrows.
+    /// Conditions on entries. An entry must meet all that are not `nil`.
     package struct Filter: Sendable, Hashable {
+        /// The administrator.
         package var actorID: Int64?
+        /// The kind of subject.
         package var subject: String?
+        /// The id of the subject.
         package var subjectID: String?
-        /// `[from, to)`
+        /// The first moment.
         package var from: Timestamp?
+        /// The end, not included.
         package var to: Timestamp?
 
+        /// A filter with these conditions.
         package init(
             actorID: Int64? = nil, subject: String? = nil, subjectID: String? = nil, from: Timestamp? = nil,
             to: Timestamp? = nil
@@ -139,7 +150,7 @@ package enum AuditLog {
         }
     }
 
-    /// The newest entries that `filter` means, at most `limit` of those before the entry `cursor`.
+    /// The newest entries that `filter` selects, at most `limit`, all before the entry `cursor`.
     ///
     /// - Throws: ``PostgresError``.
     package static func list(
@@ -163,7 +174,7 @@ package enum AuditLog {
         }
     }
 
-    /// Does `body` in a transaction with what it changed of `subject`; a change that leaves it as it was is not kept.
+    /// Runs `body` in a transaction and records what it changed of `subject`. Without a difference nothing is recorded.
     @discardableResult
     static func changing<T>(
         _ subject: AuditSubject, _ action: String, by actor: AuditActor, at now: Timestamp, _ connection: Connection,
@@ -178,7 +189,7 @@ package enum AuditLog {
         }
     }
 
-    /// Keeps that something was done about entries of the quarantine; how they are now they say themselves.
+    /// Records that an operator replayed or discarded entries of the quarantine. The entries hold their own state.
     ///
     /// - Throws: ``PostgresError``.
     package static func record(
@@ -193,7 +204,7 @@ package enum AuditLog {
             """)
     }
 
-    /// Keeps what the open transaction changed of `subject`, which was `before`.
+    /// Records what the open transaction changed of `subject`, whose state was `before`.
     static func record(
         _ subject: AuditSubject, _ action: String, before: String?, by actor: AuditActor, at now: Timestamp,
         _ connection: Connection

@@ -1,13 +1,16 @@
 package import Domain
 package import Postgres
 
-/// What users and plans may use in a window, as administrators set it. `rate_limits` follows within a second.
+/// Sets the limits of users and plans. Laravel's `rate_limits` follows within a second.
 package struct LimitAdministration: Sendable {
     /// The most tokens and requests of one window.
     package struct Limit: Sendable, Hashable {
+        /// The most tokens.
         package var tokens: Int64
+        /// The most requests.
         package var requests: Int64
 
+        /// A limit of so many tokens and requests.
         package init(tokens: Int64, requests: Int64) {
             self.tokens = tokens
             self.requests = requests
@@ -17,6 +20,7 @@ package struct LimitAdministration: Sendable {
     private let actor: AuditActor
     private let now: Timestamp
 
+    /// Changes that `actor` makes at `now`.
     package init(by actor: AuditActor, at now: Timestamp) {
         self.actor = actor
         self.now = now
@@ -35,12 +39,14 @@ package struct LimitAdministration: Sendable {
         return plans
     }
 
-    /// What is to be set for a user; a window that is not named stays.
+    /// The new limits of a user. A window that is not named stays.
     package struct UserChange: Sendable, Hashable {
+        /// The changes of each window.
         package var windows: [QuotaPeriod: UserLimits.Change]
         /// The models that may be called, `.clear` for all.
         package var models: UserLimits.Setting<[String]>
 
+        /// A change of these windows and models.
         package init(windows: [QuotaPeriod: UserLimits.Change] = [:], models: UserLimits.Setting<[String]> = .keep) {
             self.windows = windows
             self.models = models
@@ -86,9 +92,9 @@ package struct LimitAdministration: Sendable {
         }
     }
 
-    /// Answers a user's wish for higher limits; what is granted is set by ``set(_:user:_:)``.
+    /// Answers a user's request for higher limits. It changes no limit; ``set(_:user:_:)`` does.
     ///
-    /// - Throws: ``AppError`` `.notFound` without such a wish, `.conflict` where it has an answer.
+    /// - Throws: ``AppError`` `.notFound` without such a request, `.conflict` where it has an answer.
     package func answer(_ id: Int64, isGranted: Bool, note: String?, _ connection: Connection) throws -> LimitRequest {
         try AuditLog.changing(.limitRequest(id), "limit_request.answer", by: actor, at: now, connection) { connection in
             let answered = try connection.execute(
@@ -107,7 +113,7 @@ package struct LimitAdministration: Sendable {
         }
     }
 
-    /// The tables' own checks say what a limit is.
+    /// Runs `body`, and turns a violated CHECK of the tables into an error for the client.
     private func explainingRefusal<T>(_ body: () throws -> T) throws -> T {
         do {
             return try body()

@@ -3,22 +3,28 @@ package import Postgres
 
 /// A language model of Laravel's list, with its price.
 package struct LanguageModel: Sendable, Hashable {
+    /// Laravel's id of the model.
     package let id: Int64
+    /// The name for readers, such as `GPT-4`.
     package let name: String
-    /// What a client asks the proxy for.
+    /// The name by which clients ask the proxy for it.
     package let modelID: String
-    /// USD for 1,000 tokens, 6 decimals.
+    /// The price of 1,000 tokens in USD, with 6 decimals.
     package let cost: String
+    /// Whether Laravel offers it.
     package let isAvailable: Bool
+    /// A text for readers.
     package let description: String?
+    /// The time at which it was added.
     package let createdAt: Timestamp?
+    /// The time of its last change.
     package let updatedAt: Timestamp?
-    /// Whether the user who asks favours it.
+    /// Whether it is a favourite of the user who asks.
     package let isFavorite: Bool
 }
 
 extension LanguageModel {
-    /// The models in the order of their names by bytes, as Laravel's database collates them.
+    /// The models ordered by the bytes of their names, like Laravel's answer.
     ///
     /// - Throws: ``PostgresError``.
     package static func list(
@@ -47,7 +53,7 @@ extension LanguageModel {
         }
     }
 
-    /// Remembers that the user favours the model `id`; false where there is no such model.
+    /// Makes the model `id` a favourite of the user. Returns false where there is no such model.
     ///
     /// - Throws: ``PostgresError``.
     package static func favor(_ id: Int64, by user: Int64, _ connection: Connection, now: Timestamp) throws -> Bool {
@@ -70,14 +76,18 @@ extension LanguageModel {
 package struct ModelAdministration: Sendable {
     /// A model as Laravel lists it.
     package struct Model: Sendable, Hashable {
+        /// The name for readers, such as `GPT-4`.
         package var name: String
-        /// What clients ask for, such as `gpt-4`.
+        /// The name by which clients ask for it, such as `gpt-4`.
         package var modelID: String
-        /// USD with at most 6 decimals, less than 10,000.
+        /// The price of 1,000 tokens in USD, with at most 6 decimals, less than 10,000.
         package var costPer1kTokens: Cost
+        /// Whether Laravel offers it.
         package var isAvailable: Bool
+        /// A text for readers.
         package var description: String?
 
+        /// A model with these values.
         package init(
             name: String, modelID: String, costPer1kTokens: Cost, isAvailable: Bool, description: String? = nil
         ) {
@@ -92,6 +102,7 @@ package struct ModelAdministration: Sendable {
     private let actor: AuditActor
     private let now: Timestamp
 
+    /// Changes that `actor` makes at `now`.
     package init(by actor: AuditActor, at now: Timestamp) {
         self.actor = actor
         self.now = now
@@ -144,8 +155,8 @@ package struct ModelAdministration: Sendable {
         try connection.query("SELECT model FROM metering.free_models ORDER BY model").map { try $0.decode(0) }
     }
 
-    /// From now on a cost of zero is this model's price, or (`false`) a missing one. Events that are stored stay as
-    /// they are.
+    /// Decides whether a cost of zero is this model's price, or a missing price (`false`). Stored events stay as they
+    /// are.
     ///
     /// - Throws: ``AppError`` `.invalid` for a name that no event can have.
     package func setFree(_ model: String, _ isFree: Bool, _ connection: Connection) throws {

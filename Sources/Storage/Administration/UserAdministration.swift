@@ -1,20 +1,25 @@
 package import Domain
 package import Postgres
 
-/// The users as an administrator looks for them, a page at a time.
+/// The list of users for administrators, page by page.
 package enum UserDirectory {
-    /// Characters by which a key is found: all of them would let a key be guessed one by one.
+    /// The most characters by which a key is found. A search by all of them would let a key be guessed one by one.
     private static let shownOfKey = 12
 
-    /// Which users are meant; each condition narrows.
+    /// Conditions on users. A user must meet all that are not `nil`.
     package struct Filter: Sendable, Hashable {
         /// A part of the name or e-mail in any case, or the beginning of the key.
         package var search: String?
+        /// The plan.
         package var plan: String?
+        /// Laravel's status, such as `active`.
         package var status: String?
+        /// Whether the user is an administrator.
         package var isAdmin: Bool?
+        /// Whether Laravel has soft-deleted the user.
         package var isDeleted: Bool?
 
+        /// A filter with these conditions.
         package init(
             search: String? = nil, plan: String? = nil, status: String? = nil, isAdmin: Bool? = nil,
             isDeleted: Bool? = nil
@@ -36,18 +41,18 @@ package enum UserDirectory {
                 },
                 plan.map { "u.plan = \($0)" }, status.map { "u.status = \($0)" },
                 isAdmin.map { "\(UserColumn.isAdmin) = \($0)" },
-                // All of them at once, not a function call for each user that is looked at.
+                // The subquery runs once. A function call for each user would be slower.
                 isDeleted.map { "(u.id IN (SELECT metering.deleted_users())) = \($0)" },
             ].compactMap(\.self)
         }
     }
 
-    /// The order of a page; equal users stand in the order of their ids.
+    /// The order of a page. Users with equal keys are ordered by id.
     package enum Sort: String, Sendable, CaseIterable {
         case id, name, email
         case createdAt = "created_at"
 
-        /// What is compared; never NULL.
+        /// The ordered expression; never NULL.
         fileprivate var key: Query {
             switch self {
             case .id: "u.id"
@@ -66,20 +71,25 @@ package enum UserDirectory {
         }
     }
 
-    /// Where a page ended.
+    /// The position at which a page ended.
     package struct Cursor: Sendable, Hashable, Codable {
+        /// The ordered value of the last user.
         package var key: String
+        /// The id of the last user.
         package var id: Int64
 
+        /// The position of the user `id` with the value `key`.
         package init(key: String, id: Int64) {
             self.key = key
             self.id = id
         }
     }
 
-    /// One page, and where the next one begins; `nil` after the last.
+    /// One page.
     package struct Page: Sendable, Hashable {
+        /// The users, in order.
         package let accounts: [UserAccounts.Account]
+        /// The position at which the next page begins; `nil` on the last one.
         package let next: Cursor?
     }
 
@@ -114,11 +124,12 @@ package enum UserDirectory {
     }
 }
 
-/// What administrators do with users; every change is in the audit log.
+/// Changes of users by administrators. Every change is recorded in the audit log.
 package struct UserAdministration: Sendable {
     private let actor: AuditActor
     private let now: Timestamp
 
+    /// Changes that `actor` makes at `now`.
     package init(by actor: AuditActor, at now: Timestamp) {
         self.actor = actor
         self.now = now
@@ -153,21 +164,21 @@ package struct UserAdministration: Sendable {
         }
     }
 
-    /// Refuses an account's calls from now on.
+    /// Suspends an account: its calls are refused from now on.
     ///
     /// - Throws: As ``update(_:_:action:_:)``.
     package func suspend(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
         try update(id, UserProfile.Change(status: "suspended"), action: "user.suspend", connection)
     }
 
-    /// Takes an account's calls again.
+    /// Activates an account: its calls are accepted again.
     ///
     /// - Throws: As ``update(_:_:action:_:)``.
     package func activate(_ id: Int64, _ connection: Connection) throws -> UserAccounts.Account {
         try update(id, UserProfile.Change(status: "active"), action: "user.activate", connection)
     }
 
-    /// Says that an account's address is its owner's; an address that is verified already stays as it is.
+    /// Marks the e-mail address of an account as verified. A verified address stays as it is.
     ///
     /// - Returns: Whether it was not verified before.
     /// - Throws: ``AppError`` `.notFound`.
@@ -185,16 +196,16 @@ package struct UserAdministration: Sendable {
         }
     }
 
-    /// Gives an account another key; calls made under the old one still find their user.
+    /// Gives an account another key. Calls that were made with the old key still find their user.
     ///
-    /// - Throws: ``AppError`` `.notFound`, `.conflict` when a user has this key.
+    /// - Throws: ``AppError`` `.notFound`; `.conflict` when a user has this key.
     package func setKey(_ id: Int64, to key: String, _ connection: Connection) throws -> UserAccounts.Account {
         try UserAccounts.rotateKey(id, to: key, connection, now: now) {
             try AuditLog.changing(.user(id), "user.key", by: actor, at: now, $0, $1)
         }
     }
 
-    /// Whether a user `u` can administer.
+    /// Whether a user `u` is an active administrator.
     private static let isAdministrator: Query = "u.is_admin AND u.status = 'active' AND \(SoftDeletes.isPresent)"
 
     private static func isAdministrator(_ id: Int64, _ connection: Connection) throws -> Bool {
@@ -213,6 +224,6 @@ package struct UserAdministration: Sendable {
 }
 
 extension UserProfile.Change {
-    /// Whether it may take the last administrator away.
+    /// Whether it may leave no active administrator.
     fileprivate var weakens: Bool { isAdmin == false || status == "suspended" }
 }

@@ -1,16 +1,16 @@
 package import Domain
 package import Postgres
 
-/// The way of one call whose maker marked it.
+/// Follows one call that its caller has marked.
 package enum CallTrace {
-    /// Whose row the call with this `end_user` became that began since a moment; `nil` while it is none. Reads the
-    /// events since then, by their keys.
+    /// The user of the log of the call with this `end_user` that began since `began`; `nil` while there is none. Reads
+    /// the events since then by their keys.
     ///
     /// - Throws: ``PostgresError``.
     package static func user(
         ofEndUser mark: String, since began: Timestamp, _ connection: Connection
     ) throws -> Int64? {
-        // Clocks of two machines differ.
+        // The clocks of two machines differ.
         let floor = EventKey(high: UInt64(max(began.advanced(by: .seconds(-300)).milliseconds, 0)) << 16, low: 0)
         let rows = try connection.query(
             """

@@ -1,9 +1,9 @@
 package import Domain
 package import Postgres
 
-/// What a check of the doctor saw of one subject.
+/// What a check of the doctor found about one subject.
 package struct Finding: Sendable, Hashable, Codable {
-    /// How bad it is; the greatest of a report decides the exit code.
+    /// How bad it is. The worst level of a report decides the exit code.
     package enum Level: String, Sendable, Codable, CaseIterable, Comparable {
         case ok, warning, failure
 
@@ -12,12 +12,13 @@ package struct Finding: Sendable, Hashable, Codable {
         }
     }
 
+    /// How bad it is.
     package let level: Level
     /// The check's name.
     package let subject: String
-    /// One sentence of what is, without any secret.
+    /// One sentence that describes it, without secrets.
     package let message: String
-    /// What to do about it; `nil` where there is nothing to do.
+    /// What the operator should do; `nil` where nothing is to be done.
     package let remedy: String?
 
     private init(_ level: Level, _ subject: String, _ message: String, _ remedy: String?) {
@@ -27,38 +28,45 @@ package struct Finding: Sendable, Hashable, Codable {
         self.remedy = remedy
     }
 
+    /// A subject that needs no action.
     package static func ok(_ subject: String, _ message: String) -> Finding {
         Finding(.ok, subject, message, nil)
     }
 
+    /// A subject that an operator should look at.
     package static func warning(_ subject: String, _ message: String, _ remedy: String) -> Finding {
         Finding(.warning, subject, message, remedy)
     }
 
+    /// A subject that keeps a program from its work.
     package static func failure(_ subject: String, _ message: String, _ remedy: String) -> Finding {
         Finding(.failure, subject, message, remedy)
     }
 }
 
 extension [Finding] {
-    /// Themselves, or that all is well where there are none.
+    /// The findings themselves; where there are none, a finding that all is well.
     func orOK(_ subject: String, _ message: String) -> [Finding] {
         isEmpty ? [.ok(subject, message)] : self
     }
 }
 
-/// One question of the doctor to the database; it changes nothing.
+/// A check of the doctor that reads the database and changes nothing.
 package struct DatabaseCheck: Sendable {
-    /// What the checks are given.
+    /// The settings of the checks.
     package struct Context: Sendable {
+        /// Our clock.
         package var now: @Sendable () -> Timestamp
+        /// What the names of our roles begin with.
         package var rolePrefix: String
+        /// The folder of the migrations.
         package var migrationsPath: String
-        /// How long no event may come.
+        /// The time without an event after which a check warns.
         package var silence: Duration
-        /// How long a transaction may hold locks on Laravel's tables.
+        /// The time for which a transaction may hold locks on Laravel's tables.
         package var longTransaction: Duration
 
+        /// A context with these settings.
         package init(
             now: @escaping @Sendable () -> Timestamp, rolePrefix: String, migrationsPath: String, silence: Duration,
             longTransaction: Duration = .seconds(60)
@@ -71,7 +79,9 @@ package struct DatabaseCheck: Sendable {
         }
     }
 
+    /// The name of the check.
     package let name: String
+    /// Runs the check.
     package let run: @Sendable (Connection, Context) throws -> [Finding]
 
     private init(_ name: String, _ run: @escaping @Sendable (Connection, Context) throws -> [Finding]) {
@@ -79,7 +89,7 @@ package struct DatabaseCheck: Sendable {
         self.run = run
     }
 
-    /// All of them, in the order of the report.
+    /// All checks, in the order of the report.
     package static let all: [DatabaseCheck] = [
         DatabaseCheck("database") { connection, _ in try ServerDiagnosis.server(connection) },
         DatabaseCheck("durability") { connection, _ in try ServerDiagnosis.durability(connection) },
@@ -128,7 +138,7 @@ package enum ClockSkew {
     }
 }
 
-/// Whether our schema and Laravel's tables are those this version works with.
+/// Checks whether this version works with our schema and Laravel's tables.
 enum SchemaDiagnosis {
     static func schema(_ connection: Connection, migrationsPath: String) throws -> [Finding] {
         do {
@@ -151,7 +161,8 @@ enum SchemaDiagnosis {
         }
     }
 
-    /// This month's and the next one's, and what fell into the default one, where a month's retention cannot reach it.
+    /// Whether the partitions of this month and the next exist, and whether events are in the default partition, from
+    /// which no retention drops them.
     static func partitions(_ connection: Connection, now: Timestamp) throws -> [Finding] {
         let rows = try connection.query(
             """

@@ -1,29 +1,31 @@
 package import Postgres
 
-/// Something about Laravel's database that changes what our answers mean: what it is, what it means, and what to do.
+/// Something about Laravel's database that changes what our answers mean.
 package struct LaravelFinding: Sendable, Hashable {
-    /// How far our work goes on.
+    /// How far it disturbs our work.
     package enum Effect: Sendable, Hashable {
         /// All answers are right.
         case handled
-        /// Answers are right while nothing more happens, or become slow.
+        /// Answers are right for now, or become slow.
         case risky
-        /// Some work is refused: events wait in quarantine, or changes fail. What is answered is right.
+        /// Some work is refused: events wait in quarantine, or changes fail. Answers are right.
         case failing
-        /// Nothing can be answered rightly: the service is not ready.
+        /// No answer would be right, so the service is not ready.
         case blinding
     }
 
+    /// How far it disturbs our work.
     package let effect: Effect
-    /// One sentence without its full stop. Anybody may read it, so it names tables only.
+    /// One sentence without its full stop. It is public, so it names tables only.
     package let what: String
     /// Names for the operator, such as that of a trigger.
     package let details: String?
-    /// One sentence of what follows from it. Anybody may read it.
+    /// One public sentence about its consequence.
     package let meaning: String
-    /// What the operator does about it; SQL is written out.
+    /// What the operator should do, with the SQL for it.
     package let remedy: String
 
+    /// A finding with these texts.
     package init(_ effect: Effect, _ what: String, details: String? = nil, meaning: String, remedy: String) {
         self.effect = effect
         self.what = what
@@ -38,10 +40,10 @@ package struct LaravelFinding: Sendable, Hashable {
     /// The public text.
     package var publicText: String { "\(what). \(meaning)" }
 
-    /// For the operator, on one line.
+    /// The text for the operator, on one line.
     package var text: String { "\(what)\(details.map { " (\($0))" } ?? ""). \(meaning)" }
 
-    /// As the doctor reports it.
+    /// The finding of the doctor about `subject`.
     package func finding(_ subject: String) -> Finding {
         switch effect {
         case .handled: .ok(subject, text)
@@ -51,13 +53,16 @@ package struct LaravelFinding: Sendable, Hashable {
     }
 }
 
-/// Everything about Laravel's database that would change the meaning of our statements without an error.
+/// Finds everything about Laravel's database that changes the meaning of our statements without an error.
 package enum LaravelDiagnosis {
     /// A database role and the program that connects as it.
     package struct Actor: Sendable, Hashable {
+        /// The role's name in PostgreSQL.
         package let user: String
+        /// The program's role.
         package let role: DatabaseRole
 
+        /// The role `user` of the program `role`.
         package init(user: String, role: DatabaseRole) {
             self.user = user
             self.role = role
@@ -67,7 +72,7 @@ package enum LaravelDiagnosis {
     /// Laravel's tables that our statements name.
     static let tables = Grant.table.filter { $0.kind == .table && !$0.isOurs }.map { String($0.name.dropFirst(7)) }
 
-    /// What is found for a program that is connected as the role of `connection`.
+    /// The findings for a program that is connected as the role of `connection`.
     ///
     /// - Throws: ``PostgresError``.
     package static func findings(_ connection: Connection, for role: DatabaseRole) throws -> [LaravelFinding] {
@@ -76,7 +81,7 @@ package enum LaravelDiagnosis {
             + SessionDiagnosis.readOnly(connection, for: role) + findings(connection)
     }
 
-    /// What is found for the roles of `codexflow grants` that exist, and for the role of `connection`.
+    /// The findings for the existing roles of `codexflow grants` and for the role of `connection`.
     ///
     /// - Throws: ``PostgresError``.
     package static func findings(
@@ -95,8 +100,8 @@ package enum LaravelDiagnosis {
         return try RowSecurity.findings(connection, for: actors) + findings(connection)
     }
 
-    /// What is the same for all roles, in the order in which it is reported. Each asks the catalogs, and the last a few
-    /// rows.
+    /// The checks whose result is the same for all roles, in the order of the report. They read the catalogs; the last
+    /// one also reads a few rows.
     private static let checks: [@Sendable (Connection) throws -> [LaravelFinding]] = [
         { try Encoding.findings($0) }, { try SessionDiagnosis.findings($0) }, { try schema($0) },
         { try TableDiagnosis.findings($0) }, { try SoftDeleteDiagnosis.findings($0) },
@@ -117,14 +122,14 @@ package enum LaravelDiagnosis {
 }
 
 extension [LaravelFinding] {
-    /// The public texts, each once: several roles or triggers may differ only in the details.
+    /// The public texts, each once. Findings may differ only in details, such as the name of a trigger.
     package var publicTexts: [String] {
         var seen: Set<String> = []
         return map(\.publicText).filter { seen.insert($0).inserted }
     }
 }
 
-/// What kind of tables Laravel's are, and which of the keys that its migrations make are there.
+/// Checks the kind of Laravel's tables and the unique keys that its migrations make.
 enum TableDiagnosis {
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {
         try kinds(connection) + keys(connection) + foreignKeys(connection) + indexes(connection)
@@ -175,7 +180,7 @@ enum TableDiagnosis {
         }
     }
 
-    /// Unique by Laravel's migrations, and what follows where it is not.
+    /// The columns that Laravel's migrations make unique, and the consequence where they are not.
     private static let unique: [(table: String, columns: [String], meaning: String)] = [
         ("users", ["id"], "Two rows may have one id, and a user's usage is then that of both."),
         (

@@ -1,12 +1,12 @@
 import Postgres
 
-/// Triggers and rules on Laravel's tables: they run in our statements and may change or swallow what we write.
+/// Checks for triggers and rules on Laravel's tables. They run in our statements and may change or remove our rows.
 enum TriggerDiagnosis {
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {
         try triggers(connection) + rules(connection)
     }
 
-    /// A disabled trigger does nothing. The bits are those of `pg_trigger.tgtype`.
+    /// The enabled triggers. The bits are those of `pg_trigger.tgtype`.
     private static func triggers(_ connection: Connection) throws -> [LaravelFinding] {
         let rows = try connection.query(
             """
@@ -78,16 +78,16 @@ enum TriggerDiagnosis {
     }
 }
 
-/// Row-level security on the tables we read and write.
+/// Checks for row-level security on the tables that we read and write.
 ///
-/// PostgreSQL leaves out the rows that a policy hides, without an error: a user would be unknown, a sum too small. Our
-/// sessions set `row_security = off`, under which such a statement is refused instead (`PostgresError.isRowSecurity`).
+/// PostgreSQL leaves out the rows that a policy hides, without an error. A user would be unknown, or a total too small.
+/// Our sessions set `row_security = off`, so such a statement is refused instead (`PostgresError.isRowSecurity`).
 enum RowSecurity {
     static func findings(_ connection: Connection, for actors: [LaravelDiagnosis.Actor]) throws -> [LaravelFinding] {
         let uses = actors.flatMap { actor in
             Grant.table.filter { $0.kind == .table && !$0.rights(of: actor.role).isEmpty }.map { (actor.user, $0.name) }
         }
-        // The owner of the function of soft deletes reads users for all roles.
+        // The function for soft deletes reads `users` as its owner, for all roles.
         let rows = try connection.query(
             """
             SELECT w.user_name, string_agg(DISTINCT w.table_name, ', ' ORDER BY w.table_name),
@@ -123,7 +123,7 @@ enum RowSecurity {
     }
 }
 
-/// Columns by which Laravel says that a row is deleted while it is there.
+/// Checks for the columns by which Laravel marks rows as soft-deleted.
 enum SoftDeleteDiagnosis {
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {
         let rows = try connection.query(

@@ -1,9 +1,9 @@
 import Postgres
 
-/// Whether each role can do its work, and no more.
+/// Checks that each role has the rights for its work and no others.
 enum PrivilegeDiagnosis {
-    /// The roles of `codexflow grants` that exist, and the connected one where it is none of them: that must suffice
-    /// for all.
+    /// Checks the existing roles of `codexflow grants`. A connected role that is none of them must have the rights of
+    /// all.
     static func findings(_ connection: Connection, rolePrefix: String) throws -> [Finding] {
         let known = Dictionary(
             uniqueKeysWithValues: DatabaseRole.allCases.map { ($0.name(prefix: rolePrefix), $0) })
@@ -17,13 +17,13 @@ enum PrivilegeDiagnosis {
             + there.flatMap { row in
                 let (user, isConnected) = try row.decode(String.self, Bool.self)
                 let role = known[user]
-                // An operator may do what the webhook may, and more.
+                // An operator has the rights of the webhook and more.
                 return try findings(of: user, as: role ?? .operator, isNamed: role != nil, connection)
                     + (isConnected ? hiddenSessions(user, connection) : [])
             }
     }
 
-    /// Services that connect as a superuser now, or share a role: who breaks into one may do what the other may.
+    /// Services that connect as a superuser or share a role. An intruder in one of them gets the rights of the other.
     private static func services(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """
@@ -81,10 +81,10 @@ enum PrivilegeDiagnosis {
     }
 }
 
-/// Whether something that another writer of the database made could run with the rights of our roles, or of Laravel's.
+/// Checks whether code of another role could run with the rights of our roles or of Laravel's.
 ///
-/// PostgreSQL looks for a name in all schemas of the search path, and takes what fits the arguments best. So who may
-/// create in one of them may offer a better `lower` than PostgreSQL's own, and it runs as the caller.
+/// PostgreSQL looks for a function in all schemas of the search path and takes the one that fits the arguments best.
+/// A role that may create in one of them can offer a better-fitting `lower`, which runs with the caller's rights.
 enum SearchPathDiagnosis {
     private static let subject = "search path"
     private static let again = "Run the output of 'codexflow grants' with psql again."
@@ -112,7 +112,7 @@ enum SearchPathDiagnosis {
         }
     }
 
-    /// Functions and operators with the names of PostgreSQL's own, outside extensions.
+    /// Functions and operators, outside extensions, that have a name of PostgreSQL's own.
     private static func planted(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """
@@ -151,8 +151,8 @@ enum SearchPathDiagnosis {
         ]
     }
 
-    /// Roles of ours whose sessions would look beyond `pg_catalog`, and this session where something took its own path
-    /// away.
+    /// Our roles whose sessions have more than `pg_catalog` in their search path, and this session if a pooler dropped
+    /// its setting.
     private static func paths(_ connection: Connection, _ rolePrefix: String) throws -> [Finding] {
         let names = DatabaseRole.allCases.map { $0.name(prefix: rolePrefix) }
         let path = ConnectionConfiguration.pinnedSearchPath
@@ -180,8 +180,7 @@ enum SearchPathDiagnosis {
         ]
     }
 
-    /// Our objects that were made while a foreign function, operator or type was found first. They call it
-    /// for ever.
+    /// Our objects that use a foreign function, operator or type, because it was found first when they were made.
     private static func foreignParts(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """
@@ -211,8 +210,8 @@ enum SearchPathDiagnosis {
         }
     }
 
-    /// Triggers on Laravel's tables made by who is neither their owner nor a superuser: they run as our roles when we
-    /// write.
+    /// Triggers on Laravel's tables whose function belongs neither to the owner of the table nor to a superuser. They
+    /// run as our roles when we write.
     private static func foreignTriggers(_ connection: Connection) throws -> [Finding] {
         let tables = Grant.table.filter { $0.kind == .table && !$0.isOurs }.map { String($0.name.dropFirst(7)) }
         let rows = try connection.query(

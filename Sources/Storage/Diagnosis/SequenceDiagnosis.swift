@@ -1,11 +1,11 @@
 import Postgres
 
-/// The sequences from which ids come, ours and Laravel's.
+/// Checks the sequences from which our ids and Laravel's come.
 enum SequenceDiagnosis {
     /// Tables whose ids come from the sequence that Laravel's `bigserial` makes.
     private static let tables = ["users", "api_logs", "rate_limits", "personal_access_tokens", "models"]
 
-    /// A sequence as the catalogs have it.
+    /// A sequence as the catalogs describe it.
     private struct Sequence {
         let table: String
         var name: String { "public.\(table)_id_seq" }
@@ -18,7 +18,7 @@ enum SequenceDiagnosis {
         let identity: String
         /// Whether `id` takes its values from this sequence where a row states none.
         let isDefault: Bool
-        /// The largest id, and whether the next value is above it; `nil` where it cannot be known.
+        /// The largest id of the table; `nil` where it cannot be read.
         var largest: Int64?
         var next: Int64?
     }
@@ -27,12 +27,12 @@ enum SequenceDiagnosis {
         try sequences(connection).flatMap { shape(of: $0) + position(of: $0) }
     }
 
-    /// Those of `tables` whose sequence lies before their largest id, as far as the role may see it.
+    /// The `tables` whose sequence is below their largest id, as far as the role may read it.
     static func tooLow(_ connection: Connection, among tables: [String]) throws -> [String] {
         try sequences(connection).filter { tables.contains($0.table) && isTooLow($0) }.map(\.table)
     }
 
-    /// The statement that puts the sequence of `table` after its largest id.
+    /// The statement that sets the sequence of `table` to its largest id.
     static func setval(_ table: String) -> String {
         "SELECT setval('public.\(table)_id_seq', (SELECT max(id) FROM public.\(table)));"
     }
@@ -49,7 +49,7 @@ enum SequenceDiagnosis {
                    has_column_privilege(c.oid, a.attnum, 'SELECT') AND NOT row_security_active(c.oid)
                    AND EXISTS (SELECT FROM pg_index x
                                WHERE x.indrelid = c.oid AND x.indisvalid AND (x.indkey::int2[])[0] = a.attnum)
-                   -- This never waits for a migration of Laravel.
+                   -- So this never waits for a migration of Laravel.
                    AND NOT EXISTS (
                        SELECT FROM pg_locks k
                        WHERE k.relation = c.oid AND k.mode = 'AccessExclusiveLock'
@@ -70,7 +70,7 @@ enum SequenceDiagnosis {
                 table: table, isThere: try row.decode(1), increment: try row.decode(2), isCycling: try row.decode(3),
                 cache: try row.decode(4), maximum: try row.decode(5), identity: try row.decode(6),
                 isDefault: try row.decode(7))
-            // The table first: an id that is drawn meanwhile is not taken for one that lies ahead.
+            // The table is read before the sequence. So an id that is drawn meanwhile does not look too high.
             if sequence.isThere, try row.decode(8, as: Bool.self) {
                 let ids: Query = "SELECT max(id)::bigint FROM public.\(unsafeSQL: table)"
                 sequence.largest = try connection.query(ids)[0].decode(0, as: Int64?.self) ?? 0

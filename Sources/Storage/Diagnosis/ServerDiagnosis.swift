@@ -1,9 +1,9 @@
 import Domain
 import Postgres
 
-/// The server: what it is, and whether it keeps the promises that acknowledged events rest on.
+/// Checks the server, and whether it keeps acknowledged events after a crash.
 enum ServerDiagnosis {
-    /// Reachable by being asked at all; version, standby and encryption.
+    /// The server's version, whether it is a standby, and whether the connection is encrypted.
     static func server(_ connection: Connection) throws -> [Finding] {
         let rows = try connection.query(
             """
@@ -36,8 +36,8 @@ enum ServerDiagnosis {
             "database", "PostgreSQL \(version) answers \(user) on \(name) \(way) (15 is the version of the tests)")
     }
 
-    /// Our sessions switch `synchronous_commit` on by themselves; a pooler that drops their options, or a role whose
-    /// setting is off, would acknowledge what a crash forgets.
+    /// Whether a COMMIT is durable. Our sessions switch `synchronous_commit` on. With a pooler that drops their
+    /// options, the setting of the role counts, and a crash could lose acknowledged events.
     static func durability(_ connection: Connection) throws -> [Finding] {
         let settings = try connection.query(
             """
@@ -100,8 +100,8 @@ enum ServerDiagnosis {
     }
 }
 
-/// Whether the roles of our programs have the settings of our sessions as their own defaults, for a pooler that ignores
-/// what a connection states.
+/// Checks whether the roles of our programs have the settings of our sessions as their defaults. Behind a pooler that
+/// ignores the options of a connection, only those defaults count.
 enum SettingsDiagnosis {
     private static let subject = "settings"
 
@@ -132,9 +132,9 @@ enum SettingsDiagnosis {
     }
 }
 
-/// What PostgreSQL has to do by itself, and what keeps it and us from working.
+/// Checks the maintenance of PostgreSQL, and transactions that disturb it and us.
 enum MaintenanceDiagnosis {
-    /// Our tables, and those of Laravel's that we use.
+    /// Our tables, and the tables of Laravel that we use.
     private static let isUsed: Query = """
         (n.nspname = 'metering' OR (n.nspname = 'public' AND c.relname IN ('users', 'api_logs', 'rate_limits')))
         """

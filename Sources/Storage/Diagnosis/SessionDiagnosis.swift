@@ -1,16 +1,16 @@
 package import Domain
 package import Postgres
 
-/// A browser's session as Laravel's driver `database` keeps it.
+/// A browser's session as Laravel's driver `database` stores it.
 package struct StoredSession: Sendable, Hashable {
-    /// The user who is logged in.
+    /// The user who is logged in; `nil` for a guest.
     package let userID: Int64?
-    /// Base64 of what the page remembers.
+    /// The session's data in Base64.
     package let payload: String
-    /// When it was last used, to a second.
+    /// The time of its last use, in whole seconds.
     package let usedAt: Timestamp
 
-    /// The session `id`, also one that has ended.
+    /// The session `id`, even if it has expired.
     ///
     /// - Throws: ``PostgresError``.
     package static func find(
@@ -31,8 +31,9 @@ package struct StoredSession: Sendable, Hashable {
 
 /// The table in which Laravel keeps its sessions (`SESSION_TABLE`).
 package struct SessionTable: Sendable, Hashable {
+    /// Laravel's default, `public.sessions`.
     package static let standard = SessionTable(schema: "public", name: "sessions")
-    /// What a name must be, as the end of a sentence.
+    /// The end of an error message about an invalid name.
     package static let rule = "is not the name of a table, such as sessions or app.sessions"
 
     private let schema: String
@@ -43,7 +44,7 @@ package struct SessionTable: Sendable, Hashable {
         self.name = name
     }
 
-    /// The table `text`, with its schema where that is not `public`; `nil` where it is no such name.
+    /// The table that `text` names, such as `sessions` or `app.sessions`; `nil` for an invalid name.
     package init?(_ text: String) {
         guard let match = text.wholeMatch(of: /(?:([A-Za-z_][A-Za-z0-9_]{0,62})\.)?([A-Za-z_][A-Za-z0-9_]{0,62})/)
         else {
@@ -52,12 +53,12 @@ package struct SessionTable: Sendable, Hashable {
         self.init(schema: match.1.map(String.init) ?? "public", name: String(match.2))
     }
 
-    /// As PostgreSQL reads it; Laravel quotes names, so their case counts.
+    /// The quoted name. Laravel quotes names, so their case counts.
     private var text: String { "\(schema.quotedIdentifier).\(name.quotedIdentifier)" }
 
     fileprivate var query: Query { Query(unsafeSQL: text) }
 
-    /// What admin-api must be granted where it is another table than ``standard``.
+    /// The rights that admin-api needs on it, where it is another table than ``standard``.
     var grants: [Grant] {
         guard self != .standard else { return [] }
         let columns = Grant.Right.select("id", "user_id", "payload", "last_activity")
@@ -68,7 +69,7 @@ package struct SessionTable: Sendable, Hashable {
 
 /// The encoding of the database.
 package enum Encoding {
-    /// Refused: texts of events and our own do not fit.
+    /// The database has another encoding than UTF8, which cannot store all texts of events.
     package struct Refusal: Error, Hashable, CustomStringConvertible {
         let found: String
 
@@ -79,7 +80,9 @@ package enum Encoding {
         }
     }
 
-    /// - Throws: ``Refusal`` where it is not UTF8.
+    /// Refuses a database with another encoding than UTF8.
+    ///
+    /// - Throws: ``Refusal``; ``PostgresError``.
     package static func require(_ connection: Connection) throws {
         let found = try current(connection)
         if found != "UTF8" { throw Refusal(found: found) }
@@ -101,9 +104,9 @@ package enum Encoding {
     }
 }
 
-/// Whether this session has the settings that our statements rest on.
+/// Checks whether this session has the settings on which our statements depend.
 enum SessionDiagnosis {
-    /// A standby, or a role or database that is read-only: reads go on.
+    /// A standby, or a read-only role or database. Reads still work.
     static func readOnly(_ connection: Connection, for role: DatabaseRole) throws -> [LaravelFinding] {
         let rows = try connection.query(
             "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean")

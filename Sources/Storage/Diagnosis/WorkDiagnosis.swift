@@ -1,9 +1,9 @@
 import Domain
 import Postgres
 
-/// Whether what comes in is worked off: counters, quarantine, and that anything comes in at all.
+/// Checks that events arrive, and that counters, rollups and quarantine keep up with them.
 enum WorkDiagnosis {
-    /// Deltas are counted within a second. A delta that two checks see is counted by no service.
+    /// Services count deltas within a second. A delta that two checks see shows that no service runs.
     static func counters(_ connection: Connection) throws -> [Finding] {
         let oldest: Query = "SELECT id FROM metering.quota_deltas ORDER BY id LIMIT 1"
         guard let first = try connection.query(oldest).first?.decode(0, as: Int64.self) else {
@@ -22,7 +22,7 @@ enum WorkDiagnosis {
         return [count > 100_000 ? .failure("counters", message, remedy) : .warning("counters", message, remedy)]
     }
 
-    /// A worker that runs at all ends a pass every minute or so; the first one, over all history, takes its time.
+    /// A running worker ends a pass about every minute. Only the first pass, over all history, takes longer.
     static func sums(_ connection: Connection, now: Timestamp) throws -> [Finding] {
         let rows = try connection.query(
             "SELECT extract(epoch FROM \(now) - passed_at)::bigint FROM metering.rollup_watermark")
@@ -34,8 +34,8 @@ enum WorkDiagnosis {
         return [age > 3600 ? .warning("sums", message, remedy) : .ok("sums", message)]
     }
 
-    /// What an operator should hear of at once, with the cause to look for. Everything else that is open is a warning;
-    /// denied calls of unknown callers are normal.
+    /// The reasons that are failures, with what to look for. Other open entries are a warning. Denied calls of unknown
+    /// callers are normal.
     private static let remedies: [QuarantineReason: String] = [
         .laravelUnavailable:
             "See the laravel and privileges findings; the events become rows by themselves afterwards.",
@@ -68,7 +68,7 @@ enum WorkDiagnosis {
         }.orOK("quarantine", "nothing waits")
     }
 
-    /// Whether LiteLLM's workers report events that are not here. A gap of minutes is being sent again.
+    /// Whether events of LiteLLM's spools are missing. A gap of a few minutes is normal, as events are sent again.
     static func spools(_ connection: Connection, now: Timestamp) throws -> [Finding] {
         let rows = try connection.query(
             """
@@ -91,7 +91,7 @@ enum WorkDiagnosis {
         }.orOK("spools", "nothing is missing")
     }
 
-    /// By the event's own time, of the largest key: arrival is not kept.
+    /// The time since the last event, by the time in the largest event key. The time of arrival is not stored.
     static func lastEvent(_ connection: Connection, now: Timestamp, silence: Duration) throws -> [Finding] {
         let rows = try connection.query(
             """
@@ -111,7 +111,7 @@ enum WorkDiagnosis {
 }
 
 extension Int64 {
-    /// Seconds, as an operator reads an age.
+    /// These seconds as an age for an operator.
     fileprivate var asAge: String {
         switch self {
         case ..<120: "\(self) s"

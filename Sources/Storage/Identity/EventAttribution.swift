@@ -2,7 +2,7 @@ import Domain
 import Postgres
 import Synchronization
 
-/// The user of an event, judged from what the event states and what is known of keys. It is a pure function.
+/// Decides the user of an event from what the event states and what is known of keys. It is a pure function.
 enum IdentityResolution: Hashable {
     /// The user, whose row the ingest statement still has to find, and the hash by which it was found.
     case user(id: Int64, keyHash: KeyHash?)
@@ -34,9 +34,9 @@ enum IdentityResolution: Hashable {
     }
 }
 
-/// Which users hold or held some keys, as far as it is known at one moment.
+/// The users who hold or held some keys, as known at one moment.
 struct KeyHolders: Hashable {
-    /// One user's time with one key, `[from, to)`; open where it is the user's present key.
+    /// The time in which one user held one key, `[from, to)`. It has no end while the user holds the key.
     struct Tenure: Hashable {
         let userID: Int64
         let from: Timestamp
@@ -44,9 +44,9 @@ struct KeyHolders: Hashable {
     }
 
     private(set) var tenures: [KeyHash: [Tenure]] = [:]
-    /// Keys whose known holder no longer holds them, as `users` was changed since the last key sync.
+    /// Keys whose known holder no longer has them, because `users` was changed since the last key sync.
     private(set) var stale: Set<KeyHash> = []
-    /// Those of the looked-up numbers (``contestedIDs(of:)``) that are users' ids.
+    /// The looked-up numbers (``contestedIDs(of:)``) that are ids of users.
     var knownIDs: Set<Int64> = []
 
     mutating func insert(_ tenure: Tenure, of hash: KeyHash, isStale: Bool) {
@@ -54,7 +54,7 @@ struct KeyHolders: Hashable {
         if isStale { stale.insert(hash) }
     }
 
-    /// The claims by a key that no user is known to hold now. `users` may say more about them.
+    /// The claims by a key that no known user holds now. A look-up in `users` may find its user.
     func uncertain(of claims: [IdentityClaim]) -> [IdentityClaim] {
         claims.filter { claim in !claim.keyHashes.isEmpty && !claim.keyHashes.contains(where: isHeld) }
     }
@@ -68,15 +68,15 @@ struct KeyHolders: Hashable {
         !stale.contains(hash) && tenures[hash]?.contains { $0.to == nil } == true
     }
 
-    /// The numeric `user_id`s beside another `laravel_user_id`. If they are ids of users, they decide.
+    /// The numeric `user_id`s of claims whose `laravel_user_id` differs. Those that are ids of users decide.
     static func contestedIDs(of claims: [IdentityClaim]) -> Set<Int64> {
         Set(
             claims.lazy.filter { $0.isKeyOptional && $0.laravelUserID != nil && $0.userID != $0.laravelUserID }
                 .compactMap(\.userID))
     }
 
-    /// Whether the `user_id` of a documented event is no user's id, and not the number that `laravel_user_id` repeats.
-    /// It is no key of the moment either.
+    /// Whether the `user_id` of a documented event differs from `laravel_user_id` and is no id of a user. The caller
+    /// knows that it is no key either.
     func isUserIDUnknown(of claim: IdentityClaim) -> Bool {
         guard !claim.keyHashes.isEmpty else { return false }
         guard claim.isKeyOptional, let id = claim.userID else { return true }
@@ -98,15 +98,15 @@ struct KeyHolders: Hashable {
     }
 }
 
-/// An event and its user. It is a class, as it is turned into columns field by field. Copying the event for each column
-/// would cost more than all else.
+/// An event and its user. It is a class because it is turned into columns field by field. Copying the event for each
+/// column would cost more than everything else.
 final class AttributedEvent: Sendable {
     let event: UsageEvent
     let userID: Int64
     /// The hash by which the user was found, if by a key.
     let keyHash: KeyHash?
-    /// Whether `laravel_user_id` alone found the user. The event has no flag of it yet, as a quarantined event is
-    /// attributed again.
+    /// Whether only `laravel_user_id` found the user. The flag is not stored in the event, because a quarantined event
+    /// is attributed again.
     let isByIDAlone: Bool
 
     init(event: UsageEvent, userID: Int64, keyHash: KeyHash?, isByIDAlone: Bool = false) {
@@ -122,7 +122,7 @@ final class AttributedEvent: Sendable {
 
 /// Finds the user of each event of a batch.
 struct EventAttribution: Sendable {
-    /// What is known of an event before the transaction that stores it.
+    /// The result for one event, before the transaction that stores it.
     enum Outcome: Sendable {
         case event(AttributedEvent)
         case rejected(Rejection)
@@ -135,7 +135,7 @@ struct EventAttribution: Sendable {
             if case .rejected(let rejection) = self { rejection } else { nil }
         }
 
-        /// PostgreSQL refused the look-up of the user.
+        /// The result when PostgreSQL refused the look-up of the user.
         static func refused(_ item: IngestItem, _ error: PostgresError) -> Outcome {
             switch item.result {
             case .success(let event): .rejected(Rejection(error, of: event))

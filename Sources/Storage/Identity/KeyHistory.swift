@@ -1,11 +1,11 @@
 package import Domain
 package import Postgres
 
-/// The keys users hold and held, kept by their hashes (`metering.api_keys`). Laravel's `users.api_key` has the present
-/// key only. A key sync closes the tenures that ended and opens the new ones. A key that came and went between two key
-/// syncs stays unknown.
+/// The present and former keys of users, stored as hashes in `metering.api_keys`. Laravel's `users.api_key` has only
+/// the present key. A key sync closes the tenures that ended and opens the new ones. A key that came and went between
+/// two key syncs stays unknown.
 package enum KeyHistory {
-    /// What is known of `hashes`. The join finds present tenures that `users` no longer confirms.
+    /// The holders of `hashes`. The join finds present tenures that `users` no longer confirms.
     static func holders(of hashes: [KeyHash], _ connection: Connection) throws -> KeyHolders {
         var holders = KeyHolders()
         guard !hashes.isEmpty else { return holders }
@@ -28,7 +28,7 @@ package enum KeyHistory {
         return holders
     }
 
-    /// Those of the ``KeyHolders/contestedIDs(of:)`` of `claims` that are users' ids. Without any it sends no
+    /// The ``KeyHolders/contestedIDs(of:)`` of `claims` that are ids of users. Without contested ids it sends no
     /// statement.
     static func knownIDs(of claims: [IdentityClaim], _ connection: Connection) throws -> Set<Int64> {
         let ids = KeyHolders.contestedIDs(of: claims).sorted()
@@ -37,7 +37,7 @@ package enum KeyHistory {
         return Set(try rows.map { try $0.decode(0, as: Int64.self) })
     }
 
-    /// How many of the newest users ``syncNewest(_:now:)`` reads.
+    /// The number of users that ``syncNewest(_:now:)`` reads.
     private static let newest = 500
 
     /// A full key sync. It scans `users`, so call it at a bounded rate.
@@ -49,7 +49,7 @@ package enum KeyHistory {
 
     /// ``sync(_:now:)`` as a part of the transaction that is open.
     static func syncInTransaction(_ connection: Connection, now: Timestamp) throws {
-        // One key sync at a time, also of other processes: what another one finds is known afterwards.
+        // One key sync runs at a time, also across processes. The next one sees what it found.
         try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.api_keys'))")
         try transfer(connection, now: now, users: "", tenures: "", history: "")
     }

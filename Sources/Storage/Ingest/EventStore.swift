@@ -1,19 +1,18 @@
 import Domain
 import Postgres
 
-/// Stores events, each together with its log and its part of the counters.
+/// Stores events, each together with its log and its share of the counters.
 enum EventStore {
-    /// What one statement did with the events that it was given. An event in none of the sets was stored before, or was
-    /// withdrawn.
+    /// The result of one statement. An event in none of the sets was stored before or was withdrawn.
     struct Outcome {
-        /// New rows and their ids in `api_logs`.
+        /// The ids in `api_logs` of the new events.
         var logIDs: [EventKey: Int64] = [:]
         /// Users whose row another open transaction holds.
         var lockedUsers: Set<Int64> = []
         /// Users without a row.
         var missingUsers: Set<Int64> = []
 
-        /// Adds what another statement did.
+        /// Adds the result of another statement.
         mutating func formUnion(_ other: Outcome) {
             logIDs.merge(other.logIDs) { first, _ in first }
             lockedUsers.formUnion(other.lockedUsers)
@@ -24,8 +23,8 @@ enum EventStore {
     /// An event was withdrawn while the statement waited for its key. The transaction must be undone and run again.
     struct WithdrawnMeanwhile: Error {}
 
-    /// Events without their log: it is not in `api_logs` under the id that we keep, or it belongs to another user. A
-    /// trigger or a rule of the table removed or changed it. Nothing of the statement may stay.
+    /// Some events have no log: it is not in `api_logs` under the id that we recorded, or it belongs to another user. A
+    /// trigger or a rule of the table removed or changed it. The statement must be undone.
     struct Unproven: Error {
         /// The keys of these events.
         let keys: Set<EventKey>
@@ -263,7 +262,7 @@ struct StoredEvents {
         return events
     }
 
-    /// What a delivery of `event` is beside the stored event of the same key; `nil` without one.
+    /// The verdict of `event` if an event of the same key is stored; else `nil`.
     ///
     /// The key of an event without an idempotency key is random. The stored event is then the same one, from an attempt
     /// whose answer was lost. An idempotency key may meet another user's event of the same key.
@@ -276,7 +275,7 @@ struct StoredEvents {
     }
 }
 
-/// Events turned from rows into columns, as `unnest` takes them.
+/// Events as columns for `unnest`.
 struct EventColumns {
     let events: [AttributedEvent]
 
@@ -313,7 +312,7 @@ struct EventColumns {
     var errorCodes: [String?] { column { $0.errorCode } }
     var errorMessages: [String?] { column { $0.errorMessage } }
     var endUsers: [String?] { column { $0.endUser } }
-    /// Joined by U+001F (unit separator), as arrays of arrays cannot be ragged.
+    /// The tags of each event, joined by U+001F (unit separator), because arrays of arrays must have equal lengths.
     var tags: [String?] {
         column { event in
             event.tags.isEmpty

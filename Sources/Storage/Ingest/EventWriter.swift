@@ -3,15 +3,15 @@ package import Postgres
 
 /// Gives every item of a batch its verdict, and commits all of them in one transaction.
 package struct EventWriter: Sendable {
-    /// What becomes of an event whose user's row another open transaction holds.
+    /// What to do with an event whose user is locked by another open transaction.
     package enum LockedUsers: Sendable {
-        /// It gets no verdict, and the caller tries again.
+        /// The event gets no verdict, and the caller tries again.
         case tryAgain
-        /// It is quarantined, and a replay stores it.
+        /// The event is quarantined, and a replay stores it.
         case quarantine
     }
 
-    /// Transactions of one batch before an unknown outcome, or events that are withdrawn meanwhile, are given up.
+    /// How often the transaction of a batch runs, when its outcome is unknown or an event is withdrawn meanwhile.
     private static let attempts = 3
 
     private let pool: ConnectionPool
@@ -19,13 +19,14 @@ package struct EventWriter: Sendable {
     private let now: @Sendable () -> Timestamp
     let memory = IDLine.Memory()
 
+    /// A writer on `pool` with the clock `now`.
     package init(pool: ConnectionPool, now: @escaping @Sendable () -> Timestamp) {
         self.pool = pool
         self.now = now
         attribution = EventAttribution(pool: pool, now: now)
     }
 
-    /// The verdicts of `items`, in their order, all of them durable; `nil` for an event to try again.
+    /// The verdicts of `items`, in their order, all durable; `nil` for an event to try again.
     ///
     /// - Throws: ``PostgresError`` when nothing could be committed; ``Installation/Mismatch``; ``AppError``
     ///   `.unavailable` when the ids of `api_logs` began again each time.
@@ -37,7 +38,7 @@ package struct EventWriter: Sendable {
         }
     }
 
-    /// What is known of each item. If Laravel's `users` has another shape, all events wait in quarantine.
+    /// The attribution of each item. If Laravel's `users` has another shape, all events are quarantined.
     private func attributions(of items: [IngestItem]) async throws -> [EventAttribution.Outcome] {
         do {
             return try await attribution.attribute(items)
@@ -70,8 +71,8 @@ package struct EventWriter: Sendable {
             do {
                 return try await pool.transaction { try body($0) }
             } catch let error as PostgresError where error.isUnknownOutcome && attempt < Self.attempts {
-                // Every event has its key by now, also without an idempotency key: what the lost COMMIT stored is
-                // found.
+                // Every event has its key by now, even without an idempotency key. So the next attempt finds what the
+                // lost COMMIT stored.
                 attempt += 1
             } catch is EventStore.WithdrawnMeanwhile where attempt < Self.attempts {
                 attempt += 1
@@ -92,16 +93,16 @@ extension PostgresError {
     var isUnknownOutcome: Bool { if case .commitOutcomeUnknown = kind { true } else { false } }
 }
 
-/// The items of one transaction on their way to verdicts.
+/// The items of one transaction.
 struct IngestBatch: Sendable {
-    /// An item and what is known of it before the transaction.
+    /// An item and its attribution.
     private struct Member {
         let item: IngestItem
         let attribution: EventAttribution.Outcome
     }
 
     private let members: [Member]
-    /// The first item of each key. Later ones of the same key are its twins.
+    /// The first item of each key. Later items of the same key are its twins.
     private let leads: [EventKey: Member]
 
     init(_ items: [IngestItem], attributions: [EventAttribution.Outcome]) {
@@ -109,8 +110,8 @@ struct IngestBatch: Sendable {
         leads = Dictionary(members.map { ($0.item.key, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// Stores what can be stored, finds what was stored before, and quarantines the rest. Returns the verdicts of all
-    /// items in order; `nil` for an event to try again, as its user is locked.
+    /// Stores the events that can be stored, finds those that were stored before, and quarantines the rest. Returns the
+    /// verdicts of all items in order; `nil` for an event to try again because its user is locked.
     func store(
         _ connection: Connection, after memory: IDLine.Memory, lockedUsers: EventWriter.LockedUsers,
         isolatesFailures: Bool, now: Timestamp
@@ -180,7 +181,7 @@ struct IngestBatch: Sendable {
 
     /// Halves the events until a refused event is alone. Each part runs in a savepoint.
     ///
-    /// Events whose log vanished are left out first (`leavesOut`). Mostly the others keep theirs then.
+    /// Events whose log vanished are left out first (`leavesOut`). Mostly the logs of the others stay then.
     private func insertIsolating(
         _ events: [AttributedEvent], _ connection: Connection, after memory: IDLine.Memory, now: Timestamp,
         leavesOut: Bool = true, refused: inout [EventKey: Rejection]

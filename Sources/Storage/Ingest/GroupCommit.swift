@@ -4,7 +4,7 @@ import Postgres
 import ServiceLifecycle
 import Synchronization
 
-/// One request's items in the queue, waiting for all their verdicts.
+/// The items of one request, which waits for all their verdicts.
 final class Submission: Sendable {
     private struct State {
         var verdicts: [Verdict?]
@@ -14,8 +14,8 @@ final class Submission: Sendable {
 
     let items: [IngestItem]
     let weight: Int
-    /// Whether several transactions may store its items. They may not if an event has no idempotency key: when a later
-    /// one fails, the whole body is sent again, and what was stored would count twice.
+    /// Whether several transactions may store its items. They must not if an event has no idempotency key: when a later
+    /// transaction fails, the whole body is sent again, and that event would count twice.
     let isDivisible: Bool
     private let state: Mutex<State>
     private let answer: @Sendable (Submission, Result<[Verdict], any Error>) -> Void
@@ -29,7 +29,7 @@ final class Submission: Sendable {
         state = Mutex(State(verdicts: Array(repeating: nil, count: items.count), missing: items.count))
     }
 
-    /// Answers the waiter when the last verdict is there.
+    /// Records a verdict, and answers the request after the last one.
     func deliver(_ index: Int, _ verdict: Verdict) {
         let verdicts: [Verdict]? = state.withLock { state in
             if state.verdicts[index] == nil { state.missing -= 1 }
@@ -41,7 +41,7 @@ final class Submission: Sendable {
         if let verdicts { answer(self, .success(verdicts)) }
     }
 
-    /// Fails the waiter; what was committed for it already is found again when the same body is sent again.
+    /// Fails the request. When its body is sent again, the events that were committed are duplicates.
     func fail(_ error: any Error) {
         let isFirst = state.withLock { state in
             defer { state.isAnswered = true }
@@ -51,32 +51,32 @@ final class Submission: Sendable {
     }
 }
 
-/// One item's place in the queue.
+/// One item in the queue.
 struct QueuedItem: Sendable {
     let submission: Submission
     let index: Int
-    /// How often its user was found locked.
+    /// How often its user was locked.
     var attempts = 0
 
     var item: IngestItem { submission.items[index] }
 }
 
-/// The events that wait for a writer, and the bound on all that are not answered yet.
+/// The events that wait for a writer, with a bound on all that are not answered yet.
 struct EventQueue {
     private var waiting: [QueuedItem] = []
-    /// Position of the first item in `waiting` that no writer took.
+    /// The index in `waiting` of the first item that no writer has taken.
     private var head = 0
     /// Events of users whose row is locked.
     private(set) var locked: [QueuedItem] = []
-    /// Weight of everything that was taken in and not answered: waiting, being written, or locked.
+    /// The weight of all items that are not answered: waiting, being written, or locked.
     private var weight = 0
     private var isClosed = false
 
     /// Events that wait for a writer.
     var depth: Int { waiting.count - head }
 
-    /// Takes a submission in; false when it does not fit, or the queue is closed. One larger than the whole queue is
-    /// taken when there is nothing else.
+    /// Adds a submission. Returns false when it does not fit or the queue is closed. A submission larger than the whole
+    /// queue fits when the queue is empty.
     mutating func add(_ submission: Submission, limit: Int) -> Bool {
         guard !isClosed, weight == 0 || weight + submission.weight <= limit else { return false }
         weight += submission.weight
@@ -84,7 +84,7 @@ struct EventQueue {
         return true
     }
 
-    /// Gives the place of an answered submission free.
+    /// Frees the room of an answered submission.
     mutating func remove(_ submission: Submission) {
         weight -= submission.weight
     }
@@ -93,7 +93,7 @@ struct EventQueue {
         isClosed = true
     }
 
-    /// The next items for one transaction, if more than `backlog` wait; a submission that must not be divided is whole.
+    /// The next items for one transaction, if more than `backlog` wait. An indivisible submission is taken whole.
     mutating func nextBatch(leaving backlog: Int, of size: Int) -> [QueuedItem]? {
         guard depth > backlog else { return nil }
         var end = head + min(depth, size)
@@ -102,7 +102,7 @@ struct EventQueue {
         { end += 1 }
         let batch = Array(waiting[head..<end])
         head = end
-        // Now and then, so that taking is constant time and what was taken is let go.
+        // The array is compacted rarely, so that taking an item needs constant time and taken items are freed.
         if head > waiting.count / 2 {
             waiting.removeFirst(head)
             head = 0
@@ -114,7 +114,7 @@ struct EventQueue {
         locked += items
     }
 
-    /// The locked users' items, once more, at most `size` of them.
+    /// Takes at most `size` items of locked users, to try them once more.
     mutating func takeLocked(_ size: Int) -> [QueuedItem] {
         let taken = Array(locked.prefix(size))
         locked.removeFirst(taken.count)
@@ -122,27 +122,30 @@ struct EventQueue {
     }
 }
 
-/// Collects the events of all requests and commits whatever is waiting in one transaction, then answers every waiter
+/// Commits the waiting events of all requests in one transaction, then answers these requests
 /// (`docs/architecture.md`).
 ///
-/// No timer: while one commit runs, the next batch gathers. Under a backlog a second writer begins, so that one
-/// computes while the other waits for the disk; without one it would make two small batches of one. Events whose user
-/// is locked wait in a lane of their own, so that no other event waits for them.
+/// It needs no timer: while one transaction commits, the next batch gathers. Under a backlog a second writer begins, so
+/// that one computes while the other waits for the disk. Without a backlog, two writers would only make two small
+/// batches of one. Events of locked users wait in a lane of their own, so that no other event waits for them.
 package final class GroupCommit: Service, Sendable {
-    /// Bounds of what may wait.
+    /// The bounds of the queue.
     package struct Limits: Sendable {
-        /// Events that are not answered yet, one with long texts counting as several; over it a request is answered
-        /// 503.
+        /// The most events that are not answered yet. An event with long texts counts as several. With more, a request
+        /// is answered 503.
         package var queuedEvents: Int
-        /// Events of one transaction.
+        /// The most events of one transaction.
         package var batchEvents: Int
+        /// The most transactions at once.
         package var writers: Int
-        /// Events that wait before each further writer begins.
+        /// The number of waiting events at which each further writer begins.
         package var backlogEvents: Int
-        /// How long, and how often, a locked user is waited for before the event is put aside.
+        /// The pause between two attempts for an event of a locked user.
         package var lockedRetryInterval: Duration
+        /// The number of attempts after which such an event is quarantined.
         package var lockedAttempts: Int
 
+        /// Bounds with these values.
         package init(
             queuedEvents: Int = 20_000, batchEvents: Int = 1_000, writers: Int = 2, backlogEvents: Int = 20,
             lockedRetryInterval: Duration = .milliseconds(50), lockedAttempts: Int = 5
@@ -166,6 +169,7 @@ package final class GroupCommit: Service, Sendable {
     private let commitTimer = Metrics.Timer(label: "ingest_commit_seconds")
     private let mismatch = Mutex<Installation.Mismatch?>(nil)
 
+    /// A queue in front of `writer`.
     package init(writer: EventWriter, limits: Limits = Limits()) {
         self.writer = writer
         self.limits = limits
@@ -200,9 +204,9 @@ package final class GroupCommit: Service, Sendable {
         }
     }
 
-    /// Writes until the service is asked to stop and everything taken is answered.
+    /// Writes until the service is asked to stop and every accepted request is answered.
     ///
-    /// - Throws: ``Installation/Mismatch`` when Laravel's tables are not those this installation belongs to.
+    /// - Throws: ``Installation/Mismatch`` when Laravel's tables belong to another installation.
     package func run() async throws {
         await withTaskCancellationOrGracefulShutdownHandler {
             await withTaskGroup(of: Void.self) { group in
@@ -231,12 +235,12 @@ package final class GroupCommit: Service, Sendable {
         }
     }
 
-    /// Writer 0 takes whatever waits; writer `n` only when the backlog is `n` times the bound.
+    /// Writer 0 takes all waiting events. Writer `n` works only when the backlog is `n` times the bound.
     private func runWriter(_ index: Int) async {
         for await _ in signals[index].stream {
             while let batch = takeBatch(leaving: index * limits.backlogEvents) { await write(batch) }
         }
-        // After the signal to stop: what was taken is answered.
+        // After the signal to stop, accepted requests are still answered.
         while let batch = takeBatch(leaving: 0) { await write(batch) }
     }
 
@@ -279,7 +283,7 @@ package final class GroupCommit: Service, Sendable {
         batch.forEach { $0.submission.fail(answer) }
     }
 
-    /// Anything but temporary trouble goes up as it is, to be logged as an internal error and answered 5xx.
+    /// The error for the client. An error that is not temporary stays as it is, is logged, and is answered 5xx.
     private static func answer(to error: any Error) -> any Error {
         switch error {
         case let error as PostgresError: AppError(error) ?? error
@@ -294,7 +298,7 @@ package final class GroupCommit: Service, Sendable {
         signals.last?.continuation.yield()
     }
 
-    /// Tries the events of locked users again until each has had its attempts; then it is put aside.
+    /// Tries the events of locked users again. After its last attempt an event is quarantined.
     private func runLockedLane() async {
         guard let signal = signals.last else { return }
         for await _ in signal.stream {

@@ -1,19 +1,21 @@
 package import Domain
 import Postgres
 
-/// One event of a body on its way to a verdict. A class, as it is handed on many times, and copying an event with all
-/// its texts for each would cost more than parsing it.
+/// One event of a body that will get a verdict. It is a class because it is passed on many times. Copying an event with
+/// all its texts each time would cost more than parsing it.
 package final class IngestItem: Sendable {
+    /// The event, or why it was rejected.
     package let result: Result<UsageEvent, Rejection>
-    /// Whether its sender gets a 4xx if no user is found, as Laravel answers a single documented event. The sender
-    /// sends such an event again. Without an idempotency key that is a new event, so a replay must not store the first.
+    /// Whether its sender gets a 4xx if no user is found, as Laravel answers a single documented event. The sender may
+    /// send it again. Without an idempotency key that is a new event, so a replay must not store the first one.
     let isRefusedWhenUnknown: Bool
     /// Whether it comes from quarantine and not from a sender.
     let isReplay: Bool
-    /// Whether it may be stored later than the others of its body. Not beside events without an idempotency key: when
-    /// the later part fails, the whole body is sent again, and they would count twice.
+    /// Whether it may be stored later than the others of its body. It must not if the body has events without an
+    /// idempotency key: when the later part fails, the whole body is sent again, and those would count twice.
     let mayWait: Bool
 
+    /// An item with the result of parsing one event.
     package init(
         _ result: Result<UsageEvent, Rejection>, isRefusedWhenUnknown: Bool = false, isReplay: Bool = false,
         mayWait: Bool = true
@@ -24,12 +26,12 @@ package final class IngestItem: Sendable {
         self.mayWait = mayWait
     }
 
-    /// The same, to be stored with its whole body or not at all.
+    /// A copy that is stored with its whole body or not at all.
     var withoutWaiting: IngestItem {
         IngestItem(result, isRefusedWhenUnknown: isRefusedWhenUnknown, isReplay: isReplay, mayWait: false)
     }
 
-    /// How much of the queue it takes: 1, and 1 for each KiB of texts that are kept.
+    /// Its weight in the queue: 1, and 1 more for each KiB of stored text.
     var weight: Int {
         switch result {
         case .success(let event): event.weight
@@ -37,7 +39,7 @@ package final class IngestItem: Sendable {
         }
     }
 
-    /// Whether sending it again is recognised; so is what could not be read, by its bytes.
+    /// Whether a second delivery is recognised. An unreadable part is recognised by its bytes.
     var isIdempotent: Bool {
         switch result {
         case .success(let event): event.isIdempotent
@@ -52,7 +54,7 @@ package final class IngestItem: Sendable {
         }
     }
 
-    /// The event, also where it was rejected with its facts.
+    /// The event, even if it was rejected with its facts.
     var event: UsageEvent? {
         switch result {
         case .success(let event): event
@@ -69,14 +71,14 @@ extension UsageEvent {
 }
 
 extension Rejection {
-    /// The rejection of an event that could be read, in words for the operator.
+    /// The rejection of an event that could be parsed.
     init(_ reason: QuarantineReason, of event: UsageEvent) {
         self.init(reason: reason, detail: reason.explanation, key: event.key, event: event)
     }
 
-    /// PostgreSQL refused the row for another reason than being unavailable.
+    /// The rejection of an event whose row PostgreSQL refused.
     init(_ error: PostgresError, of event: UsageEvent) {
-        // Our values fit the tables as Laravel made them, so the tables have changed.
+        // Our values fit the tables that Laravel's migrations make, so the tables have changed.
         let reason = QuarantineReason.laravelUnavailable
         let subject = [error.table, error.constraint].compactMap { $0 }.joined(separator: ", ")
         self.init(
@@ -85,7 +87,7 @@ extension Rejection {
             key: event.key, event: event)
     }
 
-    /// A trigger or rule of `api_logs` removed the row of an event, or gave it another id or user.
+    /// The rejection of an event whose log a trigger or rule removed, or gave another id or user.
     static func withoutRow(_ event: UsageEvent) -> Rejection {
         let reason = QuarantineReason.laravelUnavailable
         return Rejection(
@@ -94,7 +96,7 @@ extension Rejection {
             key: event.key, event: event)
     }
 
-    /// An event whose key is taken by one with other billable facts: kept under a key of its own, for the operator.
+    /// The rejection of an event whose key belongs to an event with other billable facts. It gets a key of its own.
     static func conflicting(_ event: UsageEvent) -> Rejection {
         let key = EventKey(high: event.key.high, low: event.key.low ^ UInt64(bitPattern: event.billableDigest))
         return Rejection(
@@ -103,7 +105,7 @@ extension Rejection {
 }
 
 extension EventStore.Outcome {
-    /// Why an event that has no row was left out; `nil` where its user is there.
+    /// Why an event was not stored; `nil` if its user exists.
     func rejection(of outcome: EventAttribution.Outcome) -> Rejection? {
         guard let attributed = outcome.event else { return nil }
         if missingUsers.contains(attributed.userID) { return Rejection(.unknownUser, of: attributed.event) }
@@ -113,10 +115,9 @@ extension EventStore.Outcome {
 }
 
 extension PostgresError {
-    /// Whether every row is probably refused alike, so that bisecting finds nothing: the table is gone, renamed, has a
+    /// Whether PostgreSQL probably refuses every row, so that bisecting is useless: the table is gone, renamed, has a
     /// new mandatory column or a rule, or our role may not write it (SQLSTATE class 42, 23502, 0A000; PostgreSQL
-    /// manual, appendix A). A row that is put aside with the others for nothing is stored by the first replay, which
-    /// does bisect.
+    /// manual, appendix A). If some rows were fine, the first replay stores them, because it does bisect.
     var refusesEveryRow: Bool {
         guard let sqlState else { return false }
         return sqlState.hasPrefix("42") || sqlState == "23502" || sqlState == "0A000"

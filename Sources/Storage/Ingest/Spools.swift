@@ -3,8 +3,8 @@ import Metrics
 package import Postgres
 
 /// The spools of LiteLLM's workers: the highest number seen of each, and the missing numbers (`metering.spools`). A
-/// spool is sent in order. So a gap means that an acknowledged event is missing, for example after a restore of the
-/// database to an earlier time.
+/// spool is sent in order. So a gap means that an acknowledged event is missing, for example because the database was
+/// restored to an earlier time.
 package enum Spools {
     /// The most gaps that one answer reports. The others follow with the next bodies.
     private static let reportedRanges = 20
@@ -25,7 +25,7 @@ package enum Spools {
         return try update(part, connection, now: now) ?? []
     }
 
-    /// `nil` for a spool that was never seen.
+    /// Updates a known spool; `nil` for one that was never seen.
     private static func update(
         _ part: SpoolPart, _ connection: Connection, now: Timestamp
     ) throws -> [ClosedRange<Int64>]? {
@@ -58,7 +58,7 @@ package enum Spools {
     }
 }
 
-/// The metrics of what is missing of spools.
+/// The metrics of missing events of spools.
 package enum SpoolGauges {
     /// Sets `litellm_spool_missing_events` and `litellm_spool_lost_events`.
     ///
@@ -78,22 +78,26 @@ package enum SpoolGauges {
     }
 }
 
-/// What is known of one spool, and what of it is missing (``Spools``).
+/// One spool and its missing events (``Spools``).
 package struct SpoolStatus: Sendable, Hashable {
-    /// The most missing ranges that are listed of one spool. A restore makes one, and more than a few are rare.
+    /// The most missing ranges that are listed of one spool. A restore makes one; more than a few are rare.
     private static let named = 100
 
+    /// The spool's id.
     package let spool: String
     /// The highest number that was seen.
     package let highest: Int64
     /// Events that the proxy dropped for lack of room since it started.
     package let lost: Int64
+    /// The time at which it was last seen.
     package let seenAt: Timestamp
-    /// Since when something has been missing without a pause; `nil` if nothing is.
+    /// The time since which events have been missing without a pause; `nil` if none is.
     package let missingSince: Timestamp?
+    /// The number of missing events.
     package let missingEvents: Int64
-    /// How many ranges are missing, and the first of them.
+    /// The number of missing ranges.
     package let rangeCount: Int
+    /// The first of the missing ranges.
     package let ranges: [ClosedRange<Int64>]
 
     /// At most `limit` spools in the order of their ids, after `spool`. With `onlyMissing` only those with missing

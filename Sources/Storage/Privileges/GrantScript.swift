@@ -1,25 +1,25 @@
 package import Postgres
 
-/// The SQL that gives an installation's roles exactly the rights of ``Grant/table``; running it again changes nothing.
+/// The SQL that gives the roles of an installation exactly the rights of ``Grant/table``. Running it again is safe.
 package struct GrantScript: Sendable {
-    /// What the names of the roles begin with.
+    /// The begin of the names of the roles.
     package let prefix: String
-    /// Laravel's, where it is not the usual one.
+    /// The table of Laravel's sessions.
     private let sessions: SessionTable
 
-    /// The script for roles whose names begin with `prefix`, which ``isUsable(prefix:)`` must take.
+    /// The script for roles whose names begin with `prefix`, for which ``isUsable(prefix:)`` must be true.
     package init(prefix: String, sessions: SessionTable = .standard) {
         self.prefix = prefix
         self.sessions = sessions
     }
 
-    /// Whether `prefix` makes names that need no quotes and are not cut.
+    /// Whether names with `prefix` need no quotes and are not cut by PostgreSQL.
     package static func isUsable(prefix: String) -> Bool {
         prefix.wholeMatch(of: /[a-z][a-z0-9_]{0,39}/) != nil && !prefix.hasPrefix("pg_")
     }
 
-    /// The whole script in one transaction, without passwords. The owner of Laravel's tables runs it, if that role may
-    /// make roles.
+    /// The whole script in one transaction, without passwords. The owner of Laravel's tables can run it, if that role
+    /// may create roles.
     package func text(database: String) -> String {
         """
         -- The roles of CodexFlow in the database \(database.replacing("\n", with: " ")), made by 'codexflow grants'.
@@ -34,8 +34,7 @@ package struct GrantScript: Sendable {
         """
     }
 
-    /// Does what ``text(database:)`` says, as the connected role, and gives the roles in `passwords` theirs, in one
-    /// transaction.
+    /// Runs ``text(database:)`` as the connected role and sets `passwords`, in one transaction.
     ///
     /// - Throws: ``Refusal`` where the connected role is one of the services'; ``PostgresError``.
     package func apply(_ connection: Connection, passwords: [DatabaseRole: String]) throws {
@@ -63,7 +62,7 @@ package struct GrantScript: Sendable {
         return DatabaseRole.allCases.filter { !there.contains(name($0)) }
     }
 
-    /// Refused: the connected role would make itself one that may do nothing but a service's work.
+    /// The connected role is one of the services'. The script would take its other rights away.
     package struct Refusal: Error, CustomStringConvertible {
         let user: String
         let role: DatabaseRole
@@ -78,8 +77,8 @@ package struct GrantScript: Sendable {
         makeRoles + grantDatabase(database) + [closePublic, takeOwnership] + statements(Grant.table + sessions.grants)
     }
 
-    /// After a migration: the rights on our own schema for the roles that exist. Who is not the schema's owner changes
-    /// nothing.
+    /// Grants the existing roles their rights on our own schema, after a migration. Does nothing if the connected role
+    /// does not own the schema.
     ///
     /// - Throws: ``PostgresError``.
     package func refresh(_ connection: Connection) throws {
@@ -98,7 +97,7 @@ package struct GrantScript: Sendable {
         }
     }
 
-    /// Its name in this installation.
+    /// The role's name in this installation.
     package func name(_ role: DatabaseRole) -> String { role.name(prefix: prefix) }
 
     private var makeRoles: [String] {
@@ -108,12 +107,12 @@ package struct GrantScript: Sendable {
             """
         } + [
             pinSettings,
-            // Transactions of other sessions: the doctor reports them, and the worker reports what it waits for.
+            // To see transactions of other sessions: the doctor and the worker report them.
             "GRANT pg_read_all_stats TO \(name(.operator)), \(name(.worker));",
         ]
     }
 
-    /// Each connection sets them too, but not through a pooler that ignores `options`.
+    /// Sets our session settings on the roles, for a pooler that ignores the `options` of a connection.
     private var pinSettings: String {
         let settings =
             SessionSetting.pinned.map { ($0.name, $0.value) }
@@ -152,8 +151,8 @@ package struct GrantScript: Sendable {
         ]
     }
 
-    /// Up to version 14, and in a database that was upgraded from it, everyone may create in `public`. Laravel's
-    /// migrations may go on, as the owner of its tables.
+    /// Revokes CREATE in `public` from PUBLIC, which has it in databases made before PostgreSQL 15. The owner of
+    /// Laravel's tables keeps it for Laravel's migrations.
     private var closePublic: String {
         """
         DO $$
@@ -174,7 +173,7 @@ package struct GrantScript: Sendable {
         """
     }
 
-    /// The role that ran the first migration owns what it made.
+    /// Gives the objects of our schema to the role `owner`. Until then the role that ran the first migration owns them.
     private var takeOwnership: String {
         """
         ALTER SCHEMA metering OWNER TO \(name(.owner));
@@ -197,12 +196,12 @@ package struct GrantScript: Sendable {
         """
     }
 
-    /// What a former version granted is revoked first. No session sees the state between, as both commit together.
+    /// Revokes what a former version granted, then grants. No session sees the state between, as both commit together.
     private func statements(_ grants: [Grant], for roles: [DatabaseRole] = DatabaseRole.allCases) -> [String] {
         let services = roles.filter { $0 != .owner }.map(name).joined(separator: ", ")
         return grants.flatMap { grant in
             let object = grant.object
-            // A definer's function must not find foreign objects (PostgreSQL, CREATE FUNCTION).
+            // A SECURITY DEFINER function must not find foreign objects (PostgreSQL, CREATE FUNCTION).
             let hardening =
                 grant.actsAsOwner
                 ? ["ALTER \(object) SECURITY DEFINER SET search_path = \(ConnectionConfiguration.pinnedSearchPath);"]
@@ -219,6 +218,6 @@ package struct GrantScript: Sendable {
 }
 
 extension String {
-    /// As PostgreSQL reads a name that may hold anything.
+    /// The text as a quoted identifier of PostgreSQL.
     var quotedIdentifier: String { "\"" + replacing("\"", with: "\"\"") + "\"" }
 }

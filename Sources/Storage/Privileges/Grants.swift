@@ -1,4 +1,4 @@
-/// The PostgreSQL roles of an installation: one for each program, only as strong as its work.
+/// The PostgreSQL roles of an installation. Each program has one, with only the rights that it needs.
 package enum DatabaseRole: String, CaseIterable, Sendable {
     /// Owns the schema `metering`: `codexflow migrate` and `adopt`.
     case owner
@@ -6,32 +6,34 @@ package enum DatabaseRole: String, CaseIterable, Sendable {
     case webhook
     /// `aggregation-worker`
     case worker
-    /// `admin-api`. It stores calls that users report and replays quarantined events, so it may do what the webhook
-    /// may.
+    /// `admin-api`. It stores calls that users report and replays quarantined events, so it has the rights of the
+    /// webhook too.
     case admin
-    /// The other commands of `codexflow`. It replays quarantined events, so it may do what the webhook may.
+    /// The other commands of `codexflow`. They replay quarantined events, so it has the rights of the webhook too.
     case `operator`
 
-    /// All except the owner, who keeps all rights.
+    /// All roles except the owner, which has all rights.
     package static let services = allCases.filter { $0 != .owner }
 
-    /// Its name in a cluster, where one prefix stands for one installation.
+    /// Its name in a cluster. Each installation has a prefix.
     package func name(prefix: String) -> String { "\(prefix)_\(rawValue)" }
 
     /// The roles whose rights it has.
     var parts: [DatabaseRole] { [.admin, .operator].contains(self) ? [self, .webhook] : [self] }
 }
 
-/// One object of the database and what each role may do with it.
+/// An object of the database and the rights of each role on it.
 package struct Grant: Sendable, Hashable {
-    /// A kind of object, as GRANT calls it.
+    /// A kind of object, named as in GRANT.
     package enum Kind: String, Sendable {
         case schema, table, sequence, function
     }
 
     /// A privilege, on the whole object or on some columns of it.
     package struct Right: Sendable, Hashable, CustomStringConvertible {
+        /// The privilege, such as `SELECT`.
         package let privilege: String
+        /// The columns; empty for the whole object.
         package var columns: [String] = []
 
         static let usage = Right(privilege: "USAGE")
@@ -41,16 +43,17 @@ package struct Grant: Sendable, Hashable {
         static func insert(_ columns: String...) -> Right { Right(privilege: "INSERT", columns: columns) }
         static func update(_ columns: String...) -> Right { Right(privilege: "UPDATE", columns: columns) }
 
-        /// As GRANT writes it.
+        /// The right as in GRANT, such as `SELECT (id)`.
         package var description: String {
             columns.isEmpty ? privilege : "\(privilege) (\(columns.joined(separator: ", ")))"
         }
     }
 
+    /// The kind of the object.
     package let kind: Kind
-    /// With its schema, and a function with the full names of its parameters' types.
+    /// The name with its schema. A function has the full names of its parameters' types.
     package let name: String
-    /// A function that does one strong thing as its owner, for roles that could not do it themselves.
+    /// Whether it is a SECURITY DEFINER function, which does one thing that its callers may not do themselves.
     let actsAsOwner: Bool
     private let rights: [DatabaseRole: [Right]]
 
@@ -61,13 +64,13 @@ package struct Grant: Sendable, Hashable {
         self.rights = rights
     }
 
-    /// Whether it is in our own schema, and not Laravel's.
+    /// Whether it is in our own schema.
     package var isOurs: Bool { name == "metering" || name.hasPrefix("metering.") }
 
-    /// As GRANT names it.
+    /// The object as in GRANT, such as `TABLE public.users`.
     var object: String { "\(kind.rawValue.uppercased()) \(name)" }
 
-    /// What `role` may do, in a fixed order, each right once.
+    /// The rights of `role`, in a fixed order, each once.
     package func rights(of role: DatabaseRole) -> [Right] {
         let all = role.parts.flatMap { rights[$0] ?? [] }
         return all.indices.filter { all.firstIndex(of: all[$0]) == $0 }.map { all[$0] }
@@ -75,11 +78,11 @@ package struct Grant: Sendable, Hashable {
 }
 
 extension Grant {
-    /// Every object our statements touch. `codexflow grants`, the doctor's check and the tests' roles are made from it;
-    /// a test fails when the schema has an object that it does not name.
+    /// Every object that our statements use. `codexflow grants`, the doctor's check and the roles of the tests are made
+    /// from it. A test fails when the schema has an object that it does not name.
     ///
-    /// `FOR KEY SHARE` and its like need UPDATE on at least one column (PostgreSQL, GRANT): of `users` that is
-    /// `updated_at`, which decides nothing. Months are reached through `events` and need no rights of their own.
+    /// `FOR KEY SHARE` needs UPDATE on at least one column (PostgreSQL, GRANT). For `users` that is `updated_at`, which
+    /// decides nothing. Partitions are read through `events` and need no rights of their own.
     package static let table: [Grant] = laravels + ours + usage + api
 
     private static let laravels: [Grant] = [
@@ -87,7 +90,7 @@ extension Grant {
         Grant(
             .table, "public.users",
             [
-                // Also columns that Laravel will add: `metering.is_deleted` reads `deleted_at` as the owner.
+                // All columns, because `metering.is_deleted` reads `deleted_at` as the owner once Laravel adds it.
                 .owner: [.select()],
                 .webhook: [
                     .select("id", "name", "email_verified_at", "api_key", "plan", "status"), .update("updated_at"),
@@ -110,15 +113,15 @@ extension Grant {
                     .update("email_verified_at", "api_key", "updated_at"),
                 ],
             ]),
-        // The last id, by which a database is recognised, and a sequence that lies before its table.
+        // The last id identifies the database, and shows a sequence that is below the ids of its table.
         Grant(
             .sequence, "public.users_id_seq",
             [
                 .owner: [.select()], .webhook: [.select()], .worker: [.select()], .admin: [.usage],
                 .operator: [.usage],
             ]),
-        // LOCK TABLE … IN SHARE MODE wants UPDATE: the first migration waits for Laravel's open transactions. Rows are
-        // deleted by 'retain', and only when it is asked to. Ingest looks whether the rows of its events are there.
+        // The first migration waits for Laravel's open transactions by LOCK TABLE … IN SHARE MODE, which needs UPDATE.
+        // Only 'prune --api-logs-days' deletes rows. Ingest reads whether the rows of its events exist.
         Grant(
             .table, "public.api_logs",
             [
@@ -137,7 +140,7 @@ extension Grant {
             .table, "public.rate_limits",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()]]),
         Grant(.sequence, "public.rate_limits_id_seq", [.webhook: [.usage, .select()]]),
-        // Sanctum's tokens; of one, only when it was used is ever changed.
+        // Sanctum's tokens. Only the time of the last use is ever changed.
         Grant(
             .table, "public.personal_access_tokens",
             [
@@ -157,11 +160,11 @@ extension Grant {
     private static let api: [Grant] = [
         Grant(.table, "metering.favorite_models", [.admin: [.select(), .insert()]]),
         Grant(.table, "metering.limit_requests", [.admin: [.select(), .insert(), .update()]]),
-        // Rows of it are never removed.
+        // Entries are never removed.
         Grant(.table, "metering.audit_log", [.admin: [.select(), .insert()], .operator: [.insert()]]),
     ]
 
-    /// What rollups are made of and read by. An operator who withdraws an event corrects them.
+    /// Rollups and the functions that make and read them. An operator who withdraws an event corrects them.
     private static let usage: [Grant] =
         rollups(
             dimension: "rollup_dimension", watermark: "rollup_watermark",
@@ -185,7 +188,7 @@ extension Grant {
             Grant(.function, "metering.finite(numeric)", allRoles(.execute)),
         ]
 
-    /// The tables of rollups, or their views. `horizons` is what ingest reads of the watermark.
+    /// The tables of rollups, or their views. `horizons` are the rights of ingest on the watermark.
     private static func rollups(
         dimension: String, watermark: String, horizons: [Right], usage: [String]
     ) -> [Grant] {
@@ -273,7 +276,7 @@ extension Grant {
         Grant(
             .function, "metering.log_position(bigint)", actsAsOwner: true,
             [.owner: [.execute], .worker: [.execute], .admin: [.execute], .operator: [.execute]]),
-        // The doctor counts what fell in here.
+        // The doctor counts the events in the default partition.
         Grant(.table, "metering.events_default", [.operator: [.select()]]),
         Grant(.table, "metering.events_named", [:]),
         Grant(
@@ -285,7 +288,7 @@ extension Grant {
         Grant(
             .table, "metering.spools",
             [.webhook: [.select(), .insert(), .update()], .admin: [.select()], .operator: [.select()]]),
-        // Arrivals are written with the keys, and removed when no entry waits for them any more.
+        // An arrival is inserted with its key and removed when no entry waits for it any more.
         Grant(
             .table, "metering.key_arrivals",
             [.webhook: [.select(), .insert(), .update(), .delete], .admin: [.insert()]]),

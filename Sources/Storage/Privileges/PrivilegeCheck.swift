@@ -1,24 +1,27 @@
 package import Postgres
 
-/// Compares what a role may do with what its program does.
+/// Compares the rights of a role with those that its program needs.
 package struct PrivilegeCheck: Sendable {
-    /// A right that a role needs and has not.
+    /// A right that a role needs and does not have.
     package struct Lack: Sendable, Hashable, CustomStringConvertible {
+        /// The missing right.
         package let right: Grant.Right
+        /// The object.
         package let grant: Grant
         /// The role's name.
         package let user: String
 
         /// `SELECT (plan) on public.users`
         package var description: String { "\(right) on \(grant.name)" }
-        /// The statement that ends it.
+        /// The statement that grants it.
         package var remedy: String { "GRANT \(right) ON \(grant.object) TO \(user.quotedIdentifier);" }
     }
 
-    /// A program's role cannot do its work.
+    /// The role of a program lacks rights for its work.
     package struct Refusal: Error, CustomStringConvertible {
         let lacks: [Lack]
 
+        /// The role lacks these rights.
         package init(_ lacks: [Lack]) {
             self.lacks = lacks
         }
@@ -29,22 +32,22 @@ package struct PrivilegeCheck: Sendable {
         }
     }
 
-    /// A role's name in the cluster.
+    /// The role's name in the cluster.
     package let user: String
 
-    /// Of the role called `user`.
+    /// A check of the role called `user`.
     package init(of user: String) {
         self.user = user
     }
 
-    /// Of the connected role.
+    /// A check of the connected role.
     ///
     /// - Throws: ``PostgresError``.
     package static func ofCurrentUser(_ connection: Connection) throws -> PrivilegeCheck {
         PrivilegeCheck(of: try connection.query("SELECT current_user::text")[0].decode(0))
     }
 
-    /// The rights it lacks to do the work of `role`; objects that do not exist are the schema check's matter.
+    /// The rights that it lacks for the work of `role`. Missing objects are left to the schema check.
     ///
     /// - Throws: ``PostgresError``.
     package func lacks(_ connection: Connection, for role: DatabaseRole) throws -> [Lack] {
@@ -77,7 +80,7 @@ package struct PrivilegeCheck: Sendable {
         return try rows.map { wanted[try $0.decode(0, as: Int.self) - 1] }
     }
 
-    /// How the role is stronger than any service needs it, such as `is a superuser`; each completes "the role …".
+    /// The powers that no service needs, such as `is a superuser`. Each completes "the role …".
     ///
     /// - Throws: ``PostgresError``.
     package func excess(_ connection: Connection) throws -> [String] {
@@ -97,7 +100,7 @@ package struct PrivilegeCheck: Sendable {
             .compactMap { $0 }
     }
 
-    /// The rights on tables that the work of `role` does not need, such as `DELETE on public.users`.
+    /// The rights on tables that `role` does not need, such as `DELETE on public.users`.
     ///
     /// - Throws: ``PostgresError``.
     package func surplus(_ connection: Connection, over role: DatabaseRole) throws -> [String] {
@@ -116,8 +119,8 @@ package struct PrivilegeCheck: Sendable {
         return try rows.map { try $0.decode(0, as: String.self) }
     }
 
-    /// The objects of both schemas by the names of ``Grant``, read from the catalogs: a name would be refused to a role
-    /// without rights on its schema.
+    /// The objects of both schemas by the names of ``Grant``, read from the catalogs. PostgreSQL does not resolve a
+    /// name for a role without rights on its schema.
     static let objects: Query = """
         SELECT 'schema' AS kind, n.nspname::text AS name, n.oid, n.nspowner AS owner FROM pg_namespace n
         UNION ALL

@@ -2,24 +2,25 @@ package import Domain
 import Foundation
 package import Postgres
 
-/// What is put aside, as an operator sees and steers it.
+/// Lists, counts and discards quarantined events.
 package enum Quarantine {
-    /// The advisory lock that replays and discards share, so that no entry is replayed while it is discarded, and none
-    /// by two processes at once.
+    /// The advisory lock of replays and discards. So no entry is replayed while it is discarded, or by two processes at
+    /// once.
     static let lockName: Query = "hashtext('metering.quarantine')"
 
-    /// Waits for the lock; it ends with the transaction.
+    /// Waits for the lock, which ends with the transaction.
     static func lock(_ connection: Connection) throws {
         try connection.execute("SELECT pg_advisory_xact_lock(\(lockName))")
     }
 }
 
-/// One quarantine entry, as an operator sees it: no prompt, no answer, no key in clear.
+/// A quarantine entry for an operator. It has no prompt, no answer and no key in clear text.
 package struct QuarantinedItem: Sendable, Hashable {
-    /// What became of an entry that is no longer open.
+    /// How an entry was resolved.
     package struct Resolution: Sendable, Hashable {
         /// `stored`, `duplicate` or `discarded`.
         package let outcome: String
+        /// The time at which it was resolved.
         package let at: Timestamp
         /// The event's row in `api_logs`.
         package let logID: Int64?
@@ -27,29 +28,35 @@ package struct QuarantinedItem: Sendable, Hashable {
 
     /// The event's key.
     package let id: EventKey
+    /// Why the event is not a log.
     package let reason: QuarantineReason
-    /// What is wrong, in one sentence.
+    /// One sentence that explains it.
     package let detail: String
-    /// The facts as far as they could be read.
+    /// The event, as far as it could be read.
     package let event: UsageEvent?
-    /// The first 64 KiB of a part that could not be read, scrubbed.
+    /// The first 64 KiB of an unreadable part, without secrets.
     package let excerpt: String?
+    /// The hashes of the keys that the event states.
     package let keyHashes: [KeyHash]
     /// The user whom the event names, or who holds its key.
     package let userID: Int64?
+    /// The time of the first delivery.
     package let receivedAt: Timestamp
+    /// The time of the last delivery.
     package let lastReceivedAt: Timestamp
+    /// How often it was delivered.
     package let deliveries: Int64
-    /// Whether it becomes a row by itself when its trouble is gone. Not where its sender was answered 404 for an event
-    /// without a key of its own, and sends it again as another one.
+    /// Whether it is stored by itself once the reason is gone. It is not if its sender was answered 404 for an event
+    /// without an idempotency key, because the sender sends it again as another event.
     package let isReplayable: Bool
+    /// How often a replay has tried it.
     package let attempts: Int
-    /// When it is tried next; `nil` while it waits for a key or a user.
+    /// The time of the next attempt; `nil` while it waits for a key or a user.
     package let nextAttemptAt: Timestamp?
     /// `nil` while it is open.
     package let resolution: Resolution?
 
-    /// Whether an operator must say so before it is replayed: its sender saw a 404 and may have sent it again.
+    /// Whether an operator must confirm its replay, because its sender was answered 404 and may have sent it again.
     package var wasRefused: Bool {
         !isReplayable && [.unknownKey, .unknownUser].contains(reason) && event?.isIdempotent == false
     }
@@ -75,7 +82,7 @@ extension QuarantinedItem {
         self.id = EventKey(id) ?? EventKey(high: 0, low: 0)
         self.reason = QuarantineReason(rawValue: reason) ?? .unstorable
         self.detail = detail
-        // Facts that an older version wrote and this one cannot read are no facts.
+        // An event that an older version wrote and this one cannot read counts as none.
         self.event = event.flatMap { try? JSONDecoder().decode(UsageEvent.self, from: Data($0.utf8)) }
         self.excerpt = excerpt
         keyHashes = hashes.compactMap { KeyHash(hex: $0) }
@@ -92,31 +99,35 @@ extension QuarantinedItem {
     }
 }
 
-/// Which quarantine entries are meant; each condition narrows, and an empty filter means every open entry.
+/// Conditions on quarantine entries. An entry must meet all of them. An empty filter selects every open entry.
 package struct QuarantineFilter: Sendable, Hashable {
+    /// Whether an entry is still open.
     package enum State: String, Sendable, CaseIterable {
-        /// Not (yet) a row.
+        /// It is not a log, or not yet.
         case open
-        /// Stored, a duplicate after all, or discarded.
+        /// It was stored, found to be a duplicate, or discarded.
         case resolved
         case all
     }
 
+    /// The state.
     package var state: State
-    /// Exactly these, whatever their number; `nil` means any.
+    /// Exactly these entries; `nil` for all.
     package var ids: [EventKey]?
-    /// One of these reasons; none means any.
+    /// One of these reasons; empty for all.
     package var reasons: Set<QuarantineReason>
     /// The user whom the event names, or who holds its key.
     package var userID: Int64?
-    /// The first bytes of the hash of the event's key, and half of the next one where the digits are odd in number.
+    /// The first hexadecimal digits of the hash of the event's key.
     package var keyHash: HexPrefix?
-    /// The name the client asked for.
+    /// The model that the client asked for.
     package var model: String?
-    /// When it was first received: `[from, to)`.
+    /// The first moment at which it was first received.
     package var from: Timestamp?
+    /// The end of that range, not included.
     package var to: Timestamp?
 
+    /// A filter with these conditions.
     package init(
         state: State = .open, ids: [EventKey]? = nil, reasons: Set<QuarantineReason> = [], userID: Int64? = nil,
         keyHash: HexPrefix? = nil, model: String? = nil, from: Timestamp? = nil, to: Timestamp? = nil
@@ -131,10 +142,11 @@ package struct QuarantineFilter: Sendable, Hashable {
         self.to = to
     }
 
-    /// Whether it says anything but the state.
+    /// Whether it has a condition besides the state.
     package var isNarrow: Bool { self != QuarantineFilter(state: state) }
 
-    /// The condition on an entry `q`: only what is asked for, so that each combination finds its index.
+    /// The condition on an entry `q`. It names only columns that are filtered, so that each combination finds its
+    /// index.
     var condition: Query {
         let reasons = reasons.map(\.rawValue).sorted()
         let conditions: [Query?] = [
@@ -157,7 +169,7 @@ package struct HexPrefix: Sendable, Hashable {
     let lowest: [UInt8]
     let highest: [UInt8]
 
-    /// `nil` where `text` is anything but 1 to 64 hexadecimal digits.
+    /// The prefix `text`; `nil` if it is not 1 to 64 hexadecimal digits.
     package init?(_ text: String) {
         let digits = text.lowercased()
         guard (1...64).contains(digits.utf8.count),
@@ -170,22 +182,24 @@ package struct HexPrefix: Sendable, Hashable {
 }
 
 extension Quarantine {
-    /// What there is for one reason.
+    /// The number and age of the entries of one reason.
     package struct Summary: Sendable, Hashable {
+        /// The reason.
         package let reason: QuarantineReason
+        /// The number of entries.
         package let entries: Int
-        /// How often these entries were sent, repeated deliveries included.
+        /// The number of deliveries of these entries.
         package let deliveries: Int64
-        /// When the first and the last of them were first received.
+        /// The first delivery of the oldest entry.
         package let oldest: Timestamp
+        /// The first delivery of the newest entry.
         package let newest: Timestamp
     }
 
-    /// At most `limit` entries that `filter` selects, in the order in which they were received, after
-    /// `cursor`.
+    /// At most `limit` entries that `filter` selects, in the order of their first delivery, after `cursor`.
     ///
-    /// The cursor is the id of the last entry of the page before; an entry keeps its place, so that no page repeats or
-    /// misses one.
+    /// The cursor is the id of the last entry of the page before. The order of entries never changes, so no page
+    /// repeats or misses one.
     ///
     /// - Throws: ``AppError`` `.notFound` when there is no entry `cursor`.
     package static func list(
@@ -203,8 +217,8 @@ extension Quarantine {
             let moment = Timestamp(microseconds: received)
             condition = "\(condition) AND (q.received_at, q.id) > (\(moment), \(cursor.description)::uuid)"
         }
-        // The planner takes the beginning of a hash for common, and would read all entries in order until it has found
-        // a page.
+        // The planner expects many entries with this prefix, and would read all entries in order until it has found a
+        // page.
         let source: Query =
             filter.keyHash == nil
             ? "metering.quarantine q WHERE \(condition)"
@@ -214,7 +228,7 @@ extension Quarantine {
         ).map(QuarantinedItem.init)
     }
 
-    /// Everything that is kept of one entry.
+    /// The entry `id`.
     ///
     /// - Throws: ``AppError`` `.notFound` when there is none.
     package static func require(_ id: EventKey, _ connection: Connection) throws -> QuarantinedItem {
@@ -223,7 +237,7 @@ extension Quarantine {
         return item
     }
 
-    /// How many entries `filter` means, by reason, the most frequent first.
+    /// The entries that `filter` selects, counted by reason, the most frequent first.
     ///
     /// - Throws: ``PostgresError``.
     package static func summarize(_ filter: QuarantineFilter, _ connection: Connection) throws -> [Summary] {
@@ -251,10 +265,10 @@ extension Quarantine {
 }
 
 extension Quarantine {
-    /// Counting stops here: a report says how much is missing, and more than this is a matter for `codexflow doctor`.
+    /// Counting stops here. A report shows the number as "at least"; `codexflow doctor` warns of a large quarantine.
     package static let countedAtMost = 10_000
 
-    /// How many events of the range are not stored yet, of one user or of all; at most ``countedAtMost``.
+    /// The number of open events in the range, of one user or of all users; at most ``countedAtMost``.
     ///
     /// - Throws: ``PostgresError``.
     package static func openCount(
@@ -277,11 +291,11 @@ extension Quarantine {
     /// Entries of one transaction.
     private static let discardBatch = 10_000
 
-    /// Resolves the open entries that `filter` means as `discarded`, and returns how many there were. They stay to be
-    /// seen; if the event is sent again and can be a row by then, it is stored and its entry says so.
+    /// Resolves the open entries that `filter` selects as `discarded`, and returns their number. They stay visible. If
+    /// such an event is sent again and can be stored by then, it is stored, and its entry becomes `stored`.
     ///
-    /// An entry that is being replayed is either stored before, and not touched, or never. Many are discarded in
-    /// several transactions, so that no delivery waits long for one of them.
+    /// An entry is never replayed and discarded at once. Many entries are discarded in several transactions, so that no
+    /// delivery waits long for one of them.
     ///
     /// - Throws: ``PostgresError``.
     package static func discard(
@@ -297,7 +311,7 @@ extension Quarantine {
                 return try connection.execute(
                     """
                     WITH held AS MATERIALIZED (
-                        -- In the order in which a delivery takes them, so that neither waits for the other in a ring.
+                        -- In the order in which a delivery locks them, so that no deadlock is possible.
                         SELECT q.id FROM metering.quarantine q
                         WHERE q.resolved_at IS NULL AND q.id = ANY(ARRAY(
                             SELECT q.id FROM metering.quarantine q WHERE \(condition) LIMIT \(discardBatch)))
@@ -314,7 +328,7 @@ extension Quarantine {
 }
 
 extension QuarantineReason {
-    /// One sentence for the operator.
+    /// One sentence for the operator about the reason.
     package var explanation: String {
         switch self {
         case .unreadable: "This is no JSON that can be read."
@@ -332,19 +346,19 @@ extension QuarantineReason {
         }
     }
 
-    /// What the operator can do, where `findings` are those about Laravel's database.
+    /// What the operator should do. `findings` are those about Laravel's database.
     ///
-    /// While rows are hidden or refused a verdict on an event may be wrong: nothing is discarded for it then.
+    /// While rows are hidden or refused, the reason may be wrong. Then the advice is never to discard.
     package func remedy(amid findings: [LaravelFinding]) -> String {
         canBecomeRow && findings.contains(where: \.makesVerdictsDoubtful) ? Self.firstTheDatabase : remedy
     }
 
-    /// What comes before every advice to discard.
+    /// The sentence before every advice to discard.
     static let firstTheDatabase =
         "Laravel's database hides or refuses rows: see the laravel findings of 'codexflow doctor' and correct "
         + "that first. Discard nothing before; what can become a row then does so by itself."
 
-    /// What the operator can do.
+    /// What the operator should do.
     package var remedy: String {
         switch self {
         case .unreadable, .missingIdentity:
@@ -375,7 +389,7 @@ extension QuarantineReason {
         }
     }
 
-    /// Whether an event put aside for this reason can become a row, by itself or by an operator's replay.
+    /// Whether an event with this reason can become a log, by itself or by an operator's replay.
     package var canBecomeRow: Bool {
         switch self {
         case .unknownKey, .unknownUser, .userLocked, .laravelUnavailable, .identityConflict: true

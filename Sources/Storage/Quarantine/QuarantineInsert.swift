@@ -3,12 +3,12 @@ import Foundation
 import Metrics
 package import Postgres
 
-/// An item that is put aside, with what a later attempt needs.
+/// An item to be quarantined, with the values that a replay needs.
 struct QuarantineEntry: Sendable {
     let rejection: Rejection
     let isReplayable: Bool
 
-    /// The entry of `item`, which as it was delivered decides whether its sender will send it again.
+    /// The entry of `item`. How the item was delivered decides whether its sender sends it again.
     init(_ rejection: Rejection, of item: IngestItem) {
         self.rejection = rejection
         isReplayable =
@@ -24,7 +24,7 @@ struct QuarantineEntry: Sendable {
         self.isReplayable = isReplayable
     }
 
-    /// The entry with nothing of the sender's in it, for facts that PostgreSQL cannot keep.
+    /// The entry without the sender's values, for an event that PostgreSQL cannot store.
     var withoutFacts: QuarantineEntry {
         QuarantineEntry(
             Rejection(reason: .unstorable, detail: QuarantineReason.unstorable.explanation, key: rejection.key),
@@ -32,13 +32,13 @@ struct QuarantineEntry: Sendable {
     }
 }
 
-/// Puts items aside, each once however often it is delivered.
+/// Inserts items into quarantine, each once however often it is delivered.
 enum QuarantineInsert {
-    /// Denials that are kept one by one. With more, unknown callers could fill the disk.
+    /// The most denials that are stored one by one. With more, unknown callers could fill the disk.
     static let deniedEntries = 10_000
 
-    /// Where `isolates` is true, an entry that PostgreSQL refuses is kept without its facts instead of failing the
-    /// others.
+    /// Inserts `entries`. With `isolates`, an entry that PostgreSQL refuses is stored without its event and does not
+    /// fail the others.
     static func insert(
         _ entries: [QuarantineEntry], _ connection: Connection, isolates: Bool, now: Timestamp
     ) throws {
@@ -63,7 +63,7 @@ enum QuarantineInsert {
         try keep(unique(kept), connection, now: now)
     }
 
-    /// One entry a key, in key order, so that two processes never wait for each other in a ring.
+    /// One entry for each key, in key order, so that no deadlock of two processes is possible.
     private static func unique(_ entries: [QuarantineEntry]) -> [QuarantineEntry] {
         Dictionary(entries.map { ($0.rejection.key, $0) }, uniquingKeysWith: { first, _ in first }).values
             .sorted { $0.rejection.key < $1.rejection.key }
@@ -92,11 +92,12 @@ enum QuarantineInsert {
             """)
     }
 
-    /// A repeated delivery is counted, and its reason stands: what was a conflict may be a locked user by now. A
-    /// resolved entry stays resolved.
+    /// Inserts entries, or counts another delivery. The newest reason counts: a former conflict may now be a locked
+    /// user. A resolved entry stays resolved.
     ///
-    /// What waits for a key or a user is parked; unless the key is there by now, as this statement sees it: then no
-    /// arrival of it need not schedule the entry, and does not know of it (``RetrySchedule``).
+    /// An entry that waits for a key or a user is parked, without a time of a next attempt. If this statement sees that
+    /// the key exists by now, the entry gets a time, because the arrival of the key may have come before the entry
+    /// (``RetrySchedule``).
     private static func keep(_ entries: [QuarantineEntry], _ connection: Connection, now: Timestamp) throws {
         let encoder = JSONEncoder()
         let rejections = entries.map(\.rejection)
@@ -128,7 +129,7 @@ enum QuarantineInsert {
                 SELECT ARRAY(SELECT decode(h, 'hex') FROM unnest(string_to_array(i.key_hashes, ',')) h) AS key_hashes,
                        'epoch'::timestamptz + i.occurred_us * interval '1 microsecond' AS occurred_at
             ) t
-            -- A denied call has no user, whatever key it shows.
+            -- A denied call has no user, whatever key it has.
             CROSS JOIN LATERAL (
                 SELECT CASE WHEN i.reason <> 'denied' THEN metering.key_holder(t.key_hashes, t.occurred_at) END
                     AS holder
@@ -145,12 +146,13 @@ enum QuarantineInsert {
     }
 }
 
-/// How much is in quarantine, for Prometheus.
+/// The metrics of the quarantine.
 package enum QuarantineGauges {
-    /// Sets `metering_quarantine_open{reason}` and `metering_quarantine_oldest_seconds{reason}`, to zero where there is
-    /// none.
+    /// Sets `metering_quarantine_open{reason}` and `metering_quarantine_oldest_seconds{reason}`; zero for a reason
+    /// without entries.
     ///
-    /// Reads an index over the open entries, most of a second for a million: call it at a bounded rate.
+    /// It reads an index over the open entries, which takes almost a second for a million. So call it at a bounded
+    /// rate.
     ///
     /// - Throws: ``PostgresError``.
     package static func record(_ connection: Connection, now: Timestamp) throws {

@@ -2,15 +2,15 @@ package import Domain
 import Foundation
 package import Postgres
 
-/// Stores quarantined events when the reason is gone.
+/// Stores quarantined events whose reason is gone.
 package struct QuarantineReplay: Sendable {
     /// Entries of one transaction.
     private static let batch = 1_000
-    /// Entries by which a round finds out whether Laravel's tables take rows again. Each may be an error in
-    /// PostgreSQL's log.
+    /// The number of entries by which a round tries whether Laravel's tables accept rows again. Each may cause an error
+    /// in PostgreSQL's log.
     private static let probes = 8
-    /// After which a round begins no batch. A service rests as long between two rounds, and a replay never has more
-    /// than one connection, so that deliveries go on.
+    /// The time after which a round begins no further batch. A service pauses as long between two rounds, and a replay
+    /// uses one connection, so that deliveries go on.
     private static let roundLimit = Duration.milliseconds(300)
 
     let pool: ConnectionPool
@@ -18,14 +18,15 @@ package struct QuarantineReplay: Sendable {
     private let now: @Sendable () -> Timestamp
     private let retries = RetrySchedule()
 
+    /// A replay on `pool` that stores with `writer`.
     package init(pool: ConnectionPool, writer: EventWriter, now: @escaping @Sendable () -> Timestamp) {
         self.pool = pool
         self.writer = writer
         self.now = now
     }
 
-    /// Tries what is due, batch after batch until nothing more becomes a row or the round is over, and returns how many
-    /// entries are rows now.
+    /// Tries the due entries, batch after batch, until no more are stored or the round is over. Returns the number of
+    /// entries that were stored.
     ///
     /// - Throws: ``PostgresError``.
     @discardableResult
@@ -34,13 +35,13 @@ package struct QuarantineReplay: Sendable {
         try await pool.withConnection { try retries.schedule($0, now: moment) }
         let end = ContinuousClock.now + Self.roundLimit
         let scheduled = try await drain(until: end, batches: { _ in Self.batch }, Self.selectDue)
-        // As soon as one of the probes is a row, the others probably can be too, however long they are postponed.
+        // As soon as one of the probes is stored, the others probably can be too, however long they are postponed.
         let refused = try await drain(until: end, batches: { $0 == 0 ? Self.probes : Self.batch }, Self.selectRefused)
         return scheduled + refused
     }
 
-    /// Replays what `select` finds as long as that makes rows; `batches` gives the size of the batch after so many
-    /// rows.
+    /// Replays the entries that `select` finds, as long as some are stored. `batches` gives the size of the next batch
+    /// after so many stored entries.
     private func drain(
         until end: ContinuousClock.Instant, batches: (Int) -> Int,
         _ select: @escaping @Sendable (Connection, Timestamp, Int) throws -> [UsageEvent]
@@ -57,7 +58,7 @@ package struct QuarantineReplay: Sendable {
         return rows
     }
 
-    /// Entries that were scheduled, and those to be tried again.
+    /// The entries that are due.
     private static func selectDue(_ connection: Connection, now: Timestamp, limit: Int) throws -> [UsageEvent] {
         try events(
             connection.query(
@@ -69,7 +70,7 @@ package struct QuarantineReplay: Sendable {
                 """))
     }
 
-    /// The entries that Laravel's tables refused, due or not, in the order in which their turn comes.
+    /// The entries that Laravel's tables refused, due or not, in the order of their next attempt.
     private static func selectRefused(_ connection: Connection, now: Timestamp, limit: Int) throws -> [UsageEvent] {
         try events(
             connection.query(
@@ -81,7 +82,7 @@ package struct QuarantineReplay: Sendable {
                 """))
     }
 
-    /// An entry that an older version wrote and this one cannot read holds up no other.
+    /// The events of `rows`. An entry that an older version wrote and this one cannot read is left out.
     private static func events(_ rows: [Row]) -> [UsageEvent] {
         let decoder = JSONDecoder()
         return rows.compactMap { row in
@@ -91,43 +92,45 @@ package struct QuarantineReplay: Sendable {
 }
 
 extension QuarantineReplay {
-    /// What a replay by an operator may do.
+    /// The options of a replay by an operator.
     package struct Options: Sendable, Hashable {
-        /// Whether entries are tried that were answered 404 and have no key of their own. Their sender may have sent
-        /// them again as other events: then they count twice.
+        /// Whether to try entries that were answered 404 and have no idempotency key. If their sender has sent them
+        /// again as other events, they count twice.
         package var includesRefused = false
-        /// Whether nothing is changed: the verdicts are those of a transaction that is undone.
+        /// Whether to change nothing. The verdicts are those of a transaction that is rolled back.
         package var isDryRun = false
 
+        /// These options.
         package init(includesRefused: Bool = false, isDryRun: Bool = false) {
             self.includesRefused = includesRefused
             self.isDryRun = isDryRun
         }
     }
 
-    /// What became of one entry.
+    /// The result for one entry.
     package enum Outcome: Sendable, Hashable {
-        /// The verdict that a delivery of the event would get; `quarantined` leaves it in quarantine.
+        /// The verdict, as for a delivery of the event. With `quarantined` it stays in quarantine.
         case verdict(Verdict)
-        /// Not tried: an event put aside for this reason never becomes a row.
+        /// Not tried: an event with this reason never becomes a log.
         case neverARow
-        /// Not tried: its sender saw a 404 and may have sent it again, and the options do not include such entries.
+        /// Not tried: its sender was answered 404 and may have sent it again, and the options exclude such entries.
         case wasRefused
-        /// Not tried: its facts were written by another version and cannot be read by this one.
+        /// Not tried: another version wrote its event, and this one cannot read it.
         case unreadableFacts
-        /// Not tried: stored or discarded before, or meanwhile.
+        /// Not tried: it was stored or discarded before, or meanwhile.
         case resolvedBefore
     }
 
-    /// Some entries and what became of them.
+    /// A page of entries and their results.
     package struct Page: Sendable {
+        /// The entries, in order, with their results.
         package let outcomes: [(item: QuarantinedItem, outcome: Outcome)]
-        /// Where the next page begins; `nil` after the last.
+        /// The cursor of the next page; `nil` on the last one.
         package let next: EventKey?
     }
 
-    /// Tries the next entries that `filter` means at once, due or not, through the same path as a delivery, in one
-    /// transaction.
+    /// Tries the next entries that `filter` selects, due or not, in one transaction and by the statements of a
+    /// delivery.
     ///
     /// - Throws: ``AppError`` `.notFound` when there is no entry `cursor`; ``PostgresError``;
     ///   ``Installation/Mismatch``.
@@ -149,14 +152,14 @@ extension QuarantineReplay {
         let filter = QuarantineFilter(ids: items.map(\.id))
         let transaction = ReplayTransaction(waits: true, looksAtUsers: true, isDryRun: isDryRun)
         return try await transaction.run(writer) { connection, _ in
-            // Read again under the lock: what was resolved meanwhile is not tried.
+            // They are read again under the lock, because some may have been resolved meanwhile.
             try Quarantine.list(filter, limit: items.count, connection).compactMap(\.event)
         } ?? [:]
     }
 }
 
 extension QuarantineReplay.Options {
-    /// Why an entry is not tried, if it is not.
+    /// Why an entry is not tried; `nil` if it is.
     fileprivate func obstacle(to item: QuarantinedItem) -> QuarantineReplay.Outcome? {
         if item.resolution != nil { return .resolvedBefore }
         if !item.reason.canBecomeRow { return .neverARow }
@@ -165,23 +168,23 @@ extension QuarantineReplay.Options {
     }
 }
 
-/// One transaction that makes rows of quarantined events, through the same statements as a delivery.
+/// One transaction that stores quarantined events by the statements of a delivery.
 struct ReplayTransaction: Sendable {
-    /// Whether a replay may wait for another one, also of another process: only one of them works at a time.
+    /// Whether it waits for a running replay, also of another process. Only one works at a time.
     let waits: Bool
     /// Whether a key sync runs first. Scheduled entries need none.
     let looksAtUsers: Bool
-    /// Whether everything is undone at the end.
+    /// Whether everything is rolled back at the end.
     let isDryRun: Bool
 
-    /// What a dry run brings out of the transaction that is undone.
+    /// The verdicts of a dry run, thrown out of the transaction that is rolled back.
     private struct Undone: Error {
         let verdicts: [EventKey: Verdict]
     }
 
-    /// The verdicts of the events that `select` finds, or `nil` where another replay is at work.
+    /// Stores the events that `select` finds and returns their verdicts; `nil` if another replay is at work.
     ///
-    /// Entries that have a row now are resolved in the same transaction, the others parked again or postponed.
+    /// Entries that have a log now are resolved in the same transaction. The others are parked again or postponed.
     ///
     /// - Throws: ``PostgresError`` when nothing was committed; ``Installation/Mismatch``.
     func run(
@@ -201,7 +204,7 @@ struct ReplayTransaction: Sendable {
         }
     }
 
-    /// Takes the lock that replays and discards share; a live delivery never meets it.
+    /// Takes the lock of replays and discards. A delivery never takes it.
     private func begin(_ connection: Connection) throws -> Bool {
         if waits {
             try Quarantine.lock(connection)
@@ -244,8 +247,8 @@ struct ReplayTransaction: Sendable {
         }
     }
 
-    /// Entries whose event turned out to be stored already; those just stored were resolved with their rows. An entry
-    /// that is being delivered again is left to the next replay, as waiting for it could deadlock.
+    /// Resolves the entries whose event was stored before. Those just stored were resolved by the insert. An entry that
+    /// is being delivered again is left to the next replay, because waiting for it could deadlock.
     private static func resolve(_ keys: [EventKey], _ connection: Connection, now: Timestamp) throws {
         guard !keys.isEmpty else { return }
         try connection.execute(
@@ -266,8 +269,8 @@ struct ReplayTransaction: Sendable {
             """)
     }
 
-    /// Parks what waits for a key or a user. What Laravel's tables refuse is tried again later, and so is an event
-    /// whose key appeared while this transaction judged it: after 1 s, 2 s, 4 s … up to an hour.
+    /// Parks entries that wait for a key or a user. Entries that Laravel's tables refuse are tried again after 1 s, 2
+    /// s, 4 s … up to an hour. So is an event whose key appeared during this transaction.
     private static func postpone(
         _ failed: [(EventKey, QuarantineReason)], _ connection: Connection, now: Timestamp
     ) throws {
@@ -292,7 +295,7 @@ struct ReplayTransaction: Sendable {
 }
 
 extension Verdict {
-    /// The row the event has, if any.
+    /// The id of the event's log; `nil` without one.
     package var logID: Int64? {
         switch self {
         case .stored(let logID), .duplicate(let logID), .conflict(let logID): logID
@@ -300,7 +303,7 @@ extension Verdict {
         }
     }
 
-    /// Why it has none.
+    /// Why it has no log.
     package var reason: QuarantineReason? {
         if case .quarantined(let reason) = self { reason } else { nil }
     }

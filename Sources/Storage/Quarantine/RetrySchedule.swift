@@ -2,9 +2,9 @@ import Domain
 import Postgres
 import Synchronization
 
-/// Schedules a retry of quarantined events when what they wait for is there: a key, a user, or the end of a lock on a
-/// user. Parked entries are found by a new key, or by the users that they wait for, and never by a scan of all entries.
-/// A million entries of unknown keys cost nothing while no key appears.
+/// Schedules quarantined events for a retry when the key or user that they wait for exists, or when their user is no
+/// longer locked. Parked entries are found by a new key or by their user, and never by a scan of all entries. A million
+/// entries of unknown keys cost nothing while no key appears.
 final class RetrySchedule: Sendable {
     /// Entries that one statement schedules.
     private static let batch = 10_000

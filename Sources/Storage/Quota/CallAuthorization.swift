@@ -25,7 +25,7 @@ extension CallAuthorization {
         try find("public.users u", where: "u.id = \(id)", connection, now: now)
     }
 
-    /// Of the user `u` of `source`.
+    /// The authorization of the user `u` of `source`.
     private static func find(
         _ source: Query, where condition: Query, _ connection: Connection, now: Timestamp
     ) throws -> CallAuthorization? {
@@ -41,7 +41,7 @@ extension CallAuthorization {
     private static func window(_ row: Row) throws -> Window? {
         let (period, resetsAt): (String, Int64) = (try row.decode("period"), try row.decode("resets_at"))
         guard let period = QuotaPeriod(rawValue: period) else { return nil }
-        // NaN in a budget, or in what is used of it, is no number to decide by.
+        // With NaN in a budget or in its usage nothing can be decided.
         let (budget, cost): (String?, String) = (try row.decode("budget"), try row.decode("cost"))
         let (limit, used) = (budget.flatMap(Money.init), Money(cost))
         return Window(
@@ -100,9 +100,11 @@ extension CallAuthorization {
 /// What a user may still report of their own usage: what is left of the limits of the present day and month, and never
 /// more than one log of Laravel holds.
 package struct ReportAllowance: Sendable, Hashable {
+    /// Requests.
     package private(set) var requests: Int64 = .max
-    /// Input and output.
+    /// Input and output tokens together.
     package private(set) var tokens = Int64(Int32.max)
+    /// The cost.
     package private(set) var cost = Money(picodollars: Int128(Cost.maximumMicrodollars) * 1_000_000)
 
     /// The allowance of `user` at `now`; `nil` for an event that is stored already, which adds nothing.

@@ -7,8 +7,8 @@ package enum QuotaCounters {
     /// The most deltas of one transaction.
     private static let batch = 2_000
 
-    /// Adds the deltas that are there. Returns the users with a row of `rate_limits` that ``RateLimitProjection`` must
-    /// still set: it is missing, is of another window, or another open transaction holds it.
+    /// Adds the present deltas. Returns the users whose row of `rate_limits` ``RateLimitProjection`` must still set,
+    /// because it is missing, is of another window, or is locked by another transaction.
     ///
     /// The transaction that adds a delta deletes it, so it counts exactly once, also after a crash. Deltas that commit
     /// later are found by the next call, whatever their ids. Calls of all processes run one after the other. Each sets
@@ -17,7 +17,7 @@ package enum QuotaCounters {
     /// - Throws: ``PostgresError``.
     package static func addDeltas(_ connection: Connection, now: Timestamp) throws -> [Int64] {
         let rows = try connection.transaction { connection in
-            // Other calls wait at most so long for a process that stopped in between.
+            // Other processes wait at most this long for one that stopped in between.
             try connection.executeScript("SET LOCAL idle_in_transaction_session_timeout = '5s'")
             try keepOut(connection)
             do {
@@ -33,14 +33,14 @@ package enum QuotaCounters {
         return try rows.map { try $0.decode(0, as: Int64.self) }
     }
 
-    /// Waits for a running ``addDeltas(_:now:)``, and keeps others out until the transaction ends.
+    /// Waits for a running ``addDeltas(_:now:)``, and blocks further ones until the transaction ends.
     ///
     /// - Throws: ``PostgresError``.
     package static func keepOut(_ connection: Connection) throws {
         try connection.execute("SELECT pg_advisory_xact_lock(hashtext('metering.quota_usage'))")
     }
 
-    /// Adds every delta in the open transaction, which keeps others out. Sets no row of `rate_limits`.
+    /// Adds every delta in the open transaction, after ``keepOut(_:)``. Sets no row of `rate_limits`.
     ///
     /// - Throws: ``PostgresError``.
     package static func addAllDeltas(_ connection: Connection, now: Timestamp) throws {
@@ -95,7 +95,7 @@ package enum QuotaCounters {
         ), unset AS (
             SELECT user_id, 1 AS rows FROM truth
             UNION ALL SELECT user_id, -1 FROM shown
-            -- A window that began since.
+            -- The window began since.
             UNION ALL SELECT c.user_id, 1 FROM counted c JOIN bound b USING (period)
                 WHERE c.window_start > b.window_start
         )

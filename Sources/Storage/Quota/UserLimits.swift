@@ -1,12 +1,12 @@
 package import Domain
 package import Postgres
 
-/// What one user is allowed instead of the plan's limits.
+/// A user's own limits, in place of the plan's.
 package enum UserLimits {
-    /// A limit that is to be set.
+    /// A new value of a limit.
     package enum Setting<Amount: Sendable & Hashable>: Sendable, Hashable {
         case keep
-        /// The plan's again, or none where a plan has none.
+        /// The plan's limit again, or none if the plan has none.
         case clear
         case set(Amount)
 
@@ -14,12 +14,16 @@ package enum UserLimits {
         fileprivate var amount: Amount? { if case .set(let amount) = self { amount } else { nil } }
     }
 
-    /// What is to be set of one window.
+    /// The new limits of one window.
     package struct Change: Sendable, Hashable {
+        /// The most requests.
         package var requests: Setting<Int64>
+        /// The most tokens.
         package var tokens: Setting<Int64>
+        /// The most cost in USD.
         package var budget: Setting<Money>
 
+        /// A change of these limits.
         package init(
             requests: Setting<Int64> = .keep, tokens: Setting<Int64> = .keep, budget: Setting<Money> = .keep
         ) {
@@ -45,7 +49,7 @@ package enum UserLimits {
             """)
     }
 
-    /// Lets a user call these models only, by the names that LiteLLM offers; `nil` for all.
+    /// Restricts a user to these models, by the names that LiteLLM offers; `nil` for all.
     ///
     /// - Throws: ``PostgresError``.
     package static func allow(models: [String]?, user: Int64, _ connection: Connection) throws {
@@ -61,27 +65,34 @@ package enum UserLimits {
     }
 }
 
-/// How much of a window's limits a user has used; the truth, of which `rate_limits` is a copy.
+/// How much of the limits of one window a user has used. Laravel's `rate_limits` is a copy of it.
 package struct LimitStatus: Sendable, Hashable {
-    /// Something that is limited.
+    /// A limit and its use.
     package struct Amount: Sendable, Hashable {
+        /// The limit.
         package let limit: Int64
+        /// The amount that is used.
         package let used: Int64
+        /// The amount that is left.
         package var remaining: Int64 { max(0, limit - used) }
     }
 
+    /// The kind of window.
     package let period: QuotaPeriod
+    /// Tokens.
     package let tokens: Amount
+    /// Requests.
     package let requests: Amount
-    /// When the window began and when it ends.
+    /// The begin of the window.
     package let startedAt: Timestamp
+    /// The end of the window.
     package let resetsAt: Timestamp
-    /// Whether the limits are the user's own, and not the plan's.
+    /// Whether the limits are the user's own and not the plan's.
     package let isOwn: Bool
 
-    /// The current windows of the user `id`, daily then monthly; a window without any limit is left out.
+    /// The current windows of `user`, daily before monthly. A window without any limit is left out.
     ///
-    /// Deltas that are not counted yet are added here, so that the answer is current without a background job.
+    /// Deltas that are not counted yet are added, so that the answer does not depend on a background job.
     ///
     /// - Throws: ``PostgresError``.
     package static func read(_ user: Int64, _ connection: Connection, now: Timestamp) throws -> [LimitStatus] {
@@ -132,29 +143,36 @@ package struct LimitStatus: Sendable, Hashable {
     }
 }
 
-/// A user's wish for higher limits.
+/// A user's request for higher limits.
 package struct LimitRequest: Sendable, Hashable {
-    /// What an administrator said.
+    /// The answer of an administrator.
     package struct Answer: Sendable, Hashable {
+        /// Whether it is granted.
         package let isGranted: Bool
+        /// A note for the user.
         package let note: String?
+        /// The id of the administrator.
         package let by: Int64
-        /// `nil` where the column says no time.
+        /// The time of the answer; `nil` where the column has no valid time.
         package let at: Timestamp?
     }
 
+    /// The request's id.
     package let id: Int64
+    /// The user who asks.
     package let userID: Int64
+    /// The kind of window.
     package let period: QuotaPeriod
+    /// The user's reason.
     package let reason: String?
-    /// `nil` where the column says no time, such as an infinity.
+    /// The time of the request; `nil` where the column has no valid time.
     package let requestedAt: Timestamp?
     /// `nil` while it is open.
     package let answer: Answer?
 }
 
 extension LimitRequest {
-    /// Keeps the wish; a second one for the same period while the first is open replaces its reason.
+    /// Stores a request. If one for the same period is open, only its reason is replaced.
     ///
     /// - Throws: ``PostgresError``.
     package static func insert(
@@ -169,7 +187,7 @@ extension LimitRequest {
             """)
     }
 
-    /// The requests for limits, newest first, of one user or of all: at most `limit` of those before `cursor`.
+    /// The requests, newest first, of one user or of all users: at most `limit`, all before `cursor`.
     ///
     /// - Throws: ``PostgresError``.
     package static func list(
@@ -185,7 +203,7 @@ extension LimitRequest {
         ).compactMap(LimitRequest.init)
     }
 
-    /// The wish `id`, or `nil`.
+    /// The request `id`; `nil` without one.
     static func find(_ id: Int64, _ connection: Connection) throws -> LimitRequest? {
         try connection.query("SELECT \(columns) FROM metering.limit_requests r WHERE r.id = \(id)").first
             .flatMap(LimitRequest.init)

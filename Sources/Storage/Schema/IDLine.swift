@@ -2,11 +2,12 @@ package import Domain
 package import Postgres
 import Synchronization
 
-/// The line on which the ids of `api_logs` stand, also when Laravel begins them again (`migrations/0018_id_line.sql`).
+/// The order of the logs, which also holds when Laravel begins the ids of `api_logs` again
+/// (`migrations/0018_id_line.sql`).
 ///
-/// A position is an id and the shift of its epoch. `metering.events.api_log_id` and the cursors are positions.
+/// A position is an id plus the shift of its epoch. `metering.events.api_log_id` and the watermarks are positions.
 package enum IDLine {
-    /// The ids began again since the last epoch began: what was done with them is to be undone and done again after
+    /// The ids began again since the last epoch began. The transaction must be rolled back and run again after
     /// ``look(_:)``.
     package struct BeganAgain: Error, CustomStringConvertible {
         package var description: String {
@@ -16,6 +17,7 @@ package enum IDLine {
             """
         }
 
+        /// The error.
         package init() {}
     }
 
@@ -25,29 +27,29 @@ package enum IDLine {
 
         var position: Int64 { last.withLock(\.self) }
 
-        /// Also where the statement that drew it is undone: the sequence does not come back.
+        /// Notes a position. It counts even if its transaction is rolled back, because the sequence is not.
         func note(_ position: Int64) {
             last.withLock { $0 = max($0, position) }
         }
     }
 
-    /// How often a transaction is done again because the ids began again meanwhile.
+    /// How often a transaction runs again because the ids began again meanwhile.
     static let attempts = 3
 
-    /// Begins a new epoch if the ids began again, and returns whether it did; in a transaction of its own.
+    /// Begins a new epoch if the ids began again, in a transaction of its own. Returns whether it did.
     ///
     /// - Throws: ``PostgresError``.
     @discardableResult
     package static func look(_ connection: Connection) throws -> Bool {
         guard try beganAgain(connection) else { return false }
         return try connection.transaction { connection in
-            // It reads all rows of `api_logs` that are left, once.
+            // It reads all rows that are left in `api_logs`, once.
             try connection.executeScript("SET LOCAL statement_timeout = 0")
             return try connection.query("SELECT metering.begin_id_epoch()")[0].decode(0)
         }
     }
 
-    /// Does `body`, which throws ``BeganAgain`` where it met ids that began again, until it meets none.
+    /// Runs `body`, and runs it again after a new epoch when it throws ``BeganAgain``.
     ///
     /// - Throws: What `body` throws; ``PostgresError``.
     package static func retrying<T>(_ connection: Connection, _ body: (Connection) throws -> T) throws -> T {
@@ -57,7 +59,7 @@ package enum IDLine {
         return try body(connection)
     }
 
-    /// The same, with a connection of `pool` for each attempt.
+    /// Like the function above, with a connection of `pool` for each attempt.
     ///
     /// - Throws: What `body` throws; ``PostgresError``.
     package static func retrying<T: Sendable>(_ pool: ConnectionPool, _ body: () async throws -> T) async throws -> T {
@@ -69,7 +71,7 @@ package enum IDLine {
         return try await body()
     }
 
-    /// To be asked after a step that relies on the line, in its transaction.
+    /// Requires that the ids did not begin again. Call it after each step that uses positions, in its transaction.
     ///
     /// - Throws: ``BeganAgain``, ``PostgresError``.
     package static func require(_ connection: Connection) throws {
@@ -80,7 +82,7 @@ package enum IDLine {
         try connection.query("SELECT metering.ids_began_again()")[0].decode(0)
     }
 
-    /// The id under which the row of the position was inserted.
+    /// SQL of the id of the log at a position.
     package static func id(of position: Query) -> Query {
         """
         (\(position) - (SELECT k.shift FROM metering.id_epochs k WHERE k.first_position <= \(position)
@@ -88,8 +90,8 @@ package enum IDLine {
         """
     }
 
-    /// The position of the row of an id, as `metering.log_position` has it. It is written out because an export needs it
-    /// for every row, and a call of the function takes 5 µs.
+    /// SQL of the position of an id, as by `metering.log_position`. It is written out because an export needs it for
+    /// each row, and a call of the function takes 5 µs.
     static func position(of id: Query) -> Query {
         """
         (SELECT least(\(id), 9223372036854775807 - s.shift) + s.shift FROM metering.id_segments s
@@ -97,11 +99,10 @@ package enum IDLine {
         """
     }
 
-    /// Whether the facts of event `e` are those of the row `l` of `api_logs`, or of the same columns of it: the row
-    /// stands where the event does, and is of the same user, second, model, tokens and status.
+    /// Whether the row `l` of `api_logs` is the log of the event `e`: it has the same position, user, second, model,
+    /// tokens and status. Its cost may have been corrected.
     ///
-    /// A row that was imported under the id of another, was given to another user or got another time has no facts. Its
-    /// cost may have been corrected.
+    /// A row that was imported with the id of another, was given to another user or got another time has no facts.
     package static let isRowOfEvent: Query = "e.api_log_id = \(position(of: "l.id")) AND \(isSameCall)"
 
     /// The part of ``isRowOfEvent`` after the position.
@@ -111,7 +112,7 @@ package enum IDLine {
             e.user_id, e.occurred_at, e.model_group, e.input_tokens, e.output_tokens, e.status)
         """
 
-    /// Begins again at the first epoch, for other tables' rows.
+    /// Begins again at the first epoch, for rows of other tables.
     static func reset(_ connection: Connection) throws {
         try connection.executeScript(
             """
@@ -123,7 +124,7 @@ package enum IDLine {
         try adoptRows(connection)
     }
 
-    /// Takes all rows that are there for those known, in a table that was made again.
+    /// Records all present rows as known, in a table that was created again.
     static func adoptRows(_ connection: Connection) throws {
         try connection.executeScript(
             """
@@ -136,10 +137,10 @@ package enum IDLine {
 }
 
 extension IDLine {
-    /// How long the doctor warns of ids that began again.
+    /// The time for which the doctor warns that ids began again.
     private static let warnsFor: Duration = .seconds(7 * 86_400)
 
-    /// What the doctor says of it, and the readiness of a service: ids that began again are handled, and worth knowing.
+    /// The finding of the doctor about ids that began again. They are handled; the operator should know of them.
     ///
     /// - Throws: ``PostgresError``.
     package static func finding(_ connection: Connection, now: Timestamp) throws -> Finding {
@@ -173,7 +174,7 @@ extension IDLine {
             """)
     }
 
-    /// The same for the log and the readiness of a service; nothing where ids never began again, or not lately.
+    /// The finding for a service's log and readiness; none if ids did not begin again lately.
     ///
     /// - Throws: ``PostgresError``.
     static func findings(_ connection: Connection) throws -> [LaravelFinding] {

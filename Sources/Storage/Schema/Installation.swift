@@ -1,19 +1,19 @@
 package import Domain
 package import Postgres
 
-/// The database of this installation, known by the OIDs of Laravel's tables and the highest ids seen.
+/// The database of this installation. It is identified by the OIDs of Laravel's tables and the highest ids seen.
 package enum Installation {
-    /// Why the services stop: ids may start again, and old history would meet new people.
+    /// The database is not this installation's. Services stop, because the same ids may belong to other users.
     package struct Mismatch: Error, Hashable, CustomStringConvertible {
-        /// The tables whose sequence lies before their largest id, as after a restore of rows alone: ids do not start
-        /// again then, but would be given out twice.
+        /// The tables whose sequence is below their largest id, as after a restore of rows only. Then ids do not begin
+        /// again, but would be given out twice.
         let tooLowSequences: [String]
 
         package var description: String {
             tooLowSequences.isEmpty ? Self.otherTables : Self.explanation(of: tooLowSequences)
         }
 
-        /// What puts the sequences of `tables` right.
+        /// The instruction how to correct the sequences of `tables`.
         static func explanation(of tables: [String]) -> String {
             let statements = tables.map(SequenceDiagnosis.setval).joined(separator: " ")
             return """
@@ -30,12 +30,13 @@ package enum Installation {
             restored database). If this is intended, run 'codexflow adopt'.
             """
 
+        /// The error, with tables whose sequence is too low.
         package init(tooLowSequences: [String] = []) {
             self.tooLowSequences = tooLowSequences
         }
     }
 
-    /// The last ids drawn as `user_id` and `log_id`: 0 where none was, or where the sequence is missing.
+    /// The last drawn ids as `user_id` and `log_id`: 0 if none was drawn or the sequence is missing.
     static let seenIDs: Query = """
         SELECT coalesce(max(s.last_value) FILTER (WHERE s.sequencename = 'users_id_seq'), 0) AS user_id,
                coalesce(max(s.last_value) FILTER (WHERE s.sequencename = 'api_logs_id_seq'), 0) AS log_id,
@@ -44,7 +45,7 @@ package enum Installation {
         WHERE s.schemaname = 'public' AND s.sequencename IN ('users_id_seq', 'api_logs_id_seq')
         """
 
-    /// Remembers the tables at the first migration, with what Laravel has counted there; later calls change nothing.
+    /// Records the tables at the first migration, with what Laravel has counted there. Later calls change nothing.
     ///
     /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a transaction on `api_logs` stayed open for 5 s.
     static func recordIfNew(_ connection: Connection, now: Timestamp) throws {
@@ -67,10 +68,10 @@ package enum Installation {
         }
     }
 
-    /// The guard at the start of a service and once a second: same tables, ids of users not below those seen. The ids
-    /// of `api_logs` may begin again (``IDLine``).
+    /// Checks, at the start of a service and once a second, that the tables are the same and that ids of users are not
+    /// below those seen. The ids of `api_logs` may begin again (``IDLine``).
     ///
-    /// - Throws: ``Mismatch``, also where the tables are missing.
+    /// - Throws: ``Mismatch``, also if the tables are missing.
     package static func require(_ connection: Connection) throws {
         let rows = try connection.query(
             """
@@ -82,7 +83,7 @@ package enum Installation {
         }
     }
 
-    /// Remembers the highest ids seen, so that ids which start again are noticed even under the same OIDs.
+    /// Records the highest ids seen, so that ids that begin again are noticed even with the same OIDs.
     ///
     /// - Throws: ``PostgresError``.
     package static func recordHighestIDs(_ connection: Connection) throws {
@@ -97,7 +98,7 @@ package enum Installation {
             """)
     }
 
-    /// Whether Laravel's tables and their sequences exist, whosesoever they are.
+    /// Whether Laravel's tables and their sequences exist, of this installation or another.
     static func areTablesThere(_ connection: Connection) throws -> Bool {
         let rows = try connection.query(
             """
@@ -110,19 +111,19 @@ package enum Installation {
 }
 
 extension Installation {
-    /// What `adopt` did.
+    /// The result of `adopt`.
     package enum Adoption: Sendable, Hashable {
         /// Nothing had changed.
         case unchanged
-        /// The same people and rows in new tables, such as a restored dump: history is kept.
+        /// The same users and rows are in new tables, such as a restored dump. History was kept.
         case sameIDs
-        /// Other people and rows: history was discarded.
+        /// The users and rows are others. History was discarded.
         case discardedHistory
     }
 
-    /// Refused: history may belong to other people, and may only go when the operator says so.
+    /// The history may belong to other users. The operator must confirm that it is discarded.
     package struct HistoryAtRisk: Error, Hashable, CustomStringConvertible {
-        /// As of ``Mismatch``.
+        /// The tables whose sequence is too low, as in ``Mismatch``.
         let tooLowSequences: [String]
 
         package init(tooLowSequences: [String] = []) {
@@ -142,25 +143,25 @@ extension Installation {
             """
     }
 
-    /// Refused: the tables are those we know, so that their history is not in anybody's way.
+    /// The tables are known, so no history is to be discarded.
     package struct NothingToDiscard: Error, Hashable, CustomStringConvertible {
         package var description: String {
             "Laravel's tables are those this installation belongs to: there is no history to discard."
         }
     }
 
-    /// Refused: there is nothing to adopt.
+    /// Laravel's tables are missing, so there is nothing to adopt.
     package struct TablesMissing: Error, Hashable, CustomStringConvertible {
         package var description: String {
             "Laravel's tables users and api_logs are missing. Run Laravel's migrations, then 'codexflow adopt' again."
         }
     }
 
-    /// Makes the present tables ours; where history is discarded, the counters begin again with what Laravel has
-    /// counted.
+    /// Records the present tables as this installation's. If history is discarded, the counters begin again with what
+    /// Laravel has counted.
     ///
-    /// - Throws: ``HistoryAtRisk`` where the rows are not plausibly the same and `discardingHistory` is false,
-    ///   ``NothingToDiscard`` where it is true and nothing had changed, ``TablesMissing``, ``PostgresError``.
+    /// - Throws: ``HistoryAtRisk`` if the rows are not plausibly the same and `discardingHistory` is false,
+    ///   ``NothingToDiscard`` if it is true and nothing had changed, ``TablesMissing``, ``PostgresError``.
     package static func adopt(
         _ connection: Connection, discardingHistory: Bool, now: Timestamp
     ) throws -> Adoption {
@@ -225,10 +226,10 @@ extension Installation {
         try LaravelUsage.seed(upTo: logID, connection, now: now)
     }
 
-    /// Whether it is plausible that the same people and rows are there: ids go on, no key we know is another user's,
-    /// and of the newest events none has another's row while one has its own (unless `api_logs` is empty).
+    /// Whether the users and rows are plausibly the same: ids go on, no known key belongs to another user, none of the
+    /// newest events has another event's row, and one of them has its own row (unless `api_logs` is empty).
     ///
-    /// Event keys from idempotency keys have no time and come after all others, so they are a sample of their own.
+    /// Event keys made from idempotency keys have no time and come after all others, so they are a sample of their own.
     private static func hasSameRows(_ connection: Connection) throws -> Bool {
         let rows = try connection.query(
             """

@@ -3,11 +3,13 @@ package import Domain
 import Foundation
 package import Postgres
 
-/// One file of `migrations/`: a numbered, unchangeable step of the schema.
+/// One file of `migrations/`: a numbered step of the schema that never changes.
 package struct Migration: Sendable, Hashable {
+    /// The number.
     package let version: Int
     /// `NNNN_what`, the file's name without `.sql`.
     package let name: String
+    /// The text of the file.
     package let sql: String
     /// SHA-256 of the file, hexadecimal.
     package let checksum: String
@@ -34,13 +36,13 @@ package struct Migration: Sendable, Hashable {
         return migrations
     }
 
-    /// Whether the file says what it said when it was applied with `checksum`.
+    /// Whether the file is unchanged since it was applied with `checksum`.
     package func isUnchanged(since checksum: String) -> Bool {
         self.checksum == checksum || Self.reworded[version] == checksum
     }
 
-    /// Former checksums of files of which only comments have changed since, to be ASCII: a comment with other
-    /// characters stopped a database in another encoding half-way.
+    /// Former checksums of files whose comments were changed to ASCII. A comment with other characters had stopped a
+    /// migration of a database with another encoding.
     private static let reworded = [
         1: "580d186e013b86335292d0296b4d67b63d2438fce455c39f1c073a89a37ce1c7",
         3: "1bb3b7a7ef70e8c51b2b866670a8395322a7c7ce46cf4fad28e5134d7e3a88e5",
@@ -61,7 +63,7 @@ package struct Migration: Sendable, Hashable {
     }
 }
 
-/// Why the schema cannot be brought to, or is not at, the version that this build needs.
+/// Why the schema is not at the version that this build needs, or cannot be migrated to it.
 package enum MigrationError: Error, Hashable, CustomStringConvertible {
     case directoryMissing(String)
     case misnumbered(String)
@@ -85,10 +87,10 @@ package enum MigrationError: Error, Hashable, CustomStringConvertible {
     }
 }
 
-/// Where the files of `migrations/` are.
+/// The folder of the migrations.
 package enum MigrationsPath {
-    /// What `MIGRATIONS_PATH` configures; else `migrations` in the working directory; else the nearest one above the
-    /// executable, also where a search of `PATH` found it.
+    /// The folder of `MIGRATIONS_PATH`; else `migrations` in the working directory; else the nearest folder
+    /// `migrations` above the executable, which may have been found in `PATH`.
     package static func resolve(
         configured: String?, executable: String = "/proc/self/exe"
     ) -> String {
@@ -104,22 +106,24 @@ package enum MigrationsPath {
     }
 }
 
-/// Brings a database to the schema this build needs; safe to run twice and from several processes at once.
+/// Migrates a database to the schema that this build needs. It may run twice, and in several processes at once.
 package struct Migrator: Sendable {
     /// The version that the code of this build needs: the highest number in `migrations/`.
     package static let requiredVersion = 22
     /// Key of the session advisory lock that makes concurrent runs wait for each other ("metering" in ASCII).
     private static let lockKey: Int64 = 0x6D65_7465_7269_6E67
 
+    /// The migrations in the order of their numbers.
     package let migrations: [Migration]
 
+    /// A migrator with these files.
     package init(migrations: [Migration]) {
         self.migrations = migrations
     }
 
-    /// Applies what is missing, each file in its own transaction with its record, and returns what was applied.
+    /// Applies the missing migrations, each in its own transaction with its record, and returns them.
     ///
-    /// On a database with Laravel's history the counters begin with what Laravel had counted.
+    /// If Laravel has history, the counters begin with what Laravel had counted.
     ///
     /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, before anything is changed; ``MigrationError``
     ///   when an applied file was changed or is unknown here; ``PostgresError`` when SQL fails, of SQLSTATE 55P03 when
@@ -148,14 +152,14 @@ package struct Migrator: Sendable {
         return pending
     }
 
-    /// What Laravel has counted is read once, at the first migration: not through a policy that hides a part of it.
+    /// Refuses row-level security that hides logs: what Laravel has counted is read only once, at the first migration.
     private func requireSight(_ connection: Connection) throws {
         let user = try connection.query("SELECT current_user::text")[0].decode(0, as: String.self)
         let findings = try RowSecurity.findings(connection, for: [.init(user: user, role: .owner)])
         if !findings.isEmpty { throw StartCheck.Blindness(findings) }
     }
 
-    /// The state of the schema: what is applied and what is missing. Changes nothing.
+    /// The migrations that are not applied yet. Changes nothing.
     ///
     /// - Throws: ``MigrationError`` when an applied file was changed or is unknown here.
     package func pendingMigrations(_ connection: Connection) throws -> [Migration] {
@@ -174,7 +178,7 @@ package struct Migrator: Sendable {
         return migrations.filter { !applied.contains($0.version) }
     }
 
-    /// The gate at the start of a service.
+    /// Checks the version of the schema at the start of a service.
     ///
     /// - Throws: ``MigrationError/outdated(applied:required:)`` or ``MigrationError/unknownVersion(_:)``.
     package static func requireCurrent(_ connection: Connection) throws {
@@ -200,7 +204,8 @@ package struct Migrator: Sendable {
             try connection.execute(record)
         } else {
             try connection.transaction { connection in
-                // While another transaction holds a lock, our request must not queue every reader after it.
+                // While another transaction holds a lock, our waiting request blocks every later reader, so it waits
+                // only 5 s.
                 try connection.executeScript("SET LOCAL lock_timeout = '5s'")
                 try connection.executeScript(migration.sql)
                 try connection.execute(record)
@@ -209,20 +214,19 @@ package struct Migrator: Sendable {
     }
 }
 
-/// The months of `metering.events` that have a partition of their own; events of others go to the default one.
+/// The partitions of `metering.events`, one for each month. Events of other months go to the default partition.
 package enum EventPartitions {
-    /// Months after the present one, and before it for late events.
+    /// The number of months after the present one, and before it for late events.
     private static let ahead: Int64 = 12
     private static let monthsBefore: Int64 = 13
 
-    /// Makes the partitions that are missing around `now`; what is there stays as it is.
+    /// Creates the missing partitions around `now`. Months that `prune` would drop again, after `retentionDays`, are
+    /// not created.
     ///
-    /// One transaction a month, and none waits longer than 5 s: a lock that `pg_dump` holds must not queue ingest
-    /// after ours.
+    /// Each month is a transaction and waits at most 5 s for a lock. While `pg_dump` holds it, ingest waits until ours
+    /// is granted or given up.
     ///
-    /// Months that `prune` would drop again, after `retentionDays`, are not made.
-    ///
-    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a lock was not free; the months made before stay.
+    /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a lock was not free. Months that were created before stay.
     package static func ensure(_ connection: Connection, now: Timestamp, retentionDays: Int = .max) throws {
         for month in -min(monthsBefore, Int64(retentionDays / 31))...ahead {
             try connection.transaction { connection in

@@ -2,24 +2,28 @@ import Domain
 package import Logging
 package import Postgres
 
-/// Compares Laravel's tables, as they are, with what our statements need.
+/// Compares Laravel's tables with the columns that our statements need.
 ///
-/// The tables belong to Laravel and change with it, so a finding is something to report and to survive, not to repair.
+/// The tables belong to Laravel and change with it. So a finding is reported, and never repaired by us.
 package enum SchemaCheck {
-    /// One difference that makes, or could make, rows impossible.
+    /// A difference that makes rows impossible, or could.
     package struct Finding: Sendable, Hashable, CustomStringConvertible {
+        /// The kind of a difference.
         package enum Problem: Sendable, Hashable {
             case missing
             case otherType(found: String, needed: String)
             case tooNarrow(found: String, needed: String)
-            /// Its values are computed, so a row that states one is refused.
+            /// The column is generated, so a row that states a value is refused.
             case generated
-            /// NOT NULL without a default, and unknown to us: no row of ours can have it.
+            /// The column is unknown to us, and NOT NULL without a default. So none of our rows can be inserted.
             case newAndMandatory
         }
 
+        /// The table.
         package let table: String
+        /// The column.
         package let column: String
+        /// The difference.
         package let problem: Problem
 
         package var description: String {
@@ -34,7 +38,7 @@ package enum SchemaCheck {
         }
     }
 
-    /// Every column of the tables we write or read that our statements could not work with.
+    /// Every column of Laravel's tables with which our statements do not work.
     ///
     /// - Throws: ``PostgresError``.
     package static func findings(_ connection: Connection) throws -> [Finding] {
@@ -58,7 +62,7 @@ package enum SchemaCheck {
         }
         let there = Set(actual.map(\.table))
         let known = LaravelColumn.needed.compactMap { needed -> Finding? in
-            // Laravel's other session drivers have no table.
+            // With another session driver Laravel has no such table.
             if needed.table == "sessions", !there.contains("sessions") { return nil }
             return needed.problem(of: actual.first { $0.table == needed.table && $0.name == needed.name })
                 .map { Finding(table: needed.table, column: needed.name, problem: $0) }
@@ -72,7 +76,7 @@ package enum SchemaCheck {
     }
 }
 
-/// A column as `pg_attribute` has it.
+/// A column as `pg_attribute` describes it.
 struct ActualColumn {
     let table: String
     let name: String
@@ -83,17 +87,17 @@ struct ActualColumn {
     let isGenerated: Bool
 }
 
-/// A column of Laravel that our statements read or write, with the type of Laravel's migrations.
+/// A column of Laravel that our statements use, with the type that Laravel's migrations give it.
 struct LaravelColumn {
     let table: String
     let name: String
     let type: String
-    /// Smallest length of a varchar, or integer digits and scale of a numeric.
+    /// The smallest length of a varchar, or the integer digits and scale of a numeric.
     var length: Int64?
     var precision: (whole: Int64, scale: Int64)?
 
     static let tables = ["users", "api_logs", "rate_limits", "personal_access_tokens", "sessions", "models"]
-    /// Those that get rows from events, which a new mandatory column would stop.
+    /// The tables into which we insert. A new mandatory column would stop that.
     static let fed: Set<String> = ["api_logs", "rate_limits"]
 
     static let needed: [LaravelColumn] =
@@ -137,7 +141,7 @@ struct LaravelColumn {
     private static let varchar = "character varying"
     private static let timestamp = "timestamp without time zone"
 
-    /// Wider types that hold every value we write are as good.
+    /// Wider types, which hold every value that we write.
     private static let widenings: [String: Set<String>] = [
         "integer": ["bigint", "numeric"], "bigint": ["numeric"], "character varying": ["text"],
     ]
@@ -146,13 +150,13 @@ struct LaravelColumn {
         types.map { name, type in
             LaravelColumn(
                 table: table, name: name, type: type,
-                // A digest of SHA-256.
+                // A token is stored as the hexadecimal SHA-256, of 64 characters.
                 length: type == varchar ? (name == "token" ? 64 : 255) : nil,
                 precision: type == "numeric" ? (4, 6) : nil)
         }
     }
 
-    /// What is wrong with the column as it is; `nil` where our statements work with it.
+    /// The problem of the actual column; `nil` if our statements work with it.
     func problem(of actual: ActualColumn?) -> SchemaCheck.Finding.Problem? {
         guard let actual else { return .missing }
         if actual.isGenerated, Self.fed.contains(table) { return .generated }
@@ -176,11 +180,11 @@ struct LaravelColumn {
     }
 }
 
-/// What Laravel had counted before us: its own rows of `api_logs`, without which the counters would fall to zero.
+/// The usage that Laravel had counted before us. Without it the counters would begin at zero.
 enum LaravelUsage {
-    /// An id of `api_logs` up to which every row is committed or will never be.
+    /// An id of `api_logs` up to which no transaction can commit a row any more.
     ///
-    /// The lock waits for the transactions that are writing, at most 5 s, and is gone at once: a transaction that
+    /// The lock waits at most 5 s for the transactions that are writing, and is released at once. A transaction that
     /// writes after it draws a higher id.
     ///
     /// - Throws: ``PostgresError``, of SQLSTATE 55P03 when a transaction stayed open; `misuse` inside a transaction.
@@ -195,10 +199,10 @@ enum LaravelUsage {
 
     /// Counts the rows of `api_logs` up to `logID` into `metering.quota_usage`, for the UTC day and month of `now`.
     ///
-    /// As Laravel counts (`docs/laravel.md`): every call but a rate-limited one is a request with its input and
-    /// output tokens; but a negative number takes nothing away.
+    /// It counts as Laravel does (`docs/laravel.md`): every call except a rate-limited one is a request with its input
+    /// and output tokens. Other than in Laravel, a negative number subtracts nothing.
     static func seed(upTo logID: Int64, _ connection: Connection, now: Timestamp) throws {
-        // A scan of all history, once.
+        // It scans all history, once.
         try connection.executeScript("SET LOCAL statement_timeout = 0")
         let tokens = "sum(greatest(l.input_tokens, 0)::numeric + greatest(l.output_tokens, 0))"
         try connection.execute(
@@ -219,10 +223,10 @@ enum LaravelUsage {
     }
 }
 
-/// The gate of a service that stores events: the schema is current, the database ours, the role strong enough.
+/// The checks at the start of a service: the schema, the installation, and the rights of the role.
 package enum StartCheck {
-    /// What Laravel's tables lack is logged and does not stop the service, as events then wait in quarantine instead of
-    /// being lost at the sender; so is what the role lacks there, or has too much.
+    /// Runs the checks. Problems of Laravel's tables, and missing or surplus rights on them, are logged and do not stop
+    /// the service: then events wait in quarantine instead of being lost at the sender.
     ///
     /// - Throws: ``Encoding/Refusal`` when the database is not UTF8, ``Blindness`` when our own rows are hidden,
     ///   ``MigrationError`` when the schema is outdated, ``Installation/Mismatch`` when the database is not ours,
@@ -258,7 +262,7 @@ package enum StartCheck {
         }
     }
 
-    /// Refused: row-level security hides the rows by which the schema and the installation are known.
+    /// Row-level security hides the rows that identify the schema and the installation.
     package struct Blindness: Error, CustomStringConvertible {
         private let findings: [LaravelFinding]
 
@@ -271,7 +275,7 @@ package enum StartCheck {
         }
     }
 
-    /// Whether the database would answer now, and rightly.
+    /// Requires that the database answers now, and that its answers are right.
     ///
     /// - Returns: Findings about Laravel's database that do not stop the service, in public words.
     /// - Throws: ``AppError`` `.unavailable`, in public words.

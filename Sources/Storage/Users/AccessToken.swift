@@ -4,34 +4,38 @@ package import Postgres
 
 /// Sanctum's bearer tokens in Laravel's `personal_access_tokens`, made and read as Laravel does.
 package struct AccessToken: Sendable, Hashable {
+    /// Laravel's id of the token.
     package let id: Int64
+    /// The user.
     package let user: UserProfile
-    /// What it may do, as Laravel wrote it: JSON.
+    /// Its abilities, as Laravel wrote them in JSON.
     package let abilities: String?
 
-    /// How Laravel's settings shape its tokens.
+    /// The form of tokens by Laravel's settings.
     package struct Form: Sendable, Hashable {
-        /// What stands for users in `tokenable_type`: new tokens have the first, all are read. Laravel may give tokens
-        /// to other things, which are none of ours.
+        /// The values of `tokenable_type` that mean users. New tokens get the first one. Tokens of other values are not
+        /// accepted.
         package let owners: [String]
-        /// What new tokens begin with.
+        /// The begin of new tokens.
         package let prefix: String
 
+        /// Sanctum's defaults.
         package static let standard = Form(owners: [#"App\Models\User"#])
 
+        /// A form with these values.
         package init(owners: [String], prefix: String = "") {
             self.owners = owners
             self.prefix = prefix
         }
     }
 
-    /// How old `last_used_at` may be before it is written again, in seconds.
+    /// The age of `last_used_at`, in seconds, at which it is written again.
     private static let touchInterval = 60
 
     /// The user of the token `plain`; `nil` if it is unknown, has expired, or is not a user's.
     ///
-    /// With a `lifetime` it expires that long after it was made, whatever its row says of its end.
-    /// Notes its use, at most once a minute: reading must not become writing.
+    /// With a `lifetime` it expires that long after it was created, even if `expires_at` is later. Its use is recorded
+    /// at most once a minute, so that most reads write nothing.
     ///
     /// - Throws: ``PostgresError``.
     package static func find(
@@ -69,7 +73,7 @@ package struct AccessToken: Sendable, Hashable {
         return AccessToken(id: id, user: try UserProfile(row, from: 4), abilities: abilities)
     }
 
-    /// A failure to note the use is no reason to refuse it.
+    /// Records the use of a token. A failure is ignored, because the token is valid all the same.
     private static func touch(_ id: Int64, _ connection: Connection, now: Timestamp) {
         _ = try? connection.execute(
             """
@@ -80,7 +84,7 @@ package struct AccessToken: Sendable, Hashable {
             """)
     }
 
-    /// A new token of the user `id`, in clear: it is never seen again.
+    /// Creates a token of the user `id` and returns it in clear text, which is not stored.
     ///
     /// - Throws: ``PostgresError``.
     package static func create(
@@ -98,14 +102,14 @@ package struct AccessToken: Sendable, Hashable {
         return "\(try rows[0].decode(0, as: Int64.self))|\(secret)"
     }
 
-    /// Ends the token `id`.
+    /// Deletes the token `id`.
     ///
     /// - Throws: ``PostgresError``.
     package static func delete(_ id: Int64, _ connection: Connection) throws {
         try connection.execute("DELETE FROM public.personal_access_tokens WHERE id = \(id)")
     }
 
-    /// 40 letters and digits and their CRC-32, by which scanners for leaked secrets know a token.
+    /// 40 random letters and digits, and their CRC-32, by which scanners for leaked secrets recognise a token.
     private static func randomSecret() -> String {
         var generator = SystemRandomNumberGenerator()
         let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")

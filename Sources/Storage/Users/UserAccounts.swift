@@ -1,25 +1,32 @@
 package import Domain
 package import Postgres
 
-/// The users of Laravel's table, as an operator sees and makes them.
+/// The users of Laravel's table, for operators.
 package enum UserAccounts {
-    /// One user; of the key only what cannot be used.
+    /// A user, without the whole key.
     package struct Account: Sendable, Hashable {
+        /// Laravel's id of the user.
         package let id: Int64
+        /// The name.
         package let name: String
+        /// The e-mail address.
         package let email: String
+        /// The plan.
         package let plan: String
+        /// Laravel's status, such as `active`.
         package let status: String
+        /// Whether the user is an administrator.
         package let isAdmin: Bool
         /// Whether Laravel has soft-deleted the user.
         package let isDeleted: Bool
-        /// The first 7 characters of the key, of a short one fewer; `nil` without one.
+        /// The first 7 characters of the key, or fewer of a short key; `nil` without a key.
         package let keyPrefix: String?
-        /// `nil` where Laravel wrote none.
+        /// The time of creation; `nil` if Laravel wrote none.
         package let createdAt: Timestamp?
+        /// The time of the last change; `nil` if Laravel wrote none.
         package let updatedAt: Timestamp?
 
-        /// What ``init(_:)`` reads of `public.users u`.
+        /// The columns of `public.users u` that ``init(_:)`` reads.
         static let columns: Query = """
             u.id, \(UserColumn.name), \(UserColumn.email), \(UserColumn.plan), \(UserColumn.status),
             \(UserColumn.isAdmin), \(SoftDeletes.isDeleted), \(UserAccounts.keyPrefix),
@@ -38,16 +45,22 @@ package enum UserAccounts {
         }
     }
 
-    /// A user to be made, as Laravel's `users` takes it.
+    /// A user to be created.
     package struct NewAccount: Sendable {
+        /// The name.
         package var name: String
+        /// The e-mail address.
         package var email: String
-        /// `$2y$12$…`, the form that Laravel verifies.
+        /// The hash of the password in the form that Laravel verifies, `$2y$12$…`.
         package var passwordHash: String
+        /// The key in clear text.
         package var apiKey: String
+        /// The plan.
         package var plan: String
+        /// Whether the user is an administrator.
         package var isAdmin: Bool
 
+        /// A user with these values.
         package init(
             name: String, email: String, passwordHash: String, apiKey: String, plan: String, isAdmin: Bool
         ) {
@@ -60,7 +73,7 @@ package enum UserAccounts {
         }
     }
 
-    /// Makes a user and remembers the key, so that its first call finds it.
+    /// Creates a user and records the key, so that its first call finds the user.
     ///
     /// - Throws: ``AppError`` `.conflict` when the e-mail or key is taken, `.invalid` for a plan that does not exist.
     package static func create(_ account: NewAccount, _ connection: Connection, now: Timestamp) throws -> Int64 {
@@ -69,7 +82,7 @@ package enum UserAccounts {
         return id
     }
 
-    /// Makes a user in the open transaction; ``remember(_:_:now:)`` follows its end.
+    /// Creates a user in the open transaction. Call ``remember(_:_:now:)`` after COMMIT.
     static func insert(_ account: NewAccount, _ connection: Connection, now: Timestamp) throws -> Int64 {
         try explainingRefusal {
             try connection.query(
@@ -83,7 +96,7 @@ package enum UserAccounts {
         }
     }
 
-    /// Does `body`, and says what Laravel's table has against it.
+    /// Runs `body`, and turns a refusal by Laravel's table into an error for the client.
     static func explainingRefusal<T>(_ body: () throws -> T) throws -> T {
         do {
             return try body()
@@ -92,7 +105,7 @@ package enum UserAccounts {
         }
     }
 
-    /// By the constraint, or the SQLSTATE where there is none.
+    /// The errors by constraint, or by SQLSTATE where there is no constraint.
     private static let refusals: [String: AppError] = [
         "users_email_unique": AppError(.conflict, "A user with this e-mail exists."),
         "users_api_key_unique": AppError(.conflict, "A user has this key."),
@@ -101,7 +114,7 @@ package enum UserAccounts {
         "22001": AppError(.invalid, "A name, an e-mail and a key have at most 255 characters."),
     ]
 
-    /// One user, also a soft-deleted one, whose usage is kept.
+    /// The user `id`, even if soft-deleted, because their usage is kept.
     ///
     /// - Throws: ``AppError`` `.notFound`.
     package static func require(_ id: Int64, _ connection: Connection) throws -> Account {
@@ -110,7 +123,7 @@ package enum UserAccounts {
         return try Account(row)
     }
 
-    /// Refuses a user who is not there or soft-deleted, before something of theirs is changed.
+    /// Requires that the user exists and is not soft-deleted, before something of theirs is changed.
     ///
     /// - Throws: ``AppError`` `.notFound`.
     static func requirePresent(_ id: Int64, _ connection: Connection) throws {
@@ -118,7 +131,7 @@ package enum UserAccounts {
         if rows.isEmpty { throw AppError(.notFound, "There is no user with this id.") }
     }
 
-    /// The id of the user with an e-mail, written exactly so; not of a soft-deleted one.
+    /// The id of the user with exactly this e-mail address. A soft-deleted user is not found.
     ///
     /// - Throws: ``AppError`` `.notFound`.
     package static func requireID(email: String, _ connection: Connection) throws -> Int64 {
@@ -128,7 +141,7 @@ package enum UserAccounts {
         return try row.decode(0)
     }
 
-    /// All users in the order of their ids, a page at a time.
+    /// A page of all users, in the order of their ids.
     ///
     /// - Throws: ``PostgresError``.
     package static func list(_ connection: Connection, after id: Int64 = 0, limit: Int = 1000) throws -> [Account] {
@@ -137,17 +150,17 @@ package enum UserAccounts {
         ).map(Account.init)
     }
 
-    /// As much of the key of a user `u` as may be shown: of Laravel's short ones less than the whole.
+    /// The part of the key of a user `u` that may be shown. It is at most a quarter of the key.
     static let keyPrefix: Query = "left(u.api_key, least(7, length(u.api_key) / 4))"
 
-    /// Gives a user a new key; calls made under the old one still find their user.
+    /// Gives a user a new key. Calls that were made with the old key still find the user.
     ///
     /// - Parameters:
     ///   - id: Laravel's id of the user.
     ///   - key: The new key.
-    ///   - connection: Where no transaction is open.
+    ///   - connection: A connection without an open transaction.
     ///   - now: The time of the change.
-    ///   - transaction: Runs the change in a transaction, with whatever belongs to it.
+    ///   - transaction: Runs the change in a transaction, together with other changes of the caller.
     /// - Returns: The account as it is now.
     /// - Throws: ``AppError`` `.notFound`; `.conflict` when a user has this key.
     package static func rotateKey(
@@ -159,7 +172,7 @@ package enum UserAccounts {
         let account = try explainingRefusal {
             try transaction(connection) { connection in
                 try requirePresent(id, connection)
-                // The old key is in our history before it leaves Laravel's table, also when two give a key at once.
+                // The old key enters our history before it leaves Laravel's table, even if two keys are set at once.
                 let old = try connection.query("SELECT api_key FROM public.users WHERE id = \(id) FOR NO KEY UPDATE")
                 try KeyHistory.syncInTransaction(
                     for: old.compactMap { try $0.decode(0, as: String?.self) }, connection, now: now)
@@ -176,8 +189,8 @@ package enum UserAccounts {
         return account
     }
 
-    /// Looks at a key that a user has by now. It must be shown to them whatever comes: a failing look is left to the
-    /// next one, or to the key's first call.
+    /// Records a user's new key. A failure is ignored, because the key must be shown to the user. The next key sync or
+    /// the key's first call records it then.
     static func remember(_ key: String, _ connection: Connection, now: Timestamp) {
         _ = try? KeyHistory.sync(for: [key], connection, now: now)
     }
@@ -185,8 +198,8 @@ package enum UserAccounts {
 
 /// Accounts that were registered. Until the email address is verified, every limit is zero.
 ///
-/// Every statement that reads a limit says so with ``isUnverified`` and ``limit(_:else:)``: `authorize`, the API and
-/// the projection into `rate_limits`.
+/// Every statement that reads a limit uses ``isUnverified`` and ``limit(_:unless:)``: `authorize`, the API and the
+/// projection into `rate_limits`.
 package enum Registration {
     /// What `POST /api/auth/register` does; the setting `ADMIN_REGISTRATION`.
     package enum Mode: String, Sendable, CaseIterable {
@@ -198,7 +211,7 @@ package enum Registration {
         case open
     }
 
-    /// Whether a user `u` has no limits yet. A row is looked for only where Laravel's column is NULL.
+    /// Whether the limits of a user `u` are still zero. The subquery runs only where Laravel's column is NULL.
     static let isUnverified: Query = """
         (u.email_verified_at IS NULL
          AND EXISTS (SELECT FROM metering.unverified_registrations g WHERE g.user_id = u.id))
@@ -228,13 +241,12 @@ package enum Registration {
     }
 }
 
-/// Laravel's soft deletes: a user with `users.deleted_at` may do nothing, and what they used stays theirs.
+/// Laravel's soft deletes. A user with `users.deleted_at` may do nothing, and their usage is kept.
 ///
-/// Who asks for such a user gets the answer of a missing one: logins, tokens, sessions, keys, reports, and changes by
-/// operators. Their events are counted and stored as before, as the calls were served and the row is there; and an
-/// operator still sees whose usage it is.
+/// Logins, tokens, sessions, keys, reports and changes by operators treat such a user as missing. Events are stored and
+/// counted as before, because the calls were served and the row exists. An operator still sees whose usage it is.
 enum SoftDeletes {
-    /// Whether a user `u` is deleted; never, where the table has no such column.
+    /// Whether a user `u` is soft-deleted; false if the table has no such column.
     static let isDeleted: Query = "metering.is_deleted(u.id)"
     /// Whether a user `u` exists and is not soft-deleted.
     static let isPresent: Query = "NOT metering.is_deleted(u.id)"

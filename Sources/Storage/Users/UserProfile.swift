@@ -1,16 +1,25 @@
 package import Domain
 package import Postgres
 
-/// A user as the API shows one: without password, key and remember token.
+/// A user for the API, without password, key and remember token.
 package struct UserProfile: Sendable, Hashable {
+    /// Laravel's id of the user.
     package let id: Int64
+    /// The name.
     package let name: String
+    /// The e-mail address.
     package let email: String
+    /// The time at which the address was verified; `nil` if it was not.
     package let emailVerifiedAt: Timestamp?
+    /// The plan.
     package let plan: String
+    /// Laravel's status, such as `active`.
     package let status: String
+    /// Whether the user is an administrator.
     package let isAdmin: Bool
+    /// The time of creation; `nil` if Laravel wrote none.
     package let createdAt: Timestamp?
+    /// The time of the last change; `nil` if Laravel wrote none.
     package let updatedAt: Timestamp?
 
     /// Whether the user may use the API.
@@ -25,7 +34,7 @@ extension UserProfile {
         \(microseconds: "(u.created_at AT TIME ZONE 'UTC')"), \(microseconds: "(u.updated_at AT TIME ZONE 'UTC')")
         """
 
-    /// Reads ``columns``, the first of which is column `first` of the row.
+    /// Reads ``columns``, which begin at column `first` of the row.
     init(_ row: Row, from first: Int = 0) throws {
         id = try row.decode(first)
         name = try row.decode(first + 1)
@@ -38,7 +47,7 @@ extension UserProfile {
         updatedAt = try row.decode(first + 8, as: Int64?.self).map(Timestamp.init(microseconds:))
     }
 
-    /// The user `id`, or `nil`; a soft-deleted one as little as in the following.
+    /// The user `id`; `nil` without one. No function of this type finds a soft-deleted user.
     ///
     /// - Throws: ``PostgresError``.
     package static func find(_ id: Int64, _ connection: Connection) throws -> UserProfile? {
@@ -56,7 +65,7 @@ extension UserProfile {
         return user
     }
 
-    /// The user of `email`, written exactly so, and the password's hash.
+    /// The user with exactly this `email`, and the hash of the password.
     ///
     /// - Throws: ``PostgresError``.
     package static func findForLogin(
@@ -65,7 +74,7 @@ extension UserProfile {
         try findWithPassword(where: "u.email = \(email)", connection)
     }
 
-    /// The user `id`, and the password's hash.
+    /// The user `id`, and the hash of the password.
     ///
     /// - Throws: ``PostgresError``.
     package static func findForSession(
@@ -85,7 +94,7 @@ extension UserProfile {
         return try rows.first.map { (try UserProfile($0, from: 1), try $0.decode(0)) }
     }
 
-    /// The key of the user `id`, in clear; `nil` where there is none.
+    /// The key of the user `id` in clear text; `nil` without one.
     ///
     /// - Throws: ``PostgresError``.
     package static func key(of id: Int64, _ connection: Connection) throws -> String? {
@@ -107,14 +116,20 @@ package enum UserColumn {
 }
 
 extension UserProfile {
-    /// What a user, or an administrator, changes of a user; `nil` stays as it is.
+    /// A change of a user. `nil` leaves a value as it is.
     package struct Change: Sendable, Hashable {
+        /// The name.
         package var name: String?
+        /// The e-mail address.
         package var email: String?
+        /// The plan.
         package var plan: String?
+        /// The status.
         package var status: String?
+        /// Whether the user is an administrator.
         package var isAdmin: Bool?
 
+        /// A change of these values.
         package init(
             name: String? = nil, email: String? = nil, plan: String? = nil, status: String? = nil, isAdmin: Bool? = nil
         ) {
@@ -126,11 +141,10 @@ extension UserProfile {
         }
     }
 
-    /// Changes the user `id`, in the transaction that is open or one of its own; `updated_at` moves only where
-    /// something does.
+    /// Changes the user `id`, in the open transaction or one of its own. `updated_at` changes only if a value does.
     ///
-    /// - Throws: ``AppError`` `.notFound`; `.conflict` when another user has the e-mail; `.invalid` for what the table
-    ///   refuses.
+    /// - Throws: ``AppError`` `.notFound`; `.conflict` when another user has the e-mail; `.invalid` for values that the
+    ///   table refuses.
     package static func update(
         _ id: Int64, _ change: Change, _ connection: Connection, now: Timestamp
     ) throws -> UserProfile {
