@@ -1,8 +1,8 @@
 /// The rows of one result as the texts that PostgreSQL sent, in the memory of libpq. Nothing is copied or decoded.
 ///
-/// It is made for exports of millions of rows. Other readers take ``Row``. It may outlive its connection. It is unchecked
-/// `Sendable` because a `PGresult` is read-only and may be read and freed on any thread (PostgreSQL, "Behavior in
-/// Threaded Programs").
+/// It is made for exports of millions of rows. Other readers take ``Row``. It may outlive its connection. It is
+/// unchecked `Sendable` because a `PGresult` is read-only and may be read and freed on any thread (PostgreSQL,
+/// "Behavior in Threaded Programs").
 package final class ResultTexts: @unchecked Sendable {
     private let result: QueryResult
     /// The number of rows.

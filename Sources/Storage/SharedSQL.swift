@@ -9,8 +9,8 @@ extension Query {
         "greatest(least(\(sum), 9223372036854775807), -9223372036854775807)::bigint"
     }
 
-    /// SQL of the number `count` as Laravel's `integer` columns hold it: saturated at the end of int4. NULL, which is no
-    /// limit, becomes the end too.
+    /// SQL of the number `count` as Laravel's `integer` columns hold it: saturated at the end of int4. NULL, which is
+    /// no limit, becomes the end too.
     package static func laravelCount(of count: Query) -> Query {
         "least(\(count), 2147483647)"
     }

@@ -90,7 +90,7 @@ import Testing
     ]
 
     @Test(arguments: refusals.indices)
-    func whatIsWrongIsRefusedWithAProblem(refusal: Int) async throws {
+    func invalidRequestsAreRefusedWithAProblem(refusal: Int) async throws {
         let (method, path, body, status) = Self.refusals[refusal]
         try await withAdministrator { bench, token in
             let answer = try await bench.send(method, "/api/v1/admin/\(path)", body, as: token)

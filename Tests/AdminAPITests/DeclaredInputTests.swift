@@ -27,7 +27,7 @@ import Testing
         ),
     ]
 
-    @Test(arguments: refused.indices) func whatIsNotDeclaredIsRefused(index: Int) async throws {
+    @Test(arguments: refused.indices) func undeclaredInputIsRefused(index: Int) async throws {
         let (method, path, body, fields) = Self.refused[index]
         try await withAdministrator { bench, token in
             let answer = try await bench.send(method, "/api/v1/admin/\(path)", body, as: token)

@@ -51,8 +51,10 @@ import Testing
                 quota_requests, is_stream, is_cache_hit, shape, status, plan, model_group, model, provider, call_type,
                 error_code, end_user, tags, flags, cost)
             SELECT metering.event_key_floor(l.created_at AT TIME ZONE 'UTC'), l.id, 1,
-                   l.created_at AT TIME ZONE 'UTC' + f.after, f.input, l.output_tokens, f.cached, 3, f.duration, f.first,
-                   0, 2, 1, f.streamed, NOT f.streamed, 'litellm', l.status, f.plan, l.model, f.model, f.provider, f.model,
+                   l.created_at AT TIME ZONE 'UTC' + f.after, f.input, l.output_tokens, f.cached, 3, f.duration,
+                       f.first,
+                   0, 2, 1, f.streamed, NOT f.streamed, 'litellm', l.status, f.plan, l.model, f.model, f.provider,
+                       f.model,
                    f.model, f.model, f.tags, f.flags, f.cost
             FROM api_logs l
             JOIN (VALUES

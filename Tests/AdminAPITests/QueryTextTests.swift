@@ -114,7 +114,7 @@ import Testing
         }
     }
 
-    @Test func whatIsNoTimeIsRefused() async throws {
+    @Test func anInvalidTimeIsRefused() async throws {
         try await asking(as: 1) { client in
             for from in [
                 "2026-11-26T00:00:00+3", "2026-11-26T00:00:00Z+03:00", "+", "2026-11-26T25:00", "26+Nov", "2026-11-26T",
@@ -125,7 +125,7 @@ import Testing
         }
     }
 
-    @Test func whatCannotBeMeantIsSaid() async throws {
+    @Test func anImpossibleValueIsReported() async throws {
         try await asking(as: 1) { client in
             for (query, field) in [
                 ("model=%FF", "model"), ("model=a&model=%C4", "model"), ("model[]=say+hi", "model[]"), ("=1", ""),

@@ -211,7 +211,7 @@ import Testing
             "SANCTUM_TOKENABLE_TYPE: is not a list"
         ),
     ])
-    func whatCannotWorkIsRefusedAtStart(environment: [String: String], problem: String) async throws {
+    func impossibleSettingsAreRefusedAtStart(environment: [String: String], problem: String) async throws {
         let given = ["APP_KEY": LaravelCookie.key].merging(environment) { $1 }
         let error = #expect(throws: ConfigurationError.self) {
             _ = try SettingsReader(environment: given).read(AdminSettings.init(reading:))

@@ -4,7 +4,7 @@ import Testing
 
 /// The output of the load generators, and the table.
 @Suite(.timeLimit(.minutes(15))) struct ReportTests {
-    @Test func readsWrk() throws {
+    @Test func theReportOfWrkIsRead() throws {
         let output = """
             Running 1s test @ http://127.0.0.1:8081
               1 threads and 64 connections
@@ -18,7 +18,7 @@ import Testing
     }
 
     @Test(arguments: [0, 2])
-    func readsPgbench(failed: Int) throws {
+    func theReportOfPgbenchIsRead(failed: Int) throws {
         let output = """
             pgbench (15.18 (Debian 15.18-0+deb12u1))
             transaction type: naive.sql

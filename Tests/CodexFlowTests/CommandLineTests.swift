@@ -22,7 +22,7 @@ import Testing
         return (exitCode, process.output)
     }
 
-    @Test func migratesAndReportsTheSchema() async throws {
+    @Test func theSchemaIsMigratedAndReported() async throws {
         try await withTestDatabase(.empty) { database in
             let before = try await codexflow(["schema"], on: database)
             #expect(before.exitCode == 1)
@@ -35,7 +35,7 @@ import Testing
         }
     }
 
-    @Test func withdrawsAnEvent() async throws {
+    @Test func anEventIsWithdrawn() async throws {
         try await withTestDatabase { database in
             try await database.execute(
                 """
@@ -79,7 +79,7 @@ import Testing
     }
 
     /// Also where no service runs that would have noticed it.
-    @Test func withdrawsAnEventAfterTheIDsBeganAgain() async throws {
+    @Test func anEventIsWithdrawnAfterTheIDsBeganAgain() async throws {
         try await withTestDatabase { database in
             try await database.execute(
                 """
@@ -105,7 +105,7 @@ import Testing
         }
     }
 
-    @Test func makesAUserThatCanLogInToLaravel() async throws {
+    @Test func aCreatedUserCanLogInToLaravel() async throws {
         try await withTestDatabase { database in
             let create = ["user", "create", "--name", "Ada", "--email", "ada@example.com", "--plan", "pro", "--json"]
             let made = try await codexflow(create, on: database)
@@ -139,7 +139,7 @@ import Testing
         }
     }
 
-    @Test func setsAUsersOwnLimits() async throws {
+    @Test func aUsersOwnLimitsAreSet() async throws {
         try await withTestDatabase { database in
             _ = try await codexflow(["user", "create", "--name", "Ada", "--email", "ada@example.com"], on: database)
             let limit = ["user", "limit", "--email", "ada@example.com", "--period", "daily"]
@@ -163,7 +163,7 @@ import Testing
         }
     }
 
-    @Test func verifiesAnAddressAndRecordsItInTheAuditLog() async throws {
+    @Test func anAddressIsVerifiedAndRecordedInTheAuditLog() async throws {
         try await withTestDatabase { database in
             _ = try await codexflow(["user", "create", "--name", "Ada", "--email", "ada@example.com"], on: database)
             try await database.execute("INSERT INTO metering.unverified_registrations SELECT id, now() FROM users")
@@ -214,7 +214,7 @@ import Testing
         }
     }
 
-    @Test func checksLiteLLMFromOutside() async throws {
+    @Test func litellmIsCheckedFromOutside() async throws {
         func check(_ answer: String) async throws -> (exitCode: Int32, output: String) {
             let proxy = try CannedServer(answer)
             defer { proxy.stop() }
@@ -247,7 +247,7 @@ import Testing
         #expect(!shared.output.contains(key))
     }
 
-    @Test func printsTheRolesWithoutAPassword() async throws {
+    @Test func rolesWithoutAPasswordArePrinted() async throws {
         try await withTestDatabase { database in
             let printed = try await codexflow(["grants", "--role-prefix", "other"], on: database)
             #expect(printed.exitCode == 0)
@@ -264,7 +264,7 @@ import Testing
         }
     }
 
-    @Test func reportsAFailureInOneLine() async throws {
+    @Test func aFailureIsReportedInOneLine() async throws {
         try await withTestDatabase { database in
             let plan = try await codexflow(
                 ["user", "create", "--name", "A", "--email", "a@b.c", "--plan", "gold"], on: database)
@@ -281,7 +281,7 @@ import Testing
         #expect(!process.output.contains("secret"))
     }
 
-    @Test func adoptsAForeignDatabaseOnlyWithDiscardHistory() async throws {
+    @Test func aForeignDatabaseIsAdoptedOnlyWithDiscardHistory() async throws {
         try await withTestDatabase { database in
             #expect(try await codexflow(["adopt"], on: database).output == "nothing had changed\n")
             let needless = try await codexflow(["adopt", "--discard-history"], on: database)
@@ -298,7 +298,7 @@ import Testing
         }
     }
 
-    @Test func printsANewKeyThatTheKeyHistoryRefuses() async throws {
+    @Test func aNewKeyIsPrintedEvenIfTheKeySyncFails() async throws {
         try await withTestDatabase { database in
             _ = try await database.pool.withConnection {
                 try $0.execute("ALTER TABLE metering.api_keys ADD CHECK (valid_to IS NOT NULL)")

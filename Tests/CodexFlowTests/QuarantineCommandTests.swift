@@ -31,7 +31,7 @@ import Testing
         return events
     }
 
-    @Test func listsShowsAndCounts() async throws {
+    @Test func entriesAreListedShownAndCounted() async throws {
         try await withTestDatabase { database in
             let events = try await fill(database)
             let list = try await quarantine(["list"], on: database)
@@ -70,7 +70,7 @@ import Testing
         }
     }
 
-    @Test func replaysAndReportsWhatRemains() async throws {
+    @Test func aReplayReportsTheRemainingEntries() async throws {
         try await withTestDatabase { database in
             let events = try await fill(database)
             let vain = try await quarantine(["replay", events[0].key.description], on: database)
@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func discardsOnlyWhatIsNamed() async throws {
+    @Test func onlyNamedEntriesAreDiscarded() async throws {
         try await withTestDatabase { database in
             let events = try await fill(database)
             let unarmed = try await quarantine(["discard"], on: database)
@@ -120,7 +120,7 @@ import Testing
         ["list", "--limit", "0"], ["list", "--reason", "nonsense"], ["list", "--from", "yesterday"],
         ["list", "--key-hash", "xyz"], ["show"], ["replay", "17"], ["discard", "--all-open", "--user", "1"],
     ])
-    func refusesWhatItDoesNotUnderstand(_ arguments: [String]) async throws {
+    func unknownArgumentsAreRefused(_ arguments: [String]) async throws {
         let process = try ServiceProcess.start(
             product: "codexflow", arguments: ["quarantine"] + arguments, environment: [:])
         #expect(try await process.waitForExit() == 64)

@@ -114,7 +114,7 @@ import Testing
     }
 
     /// With row-level security every key was unknown to an older version, and its events wait.
-    @Test func nobodyIsAdvisedToDiscardWhatWasHidden() async throws {
+    @Test func noRemedyDiscardsEventsOfHiddenUsers() async throws {
         try await withTestDatabase { database in
             try await database.execute(
                 """

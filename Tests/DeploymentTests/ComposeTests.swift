@@ -76,7 +76,7 @@ import Testing
         try await #require(Self.read[file]).value
     }
 
-    @Test(arguments: files) func hasAllServicesAndLiteLLMInAProfile(file: String) async throws {
+    @Test(arguments: files) func theStackHasAllServicesAndLiteLLMInAProfile(file: String) async throws {
         let services = try await services(file)
         let database = file == "docker-compose.yml" ? ["postgres"] : []
         let programs = [
@@ -95,7 +95,7 @@ import Testing
             "DB_PASSWORD", "LITELLM_WEBHOOK_KEY", "WEBHOOK_DB_PASSWORD", "WORKER_DB_PASSWORD", "ADMIN_DB_PASSWORD",
             "OPERATOR_DB_PASSWORD",
         ])
-    func refusesToStartWithoutAPassword(file: String, name: String) async throws {
+    func theStackDoesNotStartWithoutAPassword(file: String, name: String) async throws {
         let settings = Self.secrets.merging([name: ""]) { $1 }
         let failure = await #expect(throws: Command.Failure.self) { _ = try await Self.services(file, settings) }
         #expect(try #require(failure).output.contains("set \(name), "))
@@ -254,7 +254,7 @@ import Testing
         #expect(ports.allSatisfy { $0.hasPrefix("127.0.0.1:") }, "\(ports)")
     }
 
-    @Test func startsInOrder() async throws {
+    @Test func theServicesStartInOrder() async throws {
         let own = try await services("docker-compose.yml")
         #expect(own["migrate"]?.dependsOn == ["postgres": ["condition": "service_healthy"]])
         #expect(

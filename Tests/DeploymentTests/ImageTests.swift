@@ -14,7 +14,7 @@ import Testing
     /// What a program reads and is not linked with: the authorities for `DB_SSLMODE=verify-full`.
     private static let files = ["ca-certificates": "/etc/ssl/certs/ca-certificates.crt"]
 
-    @Test func hasEveryProgramOfThePackage() async throws {
+    @Test func theImageHasEveryProgramOfThePackage() async throws {
         let package = try String(contentsOf: Checkout.root.appending(path: "Package.swift"), encoding: .utf8)
         let products = package.matches(of: /\.executable\(name: "([^"]+)"/).map { String($0.1) }
         let programs = try await Image.prepared().files().filter { !$0.contains(".so") }
@@ -40,7 +40,7 @@ import Testing
         #expect(closed == "")
     }
 
-    @Test func namesThePackagesThatItsProgramsNeedAndNoOther() async throws {
+    @Test func theImageHasExactlyThePackagesThatItsProgramsNeed() async throws {
         let image = try await Image.prepared()
         var owners: Set<String> = []
         let files = try image.files()
@@ -64,7 +64,7 @@ import Testing
         }
     }
 
-    @Test func migratesStoresAnEventReportsItsHealthAndStops() async throws {
+    @Test func theImageMigratesStoresAnEventAndStops() async throws {
         let image = try await Image.prepared()
         try await withTestDatabase(.empty) { database in
             let port = try await freePort()

@@ -13,7 +13,7 @@ import Testing
         ("9999.999999", "9999.999999000000", "9999.999999"), ("0", "0.000000000000", "0.000000"),
         ("-0.0", "0.000000000000", "0.000000"),
     ])
-    func isRoundedOnceForFactsAndForLaravel(literal: String, usd: String, laravelUSD: String) throws {
+    func aCostIsRoundedOnceForFactsAndForLaravel(literal: String, usd: String, laravelUSD: String) throws {
         let cost = try #require(try cost(literal))
         #expect(cost.usd == usd)
         #expect(cost.laravelUSD == laravelUSD)
@@ -21,18 +21,18 @@ import Testing
     }
 
     @Test(arguments: ["9999.9999995", "10000", "99999999.999999999999"])
-    func saturatesInTheNarrowerColumn(literal: String) throws {
+    func aCostSaturatesInTheNarrowerColumn(literal: String) throws {
         let cost = try #require(try cost(literal))
         #expect(cost.isSaturated)
         #expect(cost.laravelUSD == "9999.999999")
     }
 
     @Test(arguments: ["-0.000001", "-1", "100000000", "99999999.9999999999995", "1e300"])
-    func isNeitherNegativeNorBeyondNumeric(literal: String) throws {
+    func aCostIsNeitherNegativeNorBeyondNumeric(literal: String) throws {
         #expect(try cost(literal) == nil)
     }
 
-    @Test func survivesCodingWithItsLiteral() throws {
+    @Test func aCostSurvivesCodingWithItsLiteral() throws {
         let cost = try #require(try cost("0.0022500000000000003"))
         #expect(try JSONDecoder().decode(Cost.self, from: JSONEncoder().encode(cost)) == cost)
         #expect(throws: DecodingError.self) { try JSONDecoder().decode(Cost.self, from: Data(#""-1""#.utf8)) }

@@ -9,7 +9,7 @@ import Testing
             ("0.49999", 0, 0), ("0.5", 0, 1), ("-0.5", 0, -1), ("9.99999999", 6, 10_000_000), ("1e-400", 12, 0),
             ("1795420661.285083", 6, 1_795_420_661_285_083), ("100", 0, 100), ("0.00", 3, 0), ("0e999999999999", 0, 0),
         ] as [(String, Int, Int128)])
-    func roundsHalfAwayFromZeroFromTheText(text: String, scale: Int, expected: Int128) throws {
+    func aNumberIsRoundedHalfAwayFromZero(text: String, scale: Int, expected: Int128) throws {
         #expect(try #require(DecimalLiteral(text)).scaled(by: scale) == expected)
     }
 
@@ -24,11 +24,11 @@ import Testing
             ("1.0000000001", nil), ("2.5e-42", nil), ("-0.5", nil), ("1e37", nil),
             ("0." + String(repeating: "0", count: 60) + "1", nil),
         ] as [(String, Int128?)])
-    func isWholeOnlyWithoutDecimals(text: String, expected: Int128?) throws {
+    func aNumberIsWholeOnlyWithoutDecimals(text: String, expected: Int128?) throws {
         #expect(try #require(DecimalLiteral(text)).whole == expected)
     }
 
-    @Test func knowsWhereItsIntegersEnd() throws {
+    @Test func theLargestWholeNumberIsRead() throws {
         let digits = String(repeating: "9", count: 37)
         #expect(try #require(DecimalLiteral(digits)).scaled(by: 0) == Int128(digits))
         #expect(
@@ -52,14 +52,14 @@ import Testing
         #expect(DecimalLiteral(text) == nil)
     }
 
-    @Test func keepsItsTextAndItsSign() throws {
+    @Test func aNumberKeepsItsTextAndSign() throws {
         #expect(try #require(DecimalLiteral("1.50e0")).text == "1.50e0")
         #expect(try #require(DecimalLiteral("-0.0")).isBelowZero == false)
         #expect(try #require(DecimalLiteral("-1e-30")).isBelowZero)
         #expect(try #require(DecimalLiteral("0.000e5")).isZero)
     }
 
-    @Test func agreesWithIntegerArithmetic() throws {
+    @Test func roundingAgreesWithIntegerArithmetic() throws {
         for step in Int64(-1000)...1000 {
             let units = step * step * step * 982_451
             let scale = Int(step.magnitude % 10)

@@ -7,7 +7,7 @@ import Testing
 @Suite(.timeLimit(.minutes(15))) struct EventKeyTests {
     private let digest = SHA256.hash(data: Data("event".utf8))
 
-    @Test func beginsWithItsMillisecondsAndGoesOnWithTheDigest() {
+    @Test func aKeyBeginsWithItsMillisecondsThenTheDigest() {
         let key = EventKey(milliseconds: 0x0123_4567_89AB, digest: digest)
         let hex = digest.map { String(format: "%02x", $0) }.joined()
         #expect(key.description.replacing("-", with: "") == "0123456789ab" + hex.prefix(20))
@@ -38,13 +38,13 @@ import Testing
         #expect(keys.allSatisfy { $0.high >> 16 == 1_795_420_661_285 })
     }
 
-    @Test func sortsByTimeThenByDigest() {
+    @Test func keysSortByTimeThenByDigest() {
         let early = EventKey(milliseconds: 1, digest: digest)
         #expect(early < EventKey(milliseconds: 2, digest: digest))
         #expect(EventKey(high: 1, low: 1) < EventKey(high: 1, low: 2))
     }
 
-    @Test func isWrittenAsAUUIDAndReadAgain() throws {
+    @Test func aKeyIsWrittenAsAUUIDAndReadAgain() throws {
         let key = EventKey(high: 0x01A2_0769_2625_8F34, low: 0xF152_DBB8_561A_5804)
         #expect(key.description == "01a20769-2625-8f34-f152-dbb8561a5804")
         #expect(EventKey(key.description) == key)

@@ -24,7 +24,7 @@ import Testing
         #expect(text.scrubbed() == text)
     }
 
-    @Test func replacesEveryOccurrenceOfAGivenSecret() {
+    @Test func everyOccurrenceOfAGivenSecretIsReplaced() {
         #expect("hunter2 and xhunter2x".scrubbed(of: ["hunter2"]) == "*** and x***x")
         #expect("aaaaa".scrubbed(of: ["aaaa"]) == "***a")
         #expect("geheim-ğ!".scrubbed(of: ["heim-ğ"]) == "ge***!")

@@ -38,7 +38,7 @@ import Testing
         #expect(try JSONDecoder().decode(UsageEvent.self, from: JSONEncoder().encode(event)) == event)
     }
 
-    @Test func countsTowardAQuotaAsInLaravel() {
+    @Test func anEventCountsTowardAQuotaAsInLaravel() {
         func contribution(_ change: (inout UsageEvent) -> Void) -> [Int64] {
             let contribution = QuotaContribution(of: event(change))
             return [contribution.requests, contribution.tokens]
@@ -70,7 +70,7 @@ import Testing
         #expect(Timestamp(microseconds: microseconds).milliseconds == milliseconds)
     }
 
-    @Test func movesAndSaturatesAtBothEnds() {
+    @Test func aTimestampSaturatesAtBothEnds() {
         let time = Timestamp(microseconds: 10)
         #expect(time.advanced(by: .microseconds(-11)) == Timestamp(microseconds: -1))
         #expect(time.advanced(by: .seconds(86_400)) == Timestamp(microseconds: 86_400_000_010))

@@ -14,7 +14,7 @@ import Testing
         ("*", true), ("*;q=0", false), ("identity, *;q=0.5", true), ("gzip;q=much", false), ("deflate, br", false),
     ]
 
-    @Test(arguments: encodings.indices) func whoTakesItSaysSo(index: Int) {
+    @Test(arguments: encodings.indices) func anAcceptEncodingDecides(index: Int) {
         let (value, isTaken) = Self.encodings[index]
         var head = HTTPRequest(method: .get, scheme: nil, authority: nil, path: "/")
         head.headerFields[.acceptEncoding] = value
@@ -22,7 +22,7 @@ import Testing
         #expect(request.acceptsGzip == isTaken, "\(value ?? "-")")
     }
 
-    @Test func whatIsSmallOrDenseStaysAsItIs() {
+    @Test func smallOrDenseAnswersAreNotCompressed() {
         #expect(ByteBuffer(string: String(repeating: "x", count: 1_399)).gzipped == nil)
         #expect(ByteBuffer(bytes: (0..<5_000).map { _ in UInt8.random(in: .min ... .max) }).gzipped == nil)
         let text = ByteBuffer(string: String(repeating: "x,", count: 50_000))

@@ -118,7 +118,7 @@ import Testing
             (#""cost": 0, "status": "error", "usage": null"#, "0", false),
             (#""cost": null, "status": "error""#, nil, true), (#""cost": 0, "status": "rate_limited""#, "0", false),
         ] as [(String, String?, Bool)])
-    func whatWasServedWithoutAPriceIsUnpricedWhateverItsTokens(
+    func aServedCallWithoutAPriceIsUnpriced(
         members: String, literal: String?, isUnpriced: Bool
     ) throws {
         let event = try event(members)
@@ -136,7 +136,7 @@ import Testing
     }
 
     @Test(arguments: ["null", "\"\"", "\" \"", "0", "\"0\"", "false", "0.0", "[]", "{}", "-0"])
-    func whatPHPTakesForFalseNamesNoUser(value: String) throws {
+    func aValueThatPHPCountsAsFalseNamesNoUser(value: String) throws {
         let parsed = EventParser.parse(documentedEvent(#""user_id": \#(value)"#))
         #expect(parsed.form == .documented)
         #expect(try parsed.onlyReason() == .missingIdentity)
@@ -157,7 +157,7 @@ import Testing
     }
 
     @Test(arguments: ["true", #"["cf_key1"]"#, #"{"a": 1}"#])
-    func whatIsNoTextNamesNoKnownUser(value: String) throws {
+    func aValueThatIsNoTextNamesNoKnownUser(value: String) throws {
         #expect(try event(#""user_id": \#(value)"#).identity == IdentityClaim(keyHashes: [KeyHash(of: value)]))
     }
 

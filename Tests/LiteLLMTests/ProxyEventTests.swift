@@ -18,7 +18,7 @@ import Testing
         #"{"startTime": 1795420742.5}"#, #"{"litellm_call_id": null}"#, #"{"call_type": "x"}"#,
         #"{"metadata": {"user_api_key_hash": null}}"#,
     ])
-    func isRecognizedByMembersThatOnlyLiteLLMWrites(body: String) throws {
+    func anEventIsRecognizedByMembersThatOnlyLiteLLMWrites(body: String) throws {
         let parsed = EventParser.parse(body)
         #expect(parsed.form == .events)
         #expect(try parsed.onlyEvent().shape == .litellm)
@@ -96,7 +96,7 @@ import Testing
             (#""response_cost": 0, "status": "failure", "completion_tokens": 1"#, true),
             (#""response_cost": 0, "status": "failure", "error_information": {"error_code": "429"}"#, false),
         ] as [(String, Bool)])
-    func whatWasServedWithoutAPriceIsUnpricedWhateverItsTokens(members: String, isUnpriced: Bool) throws {
+    func aServedCallWithoutAPriceIsUnpriced(members: String, isUnpriced: Bool) throws {
         let event = try event(#""prompt_tokens": 0, "completion_tokens": 0, \#(members)"#)
         #expect(event.isUnpricedUnlessFree == isUnpriced)
     }

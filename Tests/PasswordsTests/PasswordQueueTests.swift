@@ -71,7 +71,7 @@ import Testing
         #expect(Set(done.all[1...3]) == ["real 0", "real 1", "real 2"], "\(done.all)")
     }
 
-    @Test func whoLeavesTheLineIsNotWorkedFor() async throws {
+    @Test func aCancelledPasswordIsNotHashed() async throws {
         let queue = PasswordQueue(limit: 2)
         let first = Task { try await queue.hash("first", cost: 12, for: "a") }
         let second = Task { try await queue.hash("second", cost: 4, for: "b") }

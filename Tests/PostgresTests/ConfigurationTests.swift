@@ -2,7 +2,7 @@ import Postgres
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct ConfigurationTests {
-    @Test func everyPartOfAURL() throws {
+    @Test func everyPartOfAURLIsRead() throws {
         let options = "sslmode=verify-full&application_name=x&connect_timeout=3"
         let url = "postgresql://us%40er:p%2Fa%3Ass@db.example:6543/my%20db?\(options)"
         let configuration = try ConnectionConfiguration(url: url)

@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    @Test func copyInAndOut() async throws {
+    @Test func rowsAreCopiedInAndOut() async throws {
         try await withPool { pool in
             try await withTable("id bigint, name text, data bytea", in: pool) { table in
                 let names = TypeTests.texts
@@ -97,7 +97,7 @@ import Testing
         }
     }
 
-    @Test func aCopyThatIsGivenUpStoresNothing() async throws {
+    @Test func anAbortedCopyStoresNothing() async throws {
         try await withPool(connections: 1) { pool in
             try await withTable("id bigint", in: pool) { table in
                 try await pool.withConnection { connection in

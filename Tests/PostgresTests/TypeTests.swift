@@ -36,7 +36,7 @@ import Testing
         try await roundTrip(value, "float8")
     }
 
-    @Test func notANumber() async throws {
+    @Test func notANumberIsRead() async throws {
         let read = try await withPool { pool in
             try await pool.withConnection {
                 try $0.query("SELECT \(Double.nan)::float8").first?.decode(0, as: Double.self)
@@ -74,7 +74,7 @@ import Testing
         try await roundTrip(value, "bytea")
     }
 
-    @Test func nulls() async throws {
+    @Test func nullsAreReadAndWritten() async throws {
         try await roundTrip(String?.none, "text")
         try await roundTrip(Int64?.none, "int8")
         try await roundTrip([UInt8]?.none, "bytea")
@@ -82,7 +82,7 @@ import Testing
         try await roundTrip(String?.some("NULL"), "text")
     }
 
-    @Test func arrays() async throws {
+    @Test func arraysAreReadAndWritten() async throws {
         try await roundTrip([Int64.min, 0, .max], "int8[]")
         try await roundTrip([Int32.min, 0, .max], "int4[]")
         try await roundTrip([Int64](), "int8[]")
@@ -140,7 +140,7 @@ import Testing
         #expect(try row.decode("name") as String == "x")
     }
 
-    @Test func whatIsNotThereIsADecodingError() async throws {
+    @Test func aMissingColumnOrNullIsADecodingError() async throws {
         let row = try await withPool { pool in
             try await pool.withConnection {
                 try #require(

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// What administrators change, and what the audit log says of it; as `admin-api` connects.
+/// Changes by administrators and their entries in the audit log, under the role of `admin-api`.
 @Suite(.timeLimit(.minutes(15))) struct AdministrationTests {
     private static let actor = AuditActor(userID: 7, address: "203.0.113.9")
 
@@ -65,7 +65,7 @@ import Testing
             let entry = try #require(try await log(bench).first)
             #expect(entry.before?.contains(#""plan": "pro""#) == true)
             #expect(entry.after?.contains(#""plan": "agency""#) == true)
-            // Nothing changed, nothing is logged.
+            // A change without a difference is not logged.
             _ = try await bench.admin.withConnection { try users.update(ada, .init(plan: "agency"), $0) }
             #expect(try await log(bench).count == 2)
 
@@ -88,7 +88,7 @@ import Testing
             try await expectRefusal(.conflict, bench) { try users.update(ada, .init(isAdmin: false), $0) }
             try await expectRefusal(.conflict, bench) { try users.suspend(ada, $0) }
             let bob = try await bench.admin.withConnection { try users.create(second, $0).id }
-            // Both at once: one of them is the last.
+            // Two administrators are demoted at once. One of them is the last.
             let outcomes = await withTaskGroup(of: Bool.self) { group in
                 for id in [ada, bob] {
                     group.addTask {
@@ -140,7 +140,7 @@ import Testing
         }
     }
 
-    /// Each key that was shown to somebody finds its user, also one that another replaced at once.
+    /// Each key that was shown finds its user, even one that was replaced at once.
     @Test func keysGivenAtTheSameTimeAreAllRemembered() async throws {
         try await StorageBench.with { bench in
             let users = users
@@ -200,7 +200,7 @@ import Testing
         }
     }
 
-    @Test func modelsAndFreeModels() async throws {
+    @Test func modelsAndFreeModelsAreChanged() async throws {
         try await StorageBench.with { bench in
             let models = models
             let cost = try #require(DecimalLiteral("0.03").flatMap(Cost.init))

@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Each check of the doctor on the database is well on a good one, and says what is wrong where its subject is broken.
+/// Each check of the doctor is well on a good database, and names what is wrong on a broken one.
 @Suite(.timeLimit(.minutes(15))) struct DiagnosisTests {
     private func context(
         now: @escaping @Sendable () -> Timestamp = { StorageBench.noon }, longTransaction: Duration = .seconds(60)
@@ -161,7 +161,7 @@ import Testing
     ]
 
     @Test(arguments: breakages)
-    func whatIsBrokenIsNamedWithItsRemedy(breakage: Breakage) async throws {
+    func aBrokenSubjectIsReportedWithItsRemedy(breakage: Breakage) async throws {
         try await withTestDatabase { database in
             try await database.execute(breakage.damage)
             let found = try await findings(of: breakage.check, in: database.pool(as: .operator))
@@ -172,7 +172,7 @@ import Testing
         }
     }
 
-    @Test func aRemedyOfTheRightsIsTheStatementThatGivesThem() async throws {
+    @Test func theRemedyOfAMissingRightIsItsGrant() async throws {
         try await withTestDatabase { database in
             try await database.execute("REVOKE SELECT (plan) ON users FROM codexflow_webhook")
             let found = try await findings(of: "privileges", in: database.pool(as: .operator))
@@ -183,7 +183,7 @@ import Testing
         }
     }
 
-    @Test func aSuperuserAndAnOwnerAreWarnedOf() async throws {
+    @Test func aSuperuserAndAnOwnerAreReported() async throws {
         try await withTestDatabase { database in
             let superuser = try await findings(of: "privileges", in: database.pool)
             #expect(superuser.contains { $0.level == .warning && $0.message.hasSuffix("is a superuser") })
@@ -220,11 +220,11 @@ import Testing
         }
     }
 
-    @Test func aClockThatIsOffIsTold() async throws {
+    @Test func aClockThatIsOffIsReported() async throws {
         try await withTestDatabase { database in
             let offsets: [(Duration, Finding.Level, String)] = [
-                (.zero, .ok, "agree"), (.seconds(10), .warning, "behind"), (.seconds(-10), .warning, "ahead of"),
-                (.seconds(600), .failure, "behind"),
+                (.zero, .ok, "agree"), (.seconds(10), .warning, "behind ours"), (.seconds(-10), .warning, "ahead of"),
+                (.seconds(600), .failure, "behind ours"),
             ]
             for (offset, level, words) in offsets {
                 let found = try await findings(
@@ -250,7 +250,7 @@ import Testing
         }
     }
 
-    @Test func aServerThatForgetsOrIsFullIsTold() async throws {
+    @Test func aServerThatIsNotDurableOrFullIsReported() async throws {
         try await withPostgresCluster { cluster in
             let database = TestCluster(configuration: cluster.configuration)
             for setting in ["fsync = off", "full_page_writes = off", "autovacuum = off", "max_connections = 10"] {

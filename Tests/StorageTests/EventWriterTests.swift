@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(15))) struct EventWriterTests {
-    @Test func storesRowFactsAndDeltaTogether() async throws {
+    @Test func aLogFactsAndADeltaAreStoredTogether() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser(key: "cf_ada", plan: "pro")
             let event = UsageEvent.sample(1, by: .key("cf_ada"), at: StorageBench.noon, cost: "0.0022500000000000003")
@@ -36,7 +36,7 @@ import Testing
         }
     }
 
-    @Test func secondDeliveryIsADuplicateOrAConflict() async throws {
+    @Test func aSecondDeliveryIsADuplicateOrAConflict() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             let event = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
@@ -86,7 +86,7 @@ import Testing
             events[1].modelGroup = "llama"
             events[2].isCacheHit = true
             events[3].cost = nil
-            // An image: without tokens.
+            // An image has no tokens.
             for index in 4..<8 { (events[index].inputTokens, events[index].outputTokens) = (0, 0) }
             events[5].modelGroup = "llama"
             events[6].shape = .documented

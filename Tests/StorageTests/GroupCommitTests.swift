@@ -57,7 +57,7 @@ import Testing
         }
     }
 
-    @Test func aLockedUsersEventIsPutAsideAfterItsAttempts() async throws {
+    @Test func anEventOfALockedUserIsQuarantinedAfterItsAttempts() async throws {
         try await StorageBench.with { bench in
             let (free, locked) = (try await bench.makeUser(), try await bench.makeUser())
             let lock = try await OpenTransaction.begin(bench.pool) { connection in
@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    @Test func othersAreAnsweredWhileALockedUserIsWaitedFor() async throws {
+    @Test func otherUsersDoNotWaitForALockedUser() async throws {
         try await StorageBench.with { bench in
             let (free, locked) = (try await bench.makeUser(), try await bench.makeUser())
             let lock = try await OpenTransaction.begin(bench.pool) { connection in
@@ -146,7 +146,7 @@ import Testing
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             let queue = GroupCommit(writer: bench.writer, limits: .init(queuedEvents: 3))
-            // Nobody writes yet, so this waits.
+            // No writer runs yet, so this waits.
             let waiting = Task {
                 try await queue.submit(items((0..<3).map { .sample($0, by: .user(user), at: StorageBench.noon) }))
             }
@@ -165,7 +165,7 @@ import Testing
         }
     }
 
-    @Test func stoppingAnswersWhatWasTaken() async throws {
+    @Test func acceptedRequestsAreAnsweredAfterTheSignalToStop() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             let submissions = try await withQueue(bench) { queue in

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// Who made a call.
+/// The attribution of events to users.
 @Suite(.timeLimit(.minutes(15))) struct IdentityTests {
     @Test func everyWayToNameAUserFindsThem() async throws {
         try await StorageBench.with { bench in
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    @Test func whatIsAnothersNeverFallsBack() async throws {
+    @Test func aKeyOfAnotherUserNeverFallsBack() async throws {
         try await StorageBench.with { bench in
             let ada = try await bench.makeUser(key: "cf_ada")
             let bob = try await bench.makeUser(key: "cf_old")
@@ -87,19 +87,19 @@ import Testing
             }
             #expect(try await verdict(.key("cf_eve"), ada + 1_000, 3) == .quarantined(.unknownUser))
             #expect(try await verdict(.key("cf_eve"), nil, 4) == .quarantined(.unknownKey))
-            // His own former key is his.
+            // A user's former key still names that user.
             guard case .stored = try await verdict(.key("cf_old"), bob, 5) else {
                 Issue.record("not stored")
                 return
             }
-            // LiteLLM's never falls back.
+            // An event of LiteLLM never falls back.
             var event = UsageEvent.sample(6, by: .key("cf_eve"), at: later)
             event.identity.laravelUserID = ada
             #expect(try await bench.write([event]) == [.quarantined(.unknownKey)])
         }
     }
 
-    @Test func whatWaitedForItsUserFallsBackWhenTheyAppear() async throws {
+    @Test func aQuarantinedEventFallsBackWhenItsUserAppears() async throws {
         try await StorageBench.with { bench in
             let ada = try await bench.makeUser()
             let next = ada + 1
@@ -133,7 +133,7 @@ import Testing
         }
     }
 
-    @Test func aDocumentedNumberIsAKeyFirstAndAnIdSecond() async throws {
+    @Test func aDocumentedNumberIsAKeyFirstAndAnIDSecond() async throws {
         try await StorageBench.with { bench in
             let ada = try await bench.makeUser()
             let bob = try await bench.makeUser(key: "\(ada)")
@@ -150,10 +150,10 @@ import Testing
 
     @Test func aKeyCreatedASecondAgoWorksByItsHashToo() async throws {
         try await StorageBench.with { bench in
-            // A look that finds nothing new.
+            // A key sync that finds nothing new.
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_nobody"), at: StorageBench.noon)])
             try await bench.makeUser(key: "cf_new")
-            // Looks take at most a twentieth of the time, and on a busy machine one takes its time.
+            // Key syncs take at most a twentieth of the time, and on a busy machine one may be slow.
             bench.clock.advance(by: .seconds(20))
             guard case .stored = try await bench.write([.sample(2, by: .hash(of: "cf_new"), at: StorageBench.noon)])[0]
             else {
@@ -211,7 +211,7 @@ import Testing
         }
     }
 
-    @Test func manyWritersAtTheFirstLookKnowEveryKey() async throws {
+    @Test func manyWritersDuringTheFirstKeySyncKnowEveryKey() async throws {
         try await StorageBench.with { bench in
             try await bench.execute(
                 """
@@ -240,12 +240,12 @@ import Testing
                 keyHashes: [KeyHash(of: "\(user)")], isKeyOptional: true, userID: user, presentedKey: "\(user)")
             _ = try await bench.write([.sample(0, by: number, at: StorageBench.noon)])
             let before = try await bench.text("SELECT max(seen_at) FROM metering.api_keys")
-            // Nobody's look may find this one: it would be a look at everybody.
+            // Only a key sync would find this key, so it shows whether one ran.
             try await bench.makeUser(key: "cf_unseen")
             bench.clock.advance(by: .seconds(60))
             _ = try await bench.write([
                 .sample(1, by: number, at: StorageBench.noon),
-                .sample(2, by: .key("cf_stranger"), at: StorageBench.noon),
+                .sample(2, by: .key("cf_unknown"), at: StorageBench.noon),
             ])
             #expect(try await bench.text("SELECT max(seen_at) FROM metering.api_keys") == before)
             #expect(try await bench.number("SELECT count(*) FROM api_logs WHERE user_id = \(user)") == 2)
@@ -259,7 +259,7 @@ import Testing
             for round in 0..<20 {
                 let events = (0..<50).map { index in
                     UsageEvent.sample(
-                        UInt64(round * 50 + index), by: .hash(of: "cf_stranger\(round).\(index)"), at: StorageBench.noon
+                        UInt64(round * 50 + index), by: .hash(of: "cf_unknown\(round).\(index)"), at: StorageBench.noon
                     )
                 }
                 _ = try await bench.write(events)

@@ -40,7 +40,7 @@ import Testing
     ]
 
     @Test(arguments: allowed.keys.sorted())
-    func importsOnlyDownwards(target: String) throws {
+    func aTargetImportsOnlyDownwards(target: String) throws {
         let imports = try Self.imports(of: target)
         let own = Self.system.union(Self.allowed.keys)
         let wrong = imports.intersection(own).subtracting(Self.allowed[target] ?? [])
@@ -53,7 +53,7 @@ import Testing
         #expect(Set(folders) == Self.system.union(Self.allowed.keys).subtracting(Self.besideSources.keys))
     }
 
-    @Test func driverNamesNoTable() throws {
+    @Test func theDriverNamesNoTable() throws {
         for file in try Self.files(of: "Postgres") {
             let text = try String(contentsOfFile: file, encoding: .utf8)
             #expect(!text.contains("public.") && !text.contains("metering."), "\(file) names a table")

@@ -3,7 +3,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// The database we belong to.
+/// The guard of the installation.
 @Suite(.timeLimit(.minutes(15))) struct InstallationTests {
     private func require(_ bench: StorageBench) async throws {
         try await bench.service.withConnection { try Installation.require($0) }
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test func missingTablesAreToldClearly() async throws {
+    @Test func missingTablesAreReported() async throws {
         try await StorageBench.with { bench in
             try await bench.makeUser()
             try await bench.execute("DROP TABLE public.users, public.api_logs CASCADE")
@@ -75,7 +75,7 @@ import Testing
     }
 
     @Test(arguments: [
-        // Another user's row, a row of another second, no row at all; and the same.
+        // The row of another user, a row of another second, no row, and the same row.
         ("user_id = 2", false), ("created_at = created_at + interval '1 second'", false), ("id = 77", false),
         ("model = 'other'", true),
     ]) func aRowOfAnEventIsStillItsOwn(change: String, isSame: Bool) async throws {
@@ -151,7 +151,7 @@ import Testing
                 \(rows)
                 """)
         }
-        // Rights go with the tables; an operator prints and grants them again.
+        // Rights are dropped with the tables, and an operator grants them again.
         try await TestRoles.grant(on: bench.database.configuration)
     }
 

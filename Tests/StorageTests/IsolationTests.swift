@@ -4,9 +4,9 @@ import Storage
 import TestSupport
 import Testing
 
-/// One event's trouble is its own.
+/// An event that cannot be stored does not affect others.
 @Suite(.timeLimit(.minutes(15))) struct IsolationTests {
-    @Test func aLockedAndADeletedUserTouchNobodyElse() async throws {
+    @Test func aLockedAndADeletedUserAffectNoOtherUser() async throws {
         try await StorageBench.with { bench in
             let (free, deleted, locked) = (
                 try await bench.makeUser(), try await bench.makeUser(), try await bench.makeUser()
@@ -39,7 +39,7 @@ import Testing
     @Test func oneUnstorableEventIsFoundByBisection() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
-            // What Laravel might add one day: a rule that one of our events breaks.
+            // Laravel might add a CHECK that one of our events violates.
             try await bench.execute("ALTER TABLE public.api_logs ADD CHECK (model <> 'forbidden')")
             var events = (0..<64).map { UsageEvent.sample($0, by: .user(user), at: StorageBench.noon) }
             events[37].modelGroup = "forbidden"

@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// What an operator, Laravel or an extension may do to Laravel's tables, and what we say of it.
+/// Changes of Laravel's tables by operators, Laravel or extensions, and our findings about them.
 @Suite(.timeLimit(.minutes(15))) struct LaravelDiagnosisTests {
     struct Change: Sendable, CustomTestStringConvertible {
         let sql: String
@@ -141,7 +141,7 @@ import Testing
                 EXECUTE format('ALTER ROLE codexflow_operator IN DATABASE %I SET session_replication_role = replica',
                                        current_database()); END $$
             """, .risky, "session_replication_role is replica for codexflow_operator", isUndone: false),
-        // Row-level security, of Laravel's tables and of ours, for strangers to a table and for its owner.
+        // Row-level security, of Laravel's tables and of ours, for other roles and for the owner of a table.
         Change("ALTER TABLE users ENABLE ROW LEVEL SECURITY", .blinding, "hides rows of users from", isUndone: false),
         Change(
             "ALTER TABLE api_logs ENABLE ROW LEVEL SECURITY", .blinding, "hides rows of api_logs from",
@@ -173,7 +173,7 @@ import Testing
         }
     }
 
-    @Test func aStrangerReadsEachTextOnce() {
+    @Test func eachPublicTextIsListedOnce() {
         let findings = ["a", "b", "a"].enumerated().map { number, what in
             LaravelFinding(.risky, what, details: "\(number)", meaning: "It is so.", remedy: "Nothing.")
         }
@@ -190,13 +190,13 @@ import Testing
     }
 
     @Test(arguments: changes)
-    func whatChangesTheMeaningOfAnswersIsNamed(change: Change) async throws {
+    func aChangeOfTheMeaningOfAnswersIsReported(change: Change) async throws {
         try await withTestDatabase { database in
             try await database.pool.withConnection { try $0.executeScript(change.sql) }
             let found = try await findings(database)
             let named = try #require(found.first { $0.text.contains(change.words) }, "\(found.map(\.text))")
             #expect(named.effect == change.effect)
-            // Strangers read no SQL and no name but a table's.
+            // The public text has no SQL, and no names except those of tables.
             for secret in ["SELECT", "ALTER", "codexflow_", "vanish", "setval"] {
                 #expect(!named.publicText.contains(secret), "\(named.publicText)")
             }
@@ -214,7 +214,7 @@ import Testing
         }
     }
 
-    /// Each service sees what it can be wrong about with its own rights, which are few.
+    /// Each service finds what affects it, with its own few rights.
     @Test func everyServiceSeesWhatConcernsIt() async throws {
         try await withTestDatabase { database in
             try await database.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
@@ -224,7 +224,7 @@ import Testing
                 }
                 #expect(found.contains { $0.effect == .blinding && $0.what.contains("users") }, "\(role)")
             }
-            // Behind a policy that lets all rows through today a row may be hidden tomorrow, without an error.
+            // A policy that shows all rows today may hide a row tomorrow without an error. So the statement is refused.
             try await database.pool.withConnection { try $0.executeScript("CREATE POLICY p ON users USING (true)") }
             let error = await #expect(throws: PostgresError.self) {
                 _ = try await database.pool(as: .webhook).withConnection { try $0.query("SELECT id FROM public.users") }
@@ -250,7 +250,7 @@ import Testing
     }
 
     /// A probe must be answered while Laravel changes a table.
-    @Test func nobodyWaitsForAMigrationOfLaravels() async throws {
+    @Test func noCheckWaitsForAMigrationOfLaravel() async throws {
         try await withTestDatabase { database in
             let migration = try await OpenTransaction.begin(database.pool) { connection in
                 try connection.executeScript(
@@ -264,8 +264,8 @@ import Testing
         }
     }
 
-    /// Of a table that lost its index, the largest id would be a scan.
-    @Test func noLookReadsAWholeTable() async throws {
+    /// Without its index, the largest id of a table would need a scan.
+    @Test func noCheckReadsAWholeTable() async throws {
         try await withTestDatabase { database in
             try await database.execute("ALTER TABLE api_logs DROP CONSTRAINT api_logs_pkey")
             try await database.pool(as: .operator).withConnection { connection in

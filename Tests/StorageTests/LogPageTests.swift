@@ -24,14 +24,14 @@ import Testing
         return user
     }
 
-    /// A worker's pass up to now, or none.
+    /// Runs a rollup pass, or none.
     private func aggregate(_ bench: StorageBench) async throws {
         let now = bench.clock.now
         _ = try await RollupPass(pool: bench.worker, now: { now }).run()
     }
 
     @Test(arguments: [0, 4], [false, true])
-    func everyPageIsTheRowsAndTheirNumber(withoutTime: Int, isAggregated: Bool) async throws {
+    func everyPageHasItsRowsAndTheirNumber(withoutTime: Int, isAggregated: Bool) async throws {
         try await StorageBench.with { bench in
             let user = try await fill(bench, rows: 900, withoutTime: withoutTime)
             if isAggregated { try await aggregate(bench) }
@@ -102,7 +102,7 @@ import Testing
         }
     }
 
-    @Test func countingWhatIsMissingReadsOnlyWhatIsOpen() async throws {
+    @Test func countingMissingEventsReadsOnlyOpenEntries() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.execute(

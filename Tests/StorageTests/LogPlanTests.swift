@@ -15,7 +15,7 @@ import Testing
             SELECT 'x', 'x' || g, 'x' FROM generate_series(1, 3000) g
             """)
         try await bench.pool.withConnection { connection in
-            // Without a look at users for each row.
+            // This mode skips the foreign key, which would look up the user of each row.
             try connection.executeScript("SET session_replication_role = replica")
             for part in 0..<4 {
                 try connection.execute(
@@ -104,7 +104,8 @@ import Testing
                     is_cache_hit, shape, status, plan, model_group, provider)
                 SELECT overlay(metering.event_key_floor(l.created_at AT TIME ZONE 'UTC')::text
                                PLACING lpad(l.id::text, 12, '0') FROM 25)::uuid, l.id, l.user_id,
-                       l.created_at AT TIME ZONE 'UTC', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', l.status, 'pro', 'm',
+                       l.created_at AT TIME ZONE 'UTC', 1, 1, 0, 0, 0, 2, 1, false, false, 'litellm', l.status, 'pro',
+                           'm',
                        'p'
                 FROM api_logs l
                 """)
@@ -133,7 +134,8 @@ import Testing
                 INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
                                       error_message, created_at)
                 SELECT \(user)::bigint, 'm', 1, 1, 0, 1,
-                       CASE WHEN g % 100 = 0 THEN g || repeat('x', 1 << 20) WHEN g % 2 = 0 THEN g::text END, '2026-11-20'
+                       CASE WHEN g % 100 = 0 THEN g || repeat('x', 1 << 20) WHEN g % 2 = 0 THEN g::text END,
+                           '2026-11-20'
                 FROM generate_series(1, 9000) g
                 """)
             try await bench.admin.transaction(.snapshot) { connection in

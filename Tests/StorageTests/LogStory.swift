@@ -4,12 +4,12 @@ import Storage
 import TestSupport
 import Testing
 
-/// What other writers do to `api_logs`, one step after the other, and what our lists say after each.
+/// Changes of `api_logs` by other writers, step by step. After each step our lists are compared with plain queries.
 struct LogStory {
     private let bench: StorageBench
     private var random: SplitMix64
     private var users: [Int64] = []
-    /// What differed from a plain query.
+    /// The differences from plain queries.
     private(set) var mismatches: [String] = []
 
     init(_ bench: StorageBench, seed: UInt64) async throws {
@@ -52,7 +52,7 @@ struct LogStory {
                 WHERE hashint8(id) % 37 = \(share)
                 """)
         case 72..<80:
-            // Old ids come back.
+            // Old ids are inserted again.
             try await bench.execute(
                 """
                 INSERT INTO api_logs (id, user_id, model, input_tokens, output_tokens, total_cost, response_time_ms,
@@ -197,14 +197,14 @@ struct LogStory {
     }
 }
 
-/// Lists and pages are those of the table, whoever changed it and however.
+/// Lists and pages equal the table after any change by other writers.
 @Suite(.timeLimit(.minutes(15))) struct LogStoryTests {
-    @Test(arguments: 1...4) func afterEachChangeListsAreThoseOfTheTable(seed: UInt64) async throws {
+    @Test(arguments: 1...4) func afterEachChangeListsEqualTheTable(seed: UInt64) async throws {
         try await StorageBench.with { bench in
             switch seed {
             case 2: try await bench.execute("CREATE INDEX metering_api_logs_time ON api_logs (created_at, id)")
             case 3:
-                // Rows of users who are gone stay where nothing deletes them.
+                // Without the foreign key, rows of deleted users stay.
                 try await bench.execute("ALTER TABLE api_logs DROP CONSTRAINT api_logs_user_id_foreign")
             default: break
             }

@@ -11,14 +11,14 @@ import Testing
         #expect(migrations.last?.version == Migrator.requiredVersion)
     }
 
-    /// A comment with another character stopped a database in another encoding half-way.
+    /// A comment with another character would stop the migration of a database in another encoding.
     @Test func migrationsAreASCII() throws {
         for migration in try Migration.load(from: Checkout.migrations) {
             #expect(migration.sql.utf8.allSatisfy { $0 < 128 }, "\(migration.name)")
         }
     }
 
-    /// Databases that were made when comments had other characters go on.
+    /// Databases whose migrations had comments with other characters are still accepted.
     @Test(arguments: [
         (1, "580d186e013b86335292d0296b4d67b63d2438fce455c39f1c073a89a37ce1c7"),
         (14, "d1f8117b2e5eefbf84cfb4ec2e4708382dd0a6974fb6a1dca82b42710581a363"),
@@ -32,7 +32,7 @@ import Testing
             try await database.execute(
                 "UPDATE metering.schema_migrations SET checksum = \(checksum) WHERE version = \(version)")
             #expect(try await pending() == 0)
-            // Of this file, and not of another.
+            // The checksum counts for this file only.
             try await database.execute("UPDATE metering.schema_migrations SET checksum = \(checksum) WHERE version = 2")
             await #expect(throws: MigrationError.self) { try await pending() }
         }
@@ -78,14 +78,14 @@ import Testing
         }
     }
 
-    /// What version 7 made of a call without a stated cost: its sums said 9999.999999, as a cap that LEAST of NULL is.
-    @Test func whatWasNeverChargedLeavesTheSumsOfAnOlderVersion() async throws {
+    /// Version 7 stored 9999.999999 for a call without a stated cost, because LEAST ignores NULL.
+    @Test func anUnstatedCostIsRemovedFromOlderRollups() async throws {
         try await withTestDatabase(.empty) { database in
             let migrations = try Migration.load(from: Checkout.migrations)
             let older = Migrator(migrations: Array(migrations.prefix(7)))
             _ = try await database.pool.withConnection { try older.migrate($0, now: StorageBench.noon) }
-            // A priced and two unpriced calls on a day that is in usage_days, one unpriced call of today, one behind
-            // the cursor.
+            // One priced and two unpriced calls are on a day that is in usage_days. One unpriced call is of today, and
+            // one is after the watermark.
             try await database.execute(
                 """
                 INSERT INTO metering.events (event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens,
@@ -107,7 +107,7 @@ import Testing
                 ), cell (quarter, requests, unpriced, cost) AS (
                     VALUES (metering.quarter_of('2026-11-21 10:00Z'), 3, 2, 0.5),
                         (metering.quarter_of('2026-11-23 10:00Z'), 1, 1, 0)
-                ), quarters AS (
+                ), intervals AS (
                     INSERT INTO metering.usage_quarters
                     SELECT u, quarter, dimension, requests, unpriced, 1, 1, 0, 0, 0, cost,
                         cost + unpriced * 9999.999999, '{}'
@@ -133,7 +133,7 @@ import Testing
         }
     }
 
-    @Test func twiceAndFromTwoProcessesAtOnceIsSafe() async throws {
+    @Test func migratingTwiceAndInTwoProcessesIsSafe() async throws {
         try await withTestDatabase(.empty) { database in
             let applied = try await withThrowingTaskGroup(of: Int.self) { group in
                 for _ in 0..<3 {
@@ -155,7 +155,7 @@ import Testing
         }
     }
 
-    @Test func theGateNamesWhatIsMissing() async throws {
+    @Test func anOutdatedSchemaIsReported() async throws {
         try await withTestDatabase(.empty) { database in
             await #expect(throws: MigrationError.outdated(applied: 0, required: Migrator.requiredVersion)) {
                 try await database.pool.withConnection { try Migrator.requireCurrent($0) }
@@ -197,7 +197,7 @@ import Testing
         }
     }
 
-    @Test func newMonthsGiveWayToADump() async throws {
+    @Test func newMonthsFailWhileADumpHoldsALock() async throws {
         try await StorageBench.with { bench in
             let dump = try await OpenTransaction.begin(bench.pool) { connection in
                 try connection.executeScript("LOCK TABLE metering.events IN ACCESS SHARE MODE")

@@ -5,14 +5,14 @@ import Storage
 import TestSupport
 import Testing
 
-/// What a program of version 20 does that was running when `0021_rollup_names.sql` was applied.
+/// Programs of version 20 that still run after `0021_rollup_names.sql` was applied.
 @Suite(.timeLimit(.minutes(15))) struct OlderProgramTests {
     /// The statements of one of its passes, as its role.
     @Test func anOlderWorkerRollsUpUnderTheFormerNames() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             _ = try await bench.write((1...3).map { .sample($0, by: .user(user), at: StorageBench.noon) })
-            // Two logs in one quarter of an hour and dimension: the second is added to what the first left.
+            // Two logs have the same 15 minutes and dimension. The second is added to the row of the first.
             for _ in 1...2 { try await bench.writeAsLaravel(user) }
             #expect(try await bench.number("SELECT last_value FROM public.api_logs_id_seq") == 5)
             let statements = try Fixtures.olderWorker()
@@ -39,7 +39,7 @@ import Testing
         }
     }
 
-    /// A role that `codexflow grants` did not make may use the former name of a table just as the table.
+    /// A role that `codexflow grants` did not make has the same rights on the former name of a table.
     @Test func theViewsHaveTheRightsOfTheirTables() async throws {
         try await withTestDatabase(.empty) { database in
             let migrations = try Migration.load(from: Checkout.migrations)
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    /// `codexflow adopt --discard-history` of version 20 empties tables, which a view is not.
+    /// `codexflow adopt --discard-history` of version 20 truncates tables, which fails for views.
     @Test func anOlderAdoptionFailsAndChangesNothing() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()

@@ -49,7 +49,7 @@ import Testing
         }
     }
 
-    @Test func nobodyReadsAPasswordOrChangesAKeyWhoNeedNot() async throws {
+    @Test func onlyRolesThatNeedItReadPasswordsOrChangeKeys() async throws {
         try await withTestDatabase { database in
             await #expect(throws: PostgresError.self) {
                 try await database.pool(as: .operator).withConnection { try $0.query("SELECT password FROM users") }
@@ -62,7 +62,7 @@ import Testing
         }
     }
 
-    /// Whatever is taken away is named, with the statement that gives it back.
+    /// A revoked right is reported, with the statement that grants it.
     @Test func aRightThatIsTakenAwayIsNamedAndGivenBackByItsRemedy() async throws {
         let taken: [(Query, String)] = [
             ("REVOKE SELECT (plan) ON users FROM codexflow_webhook", "SELECT (plan) on public.users"),
@@ -87,7 +87,7 @@ import Testing
         }
     }
 
-    @Test func tooMuchIsNamed() async throws {
+    @Test func surplusRightsAreReported() async throws {
         try await withTestDatabase { database in
             try await database.execute("GRANT SELECT, DELETE ON users TO codexflow_webhook")
             try await database.pool.withConnection { connection in
@@ -118,10 +118,10 @@ import Testing
         }
     }
 
-    /// In a database of version 14 everyone creates in `public`, and so does Laravel's role.
+    /// In a database of PostgreSQL 14 every role may create in `public`, Laravel's included.
     @Test func onlyLaravelGoesOnCreatingInPublic() async throws {
         try await withTestDatabase { database in
-            // Of the cluster, which ends with the tests.
+            // The role belongs to the cluster, which ends with the tests.
             try await database.execute(
                 """
                 DO $$ BEGIN CREATE ROLE laravel_app;
@@ -141,11 +141,11 @@ import Testing
         }
     }
 
-    @Test func aMigrationsNewObjectsAreGrantedByWhoMigrates() async throws {
+    @Test func aMigrationGrantsItsNewObjects() async throws {
         try await withTestDatabase { database in
             try await database.execute("REVOKE ALL ON ALL TABLES IN SCHEMA metering FROM codexflow_webhook")
             let script = GrantScript(prefix: TestRoles.prefix)
-            // Who does not own the schema leaves everything as it is.
+            // A role that does not own the schema changes nothing.
             try await database.pool(as: .operator).withConnection { try script.refresh($0) }
             try await database.pool(as: .owner).withConnection { try script.refresh($0) }
             try await database.pool(as: .webhook).withConnection { connection in

@@ -4,9 +4,9 @@ import Storage
 import TestSupport
 import Testing
 
-/// Entries become rows when what they wait for is there, whatever happens meanwhile.
+/// Quarantined events are stored once the reason is gone, whatever happens meanwhile.
 @Suite(.timeLimit(.minutes(15))) struct QuarantineHealingTests {
-    @Test func aWakenedBacklogIsDrainedAcrossAMonthsEnd() async throws {
+    @Test func aScheduledBacklogIsStoredAcrossTheEndOfAMonth() async throws {
         try await StorageBench.with { bench in
             let before = bench.clock.now.advanced(by: .seconds(-23 * 86_400))
             let events = (0..<2_500).map { index in
@@ -28,7 +28,7 @@ import Testing
         }
     }
 
-    @Test func anEventPutAsideWhileItsKeyAppearsIsNotStranded() async throws {
+    @Test func anEventQuarantinedWhileItsKeyAppearsIsStored() async throws {
         try await StorageBench.with { bench in
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
             try await bench.execute("CREATE TABLE kept AS SELECT * FROM metering.quarantine")
@@ -48,7 +48,7 @@ import Testing
         }
     }
 
-    @Test func anEntryThatSomebodyHoldsIsWokenLater() async throws {
+    @Test func aLockedEntryIsScheduledLater() async throws {
         try await StorageBench.with { bench in
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
             let holder = try await OpenTransaction.begin(bench.pool) { connection in
@@ -61,7 +61,7 @@ import Testing
         }
     }
 
-    @Test func aKeyThatWasRecordedWhileNoServiceRanWakesItsEntries() async throws {
+    @Test func aKeyThatWasRecordedWhileNoServiceRanSchedulesItsEntries() async throws {
         try await StorageBench.with { bench in
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: StorageBench.noon)])
             try await bench.makeUser(key: "cf_late")
@@ -85,7 +85,7 @@ import Testing
         }
     }
 
-    @Test func whatLaravelRefusesForEverHoldsUpNobody() async throws {
+    @Test func anEntryThatLaravelAlwaysRefusesDelaysNoOther() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.execute("ALTER TABLE public.api_logs ADD CHECK (model <> 'forbidden')")
@@ -101,14 +101,14 @@ import Testing
         }
     }
 
-    @Test func aUserWithoutAKeyWakesWhatNamesThem() async throws {
+    @Test func aUserWithoutAKeySchedulesEventsThatNameThem() async throws {
         try await StorageBench.with { bench in
             _ = try await bench.write((1...1_200).map { .sample(UInt64($0), by: .user($0), at: StorageBench.noon) })
             let replay = bench.replay
             #expect(try await replay.replay() == 0)
             try await bench.execute("SELECT setval('users_id_seq', 1100)")
             let user = try await bench.makeUser()
-            // More users are awaited than one round asks for: they take turns.
+            // More users are awaited than one round checks, so they take turns.
             let rows = try await replay.replay() + replay.replay()
             #expect(rows == 1)
             #expect(try await bench.number("SELECT user_id FROM public.api_logs") == Int(user))

@@ -4,19 +4,19 @@ import Storage
 import TestSupport
 import Testing
 
-/// What an operator sees and does.
+/// The quarantine for operators.
 @Suite(.timeLimit(.minutes(15))) struct QuarantineOperatorTests {
     /// Entries of several reasons: two of an unknown key, one answered 404, one implausible, one of an unknown user.
     private func fill(_ bench: StorageBench) async throws {
         let events = (1...2).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: StorageBench.noon) }
         _ = try await bench.write(events)
         bench.clock.advance(by: .seconds(1))
-        var nameless = UsageEvent.sample(3, by: .key("cf_late"), at: StorageBench.noon)
-        nameless.isIdempotent = false
+        var refused = UsageEvent.sample(3, by: .key("cf_late"), at: StorageBench.noon)
+        refused.isIdempotent = false
         let costly = UsageEvent.sample(4, by: .hash(of: "cf_other"), at: StorageBench.noon)
         _ = try await bench.writer.write(
             [
-                IngestItem(.success(nameless), isRefusedWhenUnknown: true),
+                IngestItem(.success(refused), isRefusedWhenUnknown: true),
                 IngestItem(
                     .failure(Rejection(reason: .implausibleCost, detail: "why", key: costly.key, event: costly))),
                 IngestItem(.success(.sample(5, by: .user(77), at: StorageBench.noon))),
@@ -62,10 +62,10 @@ import Testing
         }
     }
 
-    @Test func aDryRunSaysWhatAReplayDoesAndChangesNothing() async throws {
+    @Test func aDryRunReportsTheVerdictsAndChangesNothing() async throws {
         try await StorageBench.with { bench in
             try await fill(bench)
-            // Laravel made the user; no service has looked since.
+            // Laravel made the user, and no key sync ran since.
             try await bench.makeUser(key: "cf_late")
             let before = try await bench.everything()
             let options = QuarantineReplay.Options(includesRefused: true, isDryRun: true)
@@ -109,7 +109,7 @@ import Testing
         }
     }
 
-    @Test func aDiscardTakesOnlyWhatIsOpenAndMeant() async throws {
+    @Test func aDiscardResolvesOnlyOpenEntriesOfItsFilter() async throws {
         try await StorageBench.with { bench in
             try await fill(bench)
             let now = bench.clock.now

@@ -4,9 +4,9 @@ import Storage
 import TestSupport
 import Testing
 
-/// What the services do every second, and what an operator asks, meets a big quarantine by its indexes.
+/// The work of each second and the queries of operators use the indexes of a large quarantine.
 @Suite(.timeLimit(.minutes(15))) struct QuarantinePlanTests {
-    @Test func idleRoundsNeitherScanNorTouchWhatWaits() async throws {
+    @Test func idleRoundsNeitherScanNorUpdateEntries() async throws {
         try await StorageBench.with { bench in
             try await bench.fillQuarantine()
             for index in 0..<100 { try await bench.makeUser(key: "cf_\(index)") }
@@ -14,7 +14,7 @@ import Testing
             let before = try await bench.work()
             let scans = try await bench.sequentialScans {
                 for round in 0..<5 {
-                    // Keys appear meanwhile for which nobody waits.
+                    // Keys appear for which no entry waits.
                     if round == 1 {
                         try await bench.service.withConnection { try KeyHistory.sync($0, now: StorageBench.noon) }
                     }
@@ -24,10 +24,11 @@ import Testing
             #expect(scans == [:])
             let after = try await bench.work()
             #expect(after.updated == before.updated)
-            // The round with new keys may join the 5,000 entries that wait for users, once; five rounds would be
+            // Only the round with new keys may read the 5,000 entries that wait for users. Five such rounds would read
             // 25,000.
             #expect(after.fetched - before.fetched < 10_000)
-            // Nobody waits for the keys; they are forgotten when the transactions of other tests have ended too.
+            // No entry waits for the keys. Their arrivals are deleted when the transactions of other tests have ended
+            // too.
             let end = ContinuousClock.now + .seconds(30)
             let arrivals: Query = "SELECT count(*) FROM metering.key_arrivals"
             while try await bench.number(arrivals) > 0, ContinuousClock.now < end { try await replay.replay() }
@@ -35,7 +36,7 @@ import Testing
         }
     }
 
-    @Test func aLookAtTheNewestUsersScansNoBigTable() async throws {
+    @Test func aKeySyncOfTheNewestUsersScansNoBigTable() async throws {
         try await StorageBench.with { bench in
             try await bench.execute(
                 """
@@ -85,7 +86,7 @@ import Testing
 }
 
 extension StorageBench {
-    /// 20,000 entries, a second apart: half wait for keys, a quarter for users, some are denied, a quarter is settled.
+    /// 20,000 entries, a second apart. Half wait for keys, a quarter for users, some are denied, a quarter is resolved.
     fileprivate func fillQuarantine() async throws {
         try await execute(
             """
@@ -105,7 +106,7 @@ extension StorageBench {
         try await execute("VACUUM ANALYZE metering.quarantine")
     }
 
-    /// What was done with the rows of the quarantine so far.
+    /// The numbers of rows of the quarantine that were read and written so far.
     fileprivate func work() async throws -> (updated: Int, fetched: Int) {
         try await execute("SELECT pg_stat_force_next_flush()")
         return try await pool.withConnection { connection in

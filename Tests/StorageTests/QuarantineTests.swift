@@ -25,7 +25,7 @@ import Testing
         }
     }
 
-    @Test func aLateDeliveryHealsTheEntryInTheSameTransaction() async throws {
+    @Test func aLateDeliveryResolvesTheEntryInTheSameTransaction() async throws {
         try await StorageBench.with { bench in
             let event = UsageEvent.sample(1, by: .key("cf_late"), at: StorageBench.noon)
             #expect(try await bench.write([event]) == [.quarantined(.unknownKey)])
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test func anEntryHealsWhenItsUserAppears() async throws {
+    @Test func anEntryIsStoredWhenItsUserAppears() async throws {
         try await StorageBench.with { bench in
             let yesterday = StorageBench.noon.advanced(by: .seconds(-86_400))
             _ = try await bench.write([.sample(1, by: .hash(of: "cf_late"), at: yesterday)])
@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test func aNamelessEventThatWasRefusedNeverBecomesARowByItself() async throws {
+    @Test func aRefusedEventWithoutAnIdempotencyKeyIsNeverStoredByItself() async throws {
         try await StorageBench.with { bench in
             var event = UsageEvent.sample(1, by: .key("cf_late"), at: StorageBench.noon)
             event.isIdempotent = false
@@ -68,7 +68,7 @@ import Testing
         }
     }
 
-    @Test func denialsBeyondTheLimitAreCountedNotKept() async throws {
+    @Test func denialsBeyondTheLimitAreOnlyCounted() async throws {
         try await StorageBench.with { bench in
             try await bench.execute(
                 """
@@ -79,7 +79,7 @@ import Testing
                 """)
             for round in 0..<2 {
                 _ = try await bench.writer.write(
-                    (0..<3).map { rejection(.denied, UInt64(round * 10 + $0), key: "stranger") },
+                    (0..<3).map { rejection(.denied, UInt64(round * 10 + $0), key: "unknown") },
                     lockedUsers: .quarantine)
             }
             #expect(try await bench.number("SELECT count(*) FROM metering.quarantine") == 10_002)
@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    @Test func aDiscardedEventThatIsSentAgainBecomesARow() async throws {
+    @Test func aDiscardedEventThatIsSentAgainIsStored() async throws {
         try await StorageBench.with { bench in
             let event = UsageEvent.sample(1, by: .key("cf_late"), at: StorageBench.noon)
             _ = try await bench.write([event])
@@ -112,7 +112,7 @@ import Testing
                 try Quarantine.discard(QuarantineFilter(), $0, now: now)
             }
             #expect(discarded == 1)
-            // Sent again in vain it stays discarded, and never becomes a row by itself.
+            // A further delivery that cannot be stored leaves it discarded.
             #expect(try await bench.write([event]) == [.quarantined(.unknownKey)])
             try await bench.makeUser(key: "cf_late")
             #expect(try await bench.heal() == 0)

@@ -28,7 +28,7 @@ import Testing
             (events[4].status, events[4].inputTokens, events[4].outputTokens) = (.error, 10, 4)
             (events[5].shape, events[5].status) = (.documented, .error)
             (events[6].shape, events[6].status) = (.documented, .rateLimited)
-            // Images and the like cost without tokens.
+            // Images cost money and have no tokens.
             (events[7].status, events[7].inputTokens, events[7].outputTokens) = (.error, 0, 0)
             _ = try await bench.write(events)
             try await bench.updateCounters()
@@ -56,8 +56,8 @@ import Testing
             }
             #expect(authorization?.windows.map(\.cost.used.description) == ["0.25", "0.25"])
             #expect(authorization?.windows.map(\.tokens.used) == [300, 300])
-            for isFolded in [false, true] {
-                if isFolded { try await bench.rollUp() }
+            for isRolledUp in [false, true] {
+                if isRolledUp { try await bench.rollUp() }
                 let sums = try await bench.report { snapshot in
                     try UsageSummary.read(
                         .user(user), .days("2026-11-23", "2026-11-24", in: "UTC", snapshot.connection), on: snapshot
@@ -102,7 +102,7 @@ import Testing
             _ = try await bench.write([.sample(1, by: .user(user), at: StorageBench.noon)])
             try await bench.updateCounters()
             let truth = try await rateLimits(bench, user)
-            // A reset from a stale read, an increment of its own, and the limits of an old plan.
+            // Laravel reset a row after a stale read, incremented it, and set the limits of an old plan.
             try await bench.execute(
                 """
                 UPDATE rate_limits SET used_tokens = 0, used_requests = used_requests + 7, limit_tokens = 1,
@@ -128,7 +128,7 @@ import Testing
         }
     }
 
-    @Test func aUsersOwnLimitsStandInsteadOfThePlans() async throws {
+    @Test func aUsersOwnLimitsReplaceThePlans() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.execute(
@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test func aLockedRowHoldsUpNobodyElse() async throws {
+    @Test func aLockedRowDelaysNoOtherUser() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             for id in [ada, bob] {
@@ -161,7 +161,7 @@ import Testing
         }
     }
 
-    @Test func foldsAtOnceFoldEachDeltaOnce() async throws {
+    @Test func concurrentCallsAddEachDeltaOnce() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             for index in 0..<40 {
@@ -182,26 +182,26 @@ import Testing
         }
     }
 
-    /// The fold itself sets the rows that are there, so that a projection has the new ones and the strange ones only.
-    @Test func theFoldShowsWhatItCounts() async throws {
+    /// Adding deltas sets the existing rows of `rate_limits`. Only new and different rows are left to a projection.
+    @Test func addingDeltasSetsRateLimits() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             _ = try await bench.write([.sample(1, by: .user(ada), at: StorageBench.noon)])
-            #expect(try await fold(bench) == [ada])
+            #expect(try await addDeltas(bench) == [ada])
             try await bench.updateCounters()
             _ = try await bench.write(
                 [ada, bob].map { .sample(UInt64($0) + 10, by: .user($0), at: StorageBench.noon) })
-            #expect(try await fold(bench) == [bob])
+            #expect(try await addDeltas(bench) == [bob])
             #expect(
                 try await rateLimits(bench, ada) == """
                     daily 300/100000 2/1000 2026-11-24 00:00:00
                     monthly 300/1000000 2/10000 2026-12-01 00:00:00
                     """)
-            // Of yesterday: this month's row alone changes, and today's is nobody's to set.
+            // The event is of yesterday. Only the row of the month changes.
             _ = try await bench.write([
                 .sample(99, by: .user(ada), at: StorageBench.noon.advanced(by: .seconds(-86_400)))
             ])
-            #expect(try await fold(bench) == [])
+            #expect(try await addDeltas(bench) == [])
             #expect(
                 try await rateLimits(bench, ada) == """
                     daily 300/100000 2/1000 2026-11-24 00:00:00
@@ -210,7 +210,7 @@ import Testing
         }
     }
 
-    @Test func aFoldDoesNotWaitForARowThatLaravelHolds() async throws {
+    @Test func addingDeltasDoesNotWaitForALockOfLaravel() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             for id in [ada, bob] {
@@ -223,14 +223,14 @@ import Testing
             for id in [ada, bob] {
                 _ = try await bench.write([.sample(UInt64(id) + 9, by: .user(id), at: StorageBench.noon)])
             }
-            #expect(try await fold(bench) == [ada, bob])
+            #expect(try await addDeltas(bench) == [ada, bob])
             #expect(
                 try await bench.number("SELECT sum(requests) FROM metering.quota_usage WHERE period = 'daily'") == 4)
             try await lock.end()
         }
     }
 
-    private func fold(_ bench: StorageBench) async throws -> [Int64] {
+    private func addDeltas(_ bench: StorageBench) async throws -> [Int64] {
         try await bench.service.withConnection { try QuotaCounters.addDeltas($0, now: StorageBench.noon) }
     }
 }

@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// LiteLLM's table of calls beside our events: what is counted, what is found, and by which indexes.
+/// The comparison of LiteLLM's table of calls with our events.
 @Suite(.timeLimit(.minutes(15))) struct ReconciliationTests {
     private static let hash = KeyHash(of: "cf_ada")
     private static let day =
@@ -48,7 +48,7 @@ import Testing
     @Test func sumsAreOfServedCallsOfCustomersByTheHourInWhichOursBegan() async throws {
         try await Self.with { bench in
             try await Self.insert("a", at: "2026-11-23 09:59:59.999", bench)
-            // Our module let it through at 10:59:59.900; LiteLLM began after a failed attempt.
+            // Our module admitted the call at 10:59:59.900. LiteLLM's row begins after a failed attempt.
             try await Self.insert(
                 "b", at: "2026-11-23 11:00:02", call: Self.name(10 * 3_600_000 + 3_599_900), bench)
             try await Self.insert("c", at: "2026-11-23 11:00:02", spend: "NaN", bench)
@@ -70,7 +70,7 @@ import Testing
         }
     }
 
-    /// Since 1.109: a stream that broke off was paid for.
+    /// Since LiteLLM 1.109 a stream that broke off may have a cost.
     @Test func aFailureThatCostIsCountedFoundAndTaken() async throws {
         try await Self.with { bench in
             let user = try await bench.makeUser(key: "cf_ada")
@@ -98,7 +98,7 @@ import Testing
             for part in [#""status" : "failure""#, #""error_code" : "500""#, #""error_class" : "APIError""#] {
                 #expect(calls[0].event.contains(part), "\(calls[0].event) lacks \(part)")
             }
-            // Our event of the attempt has another name: it is known by its key, its tokens and when it began.
+            // Our event of the attempt has another id. It is found by its key, its tokens and its start.
             var event = UsageEvent.sample(7, by: .key("cf_ada"), at: StorageBench.noon.advanced(by: .milliseconds(250)))
             event.status = .error
             let key = event.key
@@ -113,7 +113,7 @@ import Testing
             #expect(try await state() == [.here])
             let ours = try await bench.service.withConnection { try ServedCalls.sums(Self.day, $0) }
             #expect(ours.values.map(\.calls) == [1])
-            // Withdrawn, it is not taken again.
+            // A withdrawn event is not stored again.
             _ = try await bench.operator.transaction {
                 try EventWithdrawal.withdraw(.key(key), reason: nil, $0, now: StorageBench.noon)
             }
@@ -168,7 +168,7 @@ import Testing
         }
     }
 
-    @Test func nothingReadsOurHistoryWhole() async throws {
+    @Test func noStatementReadsOurWholeHistory() async throws {
         try await Self.with { bench in
             let user = try await bench.makeUser(key: "cf_ada")
             try await bench.execute(
@@ -223,7 +223,7 @@ import Testing
         }
     }
 
-    /// The name that our module gives a call so many milliseconds after the sample's midnight.
+    /// The UUID that our module gives a call so many milliseconds after the sample's midnight.
     private static func name(_ milliseconds: Int64) -> String {
         let digits = String(day.lowerBound.milliseconds + milliseconds, radix: 16)
         let time = String(repeating: "0", count: 12 - digits.count) + digits

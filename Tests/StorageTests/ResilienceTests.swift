@@ -6,9 +6,9 @@ import Storage
 import TestSupport
 import Testing
 
-/// What one absurd event, one open transaction or one changed table must not do to everybody else.
+/// One absurd event, one open transaction or one changed table must not affect other events.
 @Suite(.timeLimit(.minutes(15))) struct ResilienceTests {
-    @Test func aTimeThatPostgresCannotKeepIsPutAsideAlone() async throws {
+    @Test func onlyTheEventWithAnImpossibleTimeIsQuarantined() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             let good = UsageEvent.sample(1, by: .user(user), at: StorageBench.noon)
@@ -25,7 +25,7 @@ import Testing
         }
     }
 
-    @Test func factsThatCannotBeKeptLeaveAnEntryWithoutThem() async throws {
+    @Test func anEventThatCannotBeStoredLeavesAnEntryWithoutFacts() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.execute(
@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test func arraysOfNamelessEventsAreStoredByOneTransaction() async throws {
+    @Test func arraysOfEventsWithoutIdempotencyKeysAreStoredInOneTransaction() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             let events = (0..<25).map { index in
@@ -75,7 +75,7 @@ import Testing
                     return IngestItem(.success(event))
                 }
             }
-            // Nobody writes, so this waits; with 8 KiB it is as much as 9 events.
+            // No writer runs, so this waits. With 8 KiB of text it counts as 9 events.
             let waiting = Task { try await queue.submit(items(1, message: String(repeating: "x", count: 8192))) }
             try await eventually("the event is queued") { queue.depth > 0 }
             await #expect(throws: AppError.self) { try await queue.submit(items(2, message: nil)) }
@@ -88,7 +88,7 @@ import Testing
         }
     }
 
-    @Test func aRowThatLaravelIsJustMakingHoldsUpNobodyElsesCounters() async throws {
+    @Test func aRowThatLaravelIsInsertingDelaysNoOtherCounter() async throws {
         try await StorageBench.with { bench in
             let (ada, bob, eve) = (
                 try await bench.makeUser(), try await bench.makeUser(), try await bench.makeUser()
@@ -129,7 +129,7 @@ import Testing
         }
     }
 
-    @Test func aChangedUsersTableParksEventsUntilItIsBack() async throws {
+    @Test func aChangedUsersTableQuarantinesEventsUntilItIsBack() async throws {
         try await StorageBench.with { bench in
             try await bench.makeUser(key: "cf_ada")
             let event = UsageEvent.sample(1, by: .key("cf_ada"), at: StorageBench.noon)
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test func aNarrowedColumnParksOnlyWhatItRefuses() async throws {
+    @Test func aNarrowedColumnQuarantinesOnlyRefusedEvents() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
             try await bench.execute("ALTER TABLE api_logs ALTER model TYPE varchar(5)")
@@ -164,7 +164,7 @@ import Testing
             for (holder, former) in [(bob, ada), (ada, bob)] {
                 bench.clock.advance(by: .seconds(60))
                 try await bench.execute("UPDATE users SET api_key = NULL WHERE id = \(former)")
-                // We see that nobody holds it, before it is given to somebody.
+                // A key sync sees that no user holds the key, before another user gets it.
                 let now = bench.clock.now
                 try await bench.service.withConnection { try KeyHistory.sync($0, now: now) }
                 bench.clock.advance(by: .seconds(60))
@@ -178,7 +178,7 @@ import Testing
         }
     }
 
-    @Test func oneNameOfTwoUsersIsAConflictNotADuplicate() async throws {
+    @Test func anIdempotencyKeyOfTwoUsersIsAConflict() async throws {
         try await StorageBench.with { bench in
             let (ada, bob) = (try await bench.makeUser(), try await bench.makeUser())
             let events = [ada, bob].map { user in

@@ -5,10 +5,9 @@ import Storage
 import TestSupport
 import Testing
 
-/// An event is stored only when its row is there, under the id and user that we keep, whatever triggers and rules
-/// `api_logs` has.
+/// An event is stored only if its log exists with the recorded id and user, whatever triggers and rules `api_logs` has.
 @Suite(.timeLimit(.minutes(15))) struct RowProofTests {
-    /// What an operator or an extension put on the table; each applies to rows of the model `bad`.
+    /// Triggers and rules of an operator or an extension. Each applies to rows of the model `bad`.
     enum Obstacle: String, CaseIterable {
         case removedBefore = """
             CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -70,7 +69,7 @@ import Testing
         }
     }
 
-    /// `count` events are rows, facts, counted and in the sums.
+    /// Expects that `count` events have logs and facts, and are in counters and rollups.
     private func expect(_ count: Int, _ bench: StorageBench, _ comment: Comment) async throws {
         try await bench.rollUp()
         try await bench.updateCounters()
@@ -90,16 +89,16 @@ import Testing
         return try await bench.heal()
     }
 
-    @Test(arguments: Obstacle.allCases) func anEventWithoutItsRowWaits(obstacle: Obstacle) async throws {
+    @Test(arguments: Obstacle.allCases) func anEventWithoutItsLogIsQuarantined(obstacle: Obstacle) async throws {
         try await with(obstacle.rawValue) { bench in
             let comment: Comment = "\(obstacle)"
             #expect(try await bench.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
             try await expect(0, bench, comment)
-            // A replay proves its rows as a delivery does.
+            // A replay checks its logs like a delivery.
             bench.clock.advance(by: .seconds(3600))
             #expect(try await bench.heal() == 0, comment)
             try await expect(0, bench, comment)
-            // Sent again it waits still, and is the same one.
+            // Another delivery counts for the same entry.
             #expect(try await bench.write([Self.event(1)]) == [.quarantined(.laravelUnavailable)], comment)
             #expect(try await heal(bench, without: Obstacle.removal) == 1, comment)
             try await expect(1, bench, comment)
@@ -115,16 +114,16 @@ import Testing
             #expect(verdicts.compactMap(\.?.logID).count == 499, comment)
             #expect(verdicts[217] == .quarantined(.laravelUnavailable), comment)
             try await expect(499, bench, comment)
-            // All of them at once.
+            // All events of the batch have the obstacle.
             let bad = try await bench.write((500..<520).map { Self.event($0) })
             #expect(bad == Array(repeating: .quarantined(.laravelUnavailable), count: 20), comment)
-            // A replay finds among many the one that could be stored.
+            // Among many entries, a replay finds the one that can be stored.
             #expect(try await heal(bench, without: Obstacle.removal) == 21, comment)
             try await expect(520, bench, comment)
         }
     }
 
-    @Test(arguments: rules) func aRuleIsNoRow(rule: String) async throws {
+    @Test(arguments: rules) func aRuleQuarantinesItsEvents(rule: String) async throws {
         try await with(rule) { bench in
             let verdicts = try await bench.write((0..<50).map { Self.event($0, $0 == 3 ? "bad" : "m") })
             #expect(verdicts == Array(repeating: .quarantined(.laravelUnavailable), count: 50))
@@ -134,8 +133,8 @@ import Testing
         }
     }
 
-    /// A trigger that gives each row the id of the next would make rows of the batch stand for one another.
-    @Test func rowsDoNotStandForOneAnother() async throws {
+    /// A trigger gives each row the id of the next one, so that rows of the batch could be mistaken for each other.
+    @Test func rowsOfABatchAreNotMistakenForEachOther() async throws {
         let script = """
             CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN NEW.id := NEW.id + 1; RETURN NEW; END $$;
@@ -150,8 +149,8 @@ import Testing
         }
     }
 
-    /// A trigger that exchanges the ids of a batch leaves a row under each id, but not that of its event.
-    @Test func exchangedIDsProveNothing() async throws {
+    /// A trigger exchanges the ids of a batch. Each id has a row, but not that of its event.
+    @Test func exchangedIDsAreNoProof() async throws {
         let script = """
             CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN NEW.id := NEW.id # 1; RETURN NEW; END $$;
@@ -166,7 +165,7 @@ import Testing
         }
     }
 
-    /// Triggers that leave the row where it is are Laravel's business, even where they change every value.
+    /// A trigger may change every value of a row, as long as the row keeps its id and user.
     @Test func aTriggerThatChangesValuesIsNoObstacle() async throws {
         let script = """
             CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -182,7 +181,7 @@ import Testing
         }
     }
 
-    /// Triggers that leave the row where it is are Laravel's business.
+    /// A trigger that writes elsewhere is no obstacle.
     @Test func aTriggerThatLeavesTheRowIsNoObstacle() async throws {
         let script = """
             CREATE TABLE public.seen (id bigint);

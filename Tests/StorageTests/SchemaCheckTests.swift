@@ -37,7 +37,7 @@ import Testing
             "api_logs.region is new, NOT NULL and has no default: events wait in quarantine until it has one"
         ),
     ])
-    func namesWhatIsWrong(change: String, finding: String) async throws {
+    func aDifferenceIsReported(change: String, finding: String) async throws {
         #expect(try await findings(after: Query(unsafeSQL: change)).contains(finding))
     }
 
@@ -46,7 +46,7 @@ import Testing
         "ALTER TABLE api_logs ALTER input_tokens TYPE bigint", "ALTER TABLE api_logs ALTER model TYPE text",
         "ALTER TABLE api_logs ALTER total_cost TYPE numeric(20,12)", "ALTER TABLE users ADD phone text NOT NULL",
     ])
-    func whatOurStatementsSurviveIsNoFinding(change: String) async throws {
+    func aHarmlessDifferenceIsNoFinding(change: String) async throws {
         #expect(try await findings(after: Query(unsafeSQL: change)).isEmpty)
     }
 }

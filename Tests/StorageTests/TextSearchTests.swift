@@ -5,7 +5,7 @@ import Testing
 
 @testable import Storage
 
-/// Texts are found in any case, whatever the database's collation says of letters.
+/// Texts are found in any case, with every collation of the database.
 @Suite(.timeLimit(.minutes(15))) struct TextSearchTests {
     private static let texts = [
         "INFO: disk", "info: disk", "İnfo", "ınfo", "Çelik ÖDEME ŞİĞIL", "çelik ödeme şiğıl", "ΣΟΦΟΣ σοφος σοφός",
@@ -19,7 +19,7 @@ import Testing
         ("(?i)info", []), ("\\yinfo", []), (String(repeating: "i", count: 255), []),
     ]
 
-    /// The collation that Laravel's column may have; the last one takes texts for equal that differ in case.
+    /// Collations that Laravel's column may have. In the last one, texts that differ in case are equal.
     @Test(arguments: [#""default""#, #""tr-TR-x-icu""#, #""C""#, #""und-x-icu""#, "public.blind"])
     func everyCollationFindsTheSame(collation: String) async throws {
         let (texts, questions) = (Self.texts, Self.questions)
@@ -66,7 +66,7 @@ import Testing
         }
     }
 
-    /// Everything in such a database is of the collation, our own tables too.
+    /// All tables of such a database have its collation, ours included.
     @Test func aTurkishDatabaseIsSearched() async throws {
         let server = try TestServer.configuration()
         try await withTestDatabase(.empty) { database in

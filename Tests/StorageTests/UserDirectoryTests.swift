@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-/// The pages in which an administrator finds users.
+/// The list of users for administrators.
 @Suite(.timeLimit(.minutes(15))) struct UserDirectoryTests {
     private func with(_ body: @escaping @Sendable (StorageBench) async throws -> Void) async throws {
         try await StorageBench.with { bench in
@@ -23,7 +23,7 @@ import Testing
     }
 
     @Test(arguments: UserDirectory.Sort.allCases, [false, true])
-    func pagesHoldEveryUserOnceInOneOrder(sort: UserDirectory.Sort, isDescending: Bool) async throws {
+    func pagesHaveEveryUserOnceInOrder(sort: UserDirectory.Sort, isDescending: Bool) async throws {
         try await with { bench in
             let whole = try await bench.admin.withConnection {
                 try UserDirectory.list(.init(), sort: sort, isDescending: isDescending, limit: 100, $0)
@@ -44,7 +44,7 @@ import Testing
     @Test func conditionsNarrow() async throws {
         let expected: [(UserDirectory.Filter, [Int64])] = [
             (.init(search: "ADA"), [1, 5, 6, 10, 11, 15, 16, 20, 21, 25]),
-            // No pattern: its signs stand for themselves.
+            // The search is no pattern: `%` and `_` are ordinary characters.
             (.init(search: "e_%"), [4, 9, 14, 19, 24]),
             (.init(search: "%"), [4, 9, 14, 19, 24]),
             (.init(search: "user17@"), [17]),

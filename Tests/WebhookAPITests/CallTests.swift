@@ -20,7 +20,7 @@ import Testing
         litellmEvent(id, key: Self.secondsKey, startedAt: .init(timeIntervalSince1970: 1_795_435_200))
     }
 
-    @Test func saysWhoHoldsAKeyAndWhatIsLeft() async throws {
+    @Test func theAnswerHasTheHolderOfAKeyAndWhatIsLeft() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             try await bench.execute(
@@ -84,7 +84,7 @@ import Testing
         }
     }
 
-    @Test func anAccountOfAStrangerSpendsNothingUntilItsAddressIsVerified() async throws {
+    @Test func anUnverifiedAccountSpendsNothing() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             _ = try await bench.post("[\(call(1))]")
@@ -104,7 +104,7 @@ import Testing
         }
     }
 
-    @Test func refusesUnknownCallersAndWhatIsNoQuestion() async throws {
+    @Test func unknownCallersAndInvalidBodiesAreRefused() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             let unknown = try await ask(bench, "cf_nobody")
@@ -127,7 +127,7 @@ import Testing
         }
     }
 
-    @Test func whatASpoolSkipsIsMissedUntilItComes() async throws {
+    @Test func skippedNumbersOfASpoolAreMissingUntilTheyArrive() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             func send(_ numbers: ClosedRange<Int>, lost: Int = 0) async throws -> String {

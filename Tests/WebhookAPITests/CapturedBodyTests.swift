@@ -53,7 +53,7 @@ import Testing
         }
     }
 
-    @Test func whoMadeTheCall() async throws {
+    @Test func theUserOfACallIsFound() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             let cases = [

@@ -136,7 +136,7 @@ import Testing
         }
     }
 
-    @Test func whatCannotBeARowIsAcceptedWithItsReason() async throws {
+    @Test func anEventThatCannotBeStoredIsAcceptedWithItsReason() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()
             let answer = try await bench.post(#"{"user_id": 1, "cost": 1e400}"#)

@@ -28,7 +28,7 @@ import Testing
         "283_webhook_uppercase_content_type": 201, "284_webhook_form_encoded": 200,
     ]
 
-    @Test func everyWebhookGolden() async throws {
+    @Test func everyWebhookGoldenIsAnsweredAlike() async throws {
         let goldens = try Fixtures.webhookGoldens()
         #expect(goldens.count > 100)
         #expect(Set(Self.corrected.keys).isSubset(of: goldens.map(\.name)))

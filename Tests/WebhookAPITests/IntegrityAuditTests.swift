@@ -83,7 +83,7 @@ import Testing
     ]
 
     @Test(arguments: damages)
-    func findsTheDamage(_ damage: Damage) async throws {
+    func theDamageIsFound(_ damage: Damage) async throws {
         try await withTestDatabase { database in
             let audit = IntegrityAudit(pool: database.pool)
             try await audit.load(try await sent(to: database))
@@ -101,7 +101,8 @@ import Testing
             try await database.execute(
                 """
                 WITH bob AS (
-                    INSERT INTO public.users (name, email, password) VALUES ('Bob', 'bob@example.com', 'x') RETURNING id
+                    INSERT INTO public.users (name, email, password) VALUES ('Bob', 'bob@example.com', 'x')
+                    RETURNING id
                 )
                 INSERT INTO public.api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms)
                 SELECT id, 'gpt-4', 1, 1, 0, 1 FROM bob, generate_series(1, 9)
@@ -119,7 +120,7 @@ import Testing
         }
     }
 
-    @Test func findsSessionsThatAreLeft() async throws {
+    @Test func openSessionsAreFound() async throws {
         try await withTestDatabase { database in
             let audit = IntegrityAudit(pool: database.pool)
             var configuration = database.configuration.role(.webhook)

@@ -5,7 +5,7 @@ import Testing
 
 /// What is refused, and that nothing else is.
 @Suite(.timeLimit(.minutes(15))) struct RefusalTests {
-    @Test func onlyTheKeysOpenTheDoor() async throws {
+    @Test func onlyTheWebhookKeysAreAccepted() async throws {
         let previous = "an-older-key-of-more-than-32-characters-too"
         try await WebhookBench.with(["LITELLM_WEBHOOK_KEY_PREVIOUS": previous]) { bench in
             for key in [WebhookBench.key, previous, "Bearer \(previous)"] {

@@ -73,7 +73,7 @@ import Testing
         }
     }
 
-    @Test func oneBatchOfAHundredWithFourInTrouble() async throws {
+    @Test func fourBadEventsOfAHundredAreQuarantined() async throws {
         try await withTestDatabase { database in
             try await makeUsers(3, database)
             try await RunningWebhook.with(databaseURL: database.url(as: .webhook)) { webhook in

@@ -18,6 +18,9 @@ package struct ClientAddressMiddleware: RouterMiddleware {
         self.trusted = trusted
     }
 
+    /// Sets the address of the client, and answers the request.
+    ///
+    /// - Throws: What `next` throws.
     package func handle(
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response

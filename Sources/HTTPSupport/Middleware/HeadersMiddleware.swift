@@ -16,6 +16,9 @@ package struct HeadersMiddleware: RouterMiddleware {
         self.origins = origins
     }
 
+    /// Answers the request with the headers, or its preflight.
+    ///
+    /// - Throws: What `next` throws.
     package func handle(
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response

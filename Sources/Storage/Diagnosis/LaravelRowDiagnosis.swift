@@ -117,7 +117,8 @@ enum RowSecurity {
                     + "no event is judged or lost meanwhile, as senders send again.",
                 remedy:
                     "As a superuser: ALTER ROLE \(user.quotedIdentifier) BYPASSRLS; (a policy for the role is not "
-                    + "enough, as what it does not admit is hidden without an error). Or: \(disable) Discard no event for it."
+                    + "enough, as what it does not admit is hidden without an error). Or: \(disable) "
+                    + "Discard no event for it."
             )
         }
     }

@@ -1,7 +1,8 @@
 import Domain
 import Postgres
 
-/// A field of a log in `/api/v1`, which is also a column of its exports: its name, its type and where its value is from.
+/// A field of a log in `/api/v1`, which is also a column of its exports: its name, its type and where its value is
+/// from.
 package struct LogColumn: Sendable {
     /// The type of the values.
     package enum Kind: Sendable, Hashable {
@@ -24,8 +25,8 @@ package struct LogColumn: Sendable {
     package let isOptional: Bool
     /// Its value in a row `l` of `api_logs`; `nil` where the table has no such column.
     private let row: Query?
-    /// Its value in an event `e`; `nil` where `metering.events` has no such column. Where a log has an event, this value
-    /// is shown, even NULL. Laravel's own rows have no event, and older history neither.
+    /// Its value in an event `e`; `nil` where `metering.events` has no such column. Where a log has an event, this
+    /// value is shown, even NULL. Laravel's own rows have no event, and older history neither.
     private let facts: Query?
 
     private init(
@@ -77,7 +78,8 @@ package struct LogColumn: Sendable {
         LogColumn("event_key", .text, isOptional: true, facts: "e.event_key"),
     ]
 
-    /// From how many bytes on an error message is long. Of a stored text PostgreSQL knows the length without reading it.
+    /// From how many bytes on an error message is long. Of a stored text PostgreSQL knows the length without reading
+    /// it.
     static let longMessageBytes = 1_024
 
     /// `moment` as a `timestamp`; NULL outside of the years 1 to 9999, which RFC 3339 cannot write.

@@ -43,8 +43,8 @@ package struct LogFilter: Sendable, Hashable {
         return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }
     }
 
-    /// A row whose column is NULL is shown with the value `missing` (``LogRow/columns``), and found by it. An index keeps
-    /// its order under an equation, not under a list.
+    /// The condition on a column. A row whose column is NULL is shown with the value `missing` (``LogRow/columns``),
+    /// and found by it. A single value becomes an equation, under which an index keeps its order.
     private static func isOne(of values: [String], _ column: Query, ofMissing missing: String) -> Query {
         let isOne: Query = values.count == 1 ? "\(column) = \(values[0])" : "\(column) = ANY(\(values)::text[])"
         return values.contains(missing) ? "(\(isOne) OR \(column) IS NULL)" : isOne

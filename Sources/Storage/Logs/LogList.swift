@@ -24,7 +24,8 @@ package enum LogList {
     /// Logs that a stretch of all users' should give at least.
     package static let stretch = 500
 
-    /// The ids of the rows that `filter` means after `cursor`, at most `limit`, and where the next page begins; `nil` on the last.
+    /// The ids of the rows that `filter` means after `cursor`, at most `limit`, and where the next page begins; `nil`
+    /// on the last.
     ///
     /// One user's rows in the order of time come from the index, however many there are; so do all users' from an index
     /// on the time, or else from a walk. Ordered by cost or duration, all rows of the range are read. In a snapshot.

@@ -126,6 +126,7 @@ extension Installation {
         /// The tables whose sequence is too low, as in ``Mismatch``.
         let tooLowSequences: [String]
 
+        /// The error, with tables whose sequence is too low.
         package init(tooLowSequences: [String] = []) {
             self.tooLowSequences = tooLowSequences
         }
