@@ -4,7 +4,7 @@ import HTTPTypes
 import Postgres
 import Storage
 
-/// `/api/v1/logs`: every call, page by page or all at once.
+/// `/api/v1/logs`: the logs, page by page or as one export.
 struct LogController: Sendable {
     let database: Database
 
@@ -66,7 +66,7 @@ struct LogController: Sendable {
         return .json(bytes + [UInt8(ascii: "}")])
     }
 
-    /// All users' calls of a range are read to be sorted.
+    /// Requires a range of at most 366 days, because all logs of the range are read to be sorted.
     ///
     /// - Throws: ``AppError`` `.invalid` for a range that is open or too long.
     private static func requireBounds(of filter: LogFilter, _ order: LogList.Order, now: Timestamp) throws {
@@ -111,9 +111,9 @@ struct LogController: Sendable {
 }
 
 extension APIRequest {
-    /// Whose calls or usage is meant: one's own; for administrators anybody's, and all users' where nobody is named.
+    /// The user whose logs or usage are asked for: the caller; for administrators any user, or `nil` for all users.
     ///
-    /// - Throws: ``AppError`` `.forbidden` for somebody else's.
+    /// - Throws: ``AppError`` `.forbidden` when a user asks for another one.
     var subject: Int64? {
         get throws {
             let user = try user
@@ -124,7 +124,7 @@ extension APIRequest {
         }
     }
 
-    /// The filter that the parameters of `/api/v1/logs` say.
+    /// The filter of the parameters of `/api/v1/logs`.
     func logFilter(_ connection: Connection) throws -> LogFilter {
         var filter = LogFilter(userID: try subject)
         filter.models = texts("model")

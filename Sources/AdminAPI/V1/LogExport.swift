@@ -3,8 +3,8 @@ import Domain
 import HTTPSupport
 import Storage
 
-/// Calls as lines, with a last line by which finance can check them: their number, what they cost, and the SHA-256 of
-/// every byte before it.
+/// Logs as lines. The last line has their number, their cost, and the SHA-256 of all bytes before it. Finance checks
+/// an export by it.
 struct LogExport: ExportFormat {
     private static let costs = (LogColumn.position(of: "cost"), LogColumn.position(of: "ledger_cost"))
 

@@ -1,20 +1,23 @@
 package import Domain
 import Postgres
 
-/// Which rows of `api_logs` are meant; each condition narrows.
+/// Conditions on logs. A log must meet all that are not `nil`.
 package struct LogFilter: Sendable, Hashable {
-    /// Whose; all users' where it is `nil`.
+    /// The user; `nil` for all users.
     package var userID: Int64?
-    /// One of these; an empty list means none.
+    /// One of these models. With an empty list no log is found.
     package var models: [String]?
+    /// One of these providers. Rows without an event have none.
     package var providers: [String]?
+    /// One of these statuses.
     package var statuses: [String]?
     /// Flags of ``UsageEvent``.
     package var flags: [String]?
-    /// When the call was made: `[from, to)`. Rows without a time are outside of every range.
+    /// The first moment of the range. Rows without a time are outside of every range.
     package var from: Timestamp?
+    /// The end of the range, not included.
     package var to: Timestamp?
-    /// USD, as a decimal literal.
+    /// The least Laravel cost in USD.
     package var minimumCost: DecimalLiteral?
     /// The least duration.
     package var minimumDurationMilliseconds: Int64?
@@ -25,7 +28,7 @@ package struct LogFilter: Sendable, Hashable {
         self.userID = userID
     }
 
-    /// The condition on a row `l`, only what is asked for.
+    /// The condition on a row `l`.
     var condition: Query {
         let facts: Query = "metering.events e WHERE \(IDLine.isRowOfEvent)"
         let conditions: [Query?] = [
@@ -51,8 +54,7 @@ package struct LogFilter: Sendable, Hashable {
     }
 }
 
-/// A moment that cuts logs in two by their time: whole seconds since 2000 in UTC, which reach as far as a `timestamp`
-/// does.
+/// A moment that divides logs by their time: whole seconds since 2000 in UTC, with the range of a `timestamp`.
 struct LogCut: Sendable, Hashable, Comparable {
     let seconds: Int64
 
@@ -79,7 +81,7 @@ struct LogCut: Sendable, Hashable, Comparable {
     /// The seconds that a finite `timestamp` can have: from 4714-11-24 BC to the end of the year 294276.
     private static let finite: Range<Int64> = -211_813_488_000..<9_223_371_331_200
 
-    /// The `timestamp`; an infinite one where the cut is beyond all finite ones.
+    /// The `timestamp`; infinite where the cut is beyond all finite ones.
     private var moment: Query {
         if seconds < Self.finite.lowerBound { return "'-infinity'::timestamp" }
         if seconds >= Self.finite.upperBound { return "'infinity'::timestamp" }

@@ -1,14 +1,14 @@
 import Domain
 package import Postgres
 
-/// Pages of logs that keep their place while new rows come, by the last row of the page before.
+/// Pages of logs. A page begins after the last row of the page before, so new rows shift nothing.
 package enum LogList {
-    /// By what the rows are ordered, the largest first; the id decides between equals.
+    /// The order of rows, largest value first. Rows with equal values are ordered by id.
     package enum Order: String, Sendable, CaseIterable {
         case time, cost, duration
     }
 
-    /// The place of a row in its order.
+    /// The position of a row in its order.
     package struct Cursor: Sendable, Hashable {
         package let value: String
         package let id: Int64
@@ -21,16 +21,17 @@ package enum LogList {
 
     /// The value of a row without a time, in the order of time.
     private static let timeless = "none"
-    /// Logs that a stretch of all users' should give at least.
+    /// The least number of logs that a stretch of the logs of all users should have.
     package static let stretch = 500
 
     /// The ids of the rows that `filter` means after `cursor`, at most `limit`, and where the next page begins; `nil`
     /// on the last.
     ///
-    /// One user's rows in the order of time come from the index, however many there are; so do all users' from an index
-    /// on the time, or else from a walk. Ordered by cost or duration, all rows of the range are read. In a snapshot.
+    /// In the order of time, the rows of one user come from the index, however many there are. Those of all users come
+    /// from an index on the time, or else from a walk. In the order of cost or duration, all rows of the range are
+    /// read. Call it in a snapshot.
     ///
-    /// - Throws: ``AppError`` `.invalid` for a cursor that is none.
+    /// - Throws: ``AppError`` `.invalid` for an invalid cursor.
     package static func read(
         _ filter: LogFilter, by order: Order, after cursor: Cursor? = nil, limit: Int, stretch: Int = stretch,
         _ connection: Connection
@@ -89,7 +90,7 @@ package enum LogList {
         return isLatest ? .latest : seconds.map { .before(LogCut(seconds: $0).next) } ?? .last
     }
 
-    /// Rows after the cursor; of the order of time in the form that an index understands.
+    /// The condition on rows after the cursor. In the order of time it has a form that an index can use.
     private static func after(_ cursor: Cursor, _ order: Order) -> Query {
         switch order {
         case .time where cursor.value == timeless: "(l.created_at IS NOT NULL OR l.id < \(cursor.id))"
@@ -105,7 +106,7 @@ extension LogList.Order {
     fileprivate var expression: Query {
         switch self {
         case .time: "l.created_at"
-        // Without a price is last.
+        // Rows without a price come last.
         case .cost: "coalesce(\(LogRow.price), '-Infinity'::numeric)"
         case .duration: LogRow.whole("l.response_time_ms")
         }

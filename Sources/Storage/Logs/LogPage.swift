@@ -4,16 +4,16 @@ package import Postgres
 /// A numbered page of a user's rows, newest first, as Laravel's paginator has it.
 package struct LogPage: Sendable, Hashable {
     package let rows: [LogRow]
-    /// Rows on all pages.
+    /// The number of rows on all pages.
     package let total: Int
 
-    /// From how many rows on which way to a page is worth it.
+    /// The numbers of rows that decide how a page is found.
     package struct Effort: Sendable, Hashable {
-        /// Pages that begin up to here are found from the first row on.
+        /// A page that begins up to here is found by counting from the first row.
         package var near = 20_000
-        /// Rows that are rather passed over in the index than counted in pieces.
+        /// Up to as many rows are skipped in the index instead of counted in pieces.
         package var few = 50_000
-        /// Rows that are rather read than passed over in the index.
+        /// Up to as many rows are read instead of skipped in the index.
         package var fewest = 200
 
         package init() {}
@@ -21,8 +21,8 @@ package struct LogPage: Sendable, Hashable {
 
     /// The page `number`, from 1, of `size` rows each.
     ///
-    /// In a snapshot, so that the rows and their number are of one moment; both are those of the table. `models` and
-    /// `statuses` are those that count, `nil` for all; `from` and `through` are the first and last UTC day.
+    /// Call it in a snapshot, so that the rows and their number are of one moment. `models` and `statuses` filter;
+    /// `nil` means all. `from` and `through` are the first and last UTC day.
     ///
     /// - Throws: ``PostgresError``.
     package static func read(
@@ -71,18 +71,18 @@ package struct LogPage: Sendable, Hashable {
     }
 }
 
-/// The logs that a filter means, in pieces by their time whose rows are counted: a page is found without reading what
-/// is before it.
+/// The logs that a filter selects, divided by time into pieces whose rows are counted. So a page is found without
+/// reading the rows before it.
 ///
-/// Counting goes through an index alone, several pieces at once. It needs nothing but the rows: whatever other writers
-/// did to them, the pieces are those of the snapshot.
+/// The counts use only an index, for several pieces at once. They are exact in the snapshot, whatever other writers did
+/// to the rows.
 struct LogPieces {
     struct Piece {
         enum Times {
             /// All logs, those without a time first.
             case any
             case none
-            /// From a time, and before another; `nil` where nothing bounds them.
+            /// From a time, and before another; `nil` without a bound.
             case between(LogCut?, LogCut?)
         }
 
@@ -101,14 +101,14 @@ struct LogPieces {
         }
     }
 
-    /// So many pieces at a time.
+    /// The number of pieces that are counted at a time.
     private static let count: Int64 = 16
 
     let filter: LogFilter
     let effort: LogPage.Effort
     let connection: Connection
 
-    /// How many rows there are.
+    /// The number of rows.
     func total() throws -> Int {
         try connection.query("SELECT count(*) FROM public.api_logs l WHERE \(filter.condition)")[0].decode(0)
     }
@@ -130,7 +130,7 @@ struct LogPieces {
             }
             guard case .between = piece.times, min(rest, piece.rows - rest) > effort.few else { return (piece, rest) }
             let parts = try divide(piece.times)
-            // One part is all of one second.
+            // A single part has rows of one second only.
             return parts.count > 1 ? try find(rest, in: parts) : (piece, rest)
         }
         return nil
@@ -159,7 +159,7 @@ struct LogPieces {
         return (time, same.map { $0 - passed } ?? passed - 1)
     }
 
-    /// What is between two times, in equal parts of the time from its first row to its last.
+    /// Divides the time between the first and the last row into equal parts.
     private func divide(_ times: Piece.Times) throws -> [Piece] {
         guard case .between(let from, let to) = times else { return [] }
         var bare = LogFilter(userID: filter.userID)

@@ -8,9 +8,9 @@ package struct LogRow: Sendable, Hashable {
     package let model: String
     package let inputTokens: Int64
     package let outputTokens: Int64
-    /// USD; `nil` where the column holds no price, such as NaN.
+    /// The cost in USD; `nil` where the column has no price, such as NaN.
     package let cost: Money?
-    /// Milliseconds.
+    /// Milliseconds from start to end.
     package let duration: Int64
     package let status: String
     package let errorMessage: String?
@@ -19,16 +19,16 @@ package struct LogRow: Sendable, Hashable {
 }
 
 extension LogRow {
-    /// The cost of a row `l`, whatever type Laravel's column has; NULL where it is none.
+    /// SQL of the cost of a row `l`, whatever type Laravel's column has; NULL for an implausible cost.
     package static let price: Query = "metering.plausible_cost(l.total_cost::numeric)"
 
-    /// The column of a row `l` as a whole number, whatever type it has: 0 for NULL, and one beyond `bigint` at its end.
-    /// `least` and `greatest` ignore NULL, so it is replaced first.
+    /// SQL of the column of a row `l` as a `bigint`, whatever type it has: 0 for NULL, and saturated at both ends.
+    /// `least` and `greatest` ignore NULL, so NULL is replaced first.
     package static func whole(_ column: Query) -> Query {
         "greatest(least(coalesce(\(column), 0), 9223372036854774784), -9223372036854774784)::bigint"
     }
 
-    /// The columns that ``init(_:)`` reads, of a row `l`. Times beyond what a timestamp can say are none.
+    /// The columns of a row `l` that ``init(_:)`` reads. A time beyond our timestamps is NULL.
     package static let columns: Query = """
         l.id, l.user_id, coalesce(l.model, 'unknown'), \(whole("l.input_tokens")), \(whole("l.output_tokens")),
         \(price), \(whole("l.response_time_ms")), coalesce(l.status, 'success'),
@@ -50,7 +50,7 @@ extension LogRow {
         updatedAt = try row.decode(10, as: Int64?.self).map(Timestamp.init(microseconds:))
     }
 
-    /// Newest first; rows without a time before all others, as Laravel's database sorts them; the id decides between
-    /// two rows of one second, so that no row stands on two pages.
+    /// Newest first, and rows without a time before all others, as Laravel's database sorts them. Rows of one second
+    /// are ordered by id, so that no row is on two pages.
     static let order: Query = "l.created_at DESC, l.id DESC"
 }

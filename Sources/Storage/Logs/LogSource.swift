@@ -1,17 +1,18 @@
 import Postgres
 
-/// How logs are found by their time.
+/// Finds logs by their time.
 ///
-/// One user's are in Laravel's index on `(user_id, created_at)`. Of all users' it serves each user in turn, some
-/// microseconds for each; where an operator made an index on `(created_at, id)`, that one serves all at once.
+/// The logs of one user are in Laravel's index on `(user_id, created_at)`. For the logs of all users it is searched for
+/// each user in turn, which takes some microseconds each. If an operator made an index on `(created_at, id)`, that one
+/// serves all users at once.
 struct LogSource: Sendable {
-    /// Where a read finds its rows.
+    /// The way in which a read finds its rows.
     enum Way: Sendable {
-        /// In the table as it is: of one user, or by an index on the time.
+        /// Directly in the table: the rows of one user, or by an index on the time.
         case table
-        /// For each row of `users`. Laravel's foreign key says that there are no other holders.
+        /// For each row of `users`. By Laravel's foreign key no other user has logs.
         case users
-        /// For each id that a log names, where the foreign key is gone.
+        /// For each user id in the logs, where the foreign key is missing.
         case holders
     }
 
@@ -31,8 +32,8 @@ struct LogSource: Sendable {
         return LogSource(way: isByTime || !isByUser ? .table : hasForeignKey ? .users : .holders)
     }
 
-    /// Makes statements of the transaction read indexes, also where one user has most of the table. Each is planned for
-    /// its own user and range: a plan for any would not count many rows with several workers.
+    /// Makes the statements of the transaction use indexes, even if one user has most of the table. Each is planned for
+    /// its own user and range, because a generic plan would not count many rows with several workers.
     static func prepare(_ connection: Connection) throws {
         try connection.executeScript(
             """
@@ -60,7 +61,7 @@ struct LogSource: Sendable {
         }
     }
 
-    /// OFFSET keeps the planner from joining the other way around, for which it would scan the table.
+    /// The rows of each user. OFFSET prevents a join in the other direction, which would scan the table.
     private static func each(_ condition: Query) -> Query {
         """
         CROSS JOIN LATERAL (
@@ -71,7 +72,7 @@ struct LogSource: Sendable {
         """
     }
 
-    /// Each user id of the index, one look into it for each.
+    /// Each user id of the index, by one look-up for each.
     private static let holders: Query = """
         WITH RECURSIVE holder AS (
             (SELECT l.user_id AS id FROM public.api_logs l ORDER BY l.user_id LIMIT 1)
@@ -93,7 +94,7 @@ struct LogSource: Sendable {
         return try first("l.created_at DESC", "max", where: range, connection)
     }
 
-    /// The first time of all users' first ones.
+    /// The first of the first times of all users.
     private func first(
         _ order: Query, _ function: Query, where range: Query, _ connection: Connection
     ) throws -> LogCut? {

@@ -1,13 +1,13 @@
 package import Postgres
 
-/// All logs that a filter means, however many, from one snapshot and in constant memory.
+/// All logs that a filter selects, however many, from one snapshot and in constant memory.
 package enum LogStream {
-    /// Rows that are read at one time.
+    /// The number of rows that are read at a time.
     private static let batch = 4_000
-    /// Logs of a stretch of all users' at most, of which PostgreSQL sorts a few columns at a time.
+    /// The most logs in a stretch of the logs of all users. PostgreSQL sorts a few of their columns.
     private static let longestStretch = 64_000
 
-    /// Calls `body` with the logs that `filter` means, newest first, a batch at a time. Call it in a snapshot.
+    /// Calls `body` with the logs that `filter` selects, newest first, a batch at a time. Call it in a snapshot.
     ///
     /// The statements may take as long as the reader does, at most an hour.
     ///
@@ -32,7 +32,7 @@ package enum LogStream {
     private static func forEachBatch(
         of columns: Query, _ filter: LogFilter, _ connection: Connection, _ body: (ResultTexts) throws -> Void
     ) throws {
-        // Between two batches the reader takes its time.
+        // The reader may be slow between two batches.
         try connection.executeScript(
             """
             SET LOCAL statement_timeout = '1h'; SET LOCAL idle_in_transaction_session_timeout = '1h';

@@ -1,27 +1,27 @@
 import Domain
 import Postgres
 
-/// A walk through all users' logs from the latest to the first, stretch by stretch of time.
+/// Reads the logs of all users from the latest to the first, in stretches of time.
 ///
-/// A stretch is read whole and sorted, so it should hold about as many logs as are asked for. The rollups say how long
-/// that is. Where they are wrong, a stretch holds more or fewer, and the next one is shorter or longer. No log is left
-/// out for it.
+/// A stretch is read whole and sorted, so it should have about as many logs as are asked for. The rollups show how
+/// long such a stretch is. If they are wrong, a stretch has more or fewer logs, and the next one is shorter or longer.
+/// No log is left out.
 struct LogWalk {
-    /// Where a walk begins.
+    /// Where a walk starts.
     enum Start {
-        /// At the logs without a time, where no range leaves them out.
+        /// At the logs without a time, if no range excludes them.
         case beginning
         /// At the latest time.
         case latest
-        /// With what is before a cut.
+        /// Before a cut.
         case before(LogCut)
-        /// With what is before all finite times.
+        /// Before all finite times.
         case last
     }
 
     private enum Step {
         case timeless
-        /// What is before a cut, `nil` for all with a time.
+        /// Before a cut; `nil` for all logs with a time.
         case before(LogCut?)
         case end
     }
@@ -29,12 +29,12 @@ struct LogWalk {
     let source: LogSource
     private let filter: LogFilter
     private let connection: Connection
-    /// Logs that a stretch should give.
+    /// The number of logs that a stretch should have.
     var target: Int
-    /// How many times as many are looked through, as the filter leaves some out.
+    /// The factor by which more logs are read, because the filter excludes some.
     private var scale = 1
     private var next: Step
-    /// No finite time is before it; `nil` where that is not known yet.
+    /// The first finite time; `nil` while it is unknown.
     private var floor: LogCut?
 
     /// Begins a walk: asks how the logs that `filter` selects are found.
@@ -79,7 +79,7 @@ struct LogWalk {
         }
     }
 
-    /// Learns from the number of logs that the last stretch gave.
+    /// Adapts the length to the number of logs of the last stretch.
     mutating func note(_ rows: Int) throws {
         guard case .before(let end?) = next else { return }
         if rows == 0 {
@@ -101,7 +101,7 @@ struct LogWalk {
         }
     }
 
-    /// Where the stretch before `end` begins; `nil` for the last one.
+    /// The start of the stretch before `end`; `nil` for the last one.
     private func begin(before end: LogCut?) throws -> LogCut? {
         if let floor, let end, end <= floor { return nil }
         let hint = try hint(before: end)
@@ -114,7 +114,7 @@ struct LogWalk {
         return floor.map { begin <= $0 } ?? false ? nil : begin
     }
 
-    /// Where the last `target` logs before `end` begin, by the rollups; `nil` where these have none.
+    /// The start of the last `target` logs before `end`, by the rollups; `nil` if they have none.
     private func hint(before end: LogCut?) throws -> LogCut? {
         let goal = target.multipliedReportingOverflow(by: scale)
         let rows = goal.overflow ? Int.max : goal.partialValue
