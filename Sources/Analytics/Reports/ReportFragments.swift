@@ -70,8 +70,8 @@ enum ReportFragments {
 
     /// CTE `pending`: what the pending logs of `scope` in `quarterHours` contribute.
     ///
-    /// It has no condition on the event key, which would open some months only. The planner does not know how few logs
-    /// are pending, and would read these months by it.
+    /// It has no condition on the event key. Such a condition would open fewer months. But the planner does not know
+    /// how few logs are pending, and would read those months by the event key.
     static func pending(of scope: UsageScope, _ quarterHours: Range<Int>, _ state: ReportState) -> Query {
         // OFFSET 0: the planner does not know how few logs are pending, and would read all logs of the user.
         let laravelLogs: Query = """

@@ -10,10 +10,10 @@ package struct ReportSnapshot {
     /// The moment of the state. What was committed before it is counted.
     package let asOf: Timestamp
 
-    /// Gives `body` the present state.
+    /// Calls `body` with the present state.
     ///
-    /// Where the ids of `api_logs` began again and no worker has noticed, that is noted first (``IDLine``). A prepared
-    /// statement that no longer fits a changed table is prepared again, with all others.
+    /// If the ids of `api_logs` began again and no worker has noticed, a new epoch begins first (``IDLine``). If a
+    /// prepared statement no longer fits a changed table, all statements are prepared again.
     ///
     /// - Throws: ``RollupState/Missing``, ``PostgresError``, and what `body` throws.
     package static func take<T>(_ connection: Connection, _ body: (ReportSnapshot) throws -> T) throws -> T {

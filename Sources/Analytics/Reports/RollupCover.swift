@@ -13,7 +13,7 @@ package struct RollupCover: Sendable, Hashable {
         package var target: Int
     }
 
-    /// Shorter ranges are read from 15-minute rollups alone.
+    /// A range shorter than this is read from 15-minute rollups alone.
     private static let shortest = 2 * QuarterHour.perDay
 
     /// Where each bucket begins, and where the last one ends, in quarter hours since 1970.
@@ -30,7 +30,7 @@ package struct RollupCover: Sendable, Hashable {
         self.boundaries = boundaries
         let (low, high) = (boundaries[0], boundaries[boundaries.count - 1])
         quarterHours = low..<high
-        // Buckets shorter than days gain nothing by them.
+        // Buckets shorter than a day gain nothing from day rollups.
         let isFine =
             (high - low) < Self.shortest || (high - low) / (boundaries.count - 1) < QuarterHour.perDay / 2
         guard dayBoundary > low, !isFine else { return }

@@ -12,17 +12,17 @@ package enum UsageRanking: String, Sendable, CaseIterable {
     case requests, tokens, cost
 }
 
-/// Whose usage a report is about, and which part of it. Each condition narrows the scope; an empty one does not.
+/// The users of a report, and the part of their usage that it counts. An empty condition excludes nothing.
 package struct UsageScope: Sendable, Hashable {
     /// `nil` for all users.
     package var users: [Int64]?
     package var models: Set<String>
     package var providers: Set<String>
     package var statuses: Set<EventStatus>
-    /// The plan at the time of the call; Laravel's own rows know none.
+    /// The plan at the time of the call. Laravel's own rows have none.
     package var plans: Set<String>
-    /// Whether it leaves out what users reported themselves, as the rollups of all users do. It does also where the
-    /// groups of all users are the users.
+    /// Whether the report leaves out usage that users reported themselves, as the rollups of all users do. A report on
+    /// all users leaves it out even if its groups are the users.
     let leavesOutSelfReported: Bool
 
     package static let allUsers = UsageScope()
@@ -42,6 +42,6 @@ package struct UsageScope: Sendable, Hashable {
         self.plans = plans
     }
 
-    /// Whether it is about a part of its users' usage.
+    /// Whether the report counts only a part of its users' usage.
     var isNarrow: Bool { !(models.isEmpty && providers.isEmpty && statuses.isEmpty && plans.isEmpty) }
 }
