@@ -4,13 +4,13 @@ import Storage
 /// Finds up to which id every row of `api_logs` is committed or never will be, without blocking a writer
 /// (`docs/architecture.md`, "The commit horizon").
 ///
-/// The sequence's value is read and committed first, then who holds the table's ROW EXCLUSIVE lock, which a writer
-/// takes before it draws an id: when these transactions are gone, every id up to that value is final. The value and the
-/// transactions are kept in the row of `rollup_watermark`, so that the next pass, or the next process, looks whether
-/// they are gone.
+/// A pass reads the value of the sequence and commits it as a mark. Then it lists the transactions that hold the
+/// table's ROW EXCLUSIVE lock. A writer takes this lock before it draws an id. When these transactions have ended,
+/// every id up to the mark is committed or never will be. The row of `rollup_watermark` keeps the mark and the
+/// transactions, so the next pass, or the next process, can check whether they have ended.
 ///
-/// The value is committed before writers are listed so that ingest which is not listed sees it, and notices when the
-/// ids began again and it drew a lower one (``IDLine``).
+/// The mark is committed before writers are listed. So a writer of ours that is not listed sees the mark. It notices
+/// if the ids began again and it drew a lower one (``IDLine``).
 package enum CommitHorizon {
     /// A transaction that may yet commit rows with ids already drawn.
     package struct Writer: Sendable, Hashable, CustomStringConvertible {
@@ -27,7 +27,7 @@ package enum CommitHorizon {
         }
     }
 
-    /// Ids are drawn before they are used, so that "drawn under the lock" does not hold.
+    /// The sequence caches ids. So a session can use an id that it drew before it took the lock.
     package struct CachedSequence: Error, Hashable, CustomStringConvertible {
         package var description: String {
             """
@@ -39,7 +39,7 @@ package enum CommitHorizon {
 
     /// What a step found.
     struct Step: Sendable {
-        /// Who is waited for.
+        /// The writers that the pass waits for.
         var writers: [Writer] = []
         /// Whether a mark is committed whose writers are to be listed by the next step, at once.
         var hasNewMark = false
@@ -48,8 +48,8 @@ package enum CommitHorizon {
     /// Advances the commit horizon as far as it is known now. Returns the writers that it waits for: none where all
     /// that was drawn before the pass is final.
     ///
-    /// `isMarked` says whether the pass has set a mark of its own, which it does once: under ingest there is always
-    /// somebody to wait for after the next.
+    /// `isMarked` says whether the pass has set a mark of its own. A pass sets one mark only: under ingest, a
+    /// second mark would have writers to wait for again.
     ///
     /// - Throws: ``CachedSequence``, ``IDLine/BeganAgain``, ``PostgresError``.
     static func advance(_ connection: Connection, isMarked: inout Bool) throws -> Step {
@@ -60,7 +60,7 @@ package enum CommitHorizon {
         try reachMark(connection)
         let hasNewMark = try !isMarked && mark(connection)
         isMarked = true
-        // After all of it: what was read before is of ids that go on.
+        // Checked last, so that everything read above belongs to ids that did not begin again.
         try IDLine.require(connection)
         return Step(hasNewMark: hasNewMark)
     }
@@ -77,7 +77,7 @@ package enum CommitHorizon {
             """)
     }
 
-    /// Sets a mark where there is something new to be final, and returns whether it did.
+    /// Sets a mark if ids were drawn after the commit horizon. Returns whether it did.
     private static func mark(_ connection: Connection) throws -> Bool {
         let rows = try connection.query(
             """
@@ -106,8 +106,8 @@ package enum CommitHorizon {
             """)
     }
 
-    /// Who of the mark still holds the lock. A transaction that was prepared meanwhile has another name, so any
-    /// prepared one counts.
+    /// The writers of the mark that still hold the lock. A transaction that was prepared meanwhile has another name, so
+    /// any prepared one counts.
     static func writersOfMark(_ connection: Connection) throws -> [Writer] {
         let rows = try connection.query(
             """
