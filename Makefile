@@ -4,7 +4,7 @@ ARGS =
 COMMITS =
 sources = Package.swift Sources Tests Tools
 
-.PHONY: help run test test-litellm fuzz-api faults bench build stage deb reference lint format clean
+.PHONY: help run test test-litellm test-pages fuzz-api faults bench build stage deb reference lint format clean
 
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 19
@@ -17,6 +17,9 @@ test: ## every test, on a private PostgreSQL (ARGS="--filter Name" for some)
 
 test-litellm: ## the module in LiteLLM with the real proxy (ARGS="-k burst" for some)
 	@scripts/test-litellm $(ARGS)
+
+test-pages: ## the pages in a real Chromium (ARGS="-k overview" for some)
+	@scripts/test-pages $(ARGS)
 
 fuzz-api: ## the JSON API with requests made from its description (TEST_SEED=… repeats a run)
 	@scripts/fuzz-api $(ARGS)
@@ -51,5 +54,6 @@ format: ## let swift format correct the format
 	@swift format --in-place --parallel --recursive $(sources)
 
 clean: ## remove what was built, and .local with its private databases
-	@for name in postgres postgres-test postgres-bench postgres-litellm; do scripts/postgres remove .local/$$name; done
+	@for name in postgres postgres-test postgres-bench postgres-litellm postgres-pages; do \
+		scripts/postgres remove .local/$$name; done
 	@rm -rf .build .local
