@@ -13,10 +13,10 @@ COPY . .
 RUN scripts/stage /stage
 
 FROM debian:bookworm-slim
-# The two libraries the programs are linked with, and the authorities for DB_SSLMODE=verify-full. libcrypt, libstdc++,
-# zlib and the time zones are in every Debian.
+# The two libraries the programs are linked with, the charts of the pages, and the authorities for
+# DB_SSLMODE=verify-full. libcrypt, libstdc++, zlib and the time zones are in every Debian.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates libpq5 libsimdjson14 \
+    && apt-get install -y --no-install-recommends ca-certificates libjs-chart.js libpq5 libsimdjson14 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /stage /opt/codexflow
 ENV PATH=/opt/codexflow/bin:/usr/local/bin:/usr/bin:/bin WEBHOOK_HOST=0.0.0.0 ADMIN_HOST=0.0.0.0 WORKER_HOST=0.0.0.0

@@ -33,7 +33,8 @@ struct Image {
 
     /// The names of the programs and libraries that we bring along.
     func files() throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: "\(stage)/bin").sorted()
+        try FileManager.default.contentsOfDirectory(atPath: "\(stage)/bin")
+            .filter { !$0.hasSuffix(".resources") }.sorted()
     }
 
     /// Starts `command` in a container of its own, with the image's environment and `environment`.
