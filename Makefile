@@ -9,7 +9,7 @@ sources = Package.swift Sources Tests Tools
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 19
 
-run: ## from a clone to a stored event: private PostgreSQL, services, examples; Ctrl-C stops all
+run: ## from a clone to filled pages: private PostgreSQL, services, sample traffic; Ctrl-C stops all
 	@scripts/run
 
 test: ## every test, on a private PostgreSQL (ARGS="--filter Name" for some)
