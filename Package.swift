@@ -107,7 +107,7 @@ let package = Package(
             "AdminAPI",
             [
                 "Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser,
-                crypto, httpTypes, hummingbird, lifecycle, logging, nioCore,
+                crypto, httpTypes, hummingbird, lifecycle, logging, metrics, nioCore,
             ]),
         executable(
             "AggregationWorker",

@@ -58,9 +58,12 @@ struct AdminService {
     ) throws -> Application<RouterResponder<AppRequestContext>> {
         var server = HTTPServer(name: "admin-api", settings: settings.server, errorShape: .byPath)
         server.origins = settings.origins
+        // Streams leave as many connections to other requests as there would be without them.
+        server.settings.maxConnections += settings.streams.readers
         let database = Database(
             pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,
             timeout: settings.server.idleTimeout)
+        let live = LiveHub(database: database, limits: settings.streams, logger: logger, now: now)
         let requests = RouteServer(
             authenticator: Authenticator(
                 database: database, sessions: settings.sessions, tokenLifetime: settings.tokenLifetime,
@@ -71,7 +74,8 @@ struct AdminService {
             signIn: SignInPolicy(
                 registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
                 passwords: PasswordQueue(), passwordCost: settings.passwordCost, tokenForm: settings.tokenForm),
-            takesReports: settings.takesReports, isBehindProxies: !settings.server.trustedProxies.isEmpty)
+            takesReports: settings.takesReports, isBehindProxies: !settings.server.trustedProxies.isEmpty,
+            live: live)
         let health = HealthController(check: { try await StartCheck.requireReady(.admin, pool) })
         let table = requests.serve(routes.all) + Routes.service(health: health, metrics: metrics)
         return try server.buildApplication(table, logger: logger)

@@ -24,6 +24,8 @@ struct AdminSettings: ServiceSettings {
     var tokenForm: AccessToken.Form
     /// Whether users may report usage themselves (`POST /api/usage/log`).
     var takesReports: Bool
+    /// How many streams of `/api/v1/stream` there may be.
+    var streams: LiveHub.Limits
     /// After which a request is answered 504.
     var requestTimeout: Duration
     var logLevel: Logger.Level
@@ -54,6 +56,13 @@ struct AdminSettings: ServiceSettings {
         Setting(
             "ADMIN_USAGE_LOG", .word(["off", "on"]), default: "off",
             "Whether users may report usage themselves by POST /api/usage/log; totals of all users leave it out."),
+        Setting(
+            "ADMIN_STREAMS", .number(1...100_000), default: "1000",
+            "How many streams of GET /api/v1/stream are open at once, beside ADMIN_MAX_CONNECTIONS."),
+        Setting("ADMIN_STREAMS_PER_USER", .number(1...100_000), default: "10", "How many of them one user may have."),
+        Setting(
+            "ADMIN_STREAM_LIFETIME", .duration(.milliseconds(100) ... .seconds(86_400)), default: "1h",
+            "The time after which a stream ends; a browser goes on with another one."),
         Setting(
             "BCRYPT_ROUNDS", .number(4...15), default: "12",
             "The cost of Laravel's password hashes; a login with an unknown e-mail takes as long as one with a known."),
@@ -86,6 +95,9 @@ struct AdminSettings: ServiceSettings {
         tokenLifetime = minutes == 0 ? nil : .seconds(60 * minutes)
         tokenForm = Self.tokenForm(settings, table)
         takesReports = settings.choice(table["ADMIN_USAGE_LOG"], of: ["off": false, "on": true])
+        streams = LiveHub.Limits(
+            readers: settings.int(table["ADMIN_STREAMS"]), readersOfUser: settings.int(table["ADMIN_STREAMS_PER_USER"]),
+            lifetime: settings.duration(table["ADMIN_STREAM_LIFETIME"]))
         requestTimeout = settings.duration(table["ADMIN_REQUEST_TIMEOUT"])
         logLevel = settings.logLevel()
     }

@@ -12,8 +12,9 @@ struct Routes: Sendable {
 
     init(
         database: Database, queue: GroupCommit, signIn: SignInPolicy, takesReports: Bool = false,
-        isBehindProxies: Bool
+        isBehindProxies: Bool, live: LiveHub? = nil
     ) {
+        let live = live ?? LiveHub(database: database)
         let account = AuthController(database: database, signIn: signIn)
         let dashboard = DashboardController(database: database)
         let usage = UsageController(database: database, isBehindProxies: isBehindProxies)
@@ -24,6 +25,7 @@ struct Routes: Sendable {
         let me = MeController(database: database)
         let logs = LogController(database: database)
         let analytics = AnalyticsController(database: database)
+        let stream = StreamController(live: live)
         let users = AdminUserController(database: database, signIn: signIn)
         let plans = AdminPlanController(database: database)
         let prices = AdminModelController(database: database)
@@ -32,7 +34,9 @@ struct Routes: Sendable {
         let routes = [
             Route(.post, "/api/auth/register", .anyone, account.register),
             Route(.post, "/api/auth/login", .anyone, account.logIn),
-            Route(.post, "/api/auth/logout", .user, needing: nil, account.logOut),
+            Route(
+                .post, "/api/auth/logout", .user, needing: nil,
+                account.logOut.followed { await live.check(try $0.user.id) }),
             Route(.get, "/api/auth/me", .user, account.getAccount),
             Route(.get, "/api/dashboard/stats", .user, dashboard.getDashboardStats),
             Route(.get, "/api/dashboard/usage", .user, dashboard.getDashboardUsage),
@@ -55,12 +59,15 @@ struct Routes: Sendable {
             Route(.get, "/api/v1/analytics/summary", .user, analytics.getSummary),
             Route(.get, "/api/v1/analytics/timeseries", .user, analytics.getTimeseries),
             Route(.get, "/api/v1/analytics/breakdown", .user, analytics.getBreakdown),
+            Route(.get, "/api/v1/stream", .user, stream.getStream),
 
             Route(.get, "/api/v1/admin/users", .admin, users.listUsers),
             Route(.post, "/api/v1/admin/users", .admin, users.createUser),
             Route(.get, "/api/v1/admin/users/{id}", .admin, users.getUser),
             Route(.patch, "/api/v1/admin/users/{id}", .admin, users.updateUser),
-            Route(.post, "/api/v1/admin/users/{id}/suspend", .admin, users.suspendUser),
+            Route(
+                .post, "/api/v1/admin/users/{id}/suspend", .admin,
+                users.suspendUser.followed { await live.check(try $0.id()) }),
             Route(.post, "/api/v1/admin/users/{id}/activate", .admin, users.activateUser),
             Route(.put, "/api/v1/admin/users/{id}/key", .admin, users.setUserKey),
             Route(.put, "/api/v1/admin/users/{id}/limits", .admin, users.setUserLimits),

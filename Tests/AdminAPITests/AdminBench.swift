@@ -51,6 +51,8 @@ struct AdminBench: Queryable {
         try await withTestDatabase { database in
             let given = [
                 "DATABASE_URL": database.url(as: .admin), "ADMIN_PORT": "0", "ADMIN_USAGE_LOG": "on",
+                // A stream ends soon where a test reads every route.
+                "ADMIN_STREAM_LIFETIME": "100ms",
             ]
             let settings = try SettingsReader(environment: given.merging(environment) { _, own in own })
                 .read(AdminSettings.init(reading:))

@@ -76,7 +76,9 @@ import Testing
 
     @Test(arguments: Persona.allCases) func noAnswerIsOutsideTheDocument(persona: Persona) async throws {
         let settings = ProcessInfo.processInfo.environment
-        try await LiveAdmin.with(["ADMIN_REGISTRATION": "open"], seed: Self.seed) { admin in
+        try await LiveAdmin.with(
+            ["ADMIN_REGISTRATION": "open", "ADMIN_STREAM_LIFETIME": "100ms"], seed: Self.seed
+        ) { admin in
             try await Self.keepAdministrator(admin.database)
             let quarantined = try await Self.store(admin.database)
             let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)

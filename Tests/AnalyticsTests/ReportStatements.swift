@@ -8,7 +8,7 @@ import TestSupport
 extension ReportStatement {
     /// Every report's statement, with the parameters that change its text.
     static let all: [ReportStatement] =
-        lookups + usage + breakdowns + rankings + events + laravel
+        lookups + usage + breakdowns + rankings + events + laravel + live
 
     /// 2026-11-23T12:00:00Z. Days are rolled up to an hour before.
     private static let now = UsageEvent.sampleTime
@@ -133,6 +133,33 @@ extension ReportStatement {
                     state: state
                 ).query),
         ]
+
+    private static let runs = [
+        LogMark.Gap(after: 20_000, through: 20_002), LogMark.Gap(after: 20_005, through: 20_006),
+    ]
+    private static let periods = LivePeriods(
+        day: ReportRange(quarterHours: days[2]..<days[3], zone: .utc),
+        month: ReportRange(quarterHours: days[0]..<days[3] + QuarterHour.perDay, zone: .utc))
+
+    private static let live = [
+        ReportStatement(
+            name: "live_logs", about: "New logs in the gaps and after the top: LogTail.swift.",
+            query: LogTail.statement(runs, of: nil, limit: 10_000)),
+        ReportStatement(
+            name: "live_logs_of_user", about: "The logs that a reader has missed: LogTail.swift.",
+            query: LogTail.statement(runs, of: 7, limit: 1_001)),
+        ReportStatement(
+            name: "live_growth", about: "What new logs add: LiveUsage.swift.",
+            query: LiveUsage.growthStatement(runs)),
+        ReportStatement(
+            name: "live_usage_of_users",
+            about: "The usage of users today and in this month: LiveUsage.swift, ReportFragments.swift.",
+            query: LiveUsage.statement([7, 8], periods, stateWithLaravelLogs)),
+        ReportStatement(
+            name: "live_usage_of_all",
+            about: "The usage of all users today and in this month: LiveUsage.swift, ReportFragments.swift.",
+            query: LiveUsage.statement(nil, periods, state)),
+    ]
 
     private static let events = ([nil] + EventGroup.allCases).map { group in
         let query = UsageQuery(scope: narrow, boundaries: [], limit: 10)

@@ -65,7 +65,7 @@ struct OpenAPIDocument: Sendable {
 
 /// The groups of operations in the document.
 enum OperationTag: String, CaseIterable {
-    case laravel, me, logs, analytics, admin, webhook, service
+    case laravel, me, logs, analytics, stream, admin, webhook, service
 
     /// The group of a route of `path`.
     init(path: String) {
@@ -84,6 +84,7 @@ enum OperationTag: String, CaseIterable {
         case .me: "The caller."
         case .logs: "Single logs."
         case .analytics: "Usage reports."
+        case .stream: "New logs and totals as they come."
         case .admin: "Administrators only."
         case .webhook: "Routes of webhook-api, for LiteLLM."
         case .service: "Health, metrics and this document."

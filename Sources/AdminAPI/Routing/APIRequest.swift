@@ -12,12 +12,16 @@ struct APIRequest: Sendable {
     let caller: Caller?
     let body: JSON
     let now: Timestamp
+    /// Authenticates the request once more, for an answer that goes on after it.
+    let authenticate: @Sendable () async throws -> Caller?
     private let values: [String: [String]]
 
     /// - Throws: ``ValidationError`` with every parameter that breaks its rule.
     init(
-        _ http: Request, context: AppRequestContext, caller: Caller?, body: JSON, route: Route, now: Timestamp
+        _ http: Request, context: AppRequestContext, caller: Caller?, body: JSON, route: Route, now: Timestamp,
+        authenticate: @escaping @Sendable () async throws -> Caller?
     ) throws {
+        self.authenticate = authenticate
         self.http = http
         self.context = context
         self.caller = caller

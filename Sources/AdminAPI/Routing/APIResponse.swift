@@ -15,6 +15,8 @@ struct APIResponse: Sendable {
         case bytes([UInt8], type: String)
         /// Sent in chunks while it is made.
         case stream(type: String, Writer)
+        /// Server-sent events, which are not compressed: each must arrive at once.
+        case events(Writer)
     }
 
     var status: HTTPResponse.Status = .ok
@@ -40,6 +42,10 @@ struct APIResponse: Sendable {
         case .bytes(let bytes, let type): whole(ByteBuffer(bytes: bytes), type: type, request, vary)
         case .stream(let type, let write):
             streamed(ResponseBody(contentLength: nil, write), type: type, request, vary)
+        case .events(let write):
+            Response(
+                status: status, headers: headers.with(.contentType, "text/event-stream"),
+                body: ResponseBody(contentLength: nil, write))
         }
     }
 

@@ -73,7 +73,7 @@ struct Operation: Sendable {
     let content: [(type: String, schema: JSON)]
     /// Why the operation is refused to everyone; `nil` where it is not.
     private(set) var refusal: AppError?
-    let handle: Handler
+    private(set) var handle: Handler
 
     /// An operation that answers a value of `type` as JSON. `holdsSecret` says that a key or token is in it.
     init<Value: Sendable>(
@@ -103,6 +103,18 @@ struct Operation: Sendable {
         statusWhenRepeated = whenRepeated
         self.content = content
         self.handle = handle
+    }
+
+    /// The same operation, and `next` when it has succeeded.
+    func followed(by next: @escaping @Sendable (APIRequest) async throws -> Void) -> Operation {
+        let first = handle
+        var other = self
+        other.handle = { request in
+            let response = try await first(request)
+            try await next(request)
+            return response
+        }
+        return other
     }
 
     /// The same operation, refused to everyone with `refusal`.

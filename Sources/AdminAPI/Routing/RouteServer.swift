@@ -34,7 +34,9 @@ struct RouteServer: Sendable {
         }
         // A body may take long to arrive. A caller who lost a right meanwhile is refused.
         if request.method != .get { caller = try await authenticator.caller(of: request, for: route) }
-        let input = try APIRequest(request, context: context, caller: caller, body: body, route: route, now: now())
+        let input = try APIRequest(
+            request, context: context, caller: caller, body: body, route: route, now: now(),
+            authenticate: { try await authenticator.caller(of: request, for: route) })
         guard let response = try await withDeadline(deadline, { try await route.operation.handle(input) }) else {
             throw AppError(.timeout, "This took too long. Ask for less, or again later.")
         }

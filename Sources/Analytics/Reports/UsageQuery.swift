@@ -62,22 +62,7 @@ struct UsageQuery {
     func statement(of usage: Query) -> Query {
         """
         WITH \(usage), keyed AS (
-            SELECT u.bucket, u.key,
-                   \(saturated: "sum(u.sign * u.requests)") AS requests,
-                   \(saturated: "sum(u.sign * u.unpriced)") AS unpriced,
-                   \(saturated: "sum(u.sign * u.input_tokens)") AS input_tokens,
-                   \(saturated: "sum(u.sign * u.output_tokens)") AS output_tokens,
-                   \(saturated: "sum(u.sign * u.cached_tokens)") AS cached_tokens,
-                   \(saturated: "sum(u.sign * u.reasoning_tokens)") AS reasoning_tokens,
-                   \(saturated: "sum(u.sign * u.duration_ms)") AS duration_ms,
-                   \(saturated: "coalesce(sum(u.sign * u.requests) FILTER (WHERE u.status = 'error'), 0)") AS errors,
-                   \(saturated: "coalesce(sum(u.sign * u.requests) FILTER (WHERE u.status = 'rate_limited'), 0)")
-                       AS rate_limited,
-                   sum(u.sign * u.cost) AS cost, sum(u.sign * u.ledger_cost) AS ledger_cost
-            FROM usage u
-            GROUP BY 1, 2
-            -- Not what was only moved out of the range.
-            HAVING sum(u.sign * u.requests) > 0
+        \(Self.keyed)
         ), weighed AS (
             SELECT t.*, sum(\(ranking.measure)) OVER (PARTITION BY t.key) AS weight FROM keyed t
         ), ranked AS (
@@ -98,6 +83,35 @@ struct UsageQuery {
         ORDER BY t.rank, t.bucket
         """
     }
+
+    /// The sums of each bucket and key of the CTE `usage`.
+    static let keyed: Query = """
+            SELECT u.bucket, u.key,
+                   \(saturated: "sum(u.sign * u.requests)") AS requests,
+                   \(saturated: "sum(u.sign * u.unpriced)") AS unpriced,
+                   \(saturated: "sum(u.sign * u.input_tokens)") AS input_tokens,
+                   \(saturated: "sum(u.sign * u.output_tokens)") AS output_tokens,
+                   \(saturated: "sum(u.sign * u.cached_tokens)") AS cached_tokens,
+                   \(saturated: "sum(u.sign * u.reasoning_tokens)") AS reasoning_tokens,
+                   \(saturated: "sum(u.sign * u.duration_ms)") AS duration_ms,
+                   \(saturated: "coalesce(sum(u.sign * u.requests) FILTER (WHERE u.status = 'error'), 0)") AS errors,
+                   \(saturated: "coalesce(sum(u.sign * u.requests) FILTER (WHERE u.status = 'rate_limited'), 0)")
+                       AS rate_limited,
+                   sum(u.sign * u.cost) AS cost, sum(u.sign * u.ledger_cost) AS ledger_cost
+            FROM usage u
+            GROUP BY 1, 2
+            -- Not what was only moved out of the range.
+            HAVING sum(u.sign * u.requests) > 0
+        """
+
+    /// How many requests are in each bucket of the histograms of the CTE `usage`.
+    static let element: Query = """
+            SELECT e.bucket, e.key, \(unsafeSQL: RollupHistogram.bucket(of: "e.element")) AS latency,
+                   sum(e.sign * least(\(unsafeSQL: RollupHistogram.count(of: "e.element")), 2147483647)::integer)
+                       AS count
+            FROM (SELECT u.bucket, u.key, u.sign, unnest(u.histogram) AS element FROM usage u) e
+            GROUP BY 1, 2, 3
+        """
 
     /// A group's position in the order of the page.
     private var rank: Query {
@@ -125,11 +139,7 @@ struct UsageQuery {
     private var latency: Query {
         """
         , element AS (
-            SELECT e.bucket, e.key, \(unsafeSQL: RollupHistogram.bucket(of: "e.element")) AS latency,
-                   sum(e.sign * least(\(unsafeSQL: RollupHistogram.count(of: "e.element")), 2147483647)::integer)
-                       AS count
-            FROM (SELECT u.bucket, u.key, u.sign, unnest(u.histogram) AS element FROM usage u) e
-            GROUP BY 1, 2, 3
+        \(Self.element)
         ), ordered AS (
             -- How large a part of the requests took so long or shorter.
             SELECT e.bucket, e.key, e.latency, e.latency >= \(unsafeSQL: offset) AS is_first_token,

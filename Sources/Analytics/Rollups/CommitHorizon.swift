@@ -125,7 +125,8 @@ package enum CommitHorizon {
         }
     }
 
-    private static let writers: Query = """
+    /// The transactions that write to the table now: name and process, which a prepared one has not.
+    static let writers: Query = """
         SELECT k.virtualtransaction, k.pid FROM pg_locks k
         WHERE k.locktype = 'relation' AND k.relation = 'public.api_logs'::regclass AND k.mode = 'RowExclusiveLock'
           AND k.granted AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
