@@ -31,6 +31,8 @@ struct Routes: Sendable {
         let prices = AdminModelController(database: database)
         let integrity = AdminIntegrityController(database: database)
         let quarantine = AdminQuarantineController(database: database)
+        // A user who may do less now loses the streams that are open.
+        let check: @Sendable (APIRequest) async throws -> Void = { await live.check(try $0.id()) }
         let routes = [
             Route(.post, "/api/auth/register", .anyone, account.register),
             Route(.post, "/api/auth/login", .anyone, account.logIn),
@@ -64,10 +66,8 @@ struct Routes: Sendable {
             Route(.get, "/api/v1/admin/users", .admin, users.listUsers),
             Route(.post, "/api/v1/admin/users", .admin, users.createUser),
             Route(.get, "/api/v1/admin/users/{id}", .admin, users.getUser),
-            Route(.patch, "/api/v1/admin/users/{id}", .admin, users.updateUser),
-            Route(
-                .post, "/api/v1/admin/users/{id}/suspend", .admin,
-                users.suspendUser.followed { await live.check(try $0.id()) }),
+            Route(.patch, "/api/v1/admin/users/{id}", .admin, users.updateUser.followed(by: check)),
+            Route(.post, "/api/v1/admin/users/{id}/suspend", .admin, users.suspendUser.followed(by: check)),
             Route(.post, "/api/v1/admin/users/{id}/activate", .admin, users.activateUser),
             Route(.put, "/api/v1/admin/users/{id}/key", .admin, users.setUserKey),
             Route(.put, "/api/v1/admin/users/{id}/limits", .admin, users.setUserLimits),

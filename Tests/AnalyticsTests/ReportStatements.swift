@@ -150,7 +150,7 @@ extension ReportStatement {
             query: LogTail.statement(runs, of: 7, limit: 1_001)),
         ReportStatement(
             name: "live_growth", about: "What new logs add: LiveUsage.swift.",
-            query: LiveUsage.growthStatement(runs)),
+            query: LiveUsage.growthStatement(runs, of: [7, 8])),
         ReportStatement(
             name: "live_usage_of_users",
             about: "The usage of users today and in this month: LiveUsage.swift, ReportFragments.swift.",

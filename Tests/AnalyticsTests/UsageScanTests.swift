@@ -1,9 +1,10 @@
-import Analytics
 import Domain
 import Postgres
 import Storage
 import TestSupport
 import Testing
+
+@testable import Analytics
 
 /// A pass, and a reader's tail, cost what is new and not what is there.
 @Suite(.timeLimit(.minutes(15))) struct UsageScanTests {
@@ -56,6 +57,41 @@ import Testing
                     #expect(tail == 21)
                     try await bench.rollUp()
                     bench.clock.advance(by: .seconds(3600))
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
+
+    /// Also of a few users, for whom the planner would rather look in all their events.
+    @Test func aPollOfTheStreamReadsNoTableWhole() async throws {
+        try await Self.withHistory { bench, user in
+            let others = try await [bench.makeUser(), bench.makeUser()]
+            var tail = try await bench.admin.withConnection { connection in
+                try ReportSnapshot.take(connection) { try LogTail.begin(on: $0) }
+            }
+            let scans = try await bench.sequentialScans {
+                for round in 0..<4 {
+                    let events = (0..<20).map { number in
+                        UsageEvent.sample(
+                            UInt64(1_000_000 + round * 20 + number), by: .user(number % 2 == 0 ? user : others[0]),
+                            at: StorageBench.noon)
+                    }
+                    _ = try await bench.write(events)
+                    try await bench.writeAsLaravel(user)
+                    let (next, growth, lines) = try await bench.admin.withConnection { [tail] connection in
+                        var tail = tail
+                        try tail.note(writersOn: connection)
+                        return try ReportSnapshot.take(connection) { [tail] snapshot in
+                            var tail = tail
+                            let entries = try tail.advance(on: snapshot).entries
+                            let lines = try LogEntries.read(entries.map(\.id), snapshot.connection).count
+                            let users = Set([user, others[1]])
+                            return (tail, try LiveUsage.growth(by: entries, of: users, on: snapshot), lines)
+                        }
+                    }
+                    tail = next
+                    #expect(growth.reduce(0) { $0 + $1.sums.requests } == 11 && lines == 21)
                 }
             }
             #expect(scans == [:])

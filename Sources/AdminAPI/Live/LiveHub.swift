@@ -37,8 +37,12 @@ actor LiveHub {
     private static let deadline = Duration.seconds(5)
     /// The time after which usage is read anew, because logs may be withdrawn or deleted.
     private static let refreshInterval = Duration.seconds(60)
-    /// Scopes whose usage is read in one poll.
-    private static let refreshedAtOnce = 100
+    /// Readers that are admitted in one poll.
+    private static let admittedAtOnce = 100
+    /// Scopes whose usage is read for the first time in one poll.
+    private static let readAtOnce = 200
+    /// Scopes whose usage is read anew in one poll. The new logs of all wait for it.
+    private static let refreshedAtOnce = 25
     /// The time after which something is sent to each reader.
     private static let heartbeatInterval = Duration.seconds(15)
     /// The time within which each caller is checked again.
@@ -111,7 +115,7 @@ extension LiveHub {
     /// Reads what is new and sends it. Returns whether that was all.
     private func poll() async -> Bool {
         let start = ContinuousClock.now
-        let arriving = arrivals
+        let arriving = Array(arrivals.prefix(Self.admittedAtOnce))
         let round = round(arriving)
         do {
             let findings = try await withDeadline(Self.deadline) { [database] in
@@ -121,7 +125,8 @@ extension LiveHub {
             pollTimer.record(duration: ContinuousClock.now - start)
             isAway = false
             deliver(findings, to: arriving, after: round)
-            return findings.step.isComplete
+            return findings.step.isComplete && !arriving.contains { $0 === arrivals.first }
+                && arrivals.count <= Self.admittedAtOnce
         } catch {
             failureCounter.increment()
             noteAbsence(error)
@@ -148,19 +153,16 @@ extension LiveHub {
             due: dueScopes(arriving), periods: knownPeriods, now: now())
     }
 
-    /// The scopes whose usage is to be read: those without any first, then the oldest.
+    /// The scopes whose usage is to be read: those without any, and the oldest.
     private func dueScopes(_ arriving: [LiveReader]) -> [LiveScope] {
-        let new = Set(arriving.map(\.scope)).filter { scopes[$0] == nil }
-        let moment = now()
+        let (moment, start) = (now(), ContinuousClock.now)
+        let new = Set(arriving.map(\.scope)).filter { scopes[$0] == nil } + scopes.filter { $0.value.usage == nil }.keys
         let old = scopes.filter { _, scope in
-            guard let usage = scope.usage else { return true }
-            return usage.periods.day.to <= moment || ContinuousClock.now - scope.readAt >= Self.refreshInterval
+            guard let usage = scope.usage else { return false }
+            return usage.periods.day.to <= moment || start - scope.readAt >= Self.refreshInterval
         }
-        let sorted = old.sorted { left, right in
-            if (left.value.usage == nil) != (right.value.usage == nil) { return left.value.usage == nil }
-            return left.value.readAt < right.value.readAt
-        }
-        return Array((Array(new) + sorted.map(\.key)).prefix(Self.refreshedAtOnce))
+        let oldest = old.sorted { $0.value.readAt < $1.value.readAt }.map(\.key)
+        return Array(new.prefix(Self.readAtOnce) + oldest.prefix(Self.refreshedAtOnce))
     }
 
     private var knownPeriods: [TimeZoneName: LivePeriods] {
@@ -196,7 +198,6 @@ extension LiveHub {
         guard findings.step.isComplete else { return }
         for (scope, usage) in findings.usage { renew(scope, usage) }
         for reader in arriving where arrivals.contains(where: { $0 === reader }) {
-            arrivals.removeAll { $0 === reader }
             admit(reader, findings)
         }
         // A reader may have left while its usage was read.
@@ -245,11 +246,13 @@ extension LiveHub {
         let mark = findings.tail.mark
         switch (reader.start, findings.missed[ObjectIdentifier(reader)]) {
         case (.now, _): break
-        case (_, .some(.some(let events))): send(events.joinedBuffer, to: reader)
-        default:
+        case (.after, nil): return
+        case (.after, .some(.some(let events))): send(events.joinedBuffer, to: reader)
+        case (.after, .some(.none)), (.unknown, _):
             resetCounter.increment()
             send(LiveEvent.reset(.tooOld, mark), to: reader)
         }
+        arrivals.removeAll { $0 === reader }
         var scope = scopes[reader.scope] ?? Scope()
         scope.readers.append(reader)
         // The first totals of a scope go to all its readers, below.

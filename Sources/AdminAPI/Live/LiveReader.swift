@@ -28,7 +28,7 @@ final class LiveReader: Sendable {
     }
 
     /// Bytes that wait for a slow client. Beyond that they are dropped, and the client is asked to read again.
-    static let maximumBytes = 256 << 10
+    static let maximumBytes = 1 << 20
 
     let scope: LiveScope
     /// The id of the caller.

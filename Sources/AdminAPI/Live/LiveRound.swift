@@ -23,7 +23,8 @@ struct LiveRound: Sendable {
         var growth: [LiveUsage.Growth] = []
         /// Usage that was read anew.
         var usage: [LiveScope: LiveUsage] = [:]
-        /// The events that a reader has missed; `nil` where they are too many or not known.
+        /// The events that a reader has missed; `nil` where they are too many or not known. Readers that are not in it
+        /// wait for the next round.
         var missed: [ObjectIdentifier: [ByteBuffer]?] = [:]
         var asOf: Timestamp
     }
@@ -32,8 +33,10 @@ struct LiveRound: Sendable {
     static let logsOfRound = 50
     /// Logs that a reader gets who comes back.
     static let logsOfReturn = 1_000
+    /// How long a round may read what readers have missed. The others wait for the next round.
+    private static let timeOfReturns = Duration.seconds(1)
     /// Bytes of events that a reader gets who comes back.
-    private static let bytesOfReturn = LiveReader.maximumBytes / 2
+    private static let bytesOfReturn = LiveReader.maximumBytes * 3 / 4
 
     /// `nil` at first.
     let tail: LogTail?
@@ -56,7 +59,10 @@ struct LiveRound: Sendable {
             var findings = try Self.step(tail, on: snapshot)
             try readLogs(&findings, on: snapshot)
             guard findings.step.isComplete else { return findings }
-            for back in returns { findings.missed[back.reader] = try missed(back, findings.tail, on: snapshot) }
+            let end = ContinuousClock.now + Self.timeOfReturns
+            for back in returns where ContinuousClock.now < end {
+                findings.missed.updateValue(try missed(back, findings.tail, on: snapshot), forKey: back.reader)
+            }
             findings.usage = try usage(on: snapshot)
             return findings
         }

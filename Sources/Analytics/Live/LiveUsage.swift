@@ -172,10 +172,10 @@ extension LiveUsage {
     package static func growth(
         by entries: [LogTail.Entry], of users: Set<Int64>?, on snapshot: ReportSnapshot
     ) throws -> [Growth] {
-        let counted = entries.filter { users?.contains($0.user) ?? true }
-        guard !counted.isEmpty else { return [] }
-        let runs = LogMark.Gap.runs(of: counted.map(\.position))
-        return try snapshot.connection.query(growthStatement(runs)).map { row in
+        guard entries.contains(where: { users?.contains($0.user) ?? true }) else { return [] }
+        // Of all users: neighbours make fewer runs, and each run looks into every month of events.
+        let runs = LogMark.Gap.runs(of: entries.map(\.position))
+        return try snapshot.connection.query(growthStatement(runs, of: users?.sorted())).map { row in
             let (user, quarter, isSelfReported, status) = try row.decode(
                 Int64.self, Int.self, Bool.self, String.self)
             var sums = UsageTotals()
@@ -194,13 +194,14 @@ extension LiveUsage {
         }
     }
 
-    /// The statement on what the logs in `runs` contribute.
-    static func growthStatement(_ runs: [LogMark.Gap]) -> Query {
+    /// The statement on what the logs of `users` in `runs` contribute; `nil` for all users.
+    static func growthStatement(_ runs: [LogMark.Gap], of users: [Int64]?) -> Query {
+        let isCounted: Query = users.map { "WHERE f.user_id = ANY(\($0)::bigint[])" } ?? ""
         let (after, through) = (runs.map(\.after), runs.map(\.through))
         func facts(_ function: Query) -> Query {
             """
             SELECT f.* FROM unnest(\(after)::bigint[], \(through)::bigint[]) AS g (after, through)
-            CROSS JOIN LATERAL metering.\(function)(g.after, g.through) f
+                    CROSS JOIN LATERAL (SELECT * FROM metering.\(function)(g.after, g.through) OFFSET 0) f
             """
         }
         return """
@@ -210,7 +211,13 @@ extension LiveUsage {
             FROM (
                 SELECT f.user_id, metering.quarter_of(f.occurred_at) AS quarter, f.is_self_reported, f.status,
                        \(RollupMeasures.ofFacts)
-                FROM (\(facts("event_facts")) UNION ALL \(facts("log_facts"))) f
+                -- OFFSET 0: else the planner reads all events of the users, and looks for their runs.
+                FROM (
+                    \(facts("event_facts"))
+                    UNION ALL
+                    \(facts("log_facts"))
+                ) f
+                \(isCounted)
                 GROUP BY 1, 2, 3, 4
             ) t
             """

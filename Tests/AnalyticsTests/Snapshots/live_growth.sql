@@ -20,15 +20,22 @@ FROM (
                FILTER (WHERE f.duration_ms IS NOT NULL)
            || array_agg(((metering.bucket_of(f.first_token_ms) + 2000) << 40) + 1)
                FILTER (WHERE f.first_token_ms IS NOT NULL), '{}') AS histogram
-    FROM (SELECT f.* FROM unnest($1::bigint[], $2::bigint[]) AS g (after, through)
-CROSS JOIN LATERAL metering.event_facts(g.after, g.through) f UNION ALL SELECT f.* FROM unnest($3::bigint[], $4::bigint[]) AS g (after, through)
-CROSS JOIN LATERAL metering.log_facts(g.after, g.through) f) f
+    -- OFFSET 0: else the planner reads all events of the users, and looks for their runs.
+    FROM (
+        SELECT f.* FROM unnest($1::bigint[], $2::bigint[]) AS g (after, through)
+        CROSS JOIN LATERAL (SELECT * FROM metering.event_facts(g.after, g.through) OFFSET 0) f
+        UNION ALL
+        SELECT f.* FROM unnest($3::bigint[], $4::bigint[]) AS g (after, through)
+        CROSS JOIN LATERAL (SELECT * FROM metering.log_facts(g.after, g.through) OFFSET 0) f
+    ) f
+    WHERE f.user_id = ANY($5::bigint[])
     GROUP BY 1, 2, 3, 4
 ) t;
 EXECUTE live_growth (
     '{20000,20005}', -- $1
     '{20002,20006}', -- $2
     '{20000,20005}', -- $3
-    '{20002,20006}' -- $4
+    '{20002,20006}', -- $4
+    '{7,8}' -- $5
 );
 DEALLOCATE live_growth;
