@@ -22,6 +22,7 @@ let inMemoryLogging: Target.Dependency = .product(name: "InMemoryLogging", packa
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metrics")
+let mustache: Target.Dependency = .product(name: "Mustache", package: "swift-mustache")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -34,8 +35,8 @@ func target(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 /// A program that users run, in `Sources/<name>`, with the house's compiler settings.
-func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+func executable(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
 /// A program for developers, in `Tools/<name>`. It is no product, so nothing builds it except the tests and `make`.
@@ -69,6 +70,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
+        .package(url: "https://github.com/hummingbird-project/swift-mustache", exact: "2.1.1"),
         .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
     ],
@@ -107,8 +109,8 @@ let package = Package(
             "AdminAPI",
             [
                 "Analytics", "Bootstrap", "Domain", "HTTPSupport", "Passwords", "Postgres", "Storage", argumentParser,
-                crypto, httpTypes, hummingbird, lifecycle, logging, metrics, nioCore,
-            ]),
+                crypto, httpTypes, hummingbird, lifecycle, logging, metrics, mustache, nioCore,
+            ], resources: [.copy("Pages/Resources")]),
         executable(
             "AggregationWorker",
             [

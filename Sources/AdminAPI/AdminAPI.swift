@@ -9,12 +9,12 @@ import Postgres
 import ServiceLifecycle
 import Storage
 
-/// The program admin-api, which serves the JSON API.
+/// The program admin-api, which serves the JSON API and the pages.
 @main
 struct AdminAPI: ServiceCommand {
     static let configuration = CommandConfiguration(
         commandName: "admin-api",
-        abstract: "Serves the JSON API under /api.",
+        abstract: "Serves the JSON API under /api, and the pages under /dashboard.",
         discussion: "Configured by environment variables or .env; see .env.example.")
 
     @OptionGroup var flags: ServiceFlags
@@ -46,16 +46,17 @@ struct AdminService {
             logger.notice("APP_KEY is not set: Laravel's session cookies are not accepted, only tokens")
         }
         let queue = GroupCommit(writer: EventWriter(pool: pool, now: now))
-        let application = try buildApplication(queue: queue, pool: pool)
+        let application = try await buildApplication(queue: queue, pool: pool)
         try await ServiceRunner.run([pool, queue, application], logger: logger)
     }
 
     /// The HTTP server, without the services that it needs.
     ///
-    /// - Throws: An error of NIOSSL when the certificate cannot be used.
+    /// - Throws: An error of NIOSSL when the certificate cannot be used; ``AppError`` `.unavailable` when the files of
+    ///   the pages are missing.
     func buildApplication(
         queue: GroupCommit, pool: ConnectionPool
-    ) throws -> Application<RouterResponder<AppRequestContext>> {
+    ) async throws -> Application<RouterResponder<AppRequestContext>> {
         var server = HTTPServer(name: "admin-api", settings: settings.server, errorShape: .byPath)
         server.origins = settings.origins
         // Streams leave as many connections to other requests as there would be without them.
@@ -64,20 +65,46 @@ struct AdminService {
             pool: pool, exportsAtOnce: settings.database.limits.maxConnections / 2,
             timeout: settings.server.idleTimeout)
         let live = LiveHub(database: database, limits: settings.streams, logger: logger, now: now)
-        let requests = RouteServer(
-            authenticator: Authenticator(
-                database: database, sessions: settings.sessions, tokenLifetime: settings.tokenLifetime,
-                tokenForm: settings.tokenForm, now: now),
-            bodies: settings.bodies, deadline: settings.requestTimeout, now: now)
+        let authenticator = Authenticator(
+            database: database, sessions: settings.sessions,
+            pageCookie: PageCookie(
+                hasTLS: settings.server.tls != nil, isBehindProxies: !settings.server.trustedProxies.isEmpty,
+                lifetime: settings.pages?.lifetime ?? PageSettings.defaultLifetime),
+            tokenLifetime: settings.tokenLifetime, tokenForm: settings.tokenForm, now: now)
+        let signIn = SignInPolicy(
+            registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
+            passwords: PasswordQueue(), passwordCost: settings.passwordCost, tokenForm: settings.tokenForm)
         let routes = Routes(
-            database: database, queue: queue,
-            signIn: SignInPolicy(
-                registration: settings.registration, throttle: LoginThrottle(rate: settings.loginRate),
-                passwords: PasswordQueue(), passwordCost: settings.passwordCost, tokenForm: settings.tokenForm),
-            takesReports: settings.takesReports, isBehindProxies: !settings.server.trustedProxies.isEmpty,
+            database: database, queue: queue, signIn: signIn, takesReports: settings.takesReports,
+            isBehindProxies: !settings.server.trustedProxies.isEmpty,
             live: live)
+        let requests = RouteServer(
+            authenticator: authenticator, bodies: settings.bodies, deadline: settings.requestTimeout, now: now)
         let health = HealthController(check: { try await StartCheck.requireReady(.admin, pool) })
-        let table = requests.serve(routes.all) + Routes.service(health: health, metrics: metrics)
+        var table = requests.serve(routes.all) + Routes.service(health: health, metrics: metrics)
+        if let pages = settings.pages {
+            table += try await servePages(pages, routes, authenticator, signIn, live)
+        }
         return try server.buildApplication(table, logger: logger)
+    }
+
+    /// The routes of the pages.
+    ///
+    /// - Throws: ``AppError`` `.unavailable` when their files are missing.
+    private func servePages(
+        _ pages: PageSettings, _ routes: Routes, _ authenticator: Authenticator, _ signIn: SignInPolicy,
+        _ live: LiveHub
+    ) async throws -> [HTTPRoute] {
+        let resources = try await PageResources.load(chartJS: pages.chartJS)
+        if resources.assets[PageResources.chartLibrary] == nil {
+            logger.warning(
+                "the pages have no charts, only their tables: install Debian's libjs-chart.js, or set ADMIN_CHART_JS",
+                metadata: ["file": "\(pages.chartJS)"])
+        }
+        let server = PageServer(
+            authenticator: authenticator, resources: resources, prefix: pages.prefix, bodies: settings.bodies,
+            deadline: settings.requestTimeout,
+            operations: Dictionary(uniqueKeysWithValues: routes.all.map { ($0.operation.id, $0) }), now: now)
+        return server.serve(PageTable(authenticator: authenticator, signIn: signIn, live: live).pages)
     }
 }

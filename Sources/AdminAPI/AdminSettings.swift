@@ -26,6 +26,8 @@ struct AdminSettings: ServiceSettings {
     var takesReports: Bool
     /// How many streams of `/api/v1/stream` there may be.
     var streams: LiveHub.Limits
+    /// The pages; `nil` where they are switched off.
+    var pages: PageSettings?
     /// After which a request is answered 504.
     var requestTimeout: Duration
     var logLevel: Logger.Level
@@ -37,7 +39,7 @@ struct AdminSettings: ServiceSettings {
     static let table: SettingsTable =
         HTTPServerSettings.table(prefix: "ADMIN", defaultPort: 8082) + AllowedOrigins.table(prefix: "ADMIN")
         + DatabaseSettings.table(ownURL: ownURL) + BodyReader.table(prefix: "ADMIN", limit: bodyLimit)
-        + LaravelSessions.table + own + [SettingsReader.logLevelSetting, SettingsReader.fileSetting]
+        + LaravelSessions.table + own + PageSettings.table + [SettingsReader.logLevelSetting, SettingsReader.fileSetting]
 
     private static let own: SettingsTable = [
         Setting(
@@ -98,6 +100,7 @@ struct AdminSettings: ServiceSettings {
         streams = LiveHub.Limits(
             readers: settings.int(table["ADMIN_STREAMS"]), readersOfUser: settings.int(table["ADMIN_STREAMS_PER_USER"]),
             lifetime: settings.duration(table["ADMIN_STREAM_LIFETIME"]))
+        pages = PageSettings(reading: settings)
         requestTimeout = settings.duration(table["ADMIN_REQUEST_TIMEOUT"])
         logLevel = settings.logLevel()
     }

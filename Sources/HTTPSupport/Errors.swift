@@ -2,7 +2,7 @@ internal import CoreMetrics
 package import Domain
 package import HTTPTypes
 package import Hummingbird
-internal import Logging
+package import Logging
 internal import NIOHTTP1
 
 extension AppError.Code {
@@ -74,25 +74,25 @@ package struct ValidationError: Error, Sendable, Hashable {
 }
 
 /// What a thrown error means for the client and for the log.
-struct Failure {
+package struct Failure {
     /// The request's path and id.
     var path: String
-    var requestID: String
-    var status: HTTPResponse.Status
+    package let requestID: String
+    package let status: HTTPResponse.Status
     /// The message that the client reads.
-    var message: String
-    var headers = HTTPFields()
+    package let message: String
+    package private(set) var headers = HTTPFields()
     /// The fields that broke rules.
     var fields: JSON?
-    var level = Logger.Level.debug
+    private let level: Logger.Level
     /// The label of `http_errors_total`.
-    var code: String
+    package let code: String
 
     /// - Parameters:
     ///   - error: What the handler or a later middleware threw.
     ///   - path: The request's path, which Laravel's messages about unknown routes contain.
     ///   - requestID: The request's id in the log.
-    init(_ error: any Error, path: String, requestID: String) {
+    package init(_ error: any Error, path: String, requestID: String) {
         let (status, message): (HTTPResponse.Status, String) =
             switch error {
             case let error as AppError: (error.code.status, error.message)
@@ -124,6 +124,13 @@ struct Failure {
             case .serviceUnavailable, .gatewayTimeout: .warning
             default: .debug
             }
+    }
+
+    /// Counts the failure in `http_errors_total`, and logs `error`.
+    package func report(_ error: any Error, to logger: Logger) {
+        Counter(label: "http_errors_total", dimensions: [("code", code)]).increment()
+        logger.log(
+            level: level, "request failed", metadata: ["code": "\(code)", "error": "\(String(reflecting: error))"])
     }
 
     private static func text(for status: HTTPResponse.Status, path: String) -> String {
@@ -221,10 +228,7 @@ package struct ErrorMiddleware: RouterMiddleware {
 
     private func answer(to error: any Error, request: Request, context: AppRequestContext) -> Response {
         let failure = Failure(error, path: request.uri.path, requestID: context.requestID)
-        Counter(label: "http_errors_total", dimensions: [("code", failure.code)]).increment()
-        context.logger.log(
-            level: failure.level, "request failed",
-            metadata: ["code": "\(failure.code)", "error": "\(String(reflecting: error))"])
+        failure.report(error, to: context.logger)
         var response = Response(status: failure.status, json: shape.body(failure).buffer)
         response.headers[.contentType] = shape.contentType(failure)
         response.headers.append(contentsOf: failure.headers)

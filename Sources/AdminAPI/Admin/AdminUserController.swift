@@ -68,7 +68,7 @@ struct AdminUserController: Sendable {
             let password = body["password"]?.text ?? APIKey.random()
             let account = UserAccounts.NewAccount(
                 name: body["name"]?.text ?? "", email: body["email"]?.text ?? "",
-                passwordHash: try await signIn.hash(password, for: request), apiKey: key,
+                passwordHash: try await signIn.hash(password, for: request.context), apiKey: key,
                 plan: body["plan"]?.text ?? "starter", isAdmin: body["is_admin"] == true)
             let users = UserAdministration(by: try request.actor, at: request.now)
             return AccountWithKey(account: try await database.read { try users.create(account, $0) }, key: key)

@@ -9,7 +9,7 @@ import Storage
 /// The authenticated user of a request, and how they were authenticated.
 struct Caller: Sendable, Hashable {
     enum Proof: Sendable, Hashable {
-        /// Sanctum's bearer token, by its id.
+        /// Sanctum's token, by its id: of the header, or of the pages' cookie.
         case token(Int64)
         /// Laravel's session cookie.
         case session
@@ -17,17 +17,32 @@ struct Caller: Sendable, Hashable {
 
     let user: UserProfile
     let proof: Proof
+    /// Proves that a form comes from this caller's own page; `nil` for a bearer token, which no browser sends by
+    /// itself.
+    let formKey: FormKey?
 }
 
-/// Authenticates a request by bearer token or by Laravel's session cookie, and checks the route's access.
+/// Authenticates a request by bearer token, by the pages' own cookie, or by Laravel's session cookie, and checks the
+/// route's access.
 struct Authenticator: Sendable {
     let database: Database
-    /// `nil` without `APP_KEY`. Then only tokens are accepted.
+    /// `nil` without `APP_KEY`. Then Laravel's cookies are not accepted.
     let sessions: SessionReader?
+    /// The cookie of the pages.
+    let pageCookie: PageCookie
     /// Sanctum's `expiration`: how long a token lives; `nil` for ever.
     let tokenLifetime: Duration?
     let tokenForm: AccessToken.Form
     let now: @Sendable () -> Timestamp
+
+    /// Who sent a request, before anything is checked.
+    private struct Sender {
+        let caller: Caller
+        /// A session may do everything that its user may (Sanctum's `TransientToken`).
+        var abilities: Set = ["*"]
+        /// Laravel's session; `nil` for a token.
+        var session: SessionReader.Session?
+    }
 
     /// The caller of `request`; `nil` for a route that anyone may ask.
     ///
@@ -35,27 +50,63 @@ struct Authenticator: Sendable {
     ///
     /// - Throws: ``AppError`` `.unauthorized` when there is no valid token or session, `.forbidden` when the user is
     ///   suspended, is no administrator on a route for administrators, or the token lacks the ability; `HTTPError` 419
-    ///   when a session has no CSRF token on an unsafe method.
+    ///   when a cookie has no CSRF token on an unsafe method.
     func caller(of request: Request, for route: Route) async throws -> Caller? {
-        let access = route.access
-        guard access != .anyone else { return nil }
-        let caller: Caller?
-        // A session may do everything that its user may (Sanctum's `TransientToken`).
-        var abilities: Set = ["*"]
-        if let token = request.bearerToken {
-            let found = try await accessToken(token)
-            caller = found.map { Caller(user: $0.user, proof: .token($0.id)) }
-            abilities = Self.abilities(found?.abilities)
-        } else {
-            caller = try await self.caller(bySessionOf: request)
+        guard route.access != .anyone else { return nil }
+        guard let sender = try await sender(of: request) else { throw Self.unauthenticated }
+        let isSafe = [.get, .head, .options].contains(request.method)
+        guard isSafe || isProven(request, by: sender) else {
+            throw HTTPError(.init(code: 419, reasonPhrase: "CSRF Token Mismatch"), message: "CSRF token mismatch.")
         }
-        guard let caller else { throw AppError(.unauthorized, "Unauthenticated.") }
+        try Self.require(route.access, of: sender.caller)
+        guard route.isOpen(to: sender.abilities) else { throw AppError(.forbidden, "Invalid ability provided.") }
+        return sender.caller
+    }
+
+    /// The caller of `request` for a page, by a cookie; `nil` without one. A form's token is not checked.
+    ///
+    /// - Throws: ``AppError`` `.unavailable`, `.timeout`.
+    func visitor(of request: Request) async throws -> Caller? {
+        guard let caller = try await senderByCookie(of: request)?.caller, caller.user.isActive else { return nil }
+        return caller
+    }
+
+    /// Requires that `caller` may ask what has this `access`.
+    ///
+    /// - Throws: ``AppError`` `.forbidden`.
+    static func require(_ access: Route.Access, of caller: Caller) throws {
         guard caller.user.isActive else { throw AppError(.forbidden, "Your account has been suspended.") }
         guard access != .admin || caller.user.isAdmin else {
             throw AppError(.forbidden, "Only administrators may do this.")
         }
-        guard route.isOpen(to: abilities) else { throw AppError(.forbidden, "Invalid ability provided.") }
-        return caller
+    }
+
+    static let unauthenticated = AppError(.unauthorized, "Unauthenticated.")
+
+    private func sender(of request: Request) async throws -> Sender? {
+        guard let token = request.bearerToken else { return try await senderByCookie(of: request) }
+        return try await accessToken(token).map { found in
+            Sender(
+                caller: Caller(user: found.user, proof: .token(found.id), formKey: nil),
+                abilities: Self.abilities(found.abilities))
+        }
+    }
+
+    private func senderByCookie(of request: Request) async throws -> Sender? {
+        if let session = pageCookie.session(of: request), let found = try await accessToken(session.token),
+            session.isSealed(with: found.passwordHash)
+        {
+            let caller = Caller(
+                user: found.user, proof: .token(found.id), formKey: FormKey(secret: session.token))
+            return Sender(caller: caller, abilities: Self.abilities(found.abilities))
+        }
+        return try await sender(bySessionOf: request)
+    }
+
+    private func isProven(_ request: Request, by sender: Sender) -> Bool {
+        guard let key = sender.caller.formKey else { return sender.session == nil }
+        if let session = sender.session, let sessions, sessions.isProven(request, by: session) { return true }
+        return request.headers[.csrfToken].map(key.accepts) ?? false
     }
 
     private func accessToken(_ token: String) async throws -> AccessToken? {
@@ -72,18 +123,13 @@ struct Authenticator: Sendable {
         return Set((json?.elements ?? json?.members?.map(\.value) ?? []).compactMap(\.text))
     }
 
-    private func caller(bySessionOf request: Request) async throws -> Caller? {
-        guard let sessions, let session = try await sessions.session(of: request, database, now: now()) else {
-            return nil
-        }
-        let isSafe = [.get, .head, .options].contains(request.method)
-        guard isSafe || sessions.isProven(request, by: session) else {
-            throw HTTPError(.init(code: 419, reasonPhrase: "CSRF Token Mismatch"), message: "CSRF token mismatch.")
-        }
-        guard let found = try await database.read({ try UserProfile.findForSession(session.userID, $0) }),
+    private func sender(bySessionOf request: Request) async throws -> Sender? {
+        guard let sessions, let session = try await sessions.session(of: request, database, now: now()),
+            let found = try await database.read({ try UserProfile.findForSession(session.userID, $0) }),
             sessions.isCurrent(session, passwordHash: found.passwordHash)
         else { return nil }
-        return Caller(user: found.user, proof: .session)
+        let key = session.csrfToken.map { FormKey(secret: $0) }
+        return Sender(caller: Caller(user: found.user, proof: .session, formKey: key), session: session)
     }
 }
 

@@ -15,21 +15,40 @@ struct SignInPolicy: Sendable {
     /// The form of new tokens.
     var tokenForm = AccessToken.Form.standard
 
+    /// The user with this `email` and `password`.
+    ///
+    /// - Throws: ``ValidationError`` when they fit no active user; ``AppError`` `.tooManyRequests`, `.unavailable`.
+    func user(
+        email: String, password: String, from context: AppRequestContext, _ database: Database
+    ) async throws -> UserProfile {
+        try throttle.admitLogin(email, from: context.clientAddress)
+        let found = try await database.read { try UserProfile.findForLogin(email: email, $0) }
+        // An unknown e-mail takes as long as a wrong password, so that nobody learns who has an account.
+        let isRight = try await verify(password, against: found?.passwordHash, for: context)
+        guard let user = found?.user, isRight else {
+            throw ValidationError("email", "The provided credentials are incorrect.")
+        }
+        guard user.isActive else { throw ValidationError("email", "Your account has been suspended.") }
+        return user
+    }
+
     /// The hash of `password`. Clients take turns.
     ///
     /// - Throws: ``AppError`` `.unavailable` when too many passwords wait; ``ValidationError`` when the password cannot
     ///   be hashed.
-    func hash(_ password: String, for request: APIRequest) async throws -> String {
-        try await mapping { try await passwords.hash(password, cost: passwordCost, for: request.client) }
+    func hash(_ password: String, for client: AppRequestContext) async throws -> String {
+        try await mapping { try await passwords.hash(password, cost: passwordCost, for: client.turn) }
     }
 
     /// Whether `password` fits `hash`. Clients take turns. Without a hash it takes as long as with one.
     ///
     /// - Throws: ``AppError`` `.unavailable` when too many passwords wait; ``ValidationError`` when the password cannot
     ///   be hashed.
-    func verify(_ password: String, against hash: String?, for request: APIRequest) async throws -> Bool {
+    private func verify(
+        _ password: String, against hash: String?, for client: AppRequestContext
+    ) async throws -> Bool {
         try await mapping {
-            try await passwords.verify(password, against: hash, cost: passwordCost, for: request.client)
+            try await passwords.verify(password, against: hash, cost: passwordCost, for: client.turn)
         }
     }
 
@@ -44,9 +63,9 @@ struct SignInPolicy: Sendable {
     }
 }
 
-extension APIRequest {
+extension AppRequestContext {
     /// The key by which clients take turns.
-    fileprivate var client: String { context.clientAddress.map { "\($0.customer)" } ?? "local" }
+    fileprivate var turn: String { clientAddress.map { "\($0.customer)" } ?? "local" }
 }
 
 /// Bounds attempts to log in, to register, and to learn whether an e-mail has an account.

@@ -53,7 +53,7 @@ struct AuthController: Sendable {
         try signIn.throttle.admitRegistration(email, from: request.context.clientAddress)
         // Hash before looking for the e-mail. Laravel's answer reveals whether it is taken, so each probe costs as much
         // as an account, and makes one where the e-mail is free.
-        let hash = try await signIn.hash(password, for: request)
+        let hash = try await signIn.hash(password, for: request.context)
         let account = UserAccounts.NewAccount(
             name: name, email: email, passwordHash: hash, apiKey: APIKey.random(), plan: "starter", isAdmin: false)
         let (isVerified, form) = (signIn.registration == .open, signIn.tokenForm)
@@ -81,14 +81,7 @@ struct AuthController: Sendable {
             guard let email = request.body["email"]?.text, let password = request.body["password"]?.text else {
                 throw ValidationError()
             }
-            try signIn.throttle.admitLogin(email, from: request.context.clientAddress)
-            let found = try await database.read { try UserProfile.findForLogin(email: email, $0) }
-            // An unknown e-mail takes as long as a wrong password, so that nobody learns who has an account.
-            let isRight = try await signIn.verify(password, against: found?.passwordHash, for: request)
-            guard let user = found?.user, isRight else {
-                throw ValidationError("email", "The provided credentials are incorrect.")
-            }
-            guard user.isActive else { throw ValidationError("email", "Your account has been suspended.") }
+            let user = try await signIn.user(email: email, password: password, from: request.context, database)
             let form = signIn.tokenForm
             let token = try await database.read {
                 try AccessToken.create(for: user.id, $0, now: request.now, form: form)

@@ -30,6 +30,19 @@ struct APIRequest: Sendable {
         values = try route.values(of: http, context: context)
     }
 
+    /// A request of a page to the route, whose parameters, of path and query, are `given`.
+    ///
+    /// - Throws: ``ValidationError`` with every parameter that breaks its rule.
+    init(
+        _ http: Request, context: AppRequestContext, caller: Caller?, body: JSON, route: Route, now: Timestamp,
+        given: [String: [String]]
+    ) throws {
+        (self.http, self.context, self.caller, self.body, self.now) = (http, context, caller, body, now)
+        let parts = Set(route.operation.parameters.filter { $0.location == .path }.map(\.name))
+        let query = given.filter { !parts.contains($0.key) }.mapValues { $0.map(Optional.some) }
+        values = try route.values(of: query, lists: []) { given[$0]?.last }
+    }
+
     /// The caller; for routes that need one.
     ///
     /// - Throws: ``AppError`` `.unauthorized` on a route that anyone may ask.
@@ -78,12 +91,20 @@ extension Route {
             let (name, isList) = isLaravel ? field.nameOfPHP : (field.name, false)
             if isList { lists.insert(name) } else { given[name, default: []].append(field.value) }
         }
+        return try values(of: given, lists: lists) { context.parameters.get($0) }
+    }
+
+    /// The values of the declared parameters: `given` ones of the query, and those that `part` finds in the path.
+    fileprivate func values(
+        of given: [String: [String?]], lists: Set<String>, part: (String) -> String?
+    ) throws -> [String: [String]] {
+        var given = given
         var values: [String: [String]] = [:]
         var errors = ValidationError()
         for parameter in operation.parameters {
             let found: [String?]?
             switch parameter.location {
-            case .path: found = context.parameters.get(parameter.name).map { [$0] }
+            case .path: found = part(parameter.name).map { [$0] }
             case .query: found = given.removeValue(forKey: parameter.name)
             }
             let label = parameter.name.replacing("_", with: " ")

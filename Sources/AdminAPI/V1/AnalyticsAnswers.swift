@@ -9,6 +9,10 @@ extension AnalyticsController {
         /// Events of the range and user that are in quarantine.
         let quarantined: Int
         let unpricedRequests: Int64
+
+        init(asOf: Timestamp, quarantined: Int = 0, unpricedRequests: Int64 = 0) {
+            (self.asOf, self.quarantined, self.unpricedRequests) = (asOf, quarantined, unpricedRequests)
+        }
     }
 
     struct Summary: Sendable {

@@ -3,7 +3,7 @@ internal import HTTPTypes
 package import Hummingbird
 
 /// The headers of Laravel's `/api` routes, its answer to a browser's preflight, and headers that keep browsers from
-/// showing an answer as a page.
+/// showing an answer as a page. A page brings its own `Content-Security-Policy`.
 ///
 /// `Access-Control-Allow-Credentials` is never sent, because a page of another origin must not use a user's session.
 package struct HeadersMiddleware: RouterMiddleware {
@@ -29,7 +29,9 @@ package struct HeadersMiddleware: RouterMiddleware {
         response.headers[.xContentTypeOptions] = "nosniff"
         response.headers[.xFrameOptions] = "DENY"
         response.headers[.referrerPolicy] = "no-referrer"
-        response.headers[.contentSecurityPolicy] = "default-src 'none'; frame-ancestors 'none'"
+        if response.headers[.contentSecurityPolicy] == nil {
+            response.headers[.contentSecurityPolicy] = "default-src 'none'; frame-ancestors 'none'"
+        }
         response.headers[.requestID] = context.requestID
         if isAPI {
             origins.add(to: &response.headers, for: request.headers[.origin])

@@ -10,6 +10,8 @@ package struct AccessToken: Sendable, Hashable {
     package let user: UserProfile
     /// Its abilities, as Laravel wrote them in JSON.
     package let abilities: String?
+    /// The hash of the user's password.
+    package let passwordHash: String
 
     /// The form of tokens by Laravel's settings.
     package struct Form: Sendable, Hashable {
@@ -57,7 +59,7 @@ package struct AccessToken: Sendable, Hashable {
             """
             SELECT t.id, t.token, t.last_used_at IS NULL
                 OR t.last_used_at < n.utc - \(touchInterval) * interval '1 second',
-                   t.abilities, \(UserProfile.columns)
+                   t.abilities, \(UserColumn.password), \(UserProfile.columns)
             FROM public.personal_access_tokens t
             JOIN public.users u ON u.id = t.tokenable_id
             CROSS JOIN (SELECT \(now) AT TIME ZONE 'UTC' AS utc) n
@@ -67,10 +69,12 @@ package struct AccessToken: Sendable, Hashable {
                    OR t.created_at > n.utc - \(lifetime?.components.seconds as Int64?)::bigint * interval '1 second')
             """)
         guard let row = rows.first else { return nil }
-        let (id, stored, isDue, abilities) = try row.decode(Int64.self, String.self, Bool.self, String?.self)
+        let (id, stored, isDue, abilities, password) = try row.decode(
+            Int64.self, String.self, Bool.self, String?.self, String.self)
         guard stored.isSameSecret(as: hash) else { return nil }
         if isDue { touch(id, connection, now: now) }
-        return AccessToken(id: id, user: try UserProfile(row, from: 4), abilities: abilities)
+        return AccessToken(
+            id: id, user: try UserProfile(row, from: 5), abilities: abilities, passwordHash: password)
     }
 
     /// Records the use of a token. A failure is ignored, because the token is valid all the same.
@@ -86,16 +90,21 @@ package struct AccessToken: Sendable, Hashable {
 
     /// Creates a token of the user `id` and returns it in clear text, which is not stored.
     ///
+    /// - Parameters:
+    ///   - name: What it is for. The user reads it in Laravel's list of tokens.
+    ///   - end: When it expires; `nil` for Laravel's default.
     /// - Throws: ``PostgresError``.
     package static func create(
-        for user: Int64, _ connection: Connection, now: Timestamp, form: Form = .standard
+        for user: Int64, _ connection: Connection, now: Timestamp, form: Form = .standard,
+        name: String = "auth-token", end: Timestamp? = nil
     ) throws -> String {
         let secret = form.prefix + randomSecret()
         let rows = try connection.query(
             """
             INSERT INTO public.personal_access_tokens (
-                tokenable_type, tokenable_id, name, token, abilities, created_at, updated_at)
-            VALUES (\(form.owners.first), \(user), 'auth-token', \(SHA256.hash(of: secret).lowercaseHex), '["*"]',
+                tokenable_type, tokenable_id, name, token, abilities, expires_at, created_at, updated_at)
+            VALUES (\(form.owners.first), \(user), \(name), \(SHA256.hash(of: secret).lowercaseHex), '["*"]',
+                    date_trunc('second', \(end?.rfc3339 as String?)::timestamptz AT TIME ZONE 'UTC'),
                     date_trunc('second', \(now) AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC'))
             RETURNING id
             """)

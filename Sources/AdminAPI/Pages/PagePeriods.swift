@@ -1,0 +1,50 @@
+import Analytics
+import Domain
+import Postgres
+import Storage
+
+/// The ranges of time that overviews show, by the calendar of the reader's zone.
+struct PagePeriods: Sendable {
+    let zone: TimeZoneName
+    let today: ReportRange
+    /// From the first of the month until now.
+    let month: ReportRange
+    /// The same part of the month before: from its first until as long after as ``month`` is, at most to its end.
+    let monthBefore: ReportRange
+    /// The whole month before.
+    let wholeMonthBefore: ReportRange
+    /// The last 30 days, today included.
+    let lastDays: ReportRange
+
+    /// The ranges around `reader.now`.
+    ///
+    /// - Throws: ``AppError`` `.invalid` for a zone that PostgreSQL does not know; `PostgresError`.
+    init(_ reader: Reader, _ connection: Connection) throws {
+        let zone = try TimeZoneName.require(reader.zoneName, connection)
+        let today = reader.localDay
+        let first = CalendarDate(daysSince1970: today.daysSince1970 - Int64(today.dayOfMonth - 1))
+        let lastOfBefore = CalendarDate(daysSince1970: first.daysSince1970 - 1)
+        let firstOfBefore = CalendarDate(daysSince1970: first.daysSince1970 - Int64(lastOfBefore.dayOfMonth))
+        func start(_ day: CalendarDate) throws -> Timestamp { try zone.start(of: "\(day)", connection) }
+        func range(_ from: Timestamp, _ to: Timestamp) throws -> ReportRange {
+            try ReportRange(from: from, to: to, zone: zone)
+        }
+
+        // The quarter hour of now belongs to the range.
+        let end = reader.now.advanced(by: .seconds(900))
+        let (monthStart, beforeStart) = (try start(first), try start(firstOfBefore))
+        let elapsed = end.microseconds - monthStart.microseconds
+        let sameElapsed = Timestamp(microseconds: min(beforeStart.microseconds + elapsed, monthStart.microseconds))
+        self.zone = zone
+        self.today = try range(try start(today), end)
+        month = try range(monthStart, end)
+        monthBefore = try range(beforeStart, sameElapsed)
+        wholeMonthBefore = try range(beforeStart, monthStart)
+        lastDays = try range(try start(CalendarDate(daysSince1970: today.daysSince1970 - 29)), end)
+    }
+}
+
+extension CalendarDate {
+    /// From 1.
+    fileprivate var dayOfMonth: Int { Int(description.suffix(2)) ?? 1 }
+}

@@ -1,0 +1,38 @@
+import Bootstrap
+
+/// What configures the pages.
+struct PageSettings: Sendable {
+    /// The begin of every page's path, without a slash at its end.
+    let prefix: String
+    /// How long a person stays signed in.
+    let lifetime: Duration
+    /// The file of Chart.js.
+    let chartJS: String
+
+    static let defaultLifetime = Duration.seconds(168 * 3_600)
+
+    static let table: SettingsTable = [
+        Setting("ADMIN_PAGES", .boolean, default: "on", "Whether admin-api serves the pages."),
+        Setting(
+            "ADMIN_PAGES_PREFIX", .form("a path such as /dashboard"), default: "/dashboard",
+            "The path at which the pages begin; / leads there."),
+        Setting(
+            "ADMIN_PAGES_LIFETIME", .duration(.seconds(300) ... .seconds(8_760 * 3_600)), default: "168h",
+            "How long a person stays signed in to the pages."),
+        Setting(
+            "ADMIN_CHART_JS", .text, default: "/usr/share/javascript/chart.js/chart.min.js",
+            "The file of Chart.js, from Debian's libjs-chart.js; without it pages have tables and no charts."),
+    ]
+
+    /// Reads ``table``; `nil` where the pages are switched off.
+    init?(reading settings: SettingsReader) {
+        let table = Self.table
+        prefix = settings.parsed(table["ADMIN_PAGES_PREFIX"]) { text in
+            let isOurs = ["/api", "/health", "/metrics"].contains { text == $0 || text.hasPrefix($0 + "/") }
+            return !isOurs && text.wholeMatch(of: /(\/[A-Za-z0-9_~.\-]+)+/) != nil ? text : nil
+        }
+        lifetime = settings.duration(table["ADMIN_PAGES_LIFETIME"])
+        chartJS = settings.string(table["ADMIN_CHART_JS"])
+        guard settings.bool(table["ADMIN_PAGES"]) else { return nil }
+    }
+}

@@ -1,0 +1,19 @@
+import HTTPTypes
+
+/// Every page: method, path below the prefix, who may ask, and the page that answers.
+struct PageTable: Sendable {
+    let pages: [PageRoute]
+
+    init(authenticator: Authenticator, signIn: SignInPolicy, live: LiveHub) {
+        let entry = SignInPages(authenticator: authenticator, policy: signIn, live: live)
+        let overview = OverviewPage(database: authenticator.database)
+        pages = [
+            PageRoute(.get, "", .user, entry.choose),
+            PageRoute(.get, "/sign-in", .anyone, entry.show),
+            PageRoute(.post, "/sign-in", .anyone, entry.signIn),
+            PageRoute(.post, "/sign-out", .user, entry.signOut),
+
+            PageRoute(.get, "/overview", .user, overview.show),
+        ]
+    }
+}

@@ -1,0 +1,131 @@
+import Domain
+import Foundation
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+
+/// A language of the pages.
+enum Language: String, Sendable, CaseIterable {
+    case english = "en"
+    case turkish = "tr"
+
+    /// The first of the languages that `header`, an `Accept-Language`, prefers (RFC 9110 §12.5.4); English for others.
+    init(preferredBy header: String?) {
+        let ranges = (header ?? "").lowercased().split(separator: ",").map { range in
+            let parts = range.split(separator: ";").map(\.trimmingSpaces)
+            let weight = parts.dropFirst().first { $0.hasPrefix("q=") }.flatMap { Double($0.dropFirst(2)) } ?? 1
+            return (tag: parts.first?.prefix { $0 != "-" } ?? "", weight: weight)
+        }
+        let known = ranges.enumerated().compactMap { index, range in
+            Language(rawValue: String(range.tag)).map { (language: $0, weight: range.weight, index: index) }
+        }
+        self = known.filter { $0.weight > 0 }
+            .min { ($0.weight, $1.index) > ($1.weight, $0.index) }?.language ?? .english
+    }
+
+    /// The other language, to which a page offers to switch.
+    var other: Language { self == .english ? .turkish : .english }
+
+    /// The country decides the forms of numbers and dates. English dates name the month, so nobody takes it for a day.
+    fileprivate var locale: Locale { Locale(identifier: self == .english ? "en_GB" : "tr_TR") }
+}
+
+/// For whom a page is written: the language, the time zone, and the forms of numbers and dates.
+struct Reader: Sendable {
+    let language: Language
+    /// An IANA name that PostgreSQL and Foundation know.
+    let zoneName: String
+    let now: Timestamp
+    private let zone: TimeZone
+
+    /// A reader in the zone `zoneName`; in UTC where Foundation does not know it.
+    init(_ language: Language, zoneName: String, now: Timestamp) {
+        self.language = language
+        self.now = now
+        let zone = TimeZone(identifier: zoneName)
+        self.zoneName = zone == nil ? "UTC" : zoneName
+        self.zone = zone ?? .gmt
+    }
+
+    /// A whole number: `1,234` or `1.234`.
+    func count(_ number: Decimal) -> String {
+        number.formatted(.number.precision(.fractionLength(0)).locale(language.locale))
+    }
+
+    /// A decimal number with at most two decimals.
+    func decimal(_ number: Decimal) -> String {
+        number.formatted(.number.precision(.fractionLength(0...2)).locale(language.locale))
+    }
+
+    /// A large number in few characters: `1.2M` or `1,2 Mn`.
+    func compact(_ number: Decimal) -> String {
+        guard abs(number) >= 10_000 else { return count(number) }
+        return number.formatted(.number.notation(.compactName).precision(.significantDigits(1...3)).locale(language.locale))
+    }
+
+    /// USD. Amounts of a dollar and more have two decimals, smaller ones up to six, so that a call's cost is not zero.
+    func money(_ dollars: Decimal) -> String {
+        let isSmall = dollars != 0 && abs(dollars) < 1
+        return exactMoney(dollars, decimals: isSmall ? 2...6 : 2...2)
+    }
+
+    /// USD with all its decimals.
+    func exactMoney(_ dollars: Decimal, decimals: ClosedRange<Int> = 2...12) -> String {
+        let sign = dollars < 0 ? "-" : ""
+        let number = abs(dollars).formatted(.number.precision(.fractionLength(decimals)).locale(language.locale))
+        return "\(sign)$\(number)"
+    }
+
+    /// A ratio as a percentage: `12.5%` or `%12,5`.
+    func percent(_ ratio: Decimal) -> String {
+        ratio.formatted(.percent.precision(.fractionLength(0...1)).locale(language.locale))
+    }
+
+    /// A duration that is given in milliseconds, in the unit that reads best.
+    func duration(milliseconds: Decimal) -> String {
+        if abs(milliseconds) < 1_000 { return "\(count(milliseconds)) ms" }
+        let unit = language == .english ? "s" : "sn"
+        return "\(decimal(milliseconds / 1_000)) \(unit)"
+    }
+
+    /// Day and time to the second.
+    func time(_ moment: Timestamp) -> String {
+        "\(date(moment)) \(format(moment, Date.FormatStyle().hour(.twoDigits(amPM: .omitted)).minute().second()))"
+    }
+
+    /// The day.
+    func date(_ moment: Timestamp) -> String {
+        format(moment, Date.FormatStyle().day().month(.abbreviated).year())
+    }
+
+    /// The day without its year, for the axis of a chart.
+    func day(_ moment: Timestamp) -> String { format(moment, Date.FormatStyle().day().month(.abbreviated)) }
+
+    /// Today by the clocks of the zone.
+    var localDay: CalendarDate {
+        var calendar = Calendar(identifier: .gregorian)
+        calendar.timeZone = zone
+        let parts = calendar.dateComponents([.year, .month, .day], from: Date(now))
+        var utc = Calendar(identifier: .gregorian)
+        utc.timeZone = .gmt
+        let midnight = utc.date(from: parts) ?? Date(now)
+        return CalendarDate(daysSince1970: Int64((midnight.timeIntervalSince1970 / 86_400).rounded(.down)))
+    }
+
+    /// Hours and minutes.
+    func clock(_ moment: Timestamp) -> String {
+        format(moment, Date.FormatStyle().hour(.twoDigits(amPM: .omitted)).minute())
+    }
+
+    private func format(_ moment: Timestamp, _ style: Date.FormatStyle) -> String {
+        var style = style.locale(language.locale)
+        style.timeZone = zone
+        return Date(moment).formatted(style)
+    }
+}
+
+extension Date {
+    fileprivate init(_ moment: Timestamp) {
+        self.init(timeIntervalSince1970: Double(moment.microseconds) / 1_000_000)
+    }
+}
