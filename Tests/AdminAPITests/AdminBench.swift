@@ -63,7 +63,7 @@ struct AdminBench: Queryable {
             let pool = ConnectionPool(
                 settings.database.connection, limits: settings.database.limits, logger: service.logger)
             let queue = GroupCommit(writer: EventWriter(pool: pool, now: { clock.now }))
-            var application = try service.buildApplication(queue: queue, pool: pool)
+            var application = try await service.buildApplication(queue: queue, pool: pool)
             application.addServices(pool, queue)
             return try await application.test(.router) { client in
                 try await body(AdminBench(client: client, database: database, clock: clock))

@@ -109,6 +109,25 @@ import Testing
         }
     }
 
+    @Test func theImageServesThePagesAndTheirCharts() async throws {
+        let image = try await Image.prepared()
+        try await withTestDatabase { database in
+            let settings = ["DATABASE_URL": database.configuration.url, "ADMIN_PORT": "0"]
+            let admin = try image.start(["admin-api"], settings)
+            do {
+                let port = try await admin.process.waitUntilListening()
+                for path in ["sign-in", "assets/pages.css", "assets/chart.js"] {
+                    #expect(try await status(port, "/dashboard/\(path)") == 200, "\(path)")
+                }
+                try admin.stop()
+                #expect(try await admin.process.waitForExit() == 0)
+            } catch {
+                admin.process.kill()
+                throw error
+            }
+        }
+    }
+
     private func status(
         _ port: Int, _ path: String, posting body: String? = nil, _ settings: [String: String] = [:]
     ) async throws -> Int {

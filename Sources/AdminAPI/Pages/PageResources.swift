@@ -38,6 +38,7 @@ struct PageResources: Sendable {
             var assets = [
                 try asset("pages.css", "text/css; charset=utf-8", in: folder),
                 try asset("pages.js", "text/javascript; charset=utf-8", in: folder),
+                try asset("icon.svg", "image/svg+xml", in: folder),
             ]
             if let chart = FileManager.default.contents(atPath: chartJS) {
                 assets.append(Asset(chartLibrary, "text/javascript; charset=utf-8", Array(chart)))

@@ -223,7 +223,8 @@ struct PageShell {
             "prefix": .string(prefix), "language": .string(reader.language.rawValue),
             "other_language": .string(reader.language.other.rawValue), "form_token": .string(formToken),
             "zone": .string(reader.zoneName), "now": .string(reader.now.rfc3339), "path": .string(prefix + path),
-            "style_url": url("pages.css"), "script_url": url("pages.js"), "chart_url": url(PageResources.chartLibrary),
+            "style_url": url("pages.css"), "script_url": url("pages.js"), "icon_url": url("icon.svg"),
+            "chart_url": url(PageResources.chartLibrary),
             "viewer": caller.map { caller in
                 [
                     "id": .integer(caller.user.id), "name": .string(caller.user.name),

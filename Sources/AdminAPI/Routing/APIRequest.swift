@@ -38,6 +38,7 @@ struct APIRequest: Sendable {
         given: [String: [String]]
     ) throws {
         (self.http, self.context, self.caller, self.body, self.now) = (http, context, caller, body, now)
+        authenticate = { caller }
         let parts = Set(route.operation.parameters.filter { $0.location == .path }.map(\.name))
         let query = given.filter { !parts.contains($0.key) }.mapValues { $0.map(Optional.some) }
         values = try route.values(of: query, lists: []) { given[$0]?.last }
