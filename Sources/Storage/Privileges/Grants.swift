@@ -146,7 +146,9 @@ extension Grant {
             [
                 .admin: [
                     .select(), .delete,
-                    .insert("tokenable_type", "tokenable_id", "name", "token", "abilities", "created_at", "updated_at"),
+                    .insert(
+                        "tokenable_type", "tokenable_id", "name", "token", "abilities", "expires_at", "created_at",
+                        "updated_at"),
                     .update("last_used_at", "updated_at"),
                 ]
             ]),
