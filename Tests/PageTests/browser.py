@@ -2,9 +2,8 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +12,9 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions
+from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.wait import WebDriverWait
 
 # No name is resolved, so that neither a page nor Chromium itself can reach another host.
 OPTIONS = (
@@ -117,8 +119,8 @@ class Browser:
 
     def __init__(self, base: str, axe: str, profile: Path, javascript: bool = True) -> None:
         """Starts it. ``axe`` is the text of axe-core, ``base`` the address of the site."""
-        self.base, self._axe, self._view = base, axe, View()
-        self._visit = Visit("")
+        self.base, self._axe, self._view, self._opened = base, axe, View(), View()
+        self._visit, self._runs_scripts = Visit(""), javascript
         options = webdriver.ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
         for option in OPTIONS:
@@ -159,14 +161,20 @@ class Browser:
 
     def lay_out(self) -> None:
         """Waits until the page is laid out for the present view."""
-        self.driver.execute_async_script(LAY_OUT)
+        if self._runs_scripts:
+            self.driver.execute_async_script(LAY_OUT)
 
-    def open(self, path: str) -> Visit:
+    def open(self, path: str, view: View | None = None) -> Visit:
         """Opens an address of the site, and reports what went over the line."""
+        self.look(view or self._view)
         self.forget_traffic()
-        self._visit = Visit(self.base + path)
+        self._visit, self._opened = Visit(self.base + path), self._view
         self.driver.get(self.base + path)
         return self.traffic()
+
+    def shows(self, path: str, view: View) -> bool:
+        """Whether the page was opened in this view, or in one that differs in colours only."""
+        return self.path == path and replace(self._opened, scheme=view.scheme) == view
 
     def forget_traffic(self) -> None:
         """Drops what the logs hold."""
@@ -219,15 +227,19 @@ class Browser:
         texts: list[str] = self.driver.execute_script(TEXTS)
         return texts
 
-    def words_faults(self) -> list[str]:
-        """A document that does not say its language or title, or that shows a template's own text."""
+    @property
+    def language(self) -> str:
+        """The language that the page says it has."""
+        return str(self.driver.execute_script("return document.documentElement.lang"))
+
+    def document_faults(self) -> list[str]:
+        """A document that does not say its language or its title."""
         faults = []
-        language = self.driver.execute_script("return document.documentElement.lang")
-        if language != self._view.language:
-            faults.append(f"<html lang> is '{language}', not '{self._view.language}'")
-        if not self.driver.title.strip():
-            faults.append("the page has no title")
-        return faults + [f"text of a template: {text}" for text in self.texts() if re.search(r"\{\{|\}\}", text)]
+        if self.language != self._view.language:
+            faults.append(f"<html lang> is '{self.language}', not '{self._view.language}'")
+        if not self.driver.title.strip(" ·").removesuffix("CodexFlow"):
+            faults.append("the page has no title of its own")
+        return faults
 
     def find(self, selector: str) -> WebElement:
         """The first element of this CSS selector."""
@@ -236,6 +248,40 @@ class Browser:
     def find_all(self, selector: str) -> list[WebElement]:
         """All elements of this CSS selector."""
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def follow(self, selector: str) -> None:
+        """Presses what the selector names, and waits for the next page."""
+        before = self.find("html")
+        self.find(selector).click()
+        WebDriverWait(self.driver, 30, poll_frequency=0.02).until(expected_conditions.staleness_of(before))
+        WebDriverWait(self.driver, 30, poll_frequency=0.02).until(
+            lambda driver: driver.execute_script("return document.readyState") == "complete"
+        )
+
+    def send(self, action: str, fields: dict[str, str | bool], button: str = "") -> None:
+        """Fills in the form whose action ends so, and presses its button, or the one of this value."""
+        form = self.find(f"form[method=post][action$='{action}']")
+        self.driver.execute_script("for (let e = arguments[0]; e; e = e.parentElement) e.open = true", form)
+        for name, value in fields.items():
+            control = form.find_element(By.NAME, name)
+            if isinstance(value, bool):
+                if control.is_selected() != value:
+                    control.click()
+            elif control.tag_name == "select":
+                Select(control).select_by_value(value)
+            else:
+                control.clear()
+                control.send_keys(value)
+        value = f"[value='{button}']" if button else ":not([type=button])"
+        self.follow(f"form[method=post][action$='{action}'] button{value}")
+
+    def sign_in(self, email: str, password: str) -> None:
+        """Fills in the form of the open page, and sends it."""
+        for name, text in (("email", email), ("password", password)):
+            field = self.find(f"input[name={name}]")
+            field.clear()
+            field.send_keys(text)
+        self.follow("form[action$='/sign-in'] button")
 
     @property
     def path(self) -> str:

@@ -1,14 +1,16 @@
 """What the tests share: one town, one browser that runs scripts and one that does not."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from browser import Browser
-from world import ROOT, Town, from_environment
+from browser import Browser, View
+from world import PASSWORD, PREFIX, ROOT, Town, User, from_environment
 
 FAILURES = ROOT / ".local/pages-failed"
 _open: list[Browser] = []
@@ -42,9 +44,8 @@ def make_browser(tmp_path: Path) -> Iterator[Callable[..., Browser]]:
 @pytest.fixture(scope="session")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """The services, with users and traffic."""
-    world = from_environment(tmp_path_factory.mktemp("world"))
-    yield Town(world)
-    world.close()
+    with closing(from_environment(tmp_path_factory.mktemp("world"))) as world:
+        yield Town(world)
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +58,9 @@ def shared_browser(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def browser(shared_browser: Browser) -> Browser:
-    """The browser, signed out."""
+    """The browser, signed out, with a common screen and in English."""
     shared_browser.forget_cookies()
+    shared_browser.look(View())
     return shared_browser
 
 
@@ -74,7 +76,41 @@ def shared_plain_browser(town: Town, tmp_path_factory: pytest.TempPathFactory) -
 def plain_browser(shared_plain_browser: Browser) -> Browser:
     """The browser without JavaScript, signed out."""
     shared_plain_browser.forget_cookies()
+    shared_plain_browser.look(View())
     return shared_plain_browser
+
+
+SignIn = Callable[[Browser, User | None], None]
+
+
+@pytest.fixture(scope="session")
+def sign_in() -> SignIn:
+    """Signs a user in to a browser: by the form the first time, then by the cookie that it gave. Nobody signs out."""
+    cookies: dict[int, str] = {}
+
+    def sign_in(browser: Browser, user: User | None) -> None:
+        if user is None:
+            browser.forget_cookies()
+            return
+        if user.id not in cookies:
+            browser.forget_cookies()
+            browser.open(f"{PREFIX}/sign-in")
+            browser.sign_in(user.email, PASSWORD)
+            cookie = browser.cookie("codexflow_session")
+            assert cookie is not None, f"{user.email} could not sign in"
+            cookies[user.id] = cookie["value"]
+        browser.set_cookie("codexflow_session", cookies[user.id])
+
+    return sign_in
+
+
+@pytest.fixture(scope="session")
+def words() -> dict[str, dict[str, str]]:
+    """The dictionary of the pages: a name, and its words in each language."""
+    texts: dict[str, dict[str, str]] = {}
+    for file in sorted((ROOT / "Sources/AdminAPI/Pages/Resources/texts").glob("*.json")):
+        texts |= json.loads(file.read_text())
+    return texts
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,12 +2,14 @@
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import secrets
 import socket
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -52,6 +54,15 @@ class User:
     key: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a service answers to a form."""
+
+    status: int
+    location: str | None
+    text: str
+
+
 class Program:
     """A running service, and its log."""
 
@@ -81,7 +92,7 @@ class World:
         """Starts it, without users."""
         self._cluster, self._programs, self._directory = cluster, programs, directory
         self._password = secrets.token_hex(16)
-        self._webhook_key = secrets.token_hex(32)
+        self.webhook_key = secrets.token_hex(32)
         self._app_key = secrets.token_bytes(32)
         self._running: list[Program] = []
         self._script("start", str(cluster), "0")
@@ -115,7 +126,7 @@ class World:
     def _start_programs(self) -> None:
         webhook, admin, worker = free_port(), free_port(), free_port()
         self.webhook_url, self.url = f"http://127.0.0.1:{webhook}", f"http://127.0.0.1:{admin}"
-        self._start("webhook-api", webhook, WEBHOOK_PORT=str(webhook), LITELLM_WEBHOOK_KEY=self._webhook_key)
+        self._start("webhook-api", webhook, WEBHOOK_PORT=str(webhook), LITELLM_WEBHOOK_KEY=self.webhook_key)
         laravel = {"APP_NAME": APP_NAME, "APP_KEY": f"base64:{base64.b64encode(self._app_key).decode()}"}
         self._start("admin-api", admin, ADMIN_PORT=str(admin), BCRYPT_ROUNDS="4", ADMIN_LOGIN_RATE="1000", **laravel)
         self._start("aggregation-worker", worker, "run", WORKER_PORT=str(worker))
@@ -168,7 +179,7 @@ class World:
 
     def send(self, events: list[Event]) -> dict[str, Any]:
         """Posts events as LiteLLM does; the answer of the webhook."""
-        headers = {"Content-Type": "application/json", "X-API-Key": self._webhook_key}
+        headers = {"Content-Type": "application/json", "X-API-Key": self.webhook_key}
         request = urllib.request.Request(
             f"{self.webhook_url}/api/webhook/litellm", json.dumps(events).encode(), headers
         )
@@ -193,6 +204,11 @@ class World:
         """Until the counters hold every event."""
         eventually("the counters", lambda: self.value("SELECT count(*) FROM metering.quota_deltas") == 0)
 
+    def roll_up(self) -> None:
+        """One pass of the worker, for pages that say how far the rollups are."""
+        environment = {"DATABASE_URL": self._url_of("worker")}
+        subprocess.run([str(self._programs / "aggregation-worker"), "once"], env=environment, check=True)
+
     def session(self, user: User) -> LaravelSession:
         """A session of Laravel in which the user is signed in."""
         session = LaravelSession(self._app_key)
@@ -215,6 +231,17 @@ class World:
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=30) as answer:
             return json.load(answer)
+
+    def post(self, path: str, fields: dict[str, str], cookies: str) -> Answer:
+        """The answer to a form, as a browser with these cookies sends it; redirects are not followed."""
+        headers = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
+        host, port = self.url.removeprefix("http://").split(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=30)
+        connection.request("POST", path, urllib.parse.urlencode(fields), headers)
+        response = connection.getresponse()
+        answer = Answer(response.status, response.getheader("Location"), response.read().decode())
+        connection.close()
+        return answer
 
     def close(self) -> None:
         """Stops the services; the cluster is the script's."""

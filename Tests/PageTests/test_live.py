@@ -1,0 +1,36 @@
+"""What happens shows on an open page within seconds, without a reload."""
+
+import time
+
+import pytest
+
+from browser import Browser, View
+from conftest import SignIn
+from events import Call
+from world import PREFIX, Town, User, eventually
+
+SECONDS = 5
+
+
+def call(user: User, model: str) -> Call:
+    """A call that has just ended."""
+    return Call(user.key, user.id, time.time() - 1, model=model, cost="0.125", seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_operators"),
+    [("/overview", False)],
+)
+def test_a_new_log_shows(path: str, is_operators: bool, town: Town, browser: Browser, sign_in: SignIn) -> None:
+    sign_in(browser, town.operator if is_operators else town.customer)
+    browser.open(PREFIX + path, View())
+    browser.driver.execute_script("window.isSame = true")
+    before = browser.find("main").text
+    model = f"live-{time.time_ns()}"
+    town.world.store([call(town.customer, model)])
+    if not path.endswith("logs"):
+        eventually("a figure changes", lambda: browser.find("main").text != before, within=SECONDS)
+    else:
+        eventually("the log is there", lambda: model in browser.find("main").text, within=SECONDS)
+    assert browser.driver.execute_script("return window.isSame"), "the page was loaded again"
+    assert [*browser.traffic().faults(), *browser.violations()] == []
