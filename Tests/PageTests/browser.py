@@ -249,6 +249,11 @@ class Browser:
         """All elements of this CSS selector."""
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
+    def status_of_assets(self) -> set[int]:
+        """What the files that the open page loads are answered."""
+        script = "return performance.getEntriesByType('resource').map(one => one.responseStatus)"
+        return set(self.driver.execute_script(script))
+
     def follow(self, selector: str) -> None:
         """Presses what the selector names, and waits for the next page."""
         before = self.find("html")

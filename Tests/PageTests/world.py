@@ -79,7 +79,16 @@ class Program:
             return bool(answer.status == 200)
         return False
 
-    def stop(self) -> None:
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self._health.removesuffix("/health/ready")
+
+    def log(self) -> str:
+        """What it has written."""
+        return self._log.read_text()
+
+    def close(self) -> None:
         """SIGTERM, and its end."""
         self._process.terminate()
         assert self._process.wait(timeout=30) == 0, self._log.read_text()[-3000:]
@@ -94,7 +103,6 @@ class World:
         self._password = secrets.token_hex(16)
         self.webhook_key = secrets.token_hex(32)
         self._app_key = secrets.token_bytes(32)
-        self._running: list[Program] = []
         self._script("start", str(cluster), "0")
         self._url = self._script("url", str(cluster), "postgres").strip()
         with psycopg.connect(self._url, autocommit=True) as connection:
@@ -124,22 +132,28 @@ class World:
         return f"postgresql://codexflow_{role}:{self._password}@{self._url.split('@')[1]}"
 
     def _start_programs(self) -> None:
-        webhook, admin, worker = free_port(), free_port(), free_port()
-        self.webhook_url, self.url = f"http://127.0.0.1:{webhook}", f"http://127.0.0.1:{admin}"
-        self._start("webhook-api", webhook, WEBHOOK_PORT=str(webhook), LITELLM_WEBHOOK_KEY=self.webhook_key)
-        laravel = {"APP_NAME": APP_NAME, "APP_KEY": f"base64:{base64.b64encode(self._app_key).decode()}"}
-        self._start("admin-api", admin, ADMIN_PORT=str(admin), BCRYPT_ROUNDS="4", ADMIN_LOGIN_RATE="1000", **laravel)
-        self._start("aggregation-worker", worker, "run", WORKER_PORT=str(worker))
+        settings = {"LITELLM_WEBHOOK_KEY": self.webhook_key}
+        self._running = [
+            self._start("webhook-api", "WEBHOOK", **settings),
+            self.start_admin(),
+            self._start("aggregation-worker", "WORKER", "run"),
+        ]
+        self.webhook_url, self.url = (program.url for program in self._running[:2])
 
-    def _start(self, program: str, port: int, *arguments: str, **settings: str) -> None:
-        role = {"webhook-api": "webhook", "admin-api": "admin", "aggregation-worker": "worker"}[program]
-        self._running.append(
-            Program(
-                [str(self._programs / program), *arguments],
-                {"DATABASE_URL": self._url_of(role), "LOG_LEVEL": "info", **settings},
-                f"http://127.0.0.1:{port}/health/ready",
-                self._directory / f"{program}.log",
-            )
+    def start_admin(self, **settings: str) -> Program:
+        """An `admin-api` with these settings besides."""
+        key = f"base64:{base64.b64encode(self._app_key).decode()}"
+        common = {"APP_NAME": APP_NAME, "APP_KEY": key, "BCRYPT_ROUNDS": "4", "ADMIN_LOGIN_RATE": "1000"}
+        return self._start("admin-api", "ADMIN", **common, **settings)
+
+    def _start(self, program: str, prefix: str, *arguments: str, **settings: str) -> Program:
+        port = free_port()
+        role = self._url_of(prefix.lower())
+        return Program(
+            [str(self._programs / program), *arguments],
+            {"DATABASE_URL": role, "LOG_LEVEL": "info", f"{prefix}_PORT": str(port), **settings},
+            f"http://127.0.0.1:{port}/health/ready",
+            self._directory / f"{program}-{port}.log",
         )
 
     def codexflow(self, *arguments: str, settings: dict[str, str] | None = None, typed: str = "") -> str:
@@ -247,7 +261,7 @@ class World:
         """Stops the services; the cluster is the script's."""
         self._connection.close()
         for program in self._running:
-            program.stop()
+            program.close()
 
 
 class Town:

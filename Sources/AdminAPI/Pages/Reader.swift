@@ -38,11 +38,12 @@ struct Reader: Sendable {
     let now: Timestamp
     private let zone: TimeZone
 
-    /// A reader in the zone `zoneName`; in UTC where Foundation does not know it.
+    /// A reader in the zone `zoneName`; in UTC where that is no IANA name. Foundation and PostgreSQL understand others,
+    /// such as GMT+3, in different ways.
     init(_ language: Language, zoneName: String, now: Timestamp) {
         self.language = language
         self.now = now
-        let zone = TimeZone(identifier: zoneName)
+        let zone = TimeZone.knownTimeZoneIdentifiers.contains(zoneName) ? TimeZone(identifier: zoneName) : nil
         self.zoneName = zone == nil ? "UTC" : zoneName
         self.zone = zone ?? .gmt
     }
