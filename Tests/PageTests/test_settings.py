@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import closing
 from urllib.parse import quote
 
-import hostile
 import pytest
+
+import hostile
 from browser import Browser
 from conftest import SignIn
 from world import PASSWORD, PREFIX, Town
