@@ -2,6 +2,7 @@ import Domain
 import HTTPSupport
 import Postgres
 import Storage
+import Synchronization
 
 /// The database as handlers ask it. Its failures become errors that a client may see.
 struct Database: Sendable {
@@ -30,12 +31,22 @@ struct Database: Sendable {
                 try await ChunkPipe.stream(to: &writer, timeout: timeout) { pipe in
                     // A client that still reads what is already in flight holds no place.
                     defer { place.leave() }
+                    // A transaction that is tried again would send its rows a second time.
+                    let hasBegun = Atomic(false)
                     try await snapshot { connection in
-                        try ExportRelay.send(format, to: pipe) { try read(connection, $0) }
+                        guard !hasBegun.load(ordering: .relaxed) else { throw Self.interrupted }
+                        try ExportRelay.send(format, to: pipe) { send in
+                            try read(connection) { batch in
+                                hasBegun.store(true, ordering: .relaxed)
+                                try send(batch)
+                            }
+                        }
                     }
                 }
             })
     }
+
+    private static let interrupted = AppError(.unavailable, "The export was interrupted. Ask for it again.")
 
     /// A place for a read of `user` that takes long, among those of exports.
     ///

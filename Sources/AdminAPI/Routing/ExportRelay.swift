@@ -18,15 +18,27 @@ protocol ExportFormat: Sendable {
 ///
 /// At most two batches wait or are formatted while another is read. Memory does not grow with the export.
 final class ExportRelay<Format: ExportFormat>: Sendable {
-    private let format: Mutex<Format>
+    private let writer: Mutex<Writer>
     private let pipe: ChunkPipe
     private let queue = DispatchQueue(label: "export")
     private let slots = DispatchSemaphore(value: 2)
     /// Why the second thread stopped early.
     private let failure = Mutex<(any Error)?>(nil)
 
+    /// Writes the first bytes together with the bytes that follow them.
+    private struct Writer {
+        var format: Format
+        var hasBegun = false
+
+        mutating func write(_ next: (inout Format) -> [UInt8]) -> [UInt8] {
+            let first = hasBegun ? [] : format.begin()
+            hasBegun = true
+            return first + next(&format)
+        }
+    }
+
     private init(_ format: Format, to pipe: ChunkPipe) {
-        self.format = Mutex(format)
+        writer = Mutex(Writer(format: format))
         self.pipe = pipe
     }
 
@@ -37,14 +49,13 @@ final class ExportRelay<Format: ExportFormat>: Sendable {
         _ format: Format, to pipe: ChunkPipe, _ read: ((Format.Batch) throws -> Void) throws -> Void
     ) throws {
         let relay = ExportRelay(format, to: pipe)
-        try pipe.send(relay.format.withLock { $0.begin() })
         do {
             // The second thread has ended when this returns or throws.
             defer { relay.queue.sync {} }
             try read(relay.enqueue)
         }
         try relay.check()
-        try pipe.send(relay.format.withLock { $0.end() })
+        try pipe.send(relay.writer.withLock { $0.write { $0.end() } })
     }
 
     /// Passes `batch` to the second thread. Blocks while two batches before it are not sent yet.
@@ -60,7 +71,7 @@ final class ExportRelay<Format: ExportFormat>: Sendable {
             defer { slots.signal() }
             guard failure.withLock({ $0 == nil }) else { return }
             do {
-                try pipe.send(format.withLock { $0.add(batch) })
+                try pipe.send(writer.withLock { $0.write { $0.add(batch) } })
             } catch {
                 failure.withLock { $0 = error }
             }
