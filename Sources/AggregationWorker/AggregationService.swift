@@ -50,14 +50,22 @@ struct AggregationService: Service {
             }
             let scope: RollupPass.Scope = isDue || pendingIDs >= Self.manyPendingIDs ? .everything : .laravel
             let progress = ProgressReport(of: "rows", logger: logger)
+            let counted = Mutex(0)
             let outcome = try await pass.run(scope) { outcome in
+                // Each window is counted when it is committed: a later one may fail.
+                let rows = counted.withLock { counted in
+                    defer { counted = outcome.rows }
+                    return outcome.rows - counted
+                }
+                Counter(label: "rollup_logs_total").increment(by: rows)
                 progress.update(done: outcome.rows, remaining: Int(outcome.remaining))
                 return goesOn()
             }
             progress.end()
             if isDue { outcome.log(to: logger) }
-            Counter(label: "rollup_logs_total").increment(by: outcome.rows)
-            Metrics.Timer(label: "rollup_pass_seconds").record(duration: ContinuousClock.now - start)
+            if isDue || outcome.rows > 0 {
+                Metrics.Timer(label: "rollup_pass_seconds").record(duration: ContinuousClock.now - start)
+            }
             return !outcome.isStopped
         } catch let error as Installation.Mismatch {
             throw error
