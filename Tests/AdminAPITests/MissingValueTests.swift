@@ -120,6 +120,27 @@ import Testing
         }
     }
 
+    @Test func theFactsOfALogAreFoundAsTheyAreShown() async throws {
+        try await withMissingValues { bench, token in
+            try await bench.execute(
+                "ALTER TABLE api_logs ALTER status DROP NOT NULL, ALTER input_tokens TYPE numeric")
+            let now = bench.clock.now
+            let writer = EventWriter(pool: bench.database.pool(as: .webhook), now: { now })
+            let event = UsageEvent.sample(1, by: .user(2), at: now)
+            _ = try await writer.write([IngestItem(.success(event))], lockedUsers: .quarantine)
+            try await bench.execute("UPDATE api_logs SET status = NULL, response_time_ms = 0")
+            let shown = try await bench.get("/api/v1/logs", as: token.user).json?["data"]?.elements?.first
+            let provider = try #require(shown?["provider"]?.text)
+            for filter in ["provider=\(provider)", "min_duration=0"] {
+                let found = try await bench.get("/api/v1/logs?\(filter)", as: token.user)
+                #expect(found.json?["data"]?.elements?.count == 1, "\(filter): \(found)")
+            }
+            try await bench.execute("UPDATE api_logs SET input_tokens = 1e30")
+            let absurd = try await bench.get("/api/v1/logs?provider=\(provider)", as: token.user)
+            #expect(absurd.status == 200 && absurd.json?["data"]?.elements == [], "\(absurd)")
+        }
+    }
+
     @Test func aRangeThatEndsBeforeItBeginsIsRefused() async throws {
         try await withMissingValues { bench, token in
             let (backwards, empty) = ("from=2026-11-24&to=2026-11-01", "from=2026-11-01&to=2026-11-01")

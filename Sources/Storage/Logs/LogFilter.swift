@@ -40,7 +40,8 @@ package struct LogFilter: Sendable, Hashable {
             from.map { "l.created_at >= (\($0) AT TIME ZONE 'UTC')" },
             to.map { "l.created_at < (\($0) AT TIME ZONE 'UTC')" },
             minimumCost.map { "\(LogRow.price) >= \($0.text)::numeric" },
-            minimumDurationMilliseconds.map { "l.response_time_ms >= \($0)" },
+            // A row without a duration is shown with 0.
+            minimumDurationMilliseconds.flatMap { $0 > 0 ? "l.response_time_ms >= \($0)" : nil },
             errorText.map { TextSearch.condition("l.error_message", has: $0) },
         ]
         return conditions.compactMap(\.self).reduce("true") { "\($0) AND \($1)" }

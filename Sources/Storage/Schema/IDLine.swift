@@ -108,7 +108,8 @@ package enum IDLine {
     /// The part of ``isRowOfEvent`` after the position.
     static let isSameCall: Query = """
         metering.is_row_of_event(
-            l.user_id, l.created_at, l.model, l.input_tokens::bigint, l.output_tokens::bigint, l.status,
+            l.user_id, l.created_at, coalesce(l.model, 'unknown'), \(LogRow.whole("l.input_tokens")),
+            \(LogRow.whole("l.output_tokens")), coalesce(l.status, 'success'),
             e.user_id, e.occurred_at, e.model_group, e.input_tokens, e.output_tokens, e.status)
         """
 
