@@ -60,7 +60,8 @@ extension Money: PostgresDecodable {
         self = money
     }
 
-    /// Reads the text of a `numeric` in USD with at most 12 decimals; `nil` where it is not a number of that form.
+    /// Reads the text of a `numeric` in USD, rounded to 12 decimals; `nil` where it is no finite number, or has more than
+    /// 37 digits.
     package init?(numeric text: UnsafeBufferPointer<UInt8>) {
         var (amount, decimals, isNegative): (Int128, Int?, Bool) = (0, nil, false)
         for byte in text {
@@ -75,7 +76,11 @@ extension Money: PostgresDecodable {
         }
         // 26 digits and 12 decimals are below 2^127.
         let missing = 12 - (decimals ?? 0)
-        guard missing >= 0, text.count + missing <= 38 else { return nil }
+        guard missing >= 0 else {
+            self.init(String(decoding: text, as: UTF8.self))
+            return
+        }
+        guard text.count + missing <= 38 else { return nil }
         for _ in 0..<missing { amount *= 10 }
         self.init(picodollars: isNegative ? -amount : amount)
     }

@@ -21,6 +21,18 @@ import Testing
         }
     }
 
+    /// Rollups of an older version can have the scale of a column that somebody changed.
+    @Test func moneyIsReadAtTwelveDecimals() {
+        for (text, expected) in [
+            ("0.1234567890125", "0.123456789013"), ("-1.0000000000004", "-1"), ("12.5", "12.5"),
+            ("0.000000000001", "0.000000000001"), ("99999999.999999999999000", "99999999.999999999999"),
+        ] {
+            let money = Money(postgresText: Array(text.utf8)[...])
+            #expect(money?.description == expected, "\(text)")
+        }
+        #expect(Money(postgresText: Array("NaN".utf8)[...]) == nil)
+    }
+
     /// A statement of a report that was prepared before the column changed no longer fits it.
     @Test func aChangedColumnTypeFailsNoReport() async throws {
         try await StorageBench.with { bench in
