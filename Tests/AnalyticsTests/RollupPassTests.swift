@@ -46,6 +46,24 @@ import Testing
         }
     }
 
+    /// A column that somebody let be NULL, such as by `nullOnDelete()`.
+    @Test func aLogWithoutAUserCountsForAllUsersAlone() async throws {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.writeAsLaravel(user)
+            try await bench.writeAsLaravel(user)
+            try await bench.execute("ALTER TABLE api_logs ALTER user_id DROP NOT NULL")
+            try await bench.execute("UPDATE api_logs SET user_id = NULL WHERE id = (SELECT min(id) FROM api_logs)")
+            try await bench.rollUp()
+            let requests = try await bench.text(
+                """
+                SELECT string_agg(format('%s: %s', user_id, requests), ', ' ORDER BY user_id)
+                FROM (SELECT user_id, sum(requests) AS requests FROM metering.rollup_15m GROUP BY 1) r
+                """)
+            #expect(requests == "0: 2, \(user): 1")
+        }
+    }
+
     @Test func costsAreExactAndAsLaravelRoundsThem() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()

@@ -204,8 +204,8 @@ enum RollupWindow {
                    f.is_self_reported, \(RollupMeasures.ofFacts)
             FROM \(origin.facts(after: after, through: through)) f \(RollupDimensions.join)
             GROUP BY GROUPING SETS ((f.user_id, 2, 3, 4), (2, 3, 4))
-            -- What users report themselves is not in the rollups of all users.
-            HAVING GROUPING(f.user_id) = 0 OR NOT f.is_self_reported
+            -- What users report themselves is not in the rollups of all users. A log of nobody is in these alone.
+            HAVING CASE GROUPING(f.user_id) WHEN 0 THEN f.user_id IS NOT NULL ELSE NOT f.is_self_reported END
         ), complete AS MATERIALIZED (
             SELECT NOT EXISTS (SELECT FROM cell WHERE dimension IS NULL) AS is_complete
         ), rolled_up AS (
@@ -248,6 +248,7 @@ enum RollupWindow {
                        count(*) AS requests, coalesce(sum(f.cost), 0) AS cost
                 FROM \(LogOrigin.laravel.facts(after: after, through: through)) f
                 WHERE f.log_id > (SELECT counted_log_id FROM metering.installation) AND f.status <> 'rate_limited'
+                  AND f.user_id IS NOT NULL
                   AND (SELECT is_complete FROM complete)
                 GROUP BY 1, 2
             ) d
