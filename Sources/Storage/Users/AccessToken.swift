@@ -99,16 +99,22 @@ package struct AccessToken: Sendable, Hashable {
         name: String = "auth-token", end: Timestamp? = nil
     ) throws -> String {
         let secret = form.prefix + randomSecret()
+        // The column is named only where it is used: roles of an older version may not write it.
+        let (column, value): (Query, Query) = end.map { (", expires_at", ", \(second(of: $0))") } ?? ("", "")
         let rows = try connection.query(
             """
             INSERT INTO public.personal_access_tokens (
-                tokenable_type, tokenable_id, name, token, abilities, expires_at, created_at, updated_at)
+                tokenable_type, tokenable_id, name, token, abilities, created_at, updated_at\(column))
             VALUES (\(form.owners.first), \(user), \(name), \(SHA256.hash(of: secret).lowercaseHex), '["*"]',
-                    date_trunc('second', \(end?.rfc3339 as String?)::timestamptz AT TIME ZONE 'UTC'),
-                    date_trunc('second', \(now) AT TIME ZONE 'UTC'), date_trunc('second', \(now) AT TIME ZONE 'UTC'))
+                    \(second(of: now)), \(second(of: now))\(value))
             RETURNING id
             """)
         return "\(try rows[0].decode(0, as: Int64.self))|\(secret)"
+    }
+
+    /// SQL of `moment` as Laravel keeps it.
+    private static func second(of moment: Timestamp) -> Query {
+        "date_trunc('second', \(moment) AT TIME ZONE 'UTC')"
     }
 
     /// Deletes the token `id`.
