@@ -39,7 +39,8 @@ struct AdminSettings: ServiceSettings {
     static let table: SettingsTable =
         HTTPServerSettings.table(prefix: "ADMIN", defaultPort: 8082) + AllowedOrigins.table(prefix: "ADMIN")
         + DatabaseSettings.table(ownURL: ownURL) + BodyReader.table(prefix: "ADMIN", limit: bodyLimit)
-        + LaravelSessions.table + own + PageSettings.table + [SettingsReader.logLevelSetting, SettingsReader.fileSetting]
+        + LaravelSessions.table + own + PageSettings.table
+        + [SettingsReader.logLevelSetting, SettingsReader.fileSetting]
 
     private static let own: SettingsTable = [
         Setting(

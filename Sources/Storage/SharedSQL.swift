@@ -60,8 +60,8 @@ extension Money: PostgresDecodable {
         self = money
     }
 
-    /// Reads the text of a `numeric` in USD, rounded to 12 decimals; `nil` where it is no finite number, or has more than
-    /// 37 digits.
+    /// Reads the text of a `numeric` in USD, rounded to 12 decimals; `nil` where it is no finite number, or has more
+    /// than 37 digits.
     package init?(numeric text: UnsafeBufferPointer<UInt8>) {
         var (amount, decimals, isNegative): (Int128, Int?, Bool) = (0, nil, false)
         for byte in text {

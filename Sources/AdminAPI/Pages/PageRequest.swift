@@ -86,6 +86,7 @@ struct PageRequest: Sendable {
     ///   - operation: OpenAPI's `operationId`.
     ///   - parameters: Names and values of its query and path.
     ///   - body: Its body.
+    /// - Returns: The answer, which is not written yet.
     /// - Throws: ``AppError``, ``ValidationError``, as the operation does.
     func ask(
         _ operation: String, _ parameters: [(String, String)] = [], body: JSON = [:]

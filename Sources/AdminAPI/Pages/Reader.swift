@@ -19,7 +19,8 @@ enum Language: String, Sendable, CaseIterable {
         let known = ranges.enumerated().compactMap { index, range in
             Language(rawValue: String(range.tag)).map { (language: $0, weight: range.weight, index: index) }
         }
-        self = known.filter { $0.weight > 0 }
+        self =
+            known.filter { $0.weight > 0 }
             .min { ($0.weight, $1.index) > ($1.weight, $0.index) }?.language ?? .english
     }
 
@@ -61,7 +62,8 @@ struct Reader: Sendable {
     /// A large number in few characters: `1.2M` or `1,2 Mn`.
     func compact(_ number: Decimal) -> String {
         guard abs(number) >= 10_000 else { return count(number) }
-        return number.formatted(.number.notation(.compactName).precision(.significantDigits(1...3)).locale(language.locale))
+        return number.formatted(
+            .number.notation(.compactName).precision(.significantDigits(1...3)).locale(language.locale))
     }
 
     /// USD. Amounts of a dollar and more have two decimals, smaller ones up to six, so that a call's cost is not zero.

@@ -11,7 +11,9 @@ struct SignInPages: Sendable {
     let live: LiveHub
 
     /// Leads to the first page of the caller's kind.
-    @Sendable func choose(_ request: PageRequest) async throws -> PageAnswer { .redirect(try Self.home(of: request.user)) }
+    @Sendable func choose(_ request: PageRequest) async throws -> PageAnswer {
+        .redirect(try Self.home(of: request.user))
+    }
 
     private static func home(of user: UserProfile) -> String { user.isAdmin ? "/operator" : "/overview" }
 

@@ -6,8 +6,8 @@ import NIOCore
 
 /// A JSON value in a template: `{{money(cost)}}` writes the member `cost` for the page's reader.
 ///
-/// Every value that a template shows is escaped as HTML. A member that is null is present and empty, so a template never
-/// takes a member of the same name from an outer object.
+/// Every value that a template shows is escaped as HTML. A member that is null is present and empty, so a template
+/// never takes a member of the same name from an outer object.
 struct View: Sendable {
     let json: JSON
     /// The member's name, by which ``PageTexts`` names its values; empty for an element or the root.

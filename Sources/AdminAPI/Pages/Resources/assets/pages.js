@@ -90,7 +90,10 @@
           tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${item.dataset.texts[item.dataIndex]}` } },
         },
         scales: {
-          x: { stacked: isStacked, grid: { display: false }, ticks: { color: color("--soft"), maxRotation: 0, autoSkipPadding: 12 } },
+          x: {
+            stacked: isStacked, grid: { display: false },
+            ticks: { color: color("--soft"), maxRotation: 0, autoSkipPadding: 12 },
+          },
           y: {
             stacked: isStacked, beginAtZero: true, grid: { color: color("--line") },
             ticks: { color: color("--soft"), callback: format, maxTicksLimit: 6 },
