@@ -232,8 +232,14 @@ struct PageShell {
                     "can_sign_out": .bool(caller.proof != .session),
                 ]
             } ?? .null,
+            "stream_url": caller.map { .string(Self.stream(of: $0, path)) } ?? .null,
             "menus": caller.map { menus($0, path) } ?? [],
         ]
+    }
+
+    /// What reports changes of a page: the usage of all users for an operator's page, else the caller's own.
+    private static func stream(of caller: Caller, _ path: String) -> String {
+        path.hasPrefix("/operator") ? "/api/v1/stream" : "/api/v1/stream?user_id=\(caller.user.id)"
     }
 
     private func menus(_ caller: Caller, _ path: String) -> JSON {

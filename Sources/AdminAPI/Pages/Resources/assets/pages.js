@@ -175,17 +175,32 @@
   }
 
   function requestRefresh() {
-    if (document.hidden || isRunning) isDue = true;
+    if (isRunning) isDue = true;
     else refresh();
   }
 
+  // A hidden page listens to nothing: a browser opens few connections to one host.
   const stream = document.body.dataset.stream;
-  if (stream && document.querySelector("[data-live]")) {
-    const source = new EventSource(stream);
+  let source = null;
+
+  function listen() {
+    source = new EventSource(stream);
     for (const name of ["log", "totals", "reset"]) source.addEventListener(name, requestRefresh);
+  }
+
+  function stopListening() {
+    if (source) source.close();
+    source = null;
+  }
+
+  if (stream && document.querySelector("[data-live]")) {
+    if (!document.hidden) listen();
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && isDue && !isRunning) refresh();
+      stopListening();
+      if (document.hidden) return;
+      listen();
+      requestRefresh();
     });
-    addEventListener("pagehide", () => source.close());
+    addEventListener("pagehide", stopListening);
   }
 })();
