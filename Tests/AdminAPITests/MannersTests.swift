@@ -37,9 +37,11 @@ import Testing
             }
             let missing = try await bench.get("/api/nothing/at%20all/?x=1")
             #expect(missing.description == #"404 {"message":"The route api/nothing/at%20all could not be found."}"#)
-            for path in ["/api/v1", "/api/v1/", "/apis", "/"] {
+            for path in ["/api/v1", "/api/v1/", "/apis"] {
                 #expect(try await bench.get(path).json?["code"] == "not_found", "\(path)")
             }
+            let root = try await bench.get("/")
+            #expect(root.status == 303 && root.headers[.location] == "/dashboard")
         }
     }
 

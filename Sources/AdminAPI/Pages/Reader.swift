@@ -66,10 +66,16 @@ struct Reader: Sendable {
             .number.notation(.compactName).precision(.significantDigits(1...3)).locale(language.locale))
     }
 
-    /// USD. Amounts of a dollar and more have two decimals, smaller ones up to six, so that a call's cost is not zero.
+    /// USD. Amounts of a dollar and more have two decimals. Smaller ones have three digits after their zeros, and at
+    /// most six decimals, so that a call's cost can be read.
     func money(_ dollars: Decimal) -> String {
-        let isSmall = dollars != 0 && abs(dollars) < 1
-        return exactMoney(dollars, decimals: isSmall ? 2...6 : 2...2)
+        var decimals = 2
+        var rest = abs(dollars)
+        while rest > 0, rest < 1, decimals < 6 {
+            rest *= 10
+            decimals += 1
+        }
+        return exactMoney(dollars, decimals: 2...decimals)
     }
 
     /// USD with all its decimals.
