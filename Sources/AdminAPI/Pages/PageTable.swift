@@ -7,6 +7,8 @@ struct PageTable: Sendable {
     init(authenticator: Authenticator, signIn: SignInPolicy, live: LiveHub) {
         let entry = SignInPages(authenticator: authenticator, policy: signIn, live: live)
         let overview = OverviewPage(database: authenticator.database)
+        let all = OperatorOverviewPage(database: authenticator.database)
+        let users = UserPages(database: authenticator.database)
         pages = [
             PageRoute(.get, "", .user, entry.choose),
             PageRoute(.get, "/sign-in", .anyone, entry.show),
@@ -14,6 +16,12 @@ struct PageTable: Sendable {
             PageRoute(.post, "/sign-out", .user, entry.signOut),
 
             PageRoute(.get, "/overview", .user, overview.show),
+
+            PageRoute(.get, "/operator", .admin, all.show),
+            PageRoute(.get, "/operator/users", .admin, users.list),
+            PageRoute(.post, "/operator/users", .admin, users.create),
+            PageRoute(.get, "/operator/users/{id}", .admin, users.show),
+            PageRoute(.post, "/operator/users/{id}", .admin, users.change),
         ]
     }
 }

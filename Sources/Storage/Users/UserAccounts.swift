@@ -123,6 +123,18 @@ package enum UserAccounts {
         return try Account(row)
     }
 
+    /// The names of those of the users `ids` who are in the table, soft-deleted ones too.
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func names(of ids: [Int64], _ connection: Connection) throws -> [Int64: String] {
+        let rows = try connection.query(
+            "SELECT u.id, \(UserColumn.name) FROM public.users u WHERE u.id = ANY(\(ids)::bigint[])")
+        return try rows.reduce(into: [:]) { names, row in
+            let (id, name) = try row.decode(Int64.self, String.self)
+            names[id] = name
+        }
+    }
+
     /// Requires that the user exists and is not soft-deleted, before something of theirs is changed.
     ///
     /// - Throws: ``AppError`` `.notFound`.

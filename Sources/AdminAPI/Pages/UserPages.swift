@@ -1,0 +1,210 @@
+import Analytics
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Postgres
+import Storage
+
+/// The operator's pages of users: the list, one user, and the forms that change them by the API's own operations.
+struct UserPages: Sendable {
+    let database: Database
+
+    /// Users on a page.
+    private static let listed = 50
+    /// Rows of the audit trail.
+    private static let trail = 10
+    private static let models = 6
+    private static let filters = ["search", "plan", "status", "sort", "order"]
+    /// What a form did, as `?done=` says it.
+    private static let deeds = ["user_changed", "user_suspended", "user_activated", "limits_changed"]
+
+    @Sendable func list(_ request: PageRequest) async throws -> PageAnswer {
+        .page("users", try await listValues(request, UserForm.creation(of: nil, .none)))
+    }
+
+    /// Creates a user. The answer is the new user's page, which shows the key this once.
+    @Sendable func create(_ request: PageRequest) async throws -> PageAnswer {
+        do {
+            let user = try await request.json("createUser", body: UserForm.newUser(request))
+            let id = user["id"].map { "\($0.wholeNumber ?? 0)" } ?? ""
+            return .page("user", try await values(request, id, newKey: user["api_key"]?.text), status: .created)
+        } catch {
+            let problems = try FormProblems(error)
+            let values = try await listValues(request, UserForm.creation(of: request, problems))
+            return .page("users", values, status: problems.status)
+        }
+    }
+
+    @Sendable func show(_ request: PageRequest) async throws -> PageAnswer {
+        .page("user", try await values(request, request.pathPart("id")))
+    }
+
+    /// Does what the form's field `change` names.
+    @Sendable func change(_ request: PageRequest) async throws -> PageAnswer {
+        let id = request.pathPart("id")
+        let change = request.field("change") ?? ""
+        do {
+            switch change {
+            case "profile":
+                _ = try await request.json("updateUser", [("id", id)], body: UserForm.profile(request))
+                return done("user_changed", id)
+            case "suspend":
+                _ = try await request.json("suspendUser", [("id", id)])
+                return done("user_suspended", id)
+            case "activate":
+                _ = try await request.json("activateUser", [("id", id)])
+                return done("user_activated", id)
+            case "limits":
+                _ = try await request.json("setUserLimits", [("id", id)], body: UserForm.limits(request))
+                return done("limits_changed", id)
+            case "key":
+                let user = try await request.json("setUserKey", [("id", id)])
+                return .page("user", try await values(request, id, newKey: user["api_key"]?.text))
+            default: throw AppError(.invalid, "The form names no change.")
+            }
+        } catch {
+            let problems = try FormProblems(error)
+            return .page(
+                "user", try await values(request, id, after: change, problems), status: problems.status)
+        }
+    }
+
+    private func done(_ deed: String, _ id: String) -> PageAnswer { .redirect("/operator/users/\(id)?done=\(deed)") }
+}
+
+// The values of the list.
+extension UserPages {
+    private func listValues(_ request: PageRequest, _ creation: JSON) async throws -> JSON {
+        let given = request.query(Self.filters + ["cursor"])
+        let page = try await request.json("listUsers", given + [("limit", "\(Self.listed)")])
+        let users = page["data"]?.elements ?? []
+        let (usage, asOf) = try await monthly(users.compactMap { $0["id"]?.wholeNumber }, request.reader)
+        let filters = given.filter { $0.0 != "cursor" }
+        func value(_ name: String) -> String? { filters.last { $0.0 == name }?.1 }
+        return [
+            "as_of": .string(asOf.rfc3339), "search": value("search").json,
+            "plans": FormOption.list(UserForm.plans, value("plan")),
+            "statuses": FormOption.list(UserForm.statuses, value("status"), kind: "status"),
+            "sorts": FormOption.list(UserDirectory.Sort.allCases.map(\.rawValue), value("sort") ?? "id", kind: "sort"),
+            "orders": FormOption.list(["asc", "desc"], value("order") ?? "asc", kind: "order"),
+            "is_filtered": .bool(["search", "plan", "status"].contains { value($0) != nil }),
+            "users": .array(users.map { $0.merging(["usage": usage[$0["id"]?.wholeNumber ?? 0] ?? .null]) }),
+            "has_users": .bool(!users.isEmpty),
+            "next": page["next_cursor"]?.text.map { Self.query(filters + [("cursor", $0)]) }.json ?? .null,
+            "is_later": .bool(given.contains { $0.0 == "cursor" }), "first": .string(Self.query(filters)),
+            "create": creation,
+        ]
+    }
+
+    private static func query(_ fields: [(String, String)]) -> String {
+        fields.map { "\($0.0)=\($0.1.percentEncoded)" }.joined(separator: "&")
+    }
+
+    /// What each of these users has used since the first of the month, as the overview counts it.
+    private func monthly(_ users: [Int64], _ reader: Reader) async throws -> ([Int64: JSON], Timestamp) {
+        try await database.read { connection in
+            let month = try PagePeriods(reader, connection).month
+            return try ReportSnapshot.take(connection) { snapshot in
+                guard !users.isEmpty else { return ([:], snapshot.asOf) }
+                var scope = UsageScope.allUsers
+                scope.users = users
+                let report = try UsageBreakdown.read(scope, month, by: .user, limit: users.count, on: snapshot)
+                let usage = report.groups.map { (Int64($0.key ?? "") ?? 0, Usage.json.json(Usage($0.sums))) }
+                return (Dictionary(usage) { first, _ in first }, snapshot.asOf)
+            }
+        }
+    }
+}
+
+// The values of one user's page.
+extension UserPages {
+    /// What a user's page shows. `change` is the form that was refused for `problems`.
+    private func values(
+        _ request: PageRequest, _ id: String, newKey: String? = nil, after change: String = "",
+        _ problems: FormProblems = .none
+    ) async throws -> JSON {
+        let user = try await request.json("getUser", [("id", id)])
+        guard let number = user["id"]?.wholeNumber else { throw AppError(.notFound, "There is no such user.") }
+        let (own, figures) = try await figures(of: number, request.reader)
+        let typed = change.isEmpty ? nil : request
+        return [
+            "as_of": figures["as_of"] ?? .null, "month": figures["month"] ?? .null,
+            "series": figures["series"] ?? .null, "user": user, "new_key": newKey.json,
+            "problem": problems.general.json, "windows": Self.windows(user["limits"] ?? .null, own),
+            "has_calls": .bool(user["recent_logs"]?.elements?.isEmpty == false),
+            "models": own.models.map { .array($0.map { ["name": .string($0)] }) } ?? .null,
+            "may_all_models": .bool(own.models == nil), "trail": .array(try await trail(request, number)),
+            "is_suspended": .bool(user["status"] == "suspended"), "is_deleted": user["is_deleted"] ?? .null,
+            "profile": UserForm.profile(
+                user, typed: change == "profile" ? typed : nil, change == "profile" ? problems : .none),
+            "own": UserForm.limits(
+                own, typed: change == "limits" ? typed : nil, change == "limits" ? problems : .none),
+            "done": request.query("done").flatMap { Self.deeds.contains($0) ? "done_\($0)" : nil }.json,
+        ]
+    }
+
+    private func figures(of user: Int64, _ reader: Reader) async throws -> (OwnLimits, JSON) {
+        try await database.read { connection in
+            let periods = try PagePeriods(reader, connection)
+            let figures: JSON = try ReportSnapshot.take(connection) { snapshot in
+                let month = try UsageSummary.read(
+                    .user(user), periods.month, comparedWith: periods.monthBefore, on: snapshot)
+                let days = try UsageSeries.read(
+                    .user(user), periods.lastDays, every: .day, by: .model, limit: Self.models, rankedBy: .cost,
+                    on: snapshot)
+                return [
+                    "as_of": .string(snapshot.asOf.rfc3339), "series": PageFigures.days(days),
+                    "month": PageFigures.summary(month, asOf: snapshot.asOf),
+                ]
+            }
+            return (try OwnLimits.read(user, connection, now: reader.now), figures)
+        }
+    }
+
+    /// The API's limits and the budget, a row for each amount.
+    private static func windows(_ limits: JSON, _ own: OwnLimits) -> JSON {
+        .array(own.windows.map { window in
+            let limit = limits[window.period.rawValue] ?? .null
+            var rows = ["requests", "tokens"].compactMap { name in
+                limit[name].map { row(name, $0["used"] ?? .null, $0["limit"] ?? .null, $0["exhausted_at"] ?? .null) }
+            }
+            if let budget = window.budget { rows.append(row("budget", .string(window.cost), .string(budget), .null)) }
+            return [
+                "window": .string("window_\(window.period.rawValue)"), "period": .string(window.period.rawValue),
+                "resets_at": limit["resets_at"] ?? .null,
+                "is_own": limit["is_own"] ?? .null, "rows": .array(rows), "is_free": .bool(rows.isEmpty),
+            ]
+        })
+    }
+
+    private static func row(_ measure: String, _ used: JSON, _ limit: JSON, _ exhaustion: JSON) -> JSON {
+        let (amount, most) = (Double(used.scalarText ?? "") ?? 0, Double(limit.scalarText ?? "") ?? 0)
+        let ratio = most > 0 ? amount / most : 1
+        return [
+            "measure": .string(measure), "is_budget": .bool(measure == "budget"), "used": used, "limit": limit,
+            "ratio": .number(((ratio * 10_000).rounded() / 10_000).jsonLiteral), "exhausted_at": exhaustion,
+            "is_near": .bool(ratio >= 0.8 && ratio < 1), "is_over": .bool(ratio >= 1),
+        ]
+    }
+
+    /// The last changes of the user and of the user's limits, newest first.
+    private func trail(_ request: PageRequest, _ user: Int64) async throws -> [JSON] {
+        var entries: [JSON] = []
+        for subject in ["user", "user_limits"] {
+            let page = try await request.json(
+                "listAuditLog",
+                [("subject", subject), ("subject_id", "\(user)"), ("limit", "\(Self.trail)")])
+            entries += page["data"]?.elements ?? []
+        }
+        let latest = entries.sorted { ($0["id"]?.wholeNumber ?? 0) > ($1["id"]?.wholeNumber ?? 0) }.prefix(Self.trail)
+        return latest.map { entry in
+            let (before, after) = (entry["before"] ?? .null, entry["after"] ?? .null)
+            let names = (before.members ?? []).map(\.key) + (after.members ?? []).map(\.key)
+            var seen: Set<String> = []
+            let changes: [JSON] = names.filter { seen.insert($0).inserted && before[$0] != after[$0] }.map { name in
+                ["name": .string(name), "before": before[name] ?? .null, "after": after[name] ?? .null]
+            }
+            return entry.merging(["changes": .array(changes)])
+        }
+    }
+}
