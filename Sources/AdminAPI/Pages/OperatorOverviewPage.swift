@@ -4,7 +4,7 @@ import HTTPSupport
 import Postgres
 import Storage
 
-/// The operator's overview: what all users cost, who is near a limit, who and what costs most, and how complete that is.
+/// The operator's overview: what all users cost, who is near a limit, what costs most, and how complete that is.
 struct OperatorOverviewPage: Sendable {
     let database: Database
 
@@ -41,19 +41,21 @@ struct OperatorOverviewPage: Sendable {
             .allUsers, periods.month, by: .model, limit: listed, rankedBy: .cost, on: snapshot)
         let days = try UsageSeries.read(
             .allUsers, periods.lastDays, every: .day, by: .model, limit: drawn, rankedBy: .cost, on: snapshot)
-        let names = try UserAccounts.names(of: users.groups.compactMap { $0.key.flatMap(Int64.init) }, snapshot.connection)
+        let ids = users.groups.compactMap { $0.key.flatMap(Int64.init) }
+        let names = try UserAccounts.names(of: ids, snapshot.connection)
         return [
             "as_of": .string(snapshot.asOf.rfc3339),
             "today": PageFigures.summary(today, asOf: snapshot.asOf),
             "month": PageFigures.summary(month, asOf: snapshot.asOf),
             "active_users": .integer(users.groups.count + (users.others?.groups ?? 0)),
-            "top_users": .array(users.groups.map { user in
-                AnalyticsController.group.json(.init(user)).merging([
-                    "name": (user.key.flatMap(Int64.init).flatMap { names[$0] }).json
-                ])
-            }),
+            "top_users": .array(
+                users.groups.map { user in
+                    AnalyticsController.group.json(.init(user)).merging([
+                        "name": (user.key.flatMap(Int64.init).flatMap { names[$0] }).json
+                    ])
+                }),
             "top_models": .array(models.groups.map { AnalyticsController.group.json(.init($0)) }),
-            "series": PageFigures.days(days), "is_new": .bool(!days.lines.contains { !$0.sums.isEmpty }),
+            "series": PageFigures.days(days),
         ]
     }
 
@@ -61,15 +63,16 @@ struct OperatorOverviewPage: Sendable {
         [
             "count": .integer(list.count), "exhausted": .integer(list.exhausted),
             "others": .integer(list.count - list.users.count),
-            "users": .array(list.users.map { user in
-                [
-                    "user_id": .integer(user.userID), "name": .string(user.name), "plan": .string(user.plan),
-                    "period": .string(user.period.rawValue), "measure": .string(user.measure.rawValue),
-                    "is_budget": .bool(user.measure == .budget), "used": .string(user.used),
-                    "limit": .string(user.limit), "ratio": .number(user.ratio.jsonLiteral),
-                    "is_over": .bool(user.ratio >= 1),
-                ]
-            }),
+            "users": .array(
+                list.users.map { user in
+                    [
+                        "user_id": .integer(user.userID), "name": .string(user.name), "plan": .string(user.plan),
+                        "period": .string(user.period.rawValue), "measure": .string(user.measure.rawValue),
+                        "is_budget": .bool(user.measure == .budget), "used": .string(user.used),
+                        "limit": .string(user.limit), "ratio": .number(user.ratio.jsonLiteral),
+                        "is_over": .bool(user.ratio >= 1),
+                    ]
+                }),
         ]
     }
 
@@ -78,7 +81,7 @@ struct OperatorOverviewPage: Sendable {
         let ingest = try IngestStatus.read(connection)
         let lag = max(0, rollups.pendingSeconds ?? 0)
         return [
-            "rows_behind": .integer(rollups.pendingLogs), "seconds_behind": .integer(lag),
+            "pending_logs": .integer(rollups.pendingLogs), "pending_seconds": .integer(lag),
             "is_late": .bool(lag > usualLag), "quarantined": .integer(ingest.quarantined),
             "is_cut": .bool(ingest.quarantined >= Quarantine.countedAtMost),
             "oldest_quarantined": ingest.oldestQuarantined.json, "missing_events": .integer(ingest.missingEvents),

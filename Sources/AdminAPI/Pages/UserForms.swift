@@ -16,7 +16,7 @@ struct FormProblems: Sendable {
         (self.fields, self.general, self.status) = (fields, general, status)
     }
 
-    /// The problems that `error` tells of.
+    /// The problems that `error` states.
     ///
     /// - Throws: `error` where the form is not the reason.
     init(_ error: any Error) throws {
@@ -89,7 +89,8 @@ enum UserForm {
         func value(_ name: String) -> String? { request == nil ? user[name]?.text : request?.field(name) }
         return [
             "name": value("name").json, "email": value("email").json,
-            "plans": FormOption.list(plans, value("plan")), "statuses": FormOption.list(statuses, value("status"), kind: "status"),
+            "plans": FormOption.list(plans, value("plan")),
+            "statuses": FormOption.list(statuses, value("status"), kind: "status"),
             "is_admin": .bool(request.map { $0.field("is_admin") != nil } ?? (user["is_admin"] == true)),
             "problems": problems.json,
         ]

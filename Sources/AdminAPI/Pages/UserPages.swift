@@ -163,26 +163,28 @@ extension UserPages {
 
     /// The API's limits and the budget, a row for each amount.
     private static func windows(_ limits: JSON, _ own: OwnLimits) -> JSON {
-        .array(own.windows.map { window in
-            let limit = limits[window.period.rawValue] ?? .null
-            var rows = ["requests", "tokens"].compactMap { name in
-                limit[name].map { row(name, $0["used"] ?? .null, $0["limit"] ?? .null, $0["exhausted_at"] ?? .null) }
-            }
-            if let budget = window.budget { rows.append(row("budget", .string(window.cost), .string(budget), .null)) }
-            return [
-                "window": .string("window_\(window.period.rawValue)"), "period": .string(window.period.rawValue),
-                "resets_at": limit["resets_at"] ?? .null,
-                "is_own": limit["is_own"] ?? .null, "rows": .array(rows), "is_free": .bool(rows.isEmpty),
-            ]
-        })
+        .array(
+            own.windows.map { window in
+                let limit = limits[window.period.rawValue] ?? .null
+                var rows = ["requests", "tokens"].compactMap { name in
+                    limit[name].map { row(name, $0["used"], $0["limit"], $0["exhausted_at"]) }
+                }
+                if let budget = window.budget { rows.append(row("budget", .string(window.cost), .string(budget), nil)) }
+                return [
+                    "window": .string("window_\(window.period.rawValue)"), "period": .string(window.period.rawValue),
+                    "resets_at": limit["resets_at"] ?? .null,
+                    "is_own": limit["is_own"] ?? .null, "rows": .array(rows), "is_free": .bool(rows.isEmpty),
+                ]
+            })
     }
 
-    private static func row(_ measure: String, _ used: JSON, _ limit: JSON, _ exhaustion: JSON) -> JSON {
-        let (amount, most) = (Double(used.scalarText ?? "") ?? 0, Double(limit.scalarText ?? "") ?? 0)
+    private static func row(_ measure: String, _ used: JSON?, _ limit: JSON?, _ exhaustion: JSON?) -> JSON {
+        let (amount, most) = (Double(used?.scalarText ?? "") ?? 0, Double(limit?.scalarText ?? "") ?? 0)
         let ratio = most > 0 ? amount / most : 1
         return [
-            "measure": .string(measure), "is_budget": .bool(measure == "budget"), "used": used, "limit": limit,
-            "ratio": .number(((ratio * 10_000).rounded() / 10_000).jsonLiteral), "exhausted_at": exhaustion,
+            "measure": .string(measure), "is_budget": .bool(measure == "budget"), "used": used ?? .null,
+            "limit": limit ?? .null,
+            "ratio": .number(((ratio * 10_000).rounded() / 10_000).jsonLiteral), "exhausted_at": exhaustion ?? .null,
             "is_near": .bool(ratio >= 0.8 && ratio < 1), "is_over": .bool(ratio >= 1),
         ]
     }

@@ -46,7 +46,8 @@ package struct OwnLimits: Sendable, Hashable {
             SELECT b.period, l.requests, l.tokens,
                    CASE WHEN l.budget IS NOT NULL THEN metering.finite(l.budget) END::text, p.requests, p.tokens,
                    (coalesce(q.cost, 0) + coalesce((
-                       SELECT sum(d.cost) FROM pending d WHERE d.day >= b.window_start AND d.day < b.reset_at), 0))::text,
+                       SELECT sum(d.cost) FROM pending d
+                       WHERE d.day >= b.window_start AND d.day < b.reset_at), 0))::text,
                    m.models
             FROM public.users u
             CROSS JOIN bound b
