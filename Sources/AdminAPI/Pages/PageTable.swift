@@ -9,6 +9,12 @@ struct PageTable: Sendable {
         let overview = OverviewPage(database: authenticator.database)
         let all = OperatorOverviewPage(database: authenticator.database)
         let users = UserPages(database: authenticator.database)
+        let plans = PlanPages()
+        let requests = LimitRequestPages(database: authenticator.database)
+        let quarantine = QuarantinePages(database: authenticator.database)
+        let health = HealthPage(
+            examination: HealthExamination(pool: authenticator.database.pool, now: authenticator.now))
+        let audit = AuditPage(database: authenticator.database)
         pages = [
             PageRoute(.get, "", .user, entry.choose),
             PageRoute(.get, "/sign-in", .anyone, entry.show),
@@ -22,6 +28,16 @@ struct PageTable: Sendable {
             PageRoute(.post, "/operator/users", .admin, users.create),
             PageRoute(.get, "/operator/users/{id}", .admin, users.show),
             PageRoute(.post, "/operator/users/{id}", .admin, users.change),
+
+            PageRoute(.get, "/operator/plans", .admin, plans.show),
+            PageRoute(.post, "/operator/plans", .admin, plans.change),
+            PageRoute(.get, "/operator/requests", .admin, requests.show),
+            PageRoute(.post, "/operator/requests", .admin, requests.answer),
+            PageRoute(.get, "/operator/quarantine", .admin, quarantine.show),
+            PageRoute(.post, "/operator/quarantine", .admin, quarantine.change),
+            PageRoute(.get, "/operator/quarantine/{key}", .admin, quarantine.showOne),
+            PageRoute(.get, "/operator/health", .admin, health.show),
+            PageRoute(.get, "/operator/audit", .admin, audit.show),
         ]
     }
 }

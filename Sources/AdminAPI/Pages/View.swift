@@ -87,6 +87,8 @@ extension View: MustacheTransformable {
         },
         // The words that the value names.
         "text": { view in view.page.text(view.rawText) ?? view.renderText },
+        // JSON for people, one member on a line.
+        "readable": { $0.json.readable.withVisibleControls },
         "json": { view in String(decoding: view.json.buffer.readableBytesView, as: UTF8.self) },
     ]
 
