@@ -40,7 +40,7 @@ struct LimitRequestPages: Sendable {
         let names = try await database.names(ofUsersIn: unanswered + answered, "user_id")
         let forms = unanswered.map { wish in
             let subject = wish["id"]?.wholeNumber.map { "\($0)" }
-            return names.adding(to: wish).merging(
+            return names.adding(to: wish.withLimitPeriod).merging(
                 request.fields(of: "answer", ["note"], changing: subject, refusal) { _ in .null })
         }
         let isShown = forms.contains { $0["id"]?.wholeNumber.map { "\($0)" } == refusal?.subject }
@@ -51,7 +51,7 @@ struct LimitRequestPages: Sendable {
                 "granted_user": request.query("done") == "request_granted"
                     ? request.query("user").flatMap { Int64($0) }.json : .null,
                 "problem": isShown ? .null : (refusal?.problems[FormRefusal.whole]).json, "open": .array(forms),
-                "has_none": .bool(forms.isEmpty), "answered": .array(answered.map(names.adding)),
+                "has_none": .bool(forms.isEmpty), "answered": .array(answered.map { names.adding(to: $0.withLimitPeriod) }),
                 "next": request.next(of: open, keeping: ["before"]),
                 "next_answered": request.next(of: all, "before", keeping: ["cursor"]),
             ], status: refusal?.status ?? .ok)
@@ -90,4 +90,7 @@ extension Database {
 
 extension JSON {
     fileprivate var isAnswered: Bool { self["answer"] != .null }
+
+    /// A request with its period under the name by which texts call it.
+    fileprivate var withLimitPeriod: JSON { merging(["limit_period": self["period"] ?? .null]) }
 }
