@@ -28,7 +28,7 @@ def test_pages_begin_where_the_setting_says(town: Town, make_browser: Callable[.
         browser = make_browser(admin.url)
         browser.open("/")
         assert browser.path == "/usage/panel/sign-in?next="
-        browser.sign_in(town.customer.email, PASSWORD)
+        browser.sign_in(town.others[3].email, PASSWORD)
         assert browser.path == "/usage/panel/overview"
         assert browser.status_of_assets() == {200}
         assert not browser.find_all(f"[href^='{PREFIX}'], [src^='{PREFIX}'], [action^='{PREFIX}']")
@@ -48,7 +48,7 @@ def test_without_chart_js_pages_are_there_and_the_log_says_what_is_missing(
         assert "libjs-chart.js" in admin.log()
         browser = make_browser(admin.url)
         browser.open(f"{PREFIX}/sign-in")
-        browser.sign_in(town.customer.email, PASSWORD)
+        browser.sign_in(town.others[4].email, PASSWORD)
         visit = browser.open(f"{PREFIX}/overview")
         assert [*visit.faults(), *browser.violations()] == []
         assert not browser.find_all("canvas")

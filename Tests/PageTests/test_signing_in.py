@@ -15,23 +15,24 @@ def test_a_visitor_is_led_to_the_form_and_back(town: Town, browser: Browser) -> 
     assert browser.path.startswith(f"{PREFIX}/sign-in")
     browser.open(f"{PREFIX}/overview?a=b")
     assert browser.path.startswith(f"{PREFIX}/sign-in?next=")
-    browser.sign_in(town.customer.email, PASSWORD)
+    browser.sign_in(town.others[1].email, PASSWORD)
     assert browser.path == f"{PREFIX}/overview?a=b"
 
 
 def test_the_form_signs_in_and_the_button_signs_out(town: Town, browser: Browser) -> None:
-    before = town.world.value(TOKENS, town.customer.id)
+    user = town.others[2]
+    before = town.world.value(TOKENS, user.id)
     browser.open(f"{PREFIX}/sign-in")
-    browser.sign_in(town.customer.email, PASSWORD)
+    browser.sign_in(user.email, PASSWORD)
     assert browser.path == f"{PREFIX}/overview"
     cookie = browser.cookie("codexflow_session")
     assert cookie is not None
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"], cookie["secure"]) == (True, "Strict", "/", False)
-    assert town.world.value(TOKENS, town.customer.id) == before + 1
+    assert town.world.value(TOKENS, user.id) == before + 1
     browser.follow(f"form[action='{PREFIX}/sign-out'] button")
     assert browser.path == f"{PREFIX}/sign-in"
     assert browser.cookie("codexflow_session") is None
-    assert town.world.value(TOKENS, town.customer.id) == before
+    assert town.world.value(TOKENS, user.id) == before
     browser.set_cookie("codexflow_session", cookie["value"])
     browser.open(f"{PREFIX}/overview")
     assert browser.path.startswith(f"{PREFIX}/sign-in"), "the token is still good"
@@ -54,7 +55,7 @@ def test_the_session_of_laravel_signs_in_silently(town: Town, browser: Browser) 
 def test_who_may_not_sign_in_reads_why(
     name: str, password: str, problem: str, town: Town, browser: Browser, words: dict[str, dict[str, str]]
 ) -> None:
-    emails = {"customer": town.customer.email, "nobody": "nobody@example.com", "suspended": town.suspended.email}
+    emails = {"customer": town.others[0].email, "nobody": "nobody@example.com", "suspended": town.suspended.email}
     for language in ("en", "tr"):
         browser.look(View(language=language))
         browser.open(f"{PREFIX}/sign-in")
@@ -93,6 +94,14 @@ def test_the_switch_changes_the_language_and_stays(town: Town, browser: Browser)
     assert browser.language == "en"
 
 
+def test_a_choice_keeps_the_query(town: Town, browser: Browser, sign_in: SignIn) -> None:
+    sign_in(browser, town.customer)
+    browser.open(f"{PREFIX}/overview?model=%C4%B1%26%3D&model=b")
+    browser.follow("a[hreflang=tr]")
+    browser.follow("footer form button")
+    assert (browser.language, browser.path) == ("tr", f"{PREFIX}/overview?model=%C4%B1%26%3D&model=b")
+
+
 def test_an_address_that_is_no_page_says_what_to_do(
     town: Town, browser: Browser, sign_in: SignIn, words: dict[str, dict[str, str]]
 ) -> None:
@@ -100,4 +109,6 @@ def test_an_address_that_is_no_page_says_what_to_do(
         browser.look(View(language=language))
         visit = browser.open(f"{PREFIX}/nothing")
         assert list(visit.faults(expected=404)) == []
-        assert words["error_404"][language] in browser.texts()
+        texts = browser.texts()
+        assert words["error_404"][language] in texts
+        assert len([text for text in texts if "no such page" in text]) == (2 if language == "en" else 0)

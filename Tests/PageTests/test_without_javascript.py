@@ -27,7 +27,7 @@ def test_a_page_says_everything(
 
 def test_signing_in_and_out_works(town: Town, plain_browser: Browser) -> None:
     plain_browser.open(f"{PREFIX}/overview")
-    plain_browser.sign_in(town.customer.email, PASSWORD)
+    plain_browser.sign_in(town.others[5].email, PASSWORD)
     assert plain_browser.path == f"{PREFIX}/overview"
     plain_browser.follow(f"form[action='{PREFIX}/sign-out'] button")
     assert plain_browser.path == f"{PREFIX}/sign-in"

@@ -112,16 +112,13 @@ extension PageServer {
 
     /// Keeps a chosen language or zone in a cookie, and leads to the same page without the choice.
     private func choice(_ request: Request) -> Response? {
-        let choices = [("language", Self.languageCookie), ("timezone", Self.zoneCookie)]
         let fields = request.queryFields
-        guard request.method == .get, fields.contains(where: { field in choices.contains { $0.0 == field.name } })
-        else { return nil }
-        let others = fields.filter { field in !choices.contains { $0.0 == field.name } }
-        let query = others.map { "\($0.name.percentEncoded)=\(($0.value ?? "").percentEncoded)" }
-            .joined(separator: "&")
+        let others = others(of: request)
+        guard request.method == .get, others.count < fields.count else { return nil }
+        let query = others.map(\.encoded).joined(separator: "&")
         let path = request.uri.path.dropFirst(prefix.count)
         var response = redirect(to: query.isEmpty ? String(path) : "\(path)?\(query)")
-        for (field, cookie) in choices {
+        for (field, cookie) in Self.choices {
             guard let value = fields.last(where: { $0.name == field })?.value, !value.isEmpty else { continue }
             response.setCookie(
                 Cookie(
@@ -129,6 +126,13 @@ extension PageServer {
                     httpOnly: true, sameSite: .lax))
         }
         return response
+    }
+
+    private static let choices = [("language", languageCookie), ("timezone", zoneCookie)]
+
+    /// The fields of the query that choose neither language nor zone.
+    private func others(of request: Request) -> [FormField] {
+        request.queryFields.filter { field in !Self.choices.contains { $0.0 == field.name } }
     }
 
     private func redirect(to path: String) -> Response { Response(redirectingTo: prefix + path) }
@@ -156,9 +160,12 @@ extension PageServer {
     ) -> Response {
         let failure = Failure(error, path: request.uri.path, requestID: context.requestID)
         failure.report(error, to: context.logger)
+        // The API's own words are English, and say more than the page's only of what was sent.
+        let addsMore = [400, 409, 422].contains(failure.status.code) && visitor.reader.language == .english
         let values: JSON = [
             "status": .integer(failure.status.code), "request_id": .string(failure.requestID),
-            "explanation": .string("error_\(failure.status.code)"), "message": .string(failure.message),
+            "explanation": .string("error_\(failure.status.code)"),
+            "message": addsMore ? .string(failure.message) : .null,
         ]
         let page = try? html("error", values, status: failure.status, request, visitor)
         var response = page ?? Response(status: .internalServerError)
@@ -175,7 +182,8 @@ extension PageServer {
             ? FormKey.randomSecret() : nil
         let key = newSecret.map { FormKey(secret: $0) } ?? formKey(of: request, visitor.caller)
         let shell = PageShell(
-            prefix: prefix, target: target(of: request), caller: visitor.caller, reader: visitor.reader,
+            prefix: prefix, target: target(of: request), query: others(of: request), caller: visitor.caller,
+            reader: visitor.reader,
             formToken: key?.token() ?? "", assets: resources.assets)
         guard let texts = resources.texts[visitor.reader.language],
             let html = resources.templates.render(
@@ -200,6 +208,8 @@ struct PageShell {
     let prefix: String
     /// The page's own path below the prefix, and its query.
     let target: String
+    /// The query without a choice of language or zone.
+    let query: [FormField]
     let caller: Caller?
     let reader: Reader
     let formToken: String
@@ -219,10 +229,13 @@ struct PageShell {
     /// Members for the templates `layout` and `frame`.
     var json: JSON {
         let path = String(target.prefix { $0 != "?" })
+        let others = query.map(\.encoded) + ["language=\(reader.language.other.rawValue)"]
         return [
             "prefix": .string(prefix), "language": .string(reader.language.rawValue),
             "other_language": .string(reader.language.other.rawValue), "form_token": .string(formToken),
             "zone": .string(reader.zoneName), "now": .string(reader.now.rfc3339), "path": .string(prefix + path),
+            "query": .array(query.map { ["name": .string($0.name), "value": .string($0.value ?? "")] }),
+            "other_url": .string("\(prefix + path)?\(others.joined(separator: "&"))"),
             "style_url": url("pages.css"), "script_url": url("pages.js"), "icon_url": url("icon.svg"),
             "chart_url": url(PageResources.chartLibrary),
             "viewer": caller.map { caller in
@@ -265,4 +278,9 @@ struct PageShell {
     private func url(_ name: String) -> JSON {
         assets[name].map { .string("\(prefix)/assets/\(name)?v=\($0.version)") } ?? .null
     }
+}
+
+extension FormField {
+    /// The field as a part of a query.
+    fileprivate var encoded: String { "\(name.percentEncoded)=\((value ?? "").percentEncoded)" }
 }
