@@ -51,7 +51,8 @@ struct LimitRequestPages: Sendable {
                 "granted_user": request.query("done") == "request_granted"
                     ? request.query("user").flatMap { Int64($0) }.json : .null,
                 "problem": isShown ? .null : (refusal?.problems[FormRefusal.whole]).json, "open": .array(forms),
-                "has_none": .bool(forms.isEmpty), "answered": .array(answered.map { names.adding(to: $0.withLimitPeriod) }),
+                "has_none": .bool(forms.isEmpty),
+                "answered": .array(answered.map { names.adding(to: $0.withLimitPeriod) }),
                 "next": request.next(of: open, keeping: ["before"]),
                 "next_answered": request.next(of: all, "before", keeping: ["cursor"]),
             ], status: refusal?.status ?? .ok)
