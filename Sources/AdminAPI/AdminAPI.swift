@@ -105,6 +105,7 @@ struct AdminService {
             authenticator: authenticator, resources: resources, prefix: pages.prefix, bodies: settings.bodies,
             deadline: settings.requestTimeout,
             operations: Dictionary(uniqueKeysWithValues: routes.all.map { ($0.operation.id, $0) }), now: now)
-        return server.serve(PageTable(authenticator: authenticator, signIn: signIn, live: live).pages)
+        return server.serve(
+            PageTable(authenticator: authenticator, signIn: signIn, live: live, proxy: pages.proxy).pages)
     }
 }

@@ -1,29 +1,169 @@
 import Analytics
 import Domain
+import Foundation
 import HTTPSupport
+import HTTPTypes
+import Postgres
 import Storage
 
-/// The customer's overview: what is left of the limits, the month against the month before, and the last calls.
+/// The customer's overview: what is left of the limits, the month against the month before, the last days, and the last
+/// calls.
 struct OverviewPage: Sendable {
     let database: Database
+    let example: CallExample
+
+    /// The models that have a series of their own; the others are summed.
+    private static let models = 6
+    /// The calls that the page lists.
+    private static let calls = 10
 
     @Sendable func show(_ request: PageRequest) async throws -> PageAnswer {
+        .page("overview", try await values(request))
+    }
+
+    /// Asks for higher limits.
+    @Sendable func requestLimits(_ request: PageRequest) async throws -> PageAnswer {
+        let (period, reason) = (request.field("period"), request.field("reason"))
+        do {
+            _ = try await request.json("requestIncrease", body: ["period": period.json, "reason": reason.json])
+            return .redirect("/overview?done=limits_requested")
+        } catch is ValidationError {
+            let typed: JSON = ["problem": "limit_request_wrong", "typed_reason": reason.json]
+            return .page("overview", try await values(request).merging(typed), status: .unprocessableContent)
+        }
+    }
+
+    private func values(_ request: PageRequest) async throws -> JSON {
         let (user, reader) = (try request.user, request.reader)
         let values = try await database.read { connection in
             let periods = try PagePeriods(reader, connection)
             return try ReportSnapshot.take(connection) { snapshot in
                 let scope = UsageScope(user: user.id)
-                let month = try UsageSummary.read(
-                    scope, periods.month, comparedWith: periods.monthBefore, on: snapshot)
+                let calls = try LogList.read(LogFilter(userID: user.id), by: .time, limit: Self.calls, connection)
+                let entries = try LogEntries.read(calls.ids, connection)
                 let limits = try LimitStatus.read(user.id, connection, now: reader.now)
+                let requests = try LimitRequest.list(of: user.id, limit: 5, connection)
                 return JSON.object([
-                    "as_of": .string(snapshot.asOf.rfc3339),
-                    "month": AnalyticsController.summary.json(
-                        .init(current: month.current, compared: month.previous, meta: .init(asOf: snapshot.asOf))),
-                    "limits": LimitWindows.json.json(LimitWindows(limits: limits, now: reader.now)),
+                    "as_of": .string(snapshot.asOf.rfc3339), "has_calls": .bool(!calls.ids.isEmpty),
+                    "limits": LimitMeters.json(LimitWindows(limits: limits, now: reader.now)),
+                    "limit_requests": .array(requests.map(Self.json)),
+                    "month": try Self.month(scope, periods, snapshot),
+                    "last_days": try Self.lastDays(scope, periods, snapshot),
+                    "calls": .array(entries.json),
                 ])
             }
         }
-        return .page("overview", values)
+        let shown: JSON = [
+            "problem": .null, "typed_reason": .null,
+            "has_limits": .bool(!(values["limits"]?.elements ?? []).isEmpty),
+            "has_requests": .bool(!(values["limit_requests"]?.elements ?? []).isEmpty),
+            "logs_url": .string(request.prefix + "/logs"), "is_of_all_users": false,
+            "done": request.done(among: ["limits_requested"]),
+        ]
+        let isEmpty = values["has_calls"] == false
+        return values.merging(shown).merging(isEmpty ? try await example.values(request) : [:])
+    }
+
+    private static func json(_ request: LimitRequest) -> JSON {
+        let tone: JSON = request.answer?.isGranted == true ? "good" : "bad"
+        return LimitRequest.json.json(request).merging([
+            "limit_window": .string(request.period.rawValue), "answer_tone": tone,
+        ])
+    }
+
+    /// This month, the same part of the month before, and the whole month before.
+    private static func month(_ scope: UsageScope, _ periods: PagePeriods, _ snapshot: ReportSnapshot) throws -> JSON {
+        // Side by side, so one statement reads both.
+        let months = try UsageSummary.read(scope, periods.month, comparedWith: periods.wholeMonthBefore, on: snapshot)
+        let part = try UsageSeries.read(scope, periods.monthBefore, every: .month, on: snapshot)
+        let (now, then) = (months.current.sums, part.lines.flatMap(\.sums).reduce(UsageTotals(), +))
+        func dollars(_ totals: UsageTotals) -> Double { totals.cost.map { Double($0.picodollars) / 1e12 } ?? 0 }
+        return [
+            "current": Usage.json.json(Usage(now, months.current.latency)), "compared": Usage.json.json(Usage(then)),
+            "before": Usage.json.json(Usage(months.previous?.sums ?? UsageTotals())),
+            "cost_change": change(from: dollars(then), to: dollars(now)),
+            "tokens_change": change(from: Double(then.tokens), to: Double(now.tokens)),
+            "requests_change": change(from: Double(then.requests), to: Double(now.requests)),
+        ]
+    }
+
+    /// By which ratio a figure grew or shrank; null where it was zero before.
+    private static func change(from then: Double, to now: Double) -> JSON {
+        guard then > 0 else { return .null }
+        let ratio = ((now - then) / then * 1_000).rounded() / 1_000
+        return [
+            "ratio": .number(abs(ratio).jsonLiteral), "is_more": .bool(ratio > 0), "is_less": .bool(ratio < 0),
+            "is_same": .bool(ratio == 0),
+        ]
+    }
+
+    /// The last 30 days: for each day its usage, and its cost by model.
+    private static func lastDays(
+        _ scope: UsageScope, _ periods: PagePeriods, _ snapshot: ReportSnapshot
+    ) throws -> JSON {
+        let all = try UsageSeries.read(scope, periods.lastDays, every: .day, hasLatency: true, on: snapshot)
+        let models = try UsageSeries.read(
+            scope, periods.lastDays, every: .day, by: .model, limit: Self.models, rankedBy: .cost, on: snapshot)
+        let totals = all.lines.first?.values ?? []
+        let days = zip(all.buckets, totals).enumerated().map { index, day -> JSON in
+            let sums = day.1.sums
+            return [
+                "day": .string(day.0.start.rfc3339), "all": Usage.json.json(day.1),
+                "succeeded": .integer(max(0, sums.requests - sums.errors - sums.rateLimited)),
+                "models": .array(models.lines.map { ["cost": JSONType.nullable(.money).json($0.sums[index].cost)] }),
+            ]
+        }
+        return [
+            "days": .array(days), "has_models": .bool(!models.lines.isEmpty),
+            "models": .array(models.lines.map { ["model": $0.key.json, "is_others": .bool($0.isOthers)] }),
+        ]
+    }
+}
+
+/// The limits of ``LimitWindows``, as a page shows them: one meter for each amount that has a limit.
+enum LimitMeters {
+    /// A window for each period, with its meters.
+    static func json(_ windows: LimitWindows) -> JSON {
+        .array(
+            (LimitWindows.json.json(windows).members ?? []).map { member in
+                let (period, window) = (member.key, member.value)
+                let meters = ["requests", "tokens", "budget"].compactMap { meter($0, window[$0] ?? .null, period) }
+                return .object([
+                    "limit_window": .string(period), "resets_at": window["resets_at"] ?? .null,
+                    "is_own": window["is_own"] ?? .null, "meters": .array(meters),
+                ])
+            })
+    }
+
+    private static func meter(_ kind: String, _ amount: JSON, _ period: String) -> JSON? {
+        guard amount != .null else { return nil }
+        let percent = amount["percent"].flatMap { if case .number(let text) = $0 { Double(text) } else { nil } } ?? 0
+        let isOver = percent >= 100
+        return amount.merging([
+            "name": .string("\(period)-\(kind)"), "kind": .string(kind), "is_budget": .bool(kind == "budget"),
+            "filled": .number(min(100, max(0, percent)).jsonLiteral), "is_over": .bool(isOver),
+            "is_lasting": .bool(!isOver && amount["exhausted_at"] == .null),
+            "is_running_out": .bool(!isOver && amount["exhausted_at"] != .null),
+            "tone": .string(isOver ? "over" : percent >= 80 ? "near" : "fine"),
+        ])
+    }
+}
+
+extension LogEntries {
+    /// The logs as the API writes them.
+    var json: [JSON] {
+        (0..<count).compactMap { index in
+            var bytes: [UInt8] = []
+            LogLine.appendObject(self, index, to: &bytes)
+            return JSON(parsing: bytes)
+        }
+    }
+}
+
+extension PageRequest {
+    /// The name of the text that says what a form has just done, `done_…`: of the query's `done`, where it is among
+    /// `known`.
+    func done(among known: Set<String>) -> JSON {
+        query("done").flatMap { known.contains($0) ? "done_\($0)" : nil }.json
     }
 }

@@ -86,23 +86,27 @@ struct PageRequest: Sendable {
     ///   - operation: OpenAPI's `operationId`.
     ///   - parameters: Names and values of its query and path.
     ///   - body: Its body.
+    ///   - format: How rows are written.
     /// - Returns: The answer, which is not written yet.
     /// - Throws: ``AppError``, ``ValidationError``, as the operation does.
     func ask(
-        _ operation: String, _ parameters: [(String, String)] = [], body: JSON = [:]
+        _ operation: String, _ parameters: [(String, String)] = [], body: JSON = [:], as format: Format = .json
     ) async throws -> APIResponse {
         guard let route = operations[operation] else { throw AppError(.notFound, "There is no \(operation).") }
         if let refusal = route.operation.refusal { throw refusal }
         if let caller { try Authenticator.require(route.access, of: caller) }
+        // A browser asks for HTML, but the operation knows the API's formats.
+        var head = http.head
+        head.headerFields[.accept] = format.contentType
         let input = try APIRequest(
-            http, context: context, caller: caller, body: body, route: route, now: now,
+            Request(head: head, body: http.body), context: context, caller: caller, body: body, route: route, now: now,
             given: Dictionary(grouping: parameters) { $0.0 }.mapValues { $0.map(\.1) })
         return try await route.operation.handle(input)
     }
 
     /// The JSON of the API's `operation`.
     ///
-    /// - Throws: As ``ask(_:_:body:)``.
+    /// - Throws: As ``ask(_:_:body:as:)``.
     func json(_ operation: String, _ parameters: [(String, String)] = [], body: JSON = [:]) async throws -> JSON {
         switch try await ask(operation, parameters, body: body).content {
         case .json(let value): return value

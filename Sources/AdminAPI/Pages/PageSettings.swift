@@ -1,4 +1,5 @@
 import Bootstrap
+import Foundation
 
 /// What configures the pages.
 struct PageSettings: Sendable {
@@ -6,9 +7,12 @@ struct PageSettings: Sendable {
     let prefix: String
     /// How long a person stays signed in.
     let lifetime: Duration
+    /// Where customers reach LiteLLM, without a slash at its end.
+    let proxy: String
     /// The file of Chart.js.
     let chartJS: String
 
+    private static let localProxy = "http://127.0.0.1:4000"
     static let defaultLifetime = Duration.seconds(168 * 3_600)
 
     static let table: SettingsTable = [
@@ -19,6 +23,10 @@ struct PageSettings: Sendable {
         Setting(
             "ADMIN_PAGES_LIFETIME", .duration(.seconds(300) ... .seconds(8_760 * 3_600)), default: "168h",
             "How long a person stays signed in to the pages."),
+        Setting(
+            "LITELLM_PROXY_URL", .secret,
+            "Where LiteLLM listens. The pages show how to call it, at \(localProxy) if this is empty. The doctor "
+                + "checks its answer and its clock, unless this is empty."),
         Setting(
             "ADMIN_CHART_JS", .text, default: "/usr/share/javascript/chart.js/chart.min.js",
             "The file of Chart.js, from Debian's libjs-chart.js; without it pages have tables and no charts."),
@@ -32,7 +40,21 @@ struct PageSettings: Sendable {
             return !isOurs && text.wholeMatch(of: /(\/[A-Za-z0-9_~.\-]+)+/) != nil ? text : nil
         }
         lifetime = settings.duration(table["ADMIN_PAGES_LIFETIME"])
+        let given = settings.secret(table["LITELLM_PROXY_URL"])
+        let address = given.flatMap { Self.address($0.reveal()) }
+        if given != nil && address == nil {
+            settings.reject("LITELLM_PROXY_URL", "is not an http or https URL without a password")
+        }
+        proxy = address ?? Self.localProxy
         chartJS = settings.string(table["ADMIN_CHART_JS"])
         guard settings.bool(table["ADMIN_PAGES"]) else { return nil }
+    }
+
+    /// `text` without slashes at its end, if a shell and Python read it as it is; `nil` for other text.
+    private static func address(_ text: String) -> String? {
+        guard let url = URL(string: text), ["http", "https"].contains(url.scheme), url.host() != nil,
+            url.user() == nil, text.wholeMatch(of: /[A-Za-z0-9.:\/_~%\[\]\-]+/) != nil
+        else { return nil }
+        return String(text.reversed().drop { $0 == "/" }.reversed())
     }
 }

@@ -4,9 +4,8 @@ import HTTPTypes
 struct PageTable: Sendable {
     let pages: [PageRoute]
 
-    init(authenticator: Authenticator, signIn: SignInPolicy, live: LiveHub) {
+    init(authenticator: Authenticator, signIn: SignInPolicy, live: LiveHub, proxy: String) {
         let entry = SignInPages(authenticator: authenticator, policy: signIn, live: live)
-        let overview = OverviewPage(database: authenticator.database)
         let all = OperatorOverviewPage(database: authenticator.database)
         let users = UserPages(database: authenticator.database)
         let plans = PlanPages()
@@ -15,6 +14,10 @@ struct PageTable: Sendable {
         let health = HealthPage(
             examination: HealthExamination(pool: authenticator.database.pool, now: authenticator.now))
         let audit = AuditPage(database: authenticator.database)
+        let example = CallExample(proxy: proxy)
+        let overview = OverviewPage(database: authenticator.database, example: example)
+        let key = KeyPage(example: example)
+        let (ownLogs, allLogs) = (LogPages(isOfAllUsers: false), LogPages(isOfAllUsers: true))
         pages = [
             PageRoute(.get, "", .user, entry.choose),
             PageRoute(.get, "/sign-in", .anyone, entry.show),
@@ -22,6 +25,12 @@ struct PageTable: Sendable {
             PageRoute(.post, "/sign-out", .user, entry.signOut),
 
             PageRoute(.get, "/overview", .user, overview.show),
+            PageRoute(.post, "/overview/limit-requests", .user, overview.requestLimits),
+            PageRoute(.get, "/logs", .user, ownLogs.list),
+            PageRoute(.get, "/logs.csv", .user, ownLogs.export),
+            PageRoute(.get, "/logs/{id}", .user, ownLogs.show),
+            PageRoute(.get, "/key", .user, key.show),
+            PageRoute(.post, "/key/rotate", .user, key.rotate),
 
             PageRoute(.get, "/operator", .admin, all.show),
             PageRoute(.get, "/operator/users", .admin, users.list),
@@ -38,6 +47,9 @@ struct PageTable: Sendable {
             PageRoute(.get, "/operator/quarantine/{key}", .admin, quarantine.showOne),
             PageRoute(.get, "/operator/health", .admin, health.show),
             PageRoute(.get, "/operator/audit", .admin, audit.show),
+            PageRoute(.get, "/operator/logs", .admin, allLogs.list),
+            PageRoute(.get, "/operator/logs.csv", .admin, allLogs.export),
+            PageRoute(.get, "/operator/logs/{id}", .admin, allLogs.show),
         ]
     }
 }

@@ -55,6 +55,22 @@ struct LimitWindows: Sendable {
     fileprivate struct Amount: Sendable {
         let amount: LimitStatus.Amount
         let window: Window
+        var rate: Rate { Rate(limit: Double(amount.limit), used: Double(amount.used), window: window) }
+    }
+
+    fileprivate struct Budget: Sendable {
+        let budget: LimitStatus.Budget
+        let window: Window
+        var rate: Rate {
+            Rate(limit: Double(budget.limit.picodollars), used: Double(budget.used.picodollars), window: window)
+        }
+    }
+
+    /// How fast a limit of a window is used, in any unit.
+    fileprivate struct Rate {
+        let limit: Double
+        let used: Double
+        let window: Window
     }
 
     let limits: [LimitStatus]
@@ -66,7 +82,16 @@ struct LimitWindows: Sendable {
             Field("limit", .integer, example: 100_000, \.amount.limit),
             Field("used", .integer, example: 25_000, \.amount.used),
             Field("remaining", .integer, example: 75_000, \.amount.remaining),
-            Field("percent", .number, example: 25, \.percent), Field("exhausted_at", .nullable(.time), \.exhaustion),
+            Field("percent", .number, example: 25, \.rate.percent),
+            Field("exhausted_at", .nullable(.time), \.rate.exhaustion),
+        ])
+
+    private static let budget = JSONType<Budget>.object(
+        "LimitBudget",
+        [
+            Field("limit", .money, \.budget.limit), Field("used", .money, \.budget.used),
+            Field("remaining", .money, \.budget.remaining), Field("percent", .number, example: 25, \.rate.percent),
+            Field("exhausted_at", .nullable(.time), \.rate.exhaustion),
         ])
 
     static let window = JSONType<Window>.object(
@@ -76,6 +101,9 @@ struct LimitWindows: Sendable {
             Field("is_own", .boolean, \.limit.isOwn),
             Field("tokens", amount) { Amount(amount: $0.limit.tokens, window: $0) },
             Field("requests", amount) { Amount(amount: $0.limit.requests, window: $0) },
+            Field("budget", .nullable(budget)) { window in
+                window.limit.budget.map { Budget(budget: $0, window: window) }
+            },
         ])
 
     private static let windows: JSONType<[(key: String, value: Window)]> = .map(of: window)
@@ -84,19 +112,19 @@ struct LimitWindows: Sendable {
     }
 }
 
-extension LimitWindows.Amount {
+extension LimitWindows.Rate {
     fileprivate var percent: Double {
-        guard amount.limit > 0 else { return 100 }
-        return (Double(amount.used) / Double(amount.limit) * 10_000).rounded() / 100
+        guard limit > 0 else { return 100 }
+        return (used / limit * 10_000).rounded() / 100
     }
 
-    /// When the amount is used up at the rate of the window so far; `nil` where that is after the window's end.
+    /// When the limit is used up at the rate of the window so far; `nil` where that is after the window's end.
     fileprivate var exhaustion: Timestamp? {
-        guard amount.used < amount.limit else { return window.now }
-        guard amount.used > 0 else { return nil }
+        guard used < limit else { return window.now }
+        guard used > 0 else { return nil }
         let (start, end) = (window.limit.startedAt.microseconds, window.limit.resetsAt.microseconds)
         let elapsed = Double(window.now.microseconds - start)
-        let needed = elapsed * (Double(amount.limit) / Double(amount.used))
+        let needed = elapsed * (limit / used)
         guard needed < Double(end - start) else { return nil }
         return Timestamp(microseconds: start + Int64(needed))
     }

@@ -77,12 +77,24 @@ package struct LimitStatus: Sendable, Hashable {
         package var remaining: Int64 { max(0, limit - used) }
     }
 
+    /// A budget and the cost that counts against it.
+    package struct Budget: Sendable, Hashable {
+        /// The budget.
+        package let limit: Money
+        /// The cost.
+        package let used: Money
+        /// What is left.
+        package var remaining: Money { limit < used ? .zero : limit - used }
+    }
+
     /// The kind of window.
     package let period: QuotaPeriod
     /// Tokens.
     package let tokens: Amount
     /// Requests.
     package let requests: Amount
+    /// The cost in USD; `nil` where the user has no budget, or where NaN makes it unknown.
+    package let budget: Budget?
     /// The begin of the window.
     package let startedAt: Timestamp
     /// The end of the window.
@@ -104,10 +116,10 @@ package struct LimitStatus: Sendable, Hashable {
                      (VALUES ('daily', 'day', interval '1 day'), ('monthly', 'month', interval '1 month'))
                      AS w (period, unit, length)
             ), pending AS (
-                SELECT d.day, d.tokens, d.requests
+                SELECT d.day, d.tokens, d.requests, metering.finite(d.cost) AS cost
                 FROM metering.quota_deltas q
-                CROSS JOIN LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests)
-                    AS d (user_id, day, tokens, requests)
+                CROSS JOIN LATERAL unnest(q.user_ids, q.days, q.tokens, q.requests, q.costs)
+                    AS d (user_id, day, tokens, requests, cost)
                 WHERE d.user_id = \(user)
             )
             SELECT b.period, \(Registration.limit("coalesce(l.tokens, p.tokens)")),
@@ -116,7 +128,8 @@ package struct LimitStatus: Sendable, Hashable {
                    \(unsafeSQL: Query.saturated("coalesce(q.requests, 0)::numeric + coalesce(s.requests, 0)")),
                    \(microseconds: "(b.window_start::timestamp AT TIME ZONE 'UTC')"),
                    \(microseconds: "(b.reset_at::timestamp AT TIME ZONE 'UTC')"), l.tokens IS NOT NULL
-                       OR l.requests IS NOT NULL
+                       OR l.requests IS NOT NULL,
+                   (\(Registration.limit("l.budget")))::text, (coalesce(q.cost, 0) + coalesce(s.cost, 0))::text
             FROM public.users u
             CROSS JOIN bound b
             LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = b.period
@@ -124,7 +137,7 @@ package struct LimitStatus: Sendable, Hashable {
             LEFT JOIN metering.quota_usage q
                 ON q.user_id = u.id AND q.period = b.period AND q.window_start = b.window_start
             LEFT JOIN LATERAL (
-                SELECT sum(d.tokens) AS tokens, sum(d.requests) AS requests FROM pending d
+                SELECT sum(d.tokens) AS tokens, sum(d.requests) AS requests, sum(d.cost) AS cost FROM pending d
                 WHERE d.day >= b.window_start AND d.day < b.reset_at
             ) s ON true
             WHERE u.id = \(user) AND (\(Registration.limit("coalesce(l.tokens, p.tokens)"))) IS NOT NULL
@@ -133,13 +146,23 @@ package struct LimitStatus: Sendable, Hashable {
         return try rows.compactMap { row in
             let (period, tokens, requests, usedTokens, usedRequests, start, end, isOwn) = try row.decode(
                 String.self, Int64.self, Int64.self, Int64.self, Int64.self, Int64.self, Int64.self, Bool.self)
+            let (budget, cost) = (try row.decode(8, as: String?.self), try row.decode(9, as: String.self))
             return QuotaPeriod(rawValue: period).map {
                 LimitStatus(
                     period: $0, tokens: Amount(limit: tokens, used: usedTokens),
-                    requests: Amount(limit: requests, used: usedRequests), startedAt: Timestamp(microseconds: start),
+                    requests: Amount(limit: requests, used: usedRequests),
+                    budget: Budget(budget, used: cost), startedAt: Timestamp(microseconds: start),
                     resetsAt: Timestamp(microseconds: end), isOwn: isOwn)
             }
         }
+    }
+}
+
+extension LimitStatus.Budget {
+    /// `nil` where one of the two is missing or no amount.
+    fileprivate init?(_ limit: String?, used: String) {
+        guard let limit = limit.flatMap(Money.init), let used = Money(used) else { return nil }
+        self.init(limit: limit, used: used)
     }
 }
 

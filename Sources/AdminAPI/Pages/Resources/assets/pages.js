@@ -29,14 +29,16 @@
   }
 
   function readTable(table) {
-    const heads = [...table.tHead.rows[0].cells].slice(1);
+    // A column of data-sum sums up others, and is not drawn.
+    const heads = [...table.tHead.rows[0].cells].slice(1).filter((head) => !("sum" in head.dataset));
     const rows = [...table.tBodies[0].rows];
     return {
       labels: rows.map((row) => (row.cells[0].dataset.short || row.cells[0].textContent).trim()),
-      series: heads.map((head, index) => ({
+      series: heads.map((head) => ({
         label: head.textContent.trim(),
-        data: rows.map((row) => numberOf(row.cells[index + 1])),
-        texts: rows.map((row) => row.cells[index + 1].textContent.trim()),
+        tone: head.dataset.tone,
+        data: rows.map((row) => numberOf(row.cells[head.cellIndex])),
+        texts: rows.map((row) => row.cells[head.cellIndex].textContent.trim()),
       })),
     };
   }
@@ -64,7 +66,7 @@
     const isStacked = "stacked" in box.dataset;
     const isLine = box.dataset.kind === "line";
     const datasets = series.map((one, index) => {
-      const tone = color(`--s${(index % 8) + 1}`);
+      const tone = color(`--${one.tone || `s${(index % 8) + 1}`}`);
       return {
         ...one, backgroundColor: tone, borderColor: tone, borderWidth: isLine ? 2 : 0, pointRadius: 0,
         pointHitRadius: 8, tension: 0.25, spanGaps: true, maxBarThickness: 40,
@@ -73,6 +75,9 @@
     const format = axisText(box.dataset.format);
     const old = charts.get(box.id);
     if (old) old.destroy();
+    // Who sees the chart need not see its numbers, unless they have opened them.
+    const numbers = table.closest("details.numbers");
+    if (numbers && !box.firstChild && !("kept" in numbers.dataset)) numbers.open = false;
     const canvas = document.createElement("canvas");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${table.caption ? table.caption.textContent.trim() : ""}`);
@@ -160,7 +165,10 @@
       keepWritten(html);
       for (const details of part.querySelectorAll("details[id][open]")) {
         const same = html.querySelector(`#${CSS.escape(details.id)}`);
-        if (same) same.open = true;
+        if (same) {
+          same.open = true;
+          same.dataset.kept = "";
+        }
       }
       const known = new Set([...part.querySelectorAll("tr[data-id]")].map((row) => row.dataset.id));
       if (known.size > 0) {

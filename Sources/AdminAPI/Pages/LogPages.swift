@@ -1,0 +1,103 @@
+import Domain
+import HTTPSupport
+import HTTPTypes
+import Hummingbird
+import Storage
+
+/// The logs, page by page, one by one, and as CSV: the caller's own, or for operators those of all users.
+struct LogPages: Sendable {
+    let isOfAllUsers: Bool
+
+    /// The place of the list below the prefix.
+    private var path: String { isOfAllUsers ? "/operator/logs" : "/logs" }
+
+    private static let rows = 50
+    /// The fields of the form, which are parameters of `listLogs` too.
+    private static let filters = ["from", "to", "model", "status", "search", "min_cost", "user_id", "sort"]
+
+    @Sendable func list(_ request: PageRequest) async throws -> PageAnswer {
+        let cursor = request.query("cursor")
+        do {
+            let parameters = filter(request) + [("limit", "\(Self.rows)")] + (cursor.map { [("cursor", $0)] } ?? [])
+            return .page("logs", values(request, try await request.json("listLogs", parameters)))
+        } catch let error as ValidationError {
+            let problem = error.fields.first.map { "logs_wrong_\($0.name)" } ?? "logs_wrong"
+            return refusal(request, problem)
+        } catch let error as AppError where error.code == .invalid {
+            let needsRange = request.query("sort") ?? "time" != "time" && request.query("from") == nil
+            return refusal(request, needsRange ? "logs_wrong_sort" : "logs_wrong_to")
+        }
+    }
+
+    private func refusal(_ request: PageRequest, _ problem: String) -> PageAnswer {
+        let values = values(request, ["data": [], "next_cursor": .null]).merging(["problem": .string(problem)])
+        return .page("logs", values, status: .unprocessableContent)
+    }
+
+    @Sendable func show(_ request: PageRequest) async throws -> PageAnswer {
+        let log = try await request.json("getLog", [("id", request.pathPart("id"))])
+        let user = try request.user.id
+        guard isOfAllUsers || log["user_id"] == .integer(user) else {
+            throw AppError(.notFound, "There is no such log.")
+        }
+        // As texts, so that `label` finds the words for them.
+        let shown = (log.members ?? []).map { member in
+            if case .bool(let value) = member.value { return JSON.Member(member.key, .string("\(value)")) }
+            return member
+        }
+        let lists = ["flags", "tags"].map { name in
+            JSON.Member("has_\(name)", .bool(!(log[name]?.elements ?? []).isEmpty))
+        }
+        return .page(
+            "log",
+            [
+                "log": .object(shown + lists), "logs_url": .string(request.prefix + path),
+                "is_of_all_users": .bool(isOfAllUsers),
+            ])
+    }
+
+    /// The API's export, as a file.
+    @Sendable func export(_ request: PageRequest) async throws -> PageAnswer {
+        let parameters = filter(request).filter { $0.0 != "sort" }
+        let export = try await request.ask("listLogs", parameters, as: .csv)
+        var response = export.response(to: request.http, vary: [.cookie])
+        response.headers[.contentDisposition] = "attachment; filename=\"codexflow-logs.csv\""
+        response.headers[.cacheControl] = "no-store"
+        return .response(response)
+    }
+
+    /// The parameters of `listLogs` that the form's fields mean. A range of days has its last day, as people count.
+    private func filter(_ request: PageRequest) -> [(String, String)] {
+        var parameters = request.query(Self.filters.filter { $0 != "user_id" || isOfAllUsers })
+        parameters = parameters.map { name, value in
+            guard name == "to", let day = CalendarDate(value) else { return (name, value) }
+            return (name, "\(CalendarDate(daysSince1970: day.daysSince1970 + 1))")
+        }
+        if !isOfAllUsers, let user = request.caller?.user.id { parameters.append(("user_id", "\(user)")) }
+        return parameters + [("timezone", request.reader.zoneName)]
+    }
+
+    private func values(_ request: PageRequest, _ page: JSON) -> JSON {
+        let typed = Self.filters.map { JSON.Member($0, request.query($0).json) }
+        let chosen = Self.filters.compactMap { name in
+            request.query(name).map { "\(name)=\($0.percentEncoded)" }
+        }.joined(separator: "&")
+        let logs = page["data"]?.elements ?? []
+        let next = page["next_cursor"]?.text.map { cursor in
+            (chosen.isEmpty ? "" : chosen + "&") + "cursor=\(cursor.percentEncoded)"
+        }
+        return [
+            "filter": .object(typed), "calls": .array(logs), "next_query": next.json, "filter_query": .string(chosen),
+            "has_filter": .bool(!chosen.isEmpty), "has_calls": .bool(!logs.isEmpty),
+            "is_later_page": .bool(request.query("cursor") != nil),
+            "logs_url": .string(request.prefix + path), "is_of_all_users": .bool(isOfAllUsers),
+            "statuses": Self.choices(EventStatus.allCases.map(\.rawValue), request.query("status")),
+            "orders": Self.choices(["time", "cost", "duration"], request.query("sort")),
+            "as_of": .string(request.now.rfc3339), "problem": .null,
+        ]
+    }
+
+    private static func choices(_ words: [String], _ chosen: String?) -> JSON {
+        .array(words.map { ["status": .string($0), "order": .string($0), "is_chosen": .bool($0 == chosen)] })
+    }
+}
