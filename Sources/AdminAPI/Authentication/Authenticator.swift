@@ -98,7 +98,7 @@ struct Authenticator: Sendable {
         {
             let caller = Caller(
                 user: found.user, proof: .token(found.id), formKey: FormKey(secret: session.token))
-            return Sender(caller: caller, abilities: Self.abilities(found.abilities))
+            return Sender(caller: caller)
         }
         return try await sender(bySessionOf: request)
     }
@@ -128,7 +128,7 @@ struct Authenticator: Sendable {
             let found = try await database.read({ try UserProfile.findForSession(session.userID, $0) }),
             sessions.isCurrent(session, passwordHash: found.passwordHash)
         else { return nil }
-        let key = session.csrfToken.map { FormKey(secret: $0) }
+        let key = session.csrfToken.flatMap { $0.isEmpty ? nil : FormKey(secret: $0) }
         return Sender(caller: Caller(user: found.user, proof: .session, formKey: key), session: session)
     }
 }

@@ -16,9 +16,10 @@ struct KeyPage: Sendable {
             let problem: JSON = ["problem": "key_unconfirmed"]
             return .page("key", try await values(request).merging(problem), status: .unprocessableContent)
         }
+        // All else is read first: the new key is shown only now.
+        let values = try await values(request)
         let key = try await request.json("regenerateKey")["api_key"] ?? .null
-        let new: JSON = ["new_key": key, "example_key": key]
-        return .page("key", try await values(request).merging(new))
+        return .page("key", values.merging(["new_key": key, "example_key": key]))
     }
 
     private func values(_ request: PageRequest) async throws -> JSON {

@@ -71,16 +71,42 @@ struct PageServer: Sendable {
         }
         var form: [FormField] = []
         if page.method == .post {
-            form = try await bodies.withBody(of: request, context: context) { FormField.parse(Array($0)) }
+            form = try await bodies.withBody(of: request, context: context, Self.form)
             let token = form.last { $0.name == "_token" }?.value ?? ""
-            guard let key = formKey(of: request, visitor.caller), key.accepts(token) else {
+            guard formKeys(of: request, visitor.caller, page).contains(where: { $0.accepts(token) }) else {
                 throw HTTPError(.init(code: 419, reasonPhrase: "Page Expired"), message: "This page has expired.")
+            }
+            // A body may take long to arrive. A caller who lost a right meanwhile is refused.
+            if page.access != .anyone {
+                guard let caller = try await authenticator.visitor(of: request) else {
+                    throw Authenticator.unauthenticated
+                }
+                try Authenticator.require(page.access, of: caller)
             }
         }
         return try await page.handle(
             PageRequest(
                 http: request, context: context, caller: visitor.caller, reader: visitor.reader, form: form,
                 now: now(), operations: operations, prefix: prefix))
+    }
+
+    private static let longestForm = 64 << 10
+    private static let mostFields = 200
+
+    /// The fields of a form. They take much more memory than its bytes, so both are limited.
+    private static func form(_ bytes: UnsafeMutableRawBufferPointer) throws -> [FormField] {
+        guard bytes.count <= longestForm, bytes.count(where: { $0 == UInt8(ascii: "&") }) < mostFields else {
+            throw AppError(.tooLarge, "The form is too large.")
+        }
+        return FormField.parse(Array(bytes))
+    }
+
+    /// What may prove a form. A browser that follows a link of another site shows no session, so its form to sign in
+    /// proves itself by the browser alone, also where a session is there when it is sent.
+    private func formKeys(of request: Request, _ caller: Caller?, _ page: PageRoute) -> [FormKey] {
+        let own = caller.map { [$0.formKey] } ?? []
+        let browser = caller == nil || page.access == .anyone ? [formKey(of: request, nil)] : []
+        return (own + browser).compactMap(\.self)
     }
 
     /// What proves that a form comes from a page of this caller, or of this browser.
@@ -119,7 +145,9 @@ extension PageServer {
         let path = request.uri.path.dropFirst(prefix.count)
         var response = redirect(to: query.isEmpty ? String(path) : "\(path)?\(query)")
         for (field, cookie) in Self.choices {
-            guard let value = fields.last(where: { $0.name == field })?.value, !value.isEmpty else { continue }
+            guard let value = fields.last(where: { $0.name == field })?.value, Self.isKnown(value, field) else {
+                continue
+            }
             response.setCookie(
                 Cookie(
                     name: cookie, value: value.percentEncoded, maxAge: 31_536_000, path: "/", secure: false,
@@ -129,6 +157,10 @@ extension PageServer {
     }
 
     private static let choices = [("language", languageCookie), ("timezone", zoneCookie)]
+
+    private static func isKnown(_ value: String, _ field: String) -> Bool {
+        field == "language" ? Language(rawValue: value) != nil : Reader.isZone(value)
+    }
 
     /// The fields of the query that choose neither language nor zone.
     private func others(of request: Request) -> [FormField] {

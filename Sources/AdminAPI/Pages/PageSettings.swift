@@ -40,12 +40,8 @@ struct PageSettings: Sendable {
             return !isOurs && text.wholeMatch(of: /(\/[A-Za-z0-9_~.\-]+)+/) != nil ? text : nil
         }
         lifetime = settings.duration(table["ADMIN_PAGES_LIFETIME"])
-        let given = settings.secret(table["LITELLM_PROXY_URL"])
-        let address = given.flatMap { Self.address($0.reveal()) }
-        if given != nil && address == nil {
-            settings.reject("LITELLM_PROXY_URL", "is not an http or https URL without a password")
-        }
-        proxy = address ?? Self.localProxy
+        // An address with a password is for the doctor, and is never shown.
+        proxy = settings.secret(table["LITELLM_PROXY_URL"]).flatMap { Self.address($0.reveal()) } ?? Self.localProxy
         chartJS = settings.string(table["ADMIN_CHART_JS"])
         guard settings.bool(table["ADMIN_PAGES"]) else { return nil }
     }

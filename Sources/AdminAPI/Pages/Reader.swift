@@ -44,10 +44,15 @@ struct Reader: Sendable {
     init(_ language: Language, zoneName: String, now: Timestamp) {
         self.language = language
         self.now = now
-        let zone = TimeZone.knownTimeZoneIdentifiers.contains(zoneName) ? TimeZone(identifier: zoneName) : nil
+        let zone = Self.isZone(zoneName) ? TimeZone(identifier: zoneName) : nil
         self.zoneName = zone == nil ? "UTC" : zoneName
         self.zone = zone ?? .gmt
     }
+
+    private static let zones = Set(TimeZone.knownTimeZoneIdentifiers)
+
+    /// Whether `name` is an IANA name that a reader can choose.
+    static func isZone(_ name: String) -> Bool { zones.contains(name) || name == "UTC" }
 
     /// A whole number: `1,234` or `1.234`.
     func count(_ number: Decimal) -> String {

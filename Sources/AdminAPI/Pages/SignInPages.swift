@@ -24,6 +24,8 @@ struct SignInPages: Sendable {
 
     @Sendable func signIn(_ request: PageRequest) async throws -> PageAnswer {
         let (email, password) = (request.field("email") ?? "", request.form.last { $0.name == "password" }?.value)
+        // PostgreSQL cannot store NUL, so no account has one.
+        guard !email.utf8.contains(0) else { return refusal(request, "sign_in_wrong", .unprocessableContent) }
         do {
             let user = try await policy.user(
                 email: email, password: password ?? "", from: request.context, authenticator.database)
@@ -49,7 +51,7 @@ struct SignInPages: Sendable {
         let (form, now) = (authenticator.tokenForm, request.now)
         let session = try await authenticator.database.read { connection in
             let token = try AccessToken.create(
-                for: user.id, connection, now: now, form: form, name: "dashboard",
+                for: user.id, connection, now: now, form: form, name: "dashboard", ability: "pages",
                 end: now.advanced(by: cookie.lifetime))
             let hash = try UserProfile.findForSession(user.id, connection)?.passwordHash
             return PageCookie.Session(token: token, passwordHash: hash ?? "")

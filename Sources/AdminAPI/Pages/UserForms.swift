@@ -103,7 +103,9 @@ enum UserForm {
                 period.rawValue,
                 .object(amounts.map { .init($0, request.field("\(period.rawValue)_\($0)").json) }))
         }
-        return .object(windows + [.init("models", models(request.field("models")))])
+        // An empty field means all models. A user who may call none has an empty field too, so it must have changed.
+        let isChanged = request.field("models") != request.field("models_before")
+        return .object(windows + (isChanged ? [.init("models", models(request.field("models")))] : []))
     }
 
     private static func models(_ text: String?) -> JSON {
@@ -132,6 +134,10 @@ enum UserForm {
             return ["window": .string("window_\(period)"), "fields": .array(fields)]
         }
         let names = request == nil ? own.models?.joined(separator: "\n") : request?.field("models")
-        return ["windows": .array(windows), "models": names.json, "problem": problems.fields["models"].json]
+        let before = request == nil ? names : request?.field("models_before")
+        return [
+            "windows": .array(windows), "models": names.json, "models_before": before.json,
+            "problem": problems.fields["models"].json,
+        ]
     }
 }

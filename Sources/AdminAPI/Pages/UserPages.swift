@@ -27,12 +27,22 @@ struct UserPages: Sendable {
         do {
             let user = try await request.json("createUser", body: UserForm.newUser(request))
             let id = user["id"].map { "\($0.wholeNumber ?? 0)" } ?? ""
-            return .page("user", try await values(request, id, newKey: user["api_key"]?.text), status: .created)
+            return await page(of: id, newKey: user["api_key"], request, status: .created)
         } catch {
             let problems = try FormProblems(error)
             let values = try await listValues(request, UserForm.creation(of: request, problems))
             return .page("users", values, status: problems.status)
         }
+    }
+
+    /// The user's page with a new key. The key alone, if the rest cannot be read: nobody can show it again.
+    private func page(
+        of id: String, newKey key: JSON?, _ request: PageRequest, status: HTTPResponse.Status = .ok
+    ) async -> PageAnswer {
+        if let values = try? await values(request, id, newKey: key?.text) {
+            return .page("user", values, status: status)
+        }
+        return .page("new-key", ["new_key": key ?? .null], status: status)
     }
 
     @Sendable func show(_ request: PageRequest) async throws -> PageAnswer {
@@ -59,7 +69,7 @@ struct UserPages: Sendable {
                 return done("limits_changed", id)
             case "key":
                 let user = try await request.json("setUserKey", [("id", id)])
-                return .page("user", try await values(request, id, newKey: user["api_key"]?.text))
+                return await page(of: id, newKey: user["api_key"], request)
             default: throw AppError(.invalid, "The form names no change.")
             }
         } catch {

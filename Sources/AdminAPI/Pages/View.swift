@@ -89,7 +89,7 @@ extension View: MustacheTransformable {
         "text": { view in view.page.text(view.rawText) ?? view.renderText },
         // JSON for people, one member on a line.
         "readable": { $0.json.readable.withVisibleControls },
-        "json": { view in String(decoding: view.json.buffer.readableBytesView, as: UTF8.self) },
+        "json": { view in String(decoding: view.json.buffer.readableBytesView, as: UTF8.self).withVisibleControls },
     ]
 
     /// The questions that a section can ask: `{{#is_zero(errors)}}…{{/is_zero(errors)}}`.
@@ -116,18 +116,28 @@ extension View: MustacheTransformable {
 extension String {
     /// The text with a sign in place of each character that would change the direction or the place of the text around
     /// it, or that nobody would see.
+    ///
+    /// The same goes for marks that join a sign of HTML, such as `<` and U+0301. Mustache escapes whole characters, and
+    /// such a pair is one, which it does not know.
     var withVisibleControls: String {
-        guard unicodeScalars.contains(where: \.isHiddenControl) else { return self }
+        guard !utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) else { return self }
         var text = String.UnicodeScalarView()
-        for scalar in unicodeScalars {
-            if scalar.isHiddenControl {
-                text.append(contentsOf: "⟨U+\(String(scalar.value, radix: 16, uppercase: true))⟩".unicodeScalars)
-            } else {
-                text.append(scalar)
+        for character in self {
+            let scalars = character.unicodeScalars
+            let isSign = scalars.contains { Self.signs.contains($0) }
+            for scalar in scalars {
+                if scalar.isHiddenControl || (isSign && !Self.signs.contains(scalar)) {
+                    text.append(contentsOf: "⟨U+\(String(scalar.value, radix: 16, uppercase: true))⟩".unicodeScalars)
+                } else {
+                    text.append(scalar)
+                }
             }
         }
         return String(text)
     }
+
+    /// The signs that begin or end something in HTML.
+    private static let signs: Set<Unicode.Scalar> = ["<", ">", "&", "\"", "'"]
 
     /// The text as part of a URL's query or path (RFC 3986 §2.3).
     var percentEncoded: String {
@@ -138,10 +148,11 @@ extension String {
 }
 
 extension Unicode.Scalar {
-    /// Embeddings, overrides, isolates and marks of direction (Unicode, UAX #9), and controls except tab and line end.
+    /// Embeddings, overrides, isolates and marks of direction (Unicode, UAX #9), characters without a width except those
+    /// that join emoji and letters, and controls except tab and line end.
     fileprivate var isHiddenControl: Bool {
         switch value {
-        case 0x202A...0x202E, 0x2066...0x2069, 0x200E, 0x200F, 0x061C: true
+        case 0x202A...0x202E, 0x2060...0x206F, 0x200B, 0x200E, 0x200F, 0x061C, 0x00AD, 0x2028, 0x2029, 0xFEFF: true
         case 0x09, 0x0A, 0x0D: false
         case ..<0x20, 0x7F..<0xA0: true
         default: false

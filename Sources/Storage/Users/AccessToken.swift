@@ -92,11 +92,13 @@ package struct AccessToken: Sendable, Hashable {
     ///
     /// - Parameters:
     ///   - name: What it is for. The user reads it in Laravel's list of tokens.
+    ///   - ability: What it may do; `*` is everything.
     ///   - end: When it expires; `nil` for Laravel's default.
     /// - Throws: ``PostgresError``.
     package static func create(
         for user: Int64, _ connection: Connection, now: Timestamp, form: Form = .standard,
-        name: String = "auth-token", end: Timestamp? = nil
+        name: String = "auth-token", ability: String = "*",
+        end: Timestamp? = nil
     ) throws -> String {
         let secret = form.prefix + randomSecret()
         // The column is named only where it is used: roles of an older version may not write it.
@@ -105,7 +107,8 @@ package struct AccessToken: Sendable, Hashable {
             """
             INSERT INTO public.personal_access_tokens (
                 tokenable_type, tokenable_id, name, token, abilities, created_at, updated_at\(column))
-            VALUES (\(form.owners.first), \(user), \(name), \(SHA256.hash(of: secret).lowercaseHex), '["*"]',
+            VALUES (\(form.owners.first), \(user), \(name), \(SHA256.hash(of: secret).lowercaseHex),
+                    json_build_array(\(ability)::text)::text,
                     \(second(of: now)), \(second(of: now))\(value))
             RETURNING id
             """)

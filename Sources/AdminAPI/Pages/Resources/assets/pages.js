@@ -137,6 +137,7 @@
   // Parts of a page with data-live are replaced by those of the same page as the server writes it now, when the stream
   // says that something changed. A part in which somebody types, or has a menu open, stays as it is.
 
+  // The pause grows with the time that an answer takes, so that many readers cost little more than one.
   const shortest = 3000;
   let isDue = false;
   let isRunning = false;
@@ -144,6 +145,7 @@
   async function refresh() {
     isDue = false;
     isRunning = true;
+    const start = performance.now();
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
       if (answer.redirected && answer.url.includes("/sign-in")) return location.reload();
@@ -154,7 +156,7 @@
     setTimeout(() => {
       isRunning = false;
       if (isDue) refresh();
-    }, shortest);
+    }, shortest + 20 * (performance.now() - start) * (0.5 + Math.random()));
   }
 
   function replaceParts(fresh) {
