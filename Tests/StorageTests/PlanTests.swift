@@ -80,6 +80,28 @@ import Testing
         }
     }
 
+    @Test func whatAnOperatorSeesFirstScansNoBigTable() async throws {
+        try await StorageBench.with { bench in
+            try await bench.fill(rows: 20_000, user: try await bench.makeUser())
+            try await bench.execute(
+                """
+                UPDATE metering.quota_usage q SET window_start = '2026-11-23'::date - (q.user_id % 100)::integer
+                WHERE q.period = 'daily'
+                """)
+            try await bench.execute("VACUUM ANALYZE metering.quota_usage, metering.quarantine")
+            let scans = try await bench.sequentialScans {
+                for _ in 0..<5 {
+                    let (list, status) = try await bench.admin.withConnection {
+                        (try LimitPressure.list(limit: 10, $0, now: StorageBench.noon), try IngestStatus.read($0))
+                    }
+                    #expect(list.count == 0 && status.quarantined == Quarantine.countedAtMost)
+                    #expect(status.oldestQuarantined != nil && status.missingEvents == 0)
+                }
+            }
+            #expect(scans == [:])
+        }
+    }
+
     @Test func aScanWouldBeSeen() async throws {
         try await StorageBench.with { bench in
             try await bench.fill(rows: 20_000, user: try await bench.makeUser())

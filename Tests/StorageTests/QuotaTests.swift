@@ -96,6 +96,35 @@ import Testing
         }
     }
 
+    @Test func usersNearALimitAreListedWithTheWorstFirst() async throws {
+        try await StorageBench.with { bench in
+            let now = StorageBench.noon
+            var users: [Int64] = []
+            for _ in 0..<5 { users.append(try await bench.makeUser()) }
+            let suspended = try await bench.makeUser(status: "suspended")
+            // Each call has 150 tokens and costs 0.25.
+            let limits: [(Int64, UserLimits.Change)] = [
+                (users[0], .init(tokens: .set(200))), (users[1], .init(budget: Money("0.2").map { .set($0) } ?? .keep)),
+                (users[2], .init(requests: .set(1), tokens: .set(180))), (users[3], .init(requests: .set(0))),
+                (users[4], .init(tokens: .set(1_000))), (suspended, .init(requests: .set(1))),
+            ]
+            for (user, change) in limits {
+                try await bench.service.withConnection { try UserLimits.set(change, .daily, user: user, $0) }
+            }
+            for (index, (user, _)) in limits.enumerated() {
+                _ = try await bench.write([.sample(UInt64(index), by: .user(user), at: now, cost: "0.25")])
+            }
+            for isCounted in [false, true] {
+                if isCounted { try await bench.updateCounters() }
+                let list = try await bench.admin.withConnection { try LimitPressure.list(limit: 2, $0, now: now) }
+                #expect(list.count == 3 && list.exhausted == 3)
+                #expect(list.users.map(\.userID) == [users[1], users[2]])
+                #expect(list.users.map(\.measure) == [.budget, .requests] && list.users.map(\.ratio) == [1.25, 1])
+                #expect(list.users.allSatisfy { $0.period == .daily })
+            }
+        }
+    }
+
     @Test func whatLaravelWroteIsRepaired() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()
