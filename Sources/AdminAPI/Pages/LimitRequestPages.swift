@@ -15,7 +15,7 @@ struct LimitRequestPages: Sendable {
         let (id, isGranted) = (request.field("id") ?? "", request.field("answer") == "granted")
         do {
             guard isGranted || request.field("answer") == "refused" else {
-                throw ValidationError("granted", "The granted field is required.")
+                throw FormRefusal(form: "answer", subject: id, problems: [FormRefusal.whole: "invalid_granted"])
             }
             let answered = try await request.json(
                 "answerLimitRequest", [("id", id)],
@@ -23,10 +23,10 @@ struct LimitRequestPages: Sendable {
             let user = answered["user_id"]?.wholeNumber ?? 0
             return .redirect("\(Self.path)?done=request_\(isGranted ? "granted" : "refused")&user=\(user)")
         } catch {
-            guard
-                let refusal = FormRefusal(
-                    error, form: "answer", subject: id, causes: [.conflict: "request_answered_before"])
-            else { throw error }
+            let known = error as? FormRefusal
+            let explained = FormRefusal(
+                error, form: "answer", subject: id, causes: [.conflict: "request_answered_before"])
+            guard let refusal = known ?? explained else { throw error }
             return try await page(request, refusal)
         }
     }

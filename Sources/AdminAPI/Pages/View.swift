@@ -148,8 +148,8 @@ extension String {
 }
 
 extension Unicode.Scalar {
-    /// Embeddings, overrides, isolates and marks of direction (Unicode, UAX #9), characters without a width except those
-    /// that join emoji and letters, and controls except tab and line end.
+    /// Embeddings, overrides, isolates and marks of direction (Unicode, UAX #9), characters without a width except
+    /// those that join emoji and letters, and controls except tab and line end.
     fileprivate var isHiddenControl: Bool {
         switch value {
         case 0x202A...0x202E, 0x2060...0x206F, 0x200B, 0x200E, 0x200F, 0x061C, 0x00AD, 0x2028, 0x2029, 0xFEFF: true

@@ -88,12 +88,17 @@ package struct AccessToken: Sendable, Hashable {
             """)
     }
 
-    /// Creates a token of the user `id` and returns it in clear text, which is not stored.
+    /// Creates a token.
     ///
     /// - Parameters:
+    ///   - user: The id of the user.
+    ///   - connection: The connection.
+    ///   - now: The time of creation.
+    ///   - form: The form of the token.
     ///   - name: What it is for. The user reads it in Laravel's list of tokens.
     ///   - ability: What it may do; `*` is everything.
     ///   - end: When it expires; `nil` for Laravel's default.
+    /// - Returns: The token in clear text, which is not stored.
     /// - Throws: ``PostgresError``.
     package static func create(
         for user: Int64, _ connection: Connection, now: Timestamp, form: Form = .standard,
