@@ -109,7 +109,7 @@ import Testing
                 (users[4], .init(tokens: .set(1_000))), (suspended, .init(requests: .set(1))),
             ]
             for (user, change) in limits {
-                try await bench.service.withConnection { try UserLimits.set(change, .daily, user: user, $0) }
+                try await bench.admin.withConnection { try UserLimits.set(change, .daily, user: user, $0) }
             }
             for (index, (user, _)) in limits.enumerated() {
                 _ = try await bench.write([.sample(UInt64(index), by: .user(user), at: now, cost: "0.25")])
