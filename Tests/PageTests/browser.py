@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -41,7 +41,7 @@ const hidden = element => element.checkVisibility && !element.checkVisibility();
 const over = [...document.body.querySelectorAll('*')].filter(element =>
     element.getBoundingClientRect().right > innerWidth + 1 && !hidden(element) && !scrolls(element));
 const wide = document.scrollingElement.scrollWidth > innerWidth;
-return [wide, over.slice(0, 3).map(element => element.outerHTML.slice(0, 160))];
+return [wide, over.slice(0, 3).map(element => element.outerHTML.slice(0, 160).toWellFormed())];
 """
 
 # Reads each text that a reader sees or hears, except scripts and styles.
@@ -63,7 +63,7 @@ const done = arguments[arguments.length - 1];
 axe.run(document, {resultTypes: ['violations'], preload: false}).then(
     result => done(result.violations.filter(found => ['serious', 'critical'].includes(found.impact)).map(
         found => `${found.id} (${found.impact}): ${found.help}: ` +
-            found.nodes.slice(0, 3).map(node => node.html.slice(0, 160) + ' ' +
+            found.nodes.slice(0, 3).map(node => node.html.slice(0, 160).toWellFormed() + ' ' +
                 node.any.map(check => check.message).join(' ')).join(' | '))),
     error => done([`axe stopped: ${error}`]));
 """
@@ -256,16 +256,14 @@ class Browser:
 
     def follow(self, selector: str) -> None:
         """Presses what the selector names, and waits for the next page."""
-        before = self.find("html")
+        self.driver.execute_script("window.isLeft = true")
         self.find(selector).click()
-        WebDriverWait(self.driver, 30, poll_frequency=0.02).until(expected_conditions.staleness_of(before))
-        WebDriverWait(self.driver, 30, poll_frequency=0.02).until(
-            lambda driver: driver.execute_script("return document.readyState") == "complete"
-        )
+        wait = WebDriverWait(self.driver, 30, poll_frequency=0.02, ignored_exceptions=(WebDriverException,))
+        wait.until(lambda driver: driver.execute_script("return !window.isLeft && document.readyState === 'complete'"))
 
-    def send(self, action: str, fields: dict[str, str | bool], button: str = "") -> None:
-        """Fills in the form whose action ends so, and presses its button, or the one of this value."""
-        form = self.find(f"form[method=post][action$='{action}']")
+    def send(self, selector: str, fields: dict[str, str | bool], button: str = "") -> None:
+        """Fills in the form that the selector names, and presses its button, or the one of this value."""
+        form = self.find(selector)
         self.driver.execute_script("for (let e = arguments[0]; e; e = e.parentElement) e.open = true", form)
         for name, value in fields.items():
             control = form.find_element(By.NAME, name)
@@ -273,12 +271,12 @@ class Browser:
                 if control.is_selected() != value:
                     control.click()
             elif control.tag_name == "select":
-                Select(control).select_by_value(value)
+                next(option for option in Select(control).options if option.get_property("value") == value).click()
             else:
                 control.clear()
                 control.send_keys(value)
         value = f"[value='{button}']" if button else ":not([type=button])"
-        self.follow(f"form[method=post][action$='{action}'] button{value}")
+        self.follow(f"{selector} button{value}")
 
     def sign_in(self, email: str, password: str) -> None:
         """Fills in the form of the open page, and sends it."""

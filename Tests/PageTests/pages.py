@@ -35,6 +35,20 @@ PAGES = (
     Page("sign-in", "/sign-in", roles=(VISITOR,)),
     Page("no such page", "/nothing", roles=(VISITOR, CUSTOMER), status=404),
     Page("overview", "/overview", is_wide=True),
+    Page("logs", "/logs"),
+    Page("log", "/logs/{log}", roles=(CUSTOMER,)),
+    Page("key", "/key"),
+    Page("operator", "/operator", roles=(OPERATOR,), is_wide=True),
+    Page("users", "/operator/users", roles=(OPERATOR,)),
+    Page("user", "/operator/users/{user}", roles=(OPERATOR,)),
+    Page("all logs", "/operator/logs", roles=(OPERATOR,)),
+    Page("any log", "/operator/logs/{log}", roles=(OPERATOR,)),
+    Page("plans", "/operator/plans", roles=(OPERATOR,)),
+    Page("requests", "/operator/requests", roles=(OPERATOR,)),
+    Page("quarantine", "/operator/quarantine", roles=(OPERATOR,)),
+    Page("quarantined", "/operator/quarantine/{quarantined}", roles=(OPERATOR,)),
+    Page("health", "/operator/health", roles=(OPERATOR,)),
+    Page("audit", "/operator/audit", roles=(OPERATOR,)),
 )
 
 # Each page with each of its readers.

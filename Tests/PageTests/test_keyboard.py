@@ -14,7 +14,7 @@ const kinds = 'a[href], button, input:not([type=hidden]), select, textarea, summ
 const all = [...document.querySelectorAll(kinds)].filter(
     element => element.checkVisibility() && !element.disabled && element.tabIndex >= 0);
 all.forEach((element, number) => element.dataset.control = number);
-return all.map(element => element.outerHTML.slice(0, 120));
+return all.map(element => element.outerHTML.slice(0, 120).toWellFormed());
 """
 
 # The control that has the focus, and whether one sees it.
@@ -23,7 +23,7 @@ const element = document.activeElement, style = getComputedStyle(element);
 const box = element.getBoundingClientRect();
 const isOutlined = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
 const isOnScreen = box.right > 0 && box.bottom > 0 && box.left < innerWidth && box.top < innerHeight;
-return [element.dataset.control ?? null, isOutlined && isOnScreen, element.outerHTML.slice(0, 120)];
+return [element.dataset.control ?? null, isOutlined && isOnScreen, element.outerHTML.slice(0, 120).toWellFormed()];
 """
 
 

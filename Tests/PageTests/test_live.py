@@ -19,7 +19,7 @@ def call(user: User, model: str) -> Call:
 
 @pytest.mark.parametrize(
     ("path", "is_operators"),
-    [("/overview", False)],
+    [("/overview", False), ("/logs", False), ("/operator", True), ("/operator/logs", True)],
 )
 def test_a_new_log_shows(path: str, is_operators: bool, town: Town, browser: Browser, sign_in: SignIn) -> None:
     sign_in(browser, town.operator if is_operators else town.customer)
@@ -34,3 +34,13 @@ def test_a_new_log_shows(path: str, is_operators: bool, town: Town, browser: Bro
         eventually("the log is there", lambda: model in browser.find("main").text, within=SECONDS)
     assert browser.driver.execute_script("return window.isSame"), "the page was loaded again"
     assert [*browser.traffic().faults(), *browser.violations()] == []
+
+
+def test_a_customer_gets_no_news_of_others(town: Town, browser: Browser, sign_in: SignIn) -> None:
+    sign_in(browser, town.customer)
+    browser.open(f"{PREFIX}/logs", View())
+    other, own = f"other-{time.time_ns()}", f"own-{time.time_ns()}"
+    town.world.store([call(town.others[0], other)])
+    town.world.store([call(town.customer, own)])
+    eventually("the own log is there", lambda: own in browser.find("main").text, within=SECONDS)
+    assert other not in browser.driver.page_source

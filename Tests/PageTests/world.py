@@ -9,6 +9,7 @@ import secrets
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 import hostile
 from events import DAY, Call, Event, month_of_calls
@@ -201,6 +203,14 @@ class World:
             verdicts: dict[str, Any] = json.load(answer)
         return verdicts
 
+    def refuse(self, event: Event) -> int:
+        """The status of the webhook's answer to an event that it does not store."""
+        headers = {"Content-Type": "application/json", "X-API-Key": self.webhook_key}
+        request = urllib.request.Request(f"{self.webhook_url}/api/webhook/litellm", json.dumps(event).encode(), headers)
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(request, timeout=60)
+        return refusal.value.code
+
     def store(self, calls: list[Call]) -> None:
         """Posts the events of calls, which must all become logs."""
         verdicts = self.send([call.event() for call in calls])
@@ -273,7 +283,7 @@ class Town:
         self.operator = world.make_operator("Olga Operatör", "operator@example.com")
         self.customer = world.make_user("Ada Işık", "ada@example.com")
         self.newcomer = world.make_user("Yeni Kullanıcı", "new@example.com", "starter")
-        self.suspended = world.make_user("Suspended", "suspended@example.com", status="suspended")
+        self.suspended = world.make_user("Selin Askıda", "suspended@example.com", status="suspended")
         self.others = [world.make_user(f"Customer {i}", f"customer{i}@example.com") for i in range(12)]
         self.hostile = [world.make_user(text, f"hostile{i}@example.com") for i, text in enumerate(hostile.ALL)]
         world.wait_for_keys()

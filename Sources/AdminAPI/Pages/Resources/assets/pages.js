@@ -115,6 +115,18 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
   drawCharts();
 
+  // ---- Wide tables ----
+  // Tab leads to a box while it scrolls sideways. Not every browser does that by itself where the box holds no link.
+
+  const boxes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  const watchBoxes = (part) => part.querySelectorAll(".scroll, pre").forEach((box) => boxes.observe(box));
+  watchBoxes(document);
+
   // ---- Copying ----
 
   document.addEventListener("click", async (event) => {
@@ -179,6 +191,7 @@
         }
       }
       part.replaceWith(html);
+      watchBoxes(html);
       html.querySelectorAll(".chart").forEach(drawChart);
       if (html.classList.contains("chart")) drawChart(html);
     }
