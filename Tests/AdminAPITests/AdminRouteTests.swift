@@ -9,7 +9,7 @@ import Testing
 @testable import AdminAPI
 
 /// The routes that only administrators may use.
-@Suite(.timeLimit(.minutes(15))) struct AdminRouteTests {
+@Suite(.timeLimit(.minutes(30))) struct AdminRouteTests {
     /// A database with the administrator 1 and the user 2.
     private func withAdministrator(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {
         try await AdminBench.with { bench in

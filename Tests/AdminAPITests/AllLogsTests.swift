@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// The logs of all users, as an administrator lists them.
-@Suite(.timeLimit(.minutes(15))) struct AllLogsTests {
+@Suite(.timeLimit(.minutes(30))) struct AllLogsTests {
     /// Gives `body` the token of an administrator and two users with rows. Some rows have no time, an infinite cost or
     /// an absurd time.
     private func withLogs(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {

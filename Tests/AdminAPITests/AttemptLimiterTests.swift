@@ -6,7 +6,7 @@ import Testing
 @testable import AdminAPI
 
 /// The bounds of what anonymous clients may try.
-@Suite(.timeLimit(.minutes(15))) struct AttemptLimiterTests {
+@Suite(.timeLimit(.minutes(30))) struct AttemptLimiterTests {
     /// A time that stands still until a test moves it.
     private final class Time: Sendable {
         private let instant = Mutex(ContinuousClock.now)

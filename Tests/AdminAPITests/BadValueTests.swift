@@ -12,7 +12,7 @@ import Testing
 
 /// Another writer leaves rows whose values are no numbers or no times, and columns of other types. Every route still
 /// answers with valid JSON.
-@Suite(.timeLimit(.minutes(15))) struct BadValueTests {
+@Suite(.timeLimit(.minutes(30))) struct BadValueTests {
     static let changes: [(String, [String])] = [
         ("ALTER total_cost TYPE numeric(10, 6)", ["NaN"]),
         ("ALTER total_cost TYPE numeric", ["NaN", "Infinity", "-Infinity", "1e300", "0.1234567890123456"]),

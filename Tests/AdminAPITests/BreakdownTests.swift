@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// `/api/v1/analytics/breakdown` page by page.
-@Suite(.timeLimit(.minutes(15))) struct BreakdownTests {
+@Suite(.timeLimit(.minutes(30))) struct BreakdownTests {
     private static let path = "/api/v1/analytics/breakdown"
 
     /// Gives `body` user 1 with 120 of Laravel's rows and 40 calls with facts, and user 2 with calls of their own.

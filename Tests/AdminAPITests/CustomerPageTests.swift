@@ -11,7 +11,7 @@ import Testing
 @testable import AdminAPI
 
 /// The pages of a customer, without a browser: signing in, the figures, the logs, and the key.
-@Suite(.timeLimit(.minutes(15))) struct CustomerPageTests {
+@Suite(.timeLimit(.minutes(30))) struct CustomerPageTests {
     /// A browser that keeps its cookies.
     private actor Visitor {
         let bench: AdminBench

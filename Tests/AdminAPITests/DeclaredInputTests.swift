@@ -6,7 +6,7 @@ import Testing
 @testable import AdminAPI
 
 /// What `/openapi.json` says of input is what is taken, no more and no less.
-@Suite(.timeLimit(.minutes(15))) struct DeclaredInputTests {
+@Suite(.timeLimit(.minutes(30))) struct DeclaredInputTests {
     private func withAdministrator(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {
         try await AdminBench.with { bench in
             try await bench.makeUser(1, isAdmin: true)

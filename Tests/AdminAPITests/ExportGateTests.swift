@@ -4,7 +4,7 @@ import Testing
 @testable import AdminAPI
 
 /// How many exports run, and whose.
-@Suite(.timeLimit(.minutes(15))) struct ExportGateTests {
+@Suite(.timeLimit(.minutes(30))) struct ExportGateTests {
     private func refusal(_ gate: ExportGate, _ user: Int64) -> AppError.Code? {
         do { _ = try gate.enter(user) } catch { return (error as? AppError)?.code }
         return nil

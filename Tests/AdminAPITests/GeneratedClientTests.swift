@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A Python client generated from `/openapi.json` type-checks, and reads logs and a report from a running admin-api.
-@Suite(.timeLimit(.minutes(10))) struct GeneratedClientTests {
+@Suite(.timeLimit(.minutes(30))) struct GeneratedClientTests {
     private static let seed: Query = """
         INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                               created_at, updated_at)

@@ -7,7 +7,7 @@ import Testing
 @testable import AdminAPI
 
 /// Laravel's own answers (`Tests/Fixtures/laravel/goldens`), replayed in order on databases as they were prepared.
-@Suite(.timeLimit(.minutes(15))) struct GoldenTests {
+@Suite(.timeLimit(.minutes(30))) struct GoldenTests {
     /// Where we differ on purpose: our status, and why.
     private static let deviations: [String: (status: Int, reason: String)] = [
         "017_register_name_with_nul_char": (422, "Laravel cut the name at NUL."),

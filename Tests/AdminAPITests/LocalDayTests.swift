@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Days of zones whose clocks change at midnight, through the program: a call counts and is listed on one day.
-@Suite(.timeLimit(.minutes(15))) struct LocalDayTests {
+@Suite(.timeLimit(.minutes(30))) struct LocalDayTests {
     /// A zone, a day on which its clocks change, the first moments of it and of the next in UTC, and its hours.
     private static let days: [(zone: String, day: String, start: String, end: String, hours: Int)] = [
         ("Atlantic/Azores", "2026-10-25", "2026-10-25T00:00:00", "2026-10-26T01:00:00", 25),

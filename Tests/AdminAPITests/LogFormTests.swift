@@ -8,7 +8,7 @@ import Testing
 @testable import AdminAPI
 
 /// A log has the same JSON as a line of an export, on a page and alone, whatever is in its row and its event.
-@Suite(.timeLimit(.minutes(15))) struct LogFormTests {
+@Suite(.timeLimit(.minutes(30))) struct LogFormTests {
     /// Rows of other writers with odd values, in columns that can hold them, and calls with odd facts.
     private func seed(_ bench: AdminBench) async throws {
         try await bench.makeUser(1)

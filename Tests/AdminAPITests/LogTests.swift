@@ -11,7 +11,7 @@ import Testing
 @testable import AdminAPI
 
 /// Logs page by page and all at once.
-@Suite(.timeLimit(.minutes(15))) struct LogTests {
+@Suite(.timeLimit(.minutes(30))) struct LogTests {
     /// Gives `body` a user with 120 of Laravel's rows, an event with exact facts, and rows that share a second.
     private func withLogs(_ body: @escaping @Sendable (AdminBench, String) async throws -> Void) async throws {
         try await AdminBench.with { bench in

@@ -7,7 +7,7 @@ import Testing
 @testable import AdminAPI
 
 /// What all answers have in common: shapes of errors, methods, ETags, compression, headers, limits.
-@Suite(.timeLimit(.minutes(15))) struct MannersTests {
+@Suite(.timeLimit(.minutes(30))) struct MannersTests {
     private func withUser(
         _ environment: [String: String] = [:], _ body: @escaping @Sendable (AdminBench, String) async throws -> Void
     ) async throws {

@@ -10,7 +10,7 @@ import Testing
 
 /// Values that Laravel's and our columns cannot have unless somebody changed them: every route answers, a filter finds
 /// what the answer shows, and a range that ends before it begins is refused.
-@Suite(.timeLimit(.minutes(15))) struct MissingValueTests {
+@Suite(.timeLimit(.minutes(30))) struct MissingValueTests {
     /// A database with the administrator 1 and the user 2, whose columns are NULL.
     private func withMissingValues(
         _ body: @escaping @Sendable (AdminBench, (admin: String, user: String)) async throws -> Void

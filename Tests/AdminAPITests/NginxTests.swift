@@ -10,7 +10,7 @@ import Testing
 
 /// `/api` beside Laravel on one host, as `docs/laravel.md` routes it: what Laravel's page fetches, through a real
 /// nginx.
-@Suite(.timeLimit(.minutes(15))) struct NginxTests {
+@Suite(.timeLimit(.minutes(30))) struct NginxTests {
     private static let seed: Query = """
         INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                               created_at)

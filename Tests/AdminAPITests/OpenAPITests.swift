@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// `/openapi.json` describes every route, and every answer is as it is described.
-@Suite(.timeLimit(.minutes(15))) struct OpenAPITests {
+@Suite(.timeLimit(.minutes(30))) struct OpenAPITests {
     private static let quarantined = UsageEvent.sample(2, by: .user(99), at: AdminBench.start)
     private static let ids = #"{"ids":["\#(quarantined.key)"]}"#
 

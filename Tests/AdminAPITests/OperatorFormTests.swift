@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// The operator's pages of plans, requests, quarantine, health and the audit log.
-@Suite(.timeLimit(.minutes(15))) struct OperatorFormTests {
+@Suite(.timeLimit(.minutes(30))) struct OperatorFormTests {
     /// A person who is signed in to the pages.
     private struct Visitor: Sendable {
         private let bench: AdminBench

@@ -11,7 +11,7 @@ import Testing
 @testable import AdminAPI
 
 /// The operator's overview and pages of users.
-@Suite(.timeLimit(.minutes(15))) struct OperatorPageTests {
+@Suite(.timeLimit(.minutes(30))) struct OperatorPageTests {
     private static let users = "/dashboard/operator/users"
 
     /// A person who is signed in to the pages.

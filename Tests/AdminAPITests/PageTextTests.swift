@@ -8,7 +8,7 @@ import Testing
 @testable import AdminAPI
 
 /// The texts of the pages, and what their templates use.
-@Suite(.timeLimit(.minutes(15))) struct PageTextTests {
+@Suite(.timeLimit(.minutes(30))) struct PageTextTests {
     private static let pages = Checkout.root.appending(path: "Sources/AdminAPI/Pages")
 
     /// The contents of the files below `folder` whose names end with `suffix`, by name.

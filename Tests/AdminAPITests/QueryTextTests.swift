@@ -11,7 +11,7 @@ import Testing
 @testable import AdminAPI
 
 /// Query strings and forms as browsers and libraries write them, asked of the program itself.
-@Suite(.timeLimit(.minutes(15))) struct QueryTextTests {
+@Suite(.timeLimit(.minutes(30))) struct QueryTextTests {
     private struct Client: Sendable {
         let port: Int
         let token: String

@@ -14,7 +14,7 @@ import Testing
 @testable import AdminAPI
 
 /// Who may make an account, and what it may spend.
-@Suite(.timeLimit(.minutes(15))) struct RegistrationTests {
+@Suite(.timeLimit(.minutes(30))) struct RegistrationTests {
     private static let body =
         #"{"name":"Eve","email":"eve@example.com","password":"password1","password_confirmation":"password1"}"#
 
@@ -148,7 +148,7 @@ import Testing
 }
 
 /// Floods of anonymous requests against the running program. Clients from other addresses do not notice.
-@Suite(.serialized, .timeLimit(.minutes(15))) struct FloodTests {
+@Suite(.serialized, .timeLimit(.minutes(30))) struct FloodTests {
     /// Posts as a proxy does for a client of `address`.
     private func post(
         _ admin: LiveAdmin, _ path: String, _ body: String, from address: String

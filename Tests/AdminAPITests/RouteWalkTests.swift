@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// Every route is closed to unauthenticated requests, and shows users only their own data.
-@Suite(.timeLimit(.minutes(15))) struct RouteWalkTests {
+@Suite(.timeLimit(.minutes(30))) struct RouteWalkTests {
     private static let secret = "secretsecret"
 
     /// Bodies that make each route answer, without data of the other user.

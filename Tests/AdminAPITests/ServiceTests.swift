@@ -10,7 +10,7 @@ import TestSupport
 import Testing
 
 /// The program as an operator runs it: a process, sockets, signals.
-@Suite(.timeLimit(.minutes(15))) struct ServiceTests {
+@Suite(.timeLimit(.minutes(30))) struct ServiceTests {
     private struct Admin: Sendable {
         let process: ServiceProcess
         let port: Int

@@ -12,7 +12,7 @@ import Testing
 @testable import AdminAPI
 
 /// Laravel's session cookie, with both drivers (`docs/laravel.md`).
-@Suite(.timeLimit(.minutes(15))) struct SessionTests {
+@Suite(.timeLimit(.minutes(30))) struct SessionTests {
     private static let csrf = "csrfcsrfcsrfcsrfcsrfcsrfcsrfcsrfcsrfcsrf"
     private static let name = "codexflow-session"
 

@@ -10,7 +10,7 @@ import TestSupport
 import Testing
 
 /// PostgreSQL, Laravel or an operator may hide rows from the program. It never takes a hidden row for a missing one.
-@Suite(.timeLimit(.minutes(15))) struct SilenceTests {
+@Suite(.timeLimit(.minutes(30))) struct SilenceTests {
     private struct Answer: Sendable {
         let status: Int
         let body: String

@@ -13,7 +13,7 @@ import Testing
 @testable import AdminAPI
 
 /// `/api/v1/stream` as a browser reads it: a process, sockets, and other writers of the database.
-@Suite(.timeLimit(.minutes(15))) struct StreamTests {
+@Suite(.timeLimit(.minutes(30))) struct StreamTests {
     private static func bearer(_ token: String) -> [(String, String)] { [("Authorization", "Bearer \(token)")] }
 
     /// Gives `body` a running service with the users 1, 2 and an administrator.

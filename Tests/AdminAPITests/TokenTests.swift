@@ -11,7 +11,7 @@ import Testing
 @testable import AdminAPI
 
 /// Sanctum's tokens, made by either side and valid on both (`docs/laravel.md`).
-@Suite(.timeLimit(.minutes(15))) struct TokenTests {
+@Suite(.timeLimit(.minutes(30))) struct TokenTests {
     /// `hash('crc32b', …)` of Laravel's own tokens in the goldens is their last 8 digits.
     @Test func aTokenMadeByLaravelsRulesOpens() async throws {
         try await AdminBench.with { bench in

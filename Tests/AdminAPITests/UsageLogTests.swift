@@ -10,7 +10,7 @@ import Testing
 @testable import AdminAPI
 
 /// `POST /api/usage/log`: users report only their own calls. Each counts once, like an event of the webhook.
-@Suite(.timeLimit(.minutes(15))) struct UsageLogTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageLogTests {
     private func call(_ user: Int, cost: String = "0.123456789012") -> String {
         """
         {"user_id":\(user),"model":"gpt-4","input_tokens":10,"output_tokens":5,"total_cost":\(cost),\

@@ -12,7 +12,7 @@ import Testing
 @testable import AdminAPI
 
 /// `webhook-api` answers as `/openapi.json` describes.
-@Suite(.timeLimit(.minutes(15))) struct WebhookDocumentTests {
+@Suite(.timeLimit(.minutes(30))) struct WebhookDocumentTests {
     private static let key = KeyHash(of: "webhook").hex
     private static let event = "/api/webhook/litellm"
     private static let question = "/api/litellm/authorize"

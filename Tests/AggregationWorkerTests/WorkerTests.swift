@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `aggregation-worker` as a process.
-@Suite(.timeLimit(.minutes(15))) struct WorkerTests {
+@Suite(.timeLimit(.minutes(30))) struct WorkerTests {
     private func worker(
         _ arguments: [String], on database: TestDatabase, _ environment: [String: String] = [:]
     ) async throws -> (exitCode: Int32, output: String) {

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Which ids are final while others write.
-@Suite(.timeLimit(.minutes(15))) struct CommitHorizonTests {
+@Suite(.timeLimit(.minutes(30))) struct CommitHorizonTests {
     private static func event(_ id: UInt64, _ user: Int64) -> UsageEvent {
         .sample(id, by: .user(user), at: StorageBench.noon)
     }

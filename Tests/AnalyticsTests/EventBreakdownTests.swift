@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Error codes, tags and end users, call by call.
-@Suite(.timeLimit(.minutes(15))) struct EventBreakdownTests {
+@Suite(.timeLimit(.minutes(30))) struct EventBreakdownTests {
     private static let day = Timestamp(microseconds: StorageBench.noon.microseconds / 86_400_000_000 * 86_400_000_000)
 
     @Test func whatOnlyCallsKnow() async throws {

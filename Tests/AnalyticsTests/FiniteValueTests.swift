@@ -8,7 +8,7 @@ import Testing
 
 /// Values of other writers that are no numbers or no times: they change no other figure, and what they broke is
 /// repaired.
-@Suite(.timeLimit(.minutes(15))) struct FiniteValueTests {
+@Suite(.timeLimit(.minutes(30))) struct FiniteValueTests {
     static let columns = ["numeric(10, 6)", "numeric", "double precision", "real"]
 
     /// Costs that are none, as a column of `type` can hold them.

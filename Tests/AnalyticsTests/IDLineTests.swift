@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Ids of `api_logs` that begin again: nothing is missed, counted twice or shown with another call's facts.
-@Suite(.timeLimit(.minutes(15))) struct IDLineTests {
+@Suite(.timeLimit(.minutes(30))) struct IDLineTests {
     /// How an operator makes the ids begin again.
     enum Restart: String, CaseIterable {
         case truncate = "TRUNCATE public.api_logs RESTART IDENTITY"

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// Laravel's dashboards, as Laravel answered them on the same rows (`Tests/Fixtures/laravel/goldens`).
-@Suite(.timeLimit(.minutes(15))) struct LaravelReportTests {
+@Suite(.timeLimit(.minutes(30))) struct LaravelReportTests {
     /// A second after the first row of the goldens.
     private static let now = Timestamp(microseconds: 1_795_421_050_000_000)
 

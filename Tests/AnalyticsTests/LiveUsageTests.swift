@@ -7,7 +7,7 @@ import Testing
 @testable import Analytics
 
 /// Usage that grows with each new log equals the report of the same range.
-@Suite(.timeLimit(.minutes(15))) struct LiveUsageTests {
+@Suite(.timeLimit(.minutes(30))) struct LiveUsageTests {
     /// What a reader holds, and the report at the same moment.
     private struct Moment: Sendable {
         var tail: LogTail

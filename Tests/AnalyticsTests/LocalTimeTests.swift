@@ -12,7 +12,7 @@ import Testing
 ///
 /// Both read the system's tzdata here (`scripts/zone-buckets`; PostgreSQL as Debian builds it). In production the zones
 /// are those of the database server, and nothing else is asked.
-@Suite(.timeLimit(.minutes(15))) struct LocalTimeTests {
+@Suite(.timeLimit(.minutes(30))) struct LocalTimeTests {
     private struct Line: Sendable {
         var zones: [String]
         var kind: String

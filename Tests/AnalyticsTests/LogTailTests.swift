@@ -7,7 +7,7 @@ import Testing
 @testable import Analytics
 
 /// Each new row of `api_logs` is found once, whatever the order of commits.
-@Suite(.timeLimit(.minutes(15))) struct LogTailTests {
+@Suite(.timeLimit(.minutes(30))) struct LogTailTests {
     private static let insertion: Query = """
         INSERT INTO api_logs (user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,
                               created_at)

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What `prune` removes, and what it must not.
-@Suite(.timeLimit(.minutes(15))) struct RetentionTests {
+@Suite(.timeLimit(.minutes(30))) struct RetentionTests {
     private static let year: Duration = .seconds(86_400 * 365)
 
     private func partitions(_ bench: StorageBench) async throws -> Int {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Every quarter of a range counts once, in its own bucket, wherever its zone's days begin and the border stands.
-@Suite(.timeLimit(.minutes(15))) struct RollupCoverTests {
+@Suite(.timeLimit(.minutes(30))) struct RollupCoverTests {
     @Test func everyQuarterHourCountsOnceInItsBucket() {
         var random = SplitMix64(seed: TestSeed.seed(standard: 20))
         for _ in 0..<400 {

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Rows to sums: nothing missed, nothing twice, and no answer changes when a pass goes by.
-@Suite(.timeLimit(.minutes(15))) struct RollupPassTests {
+@Suite(.timeLimit(.minutes(30))) struct RollupPassTests {
     private static func event(_ id: UInt64, _ user: Int64, _ change: (inout UsageEvent) -> Void = { _ in })
         -> UsageEvent
     {

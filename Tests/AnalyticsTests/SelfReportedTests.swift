@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Self-reported usage is its user's alone, in rollups and in what comes after them.
-@Suite(.timeLimit(.minutes(15))) struct SelfReportedTests {
+@Suite(.timeLimit(.minutes(30))) struct SelfReportedTests {
     @Test(arguments: [true, false]) func noSumOfAllUsersHasIt(isAlone: Bool) async throws {
         try await StorageBench.with { bench in
             let (user, other) = (try await bench.makeUser(), try await bench.makeUser())

@@ -8,7 +8,7 @@ import Testing
 @testable import Postgres
 
 /// The final SQL of every report is a file of `Snapshots`, which pastes into psql.
-@Suite(.timeLimit(.minutes(15))) struct SnapshotTests {
+@Suite(.timeLimit(.minutes(30))) struct SnapshotTests {
     @Test(arguments: ReportStatement.all)
     func aSnapshotIsTheStatement(_ statement: ReportStatement) throws {
         if ProcessInfo.processInfo.environment["UPDATE_SNAPSHOTS"] == "1" {

@@ -10,7 +10,7 @@ import Testing
 /// every read the answer is the model's.
 ///
 /// `USAGE_EXACTNESS_SECONDS` and `TEST_SEED` make it longer, and repeat it.
-@Suite(.timeLimit(.minutes(15))) struct UsageExactnessTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageExactnessTests {
     private static func setting(_ name: String) -> UInt64? {
         ProcessInfo.processInfo.environment[name].flatMap(UInt64.init)
     }

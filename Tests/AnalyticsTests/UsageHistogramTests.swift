@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Buckets of durations (`migrations/0007_usage.sql`).
-@Suite(.timeLimit(.minutes(15))) struct UsageHistogramTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageHistogramTests {
     @Test func theMiddleOfABucketIsWithinTwoPercentOfAllItHolds() async throws {
         try await withTestDatabase { database in
             let worst = try await database.text(

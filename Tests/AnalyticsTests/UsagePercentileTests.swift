@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Percentiles from sums and tail are within 2 % of `percentile_disc` over the rows, for any window and group.
-@Suite(.timeLimit(.minutes(15))) struct UsagePercentileTests {
+@Suite(.timeLimit(.minutes(30))) struct UsagePercentileTests {
     /// Durations of a row from `r`, even in 0 to 1.
     private static let shapes: [Query] = [
         // Heavy-tailed, with a hundredth beyond two minutes.

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Questions about usage, answered from sums and tail.
-@Suite(.timeLimit(.minutes(15))) struct UsageReportTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageReportTests {
     private static func range(_ from: String, _ to: String, _ bench: StorageBench, zone: String = "UTC") async throws
         -> ReportRange
     {

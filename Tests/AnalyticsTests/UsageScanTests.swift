@@ -7,7 +7,7 @@ import Testing
 @testable import Analytics
 
 /// A pass, and a reader's tail, cost what is new and not what is there.
-@Suite(.timeLimit(.minutes(15))) struct UsageScanTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageScanTests {
     /// A user with one of Laravel's rows in each of 20,000 quarter hours up to October and 10,000 events on a day of
     /// November, all rolled up.
     private static func withHistory(_ body: @escaping @Sendable (StorageBench, _ user: Int64) async throws -> Void)

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Users in the order of what they used, made of runs of days.
-@Suite(.timeLimit(.minutes(15))) struct UsageSpansTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageSpansTests {
     @Test func aRangeIsAFewRunsThatAreOver() {
         var random = SplitMix64(seed: TestSeed.seed(standard: 14))
         for _ in 0..<500 {

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What `verify` finds and `rebuild` repairs.
-@Suite(.timeLimit(.minutes(15))) struct UsageVerificationTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageVerificationTests {
     /// 2026-11-23, as days since 1970.
     private static let today = 20_780
     private static let range = RollupRange(from: today - 1, to: today + 1)

@@ -7,7 +7,7 @@ import Testing
 
 /// Days, weeks, months and hours of any zone are those of a plain query `AT TIME ZONE`, wherever the sums end and the
 /// tail begins.
-@Suite(.timeLimit(.minutes(15))) struct UsageZoneTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageZoneTests {
     private struct Question: Sendable {
         var zone: String
         var from: String

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// `codexflow event withdraw`: an event that was never stored, whatever was made of it meanwhile.
-@Suite(.timeLimit(.minutes(15))) struct WithdrawalTests {
+@Suite(.timeLimit(.minutes(30))) struct WithdrawalTests {
     /// What is left of everything that counts, of a user and of all users.
     private func state(_ bench: StorageBench, _ user: Int64) async throws -> [String?] {
         var state = [try await bench.usage(of: user), try await bench.usage(of: 0)]

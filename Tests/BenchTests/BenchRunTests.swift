@@ -8,7 +8,7 @@ import Testing
 @testable import Bench
 
 /// A run on a small database, and the checks that make a fast wrong result an error.
-@Suite(.timeLimit(.minutes(15))) struct BenchRunTests {
+@Suite(.timeLimit(.minutes(30))) struct BenchRunTests {
     @Test func everyKindOfBenchmarkRuns() async throws {
         let benchmarks: [any Benchmark] =
             [

@@ -7,7 +7,7 @@ import Testing
 @testable import Bench
 
 /// The service reads each event of the load generator as a new event of its own user and time.
-@Suite(.timeLimit(.minutes(15))) struct EventTemplateTests {
+@Suite(.timeLimit(.minutes(30))) struct EventTemplateTests {
     @Test(arguments: [
         (EventTemplate.Kind.documented, 200...350), (.trimmed, 1_500...2_500), (.captured, 12_000...15_000),
     ])

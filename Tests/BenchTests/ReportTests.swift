@@ -3,7 +3,7 @@ import Testing
 @testable import Bench
 
 /// The output of the load generators, and the table.
-@Suite(.timeLimit(.minutes(15))) struct ReportTests {
+@Suite(.timeLimit(.minutes(30))) struct ReportTests {
     @Test func theReportOfWrkIsRead() throws {
         let output = """
             Running 1s test @ http://127.0.0.1:8081

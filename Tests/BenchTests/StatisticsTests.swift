@@ -4,7 +4,7 @@ import Testing
 @testable import Bench
 
 /// The figures that a run is judged by.
-@Suite(.timeLimit(.minutes(15))) struct StatisticsTests {
+@Suite(.timeLimit(.minutes(30))) struct StatisticsTests {
     static let medians: [([Double], Double)] = [([3, 1, 2], 2), ([4, 1, 2, 3], 2.5), ([7], 7)]
 
     @Test(arguments: medians)

@@ -2,7 +2,7 @@ import Bootstrap
 import Postgres
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct DatabaseSettingsTests {
+@Suite(.timeLimit(.minutes(30))) struct DatabaseSettingsTests {
     private func settings(_ environment: [String: String]) throws -> DatabaseSettings {
         try SettingsReader(environment: environment).read {
             DatabaseSettings(reading: $0, applicationName: "test", ownURL: "TEST_DATABASE_URL")

@@ -1,7 +1,7 @@
 import Bootstrap
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct DotEnvTests {
+@Suite(.timeLimit(.minutes(30))) struct DotEnvTests {
     @Test(arguments: [
         ("A=b", "b"), ("A = b ", "b"), ("export A=b", "b"), ("A=", ""), ("A=''", ""), ("A=b # note", "b"),
         ("A=b#note", "b"), ("A=#note", ""), ("A='b # c'", "b # c"), ("A='it\\n'", "it\\n"),

@@ -3,7 +3,7 @@ import Logging
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct LineLogHandlerTests {
+@Suite(.timeLimit(.minutes(30))) struct LineLogHandlerTests {
     private final class Lines: Sendable {
         private let text = Mutex("")
         var all: String { text.withLock { $0 } }

@@ -2,7 +2,7 @@ import Bootstrap
 import CoreMetrics
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct PrometheusTests {
+@Suite(.timeLimit(.minutes(30))) struct PrometheusTests {
     private func rendered(_ registry: PrometheusRegistry = PrometheusRegistry(), _ use: (PrometheusRegistry) -> Void)
         -> String
     {

@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 
 /// Signals are tested on real processes, by the tests of the executables: here they would stop other tests' servers.
-@Suite(.timeLimit(.minutes(15))) struct ServiceRunnerTests {
+@Suite(.timeLimit(.minutes(30))) struct ServiceRunnerTests {
     private struct Failure: Error {}
 
     private final class Waiting: Service {

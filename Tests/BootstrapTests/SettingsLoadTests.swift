@@ -2,7 +2,7 @@ import Bootstrap
 import Foundation
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct SettingsLoadTests {
+@Suite(.timeLimit(.minutes(30))) struct SettingsLoadTests {
     @Test func aNamedFileIsReadAndTheRealEnvironmentWins() throws {
         let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID()).env")
         defer { try? FileManager.default.removeItem(at: file) }

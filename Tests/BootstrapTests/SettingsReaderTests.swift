@@ -3,7 +3,7 @@ import InMemoryLogging
 import Logging
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct SettingsReaderTests {
+@Suite(.timeLimit(.minutes(30))) struct SettingsReaderTests {
     private static let text = Setting("A", .text, default: "standard", "A text.")
     private static let secret = Setting("A", .secret, "A secret.")
 

@@ -1,7 +1,7 @@
 import Bootstrap
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct WebhookKeysTests {
+@Suite(.timeLimit(.minutes(30))) struct WebhookKeysTests {
     private static let current = "0123456789abcdef0123456789abcdef"
     private static let previous = "fedcba9876543210fedcba9876543210"
 

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// The operator's command line, as a process of its own.
-@Suite(.timeLimit(.minutes(15))) struct CommandLineTests {
+@Suite(.timeLimit(.minutes(30))) struct CommandLineTests {
     /// Runs `codexflow` on `database` and returns its exit code and what it printed.
     private func codexflow(
         _ arguments: [String], on database: TestDatabase

@@ -8,7 +8,7 @@ import Testing
 @testable import CodexFlow
 
 /// `codexflow doctor --cookie`: the program says at which step a browser's cookie is lost, and shows nothing of it.
-@Suite(.timeLimit(.minutes(15))) struct CookieTests {
+@Suite(.timeLimit(.minutes(30))) struct CookieTests {
     /// `APP_KEY` and an older key, of 32 letters.
     private static let keys = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"]
     private static let id = "Abcdefghijklmnopqrstuvwxyz01234567890123"

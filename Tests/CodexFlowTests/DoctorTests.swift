@@ -10,7 +10,7 @@ import Testing
 @testable import CodexFlow
 
 /// `codexflow doctor` outside the database: settings, the proxy, our own ports, and the report.
-@Suite(.timeLimit(.minutes(15))) struct DoctorTests {
+@Suite(.timeLimit(.minutes(30))) struct DoctorTests {
     /// Our clock stands still, so that another's distance is what a test says.
     private let http = HTTPChecks(now: { UsageEvent.sampleTime })
 

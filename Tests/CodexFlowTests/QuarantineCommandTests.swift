@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// `codexflow quarantine`, as a process of its own.
-@Suite(.timeLimit(.minutes(15))) struct QuarantineCommandTests {
+@Suite(.timeLimit(.minutes(30))) struct QuarantineCommandTests {
     private func quarantine(
         _ arguments: [String], on database: TestDatabase
     ) async throws -> (exitCode: Int32, output: String) {

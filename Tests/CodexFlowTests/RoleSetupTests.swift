@@ -8,7 +8,7 @@ import Testing
 @testable import CodexFlow
 
 /// `codexflow migrate --roles` and `codexflow grants --apply`: from an empty database to services with a role each.
-@Suite(.timeLimit(.minutes(15))) struct RoleSetupTests {
+@Suite(.timeLimit(.minutes(30))) struct RoleSetupTests {
     private static let services: [DatabaseRole] = [.webhook, .worker, .admin, .operator]
 
     /// Runs `body` with the settings of a `migrate` container whose roles nobody else has, and drops them.

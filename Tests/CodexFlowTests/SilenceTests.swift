@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Reports about a database that hides, changes or drops rows, or cannot hold our texts.
-@Suite(.timeLimit(.minutes(15))) struct SilenceTests {
+@Suite(.timeLimit(.minutes(30))) struct SilenceTests {
     private func codexflow(
         _ arguments: [String], url: String, owner: String? = nil
     ) async throws -> (exitCode: Int32, output: String) {

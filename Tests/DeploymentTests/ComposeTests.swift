@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// The compose files, as Debian's docker-compose reads them.
-@Suite(.timeLimit(.minutes(15))) struct ComposeTests {
+@Suite(.timeLimit(.minutes(30))) struct ComposeTests {
     private struct Project: Decodable {
         var services: [String: Service]
     }

@@ -4,7 +4,7 @@ import Testing
 
 /// The runnable blocks of all pages, each run by bash as it is written, beside a `make run` and as its administrator.
 /// Only the compiler is left out: the programs are those of this test.
-@Suite(.timeLimit(.minutes(15))) struct DocumentExampleTests {
+@Suite(.timeLimit(.minutes(30))) struct DocumentExampleTests {
     /// What one `curl` of an example was answered.
     private struct Answer {
         let status: Int

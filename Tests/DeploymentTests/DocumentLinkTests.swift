@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Every Markdown page: its links lead somewhere, and what it names is there.
-@Suite(.timeLimit(.minutes(15))) struct DocumentLinkTests {
+@Suite(.timeLimit(.minutes(30))) struct DocumentLinkTests {
     @Test func everyLinkLeadsToAFileAndAHeading() throws {
         let pages = try MarkdownPage.all()
         #expect(pages.count > 20)

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Pages of `docs/` that promise a test for each line of a table.
-@Suite(.timeLimit(.minutes(15))) struct DocumentedTestTests {
+@Suite(.timeLimit(.minutes(30))) struct DocumentedTestTests {
     /// Every test of this checkout by its name: Swift's, and those of LiteLLM's module.
     private func tests() throws -> Set<String> {
         var names: Set<String> = []

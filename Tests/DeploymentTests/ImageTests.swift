@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 /// The image without a container engine: its packages in a Debian root, its files, its user and its commands.
-@Suite(.timeLimit(.minutes(15))) struct ImageTests {
+@Suite(.timeLimit(.minutes(30))) struct ImageTests {
     /// What every Debian has, so that the Dockerfile need not name it.
     private static let base: Set = ["libc6", "libcrypt1", "libgcc-s1", "libstdc++6", "zlib1g"]
     /// What a program reads and is not linked with: the authorities for `DB_SSLMODE=verify-full`, and the charts of the

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// `scripts/lint` in a repository of the test's own.
-@Suite(.timeLimit(.minutes(15))) struct LintTests {
+@Suite(.timeLimit(.minutes(30))) struct LintTests {
     /// What the lint reports about `files`, and its exit code. Each subject becomes a commit after the first one.
     private func lint(_ files: [String: String], subjects: [String] = []) async throws -> (code: Int32, output: String)
     {

@@ -4,7 +4,7 @@ import Testing
 
 /// `docs/metrics.md`, the alerts of Prometheus and the source agree about metrics. `DocumentExampleTests` compares what
 /// running services emit.
-@Suite(.timeLimit(.minutes(15))) struct MetricsDocumentTests {
+@Suite(.timeLimit(.minutes(30))) struct MetricsDocumentTests {
     @Test func thePageListsEveryMetricOfTheSource() throws {
         #expect(try DocumentedMetric.all().mapValues(\.type) == Self.metricsOfTheSource())
     }

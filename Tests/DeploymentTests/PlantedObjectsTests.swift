@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 /// Nothing that another writer of the database plants runs with the rights of our roles.
-@Suite(.timeLimit(.minutes(15))) struct PlantedObjectsTests {
+@Suite(.timeLimit(.minutes(30))) struct PlantedObjectsTests {
     private static let key = UUID().uuidString
     private static let password = "correct horse battery"
 

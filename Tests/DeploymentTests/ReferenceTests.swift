@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Pages and files that repeat what the programs know.
-@Suite(.timeLimit(.minutes(15))) struct ReferenceTests {
+@Suite(.timeLimit(.minutes(30))) struct ReferenceTests {
     /// After a change of a setting or of a help text, `make reference` writes the pages again.
     @Test func pagesAndExampleAreThoseOfThePrograms() async throws {
         let script = Checkout.root.appending(path: "scripts/reference").path()

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `scripts/sample-traffic`, sent through a `webhook-api` for the five users of `make run`.
-@Suite(.timeLimit(.minutes(15))) struct SampleTrafficTests {
+@Suite(.timeLimit(.minutes(30))) struct SampleTrafficTests {
     private static let plans = ["pro", "pro", "agency", "starter", "pro"]
     /// Noon of yesterday, in UTC: everything is past, and no test depends on the hour at which it runs.
     private static let end = Calendar.utc.startOfDay(for: .now).addingTimeInterval(-43_200)

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// The units for systemd, with the programs where `scripts/stage` puts them.
-@Suite(.timeLimit(.minutes(15))) struct UnitTests {
+@Suite(.timeLimit(.minutes(30))) struct UnitTests {
     private static let units = [
         "codexflow-migrate.service", "webhook-api.service", "admin-api.service", "aggregation-worker.service",
         "aggregation-worker-retain.service",

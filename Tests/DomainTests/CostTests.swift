@@ -2,7 +2,7 @@ import Domain
 import Foundation
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct CostTests {
+@Suite(.timeLimit(.minutes(30))) struct CostTests {
     private func cost(_ text: String) throws -> Cost? {
         Cost(try #require(DecimalLiteral(text)))
     }

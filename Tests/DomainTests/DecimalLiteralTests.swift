@@ -1,7 +1,7 @@
 import Domain
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct DecimalLiteralTests {
+@Suite(.timeLimit(.minutes(30))) struct DecimalLiteralTests {
     @Test(
         arguments: [
             ("0", 6, 0), ("-0.0", 6, 0), ("1.005", 3, 1005), ("0.0022500000000000003", 12, 2_250_000_000),

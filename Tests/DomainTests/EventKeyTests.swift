@@ -4,7 +4,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct EventKeyTests {
+@Suite(.timeLimit(.minutes(30))) struct EventKeyTests {
     private let digest = SHA256.hash(data: Data("event".utf8))
 
     @Test func aKeyBeginsWithItsMillisecondsThenTheDigest() {

@@ -2,7 +2,7 @@ import Domain
 import Foundation
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct IdentityTests {
+@Suite(.timeLimit(.minutes(30))) struct IdentityTests {
     @Test func aKeyIsHashedAsByLiteLLM() {
         let hash = KeyHash(of: "abc")
         #expect(hash.hex == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")

@@ -1,7 +1,7 @@
 import Domain
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct ScrubbingTests {
+@Suite(.timeLimit(.minutes(30))) struct ScrubbingTests {
     private static let hex = "a11111111111111111111111111111111111111111111111111111111111f111"
 
     @Test(arguments: [

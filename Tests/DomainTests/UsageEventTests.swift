@@ -2,7 +2,7 @@ import Domain
 import Foundation
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct UsageEventTests {
+@Suite(.timeLimit(.minutes(30))) struct UsageEventTests {
     private func event(_ change: (inout UsageEvent) -> Void = { _ in }) -> UsageEvent {
         var event = UsageEvent(
             key: EventKey(high: 1, low: 2), isIdempotent: true, shape: .litellm, identity: IdentityClaim(userID: 42),
@@ -64,7 +64,7 @@ import Testing
     }
 }
 
-@Suite(.timeLimit(.minutes(15))) struct TimestampTests {
+@Suite(.timeLimit(.minutes(30))) struct TimestampTests {
     @Test(arguments: [(1_999, 1), (0, 0), (-1, -1), (-1000, -1), (.min, -9_223_372_036_854_776)] as [(Int64, Int64)])
     func millisecondsAreRoundedTowardsThePast(microseconds: Int64, milliseconds: Int64) {
         #expect(Timestamp(microseconds: microseconds).milliseconds == milliseconds)

@@ -7,7 +7,7 @@ import InMemoryLogging
 import Logging
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct AccessLogTests {
+@Suite(.timeLimit(.minutes(30))) struct AccessLogTests {
     @Test func aRequestIsOneLineWithoutItsQuery() async throws {
         let server = TestServer()
         try await server.test(

@@ -8,7 +8,7 @@ import NIOCore
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct BodyReaderTests {
+@Suite(.timeLimit(.minutes(30))) struct BodyReaderTests {
     private static func routes(_ reader: BodyReader) -> [HTTPRoute] {
         [
             HTTPRoute(.post, "/sum") { request, context in

@@ -4,7 +4,7 @@ import HTTPSupport
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct ByteBudgetTests {
+@Suite(.timeLimit(.minutes(30))) struct ByteBudgetTests {
     /// A deadline that never comes, until it is cancelled.
     @Sendable private static func never(_: Duration) async throws {
         for await _ in AsyncStream<Never>.makeStream().stream {}

@@ -7,7 +7,7 @@ import Synchronization
 import Testing
 
 /// An answer on its way from the thread that makes it to a client that may not want it.
-@Suite(.timeLimit(.minutes(15))) struct ChunkPipeTests {
+@Suite(.timeLimit(.minutes(30))) struct ChunkPipeTests {
     /// What a client has read, until it has enough.
     private struct Reader: ResponseBodyWriter {
         struct Gone: Error {}

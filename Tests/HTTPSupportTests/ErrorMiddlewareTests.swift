@@ -8,7 +8,7 @@ import InMemoryLogging
 import Logging
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct ErrorMiddlewareTests {
+@Suite(.timeLimit(.minutes(30))) struct ErrorMiddlewareTests {
     private struct Unexpected: Error {
         let detail = "password=s3cret"
     }

@@ -1,7 +1,7 @@
 import HTTPSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct FormFieldTests {
+@Suite(.timeLimit(.minutes(30))) struct FormFieldTests {
     @Test(arguments: [
         ("model=say+hi", ["model": "say hi"]), ("model=say%20hi", ["model": "say hi"]),
         ("model=c%2B%2B", ["model": "c++"]), ("model=c%2b%2b", ["model": "c++"]), ("date+from=1", ["date from": "1"]),

@@ -8,7 +8,7 @@ import InMemoryLogging
 import Logging
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct HTTPServerTests {
+@Suite(.timeLimit(.minutes(30))) struct HTTPServerTests {
     private func settings(_ environment: [String: String]) throws -> HTTPServerSettings {
         try SettingsReader(environment: environment).read {
             HTTPServerSettings(reading: $0, prefix: "WEBHOOK", defaultPort: 8081)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import HTTPSupport
 
-@Suite(.timeLimit(.minutes(15))) struct HealthProbeTests {
+@Suite(.timeLimit(.minutes(30))) struct HealthProbeTests {
     @Test func aServiceIsLiveWithoutItsDatabase() async throws {
         var server = TestServer()
         server.readiness = { throw AppError(.unavailable, "PostgreSQL does not answer.") }

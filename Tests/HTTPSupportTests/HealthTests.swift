@@ -6,7 +6,7 @@ import HummingbirdTesting
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct HealthTests {
+@Suite(.timeLimit(.minutes(30))) struct HealthTests {
     private struct Unexpected: Error {
         let detail = "s3cret"
     }

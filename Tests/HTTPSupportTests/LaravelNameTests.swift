@@ -5,7 +5,7 @@ import Testing
 
 /// Names that Laravel makes of an application's name. What is expected here was recorded from PHP 8.2 and
 /// voku/portable-ascii 2.0, which run `Str::slug` and `Str::snake`.
-@Suite(.timeLimit(.minutes(15))) struct LaravelNameTests {
+@Suite(.timeLimit(.minutes(30))) struct LaravelNameTests {
     private static let names: [(name: String, dashed: String, underscored: String, snake: String)] = [
         ("Laravel", "laravel", "laravel", "laravel"),
         ("laravel", "laravel", "laravel", "laravel"),

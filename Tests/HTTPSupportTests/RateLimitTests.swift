@@ -7,7 +7,7 @@ import Testing
 
 @testable import HTTPSupport
 
-@Suite(.timeLimit(.minutes(15))) struct RateLimitTests {
+@Suite(.timeLimit(.minutes(30))) struct RateLimitTests {
     /// A time that stands still until a test moves it.
     private final class Time: Sendable {
         private let instant = Mutex(ContinuousClock.now)

@@ -4,7 +4,7 @@ import Hummingbird
 import HummingbirdTesting
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct RoutingTests {
+@Suite(.timeLimit(.minutes(30))) struct RoutingTests {
     private func response(
         _ method: HTTPRequest.Method, _ path: String, headers: HTTPFields = [:]
     ) async throws -> TestResponse {

@@ -8,7 +8,7 @@ import NIOSSL
 import Testing
 
 /// Which versions of TLS a service speaks, by real handshakes.
-@Suite(.timeLimit(.minutes(15))) struct TLSVersionTests {
+@Suite(.timeLimit(.minutes(30))) struct TLSVersionTests {
     /// Whether a client that knows only `version` is answered.
     private func isAnswered(_ version: TLSVersion, port: Int) async throws -> Bool {
         var tls = TLSConfiguration.makeClientConfiguration()

@@ -5,7 +5,7 @@ import Hummingbird
 import HummingbirdTesting
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct WebhookAuthenticationTests {
+@Suite(.timeLimit(.minutes(30))) struct WebhookAuthenticationTests {
     private static let key = "0123456789abcdef0123456789abcdef"
     private static let previous = "fedcba9876543210fedcba9876543210"
 

@@ -3,7 +3,7 @@ import LiteLLM
 import Testing
 
 /// What a body can be, and what of a damaged one is saved.
-@Suite(.timeLimit(.minutes(15))) struct BodyFormTests {
+@Suite(.timeLimit(.minutes(30))) struct BodyFormTests {
     /// `+` for an event, the reason for a rejection.
     private func outline(_ body: String) -> [String] {
         EventParser.parse(body).results.map { result in

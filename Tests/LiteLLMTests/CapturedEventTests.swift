@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Exact facts of representative captured events.
-@Suite(.timeLimit(.minutes(15))) struct CapturedEventTests {
+@Suite(.timeLimit(.minutes(30))) struct CapturedEventTests {
     private func events(_ name: String) throws -> [UsageEvent] {
         EventParser.parse(try Fixtures.litellm(name), arrival: captured).events
     }

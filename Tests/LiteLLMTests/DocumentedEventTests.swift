@@ -3,7 +3,7 @@ import LiteLLM
 import Testing
 
 /// The rules for the two documented shapes (`docs/laravel.md`).
-@Suite(.timeLimit(.minutes(15))) struct DocumentedEventTests {
+@Suite(.timeLimit(.minutes(30))) struct DocumentedEventTests {
     private func event(_ members: String) throws -> UsageEvent {
         try EventParser.parse(documentedEvent(members)).onlyEvent()
     }

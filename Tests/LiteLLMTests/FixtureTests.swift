@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Every captured body, against what Foundation reads in it.
-@Suite(.timeLimit(.minutes(15))) struct FixtureTests {
+@Suite(.timeLimit(.minutes(30))) struct FixtureTests {
     @Test func everyElementOfEveryCapturedBodyIsOneResultAsFoundationReadsIt() throws {
         let bodies = try Fixtures.litellm()
         #expect(bodies.count >= 46)

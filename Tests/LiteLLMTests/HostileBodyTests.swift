@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Bodies that break parsers.
-@Suite(.timeLimit(.minutes(15))) struct HostileBodyTests {
+@Suite(.timeLimit(.minutes(30))) struct HostileBodyTests {
     @Test(arguments: [("[", "]"), (#"{"a":"#, "}")])
     func deepNestingInWhatIsNotNeededCostsNothing(open: String, close: String) throws {
         let depth = 100_000

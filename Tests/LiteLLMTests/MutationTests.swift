@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Random damage to real bodies: nothing traps, nothing depends on chance, and what lies before the damage survives.
-@Suite(.timeLimit(.minutes(15))) struct MutationTests {
+@Suite(.timeLimit(.minutes(30))) struct MutationTests {
     private static let arrival: Arrival = {
         var arrival = captured
         arrival.generator = SplitMix(state: 1)

@@ -3,7 +3,7 @@ import LiteLLM
 import Testing
 
 /// The rules for single fields of LiteLLM's events.
-@Suite(.timeLimit(.minutes(15))) struct ProxyEventTests {
+@Suite(.timeLimit(.minutes(30))) struct ProxyEventTests {
     private func event(_ members: String, errorText: ErrorText = .line) throws -> UsageEvent {
         var arrival = captured
         arrival.errorText = errorText

@@ -5,7 +5,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct PasswordQueueTests {
+@Suite(.timeLimit(.minutes(30))) struct PasswordQueueTests {
     /// What became of passwords, in the order in which they were done with.
     private final class Outcomes: Sendable {
         private let outcomes = Mutex<[String]>([])

@@ -1,7 +1,7 @@
 import Passwords
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct PasswordTests {
+@Suite(.timeLimit(.minutes(30))) struct PasswordTests {
     @Test(arguments: [
         ("correct horse battery", "$2y$12$77rW18Zl19B9KvzPZ1xjmOGrwQ5kPw3jyMDN39lE1IypyOTo.nTWO"),
         ("pässwörd-ß", "$2y$12$0bIqrKjWz2pYS6t8WSkDbul2eiC1kbxcNaiLY3OSJQ5XBxmj0EVee"),

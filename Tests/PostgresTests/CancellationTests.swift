@@ -2,7 +2,7 @@ import Postgres
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct CancellationTests {
+@Suite(.timeLimit(.minutes(30))) struct CancellationTests {
     /// What one unit of the storm came to.
     private struct Outcome: Sendable {
         var unit: Int

@@ -1,7 +1,7 @@
 import Postgres
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct ConfigurationTests {
+@Suite(.timeLimit(.minutes(30))) struct ConfigurationTests {
     @Test func everyPartOfAURLIsRead() throws {
         let options = "sslmode=verify-full&application_name=x&connect_timeout=3"
         let url = "postgresql://us%40er:p%2Fa%3Ass@db.example:6543/my%20db?\(options)"

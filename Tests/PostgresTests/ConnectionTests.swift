@@ -2,7 +2,7 @@ import Logging
 import Postgres
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct ConnectionTests {
+@Suite(.timeLimit(.minutes(30))) struct ConnectionTests {
     private struct Refusal: Error {}
 
     @Test func aHundredThousandRowsOneByOne() async throws {

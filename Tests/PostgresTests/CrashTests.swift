@@ -3,7 +3,7 @@ import Postgres
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct CrashTests {
+@Suite(.timeLimit(.minutes(30))) struct CrashTests {
     /// A crash forgets the ids of transactions that were never flushed and gives them to others, whose `committed` is
     /// not ours.
     @Test func anotherTransactionsCommitIsNeverTakenForOurs() async throws {

@@ -2,7 +2,7 @@ import Postgres
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct LostCommitTests {
+@Suite(.timeLimit(.minutes(30))) struct LostCommitTests {
     /// Inserts one row through a proxy with `fault`: what the call came to, the rows there are, how often the body ran.
     private func insert(
         _ fault: CommitProxy.Fault, thenDown: Bool = false, _ mode: TransactionMode = .readWrite

@@ -2,7 +2,7 @@ import Testing
 
 @testable import Postgres
 
-@Suite(.timeLimit(.minutes(15))) struct PoolStateMachineTests {
+@Suite(.timeLimit(.minutes(30))) struct PoolStateMachineTests {
     private typealias Machine = PoolStateMachine<String>
     private let now = ContinuousClock.now
 

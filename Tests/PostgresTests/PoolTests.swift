@@ -5,7 +5,7 @@ import ServiceLifecycle
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct PoolTests {
+@Suite(.timeLimit(.minutes(30))) struct PoolTests {
     @Test func anExhaustedPoolFailsAtTheDeadline() async throws {
         try await withPool(connections: 1, leaseDeadline: .milliseconds(50)) { pool in
             let isHeld = AsyncStream.makeStream(of: Void.self)

@@ -2,7 +2,7 @@ import Dispatch
 import Postgres
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct TransactionTests {
+@Suite(.timeLimit(.minutes(30))) struct TransactionTests {
     private struct Refusal: Error {}
 
     private func count(of table: Query, in pool: ConnectionPool) async throws -> Int {

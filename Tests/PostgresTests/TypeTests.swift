@@ -1,7 +1,7 @@
 import Postgres
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct TypeTests {
+@Suite(.timeLimit(.minutes(30))) struct TypeTests {
     private func roundTrip<T: PostgresEncodable & PostgresDecodable & Equatable>(
         _ value: T, _ type: String
     ) async throws {

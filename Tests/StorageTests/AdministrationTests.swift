@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Changes by administrators and their entries in the audit log, under the role of `admin-api`.
-@Suite(.timeLimit(.minutes(15))) struct AdministrationTests {
+@Suite(.timeLimit(.minutes(30))) struct AdministrationTests {
     private static let actor = AuditActor(userID: 7, address: "203.0.113.9")
 
     private var users: UserAdministration { UserAdministration(by: Self.actor, at: StorageBench.noon) }

@@ -1,7 +1,7 @@
 import Storage
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct BackgroundJobTests {
+@Suite(.timeLimit(.minutes(30))) struct BackgroundJobTests {
     @Test(arguments: [0, 10, 200, 420]) func anEffectIsSeenWithinItsBound(milliseconds: Int) {
         let (bound, took) = (Duration.milliseconds(900), Duration.milliseconds(milliseconds))
         // A change just after the begin of a round waits for its end, the pause, and the next round.

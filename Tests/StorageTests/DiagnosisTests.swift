@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Each check of the doctor is well on a good database, and names what is wrong on a broken one.
-@Suite(.timeLimit(.minutes(15))) struct DiagnosisTests {
+@Suite(.timeLimit(.minutes(30))) struct DiagnosisTests {
     private func context(
         now: @escaping @Sendable () -> Timestamp = { StorageBench.noon }, longTransaction: Duration = .seconds(60)
     ) -> DatabaseCheck.Context {

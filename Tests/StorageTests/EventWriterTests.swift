@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct EventWriterTests {
+@Suite(.timeLimit(.minutes(30))) struct EventWriterTests {
     @Test func aLogFactsAndADeltaAreStoredTogether() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser(key: "cf_ada", plan: "pro")

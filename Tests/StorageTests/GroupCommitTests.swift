@@ -6,7 +6,7 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct GroupCommitTests {
+@Suite(.timeLimit(.minutes(30))) struct GroupCommitTests {
     /// Runs a queue while `body` uses it, and stops it as a service group does at SIGTERM.
     private func withQueue<T: Sendable>(
         _ bench: StorageBench, _ limits: GroupCommit.Limits = .init(lockedRetryInterval: .milliseconds(1)),

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The attribution of events to users.
-@Suite(.timeLimit(.minutes(15))) struct IdentityTests {
+@Suite(.timeLimit(.minutes(30))) struct IdentityTests {
     @Test func everyWayToNameAUserFindsThem() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser(key: "any text, not only cf_")

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// SwiftPM lets a target import what its dependencies depend on. The rule of `docs/architecture.md` is stricter.
-@Suite(.timeLimit(.minutes(15))) struct ImportDirectionTests {
+@Suite(.timeLimit(.minutes(30))) struct ImportDirectionTests {
     /// The targets of this package that each target may import.
     private static let allowed: [String: Set<String>] = [
         "CSimdjson": [],

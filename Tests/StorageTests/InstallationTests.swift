@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The guard of the installation.
-@Suite(.timeLimit(.minutes(15))) struct InstallationTests {
+@Suite(.timeLimit(.minutes(30))) struct InstallationTests {
     private func require(_ bench: StorageBench) async throws {
         try await bench.service.withConnection { try Installation.require($0) }
     }

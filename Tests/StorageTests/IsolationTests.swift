@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// An event that cannot be stored does not affect others.
-@Suite(.timeLimit(.minutes(15))) struct IsolationTests {
+@Suite(.timeLimit(.minutes(30))) struct IsolationTests {
     @Test func aLockedAndADeletedUserAffectNoOtherUser() async throws {
         try await StorageBench.with { bench in
             let (free, deleted, locked) = (

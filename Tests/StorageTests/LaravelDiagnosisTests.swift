@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Changes of Laravel's tables by operators, Laravel or extensions, and our findings about them.
-@Suite(.timeLimit(.minutes(15))) struct LaravelDiagnosisTests {
+@Suite(.timeLimit(.minutes(30))) struct LaravelDiagnosisTests {
     struct Change: Sendable, CustomTestStringConvertible {
         let sql: String
         let effect: LaravelFinding.Effect

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Laravel's numbered pages.
-@Suite(.timeLimit(.minutes(15))) struct LogPageTests {
+@Suite(.timeLimit(.minutes(30))) struct LogPageTests {
     /// Rows of two users over 40 days, some in one second, some without a time.
     private func fill(_ bench: StorageBench, rows: Int, withoutTime: Int) async throws -> Int64 {
         let user = try await bench.makeUser()

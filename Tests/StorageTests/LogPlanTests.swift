@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Lists and exports of a million logs read indexes, and sort in memory.
-@Suite(.timeLimit(.minutes(15))) struct LogPlanTests {
+@Suite(.timeLimit(.minutes(30))) struct LogPlanTests {
     /// A million logs of a year, a quarter of them of one user, the others of 3,000.
     private func fill(_ bench: StorageBench) async throws -> Int64 {
         let user = try await bench.makeUser()

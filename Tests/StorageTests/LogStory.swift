@@ -198,7 +198,7 @@ struct LogStory {
 }
 
 /// Lists and pages equal the table after any change by other writers.
-@Suite(.timeLimit(.minutes(15))) struct LogStoryTests {
+@Suite(.timeLimit(.minutes(30))) struct LogStoryTests {
     @Test(arguments: 1...4) func afterEachChangeListsEqualTheTable(seed: UInt64) async throws {
         try await StorageBench.with { bench in
             switch seed {

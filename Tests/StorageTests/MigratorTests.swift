@@ -5,7 +5,7 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct MigratorTests {
+@Suite(.timeLimit(.minutes(30))) struct MigratorTests {
     @Test func requiredVersionIsTheHighestFile() throws {
         let migrations = try Migration.load(from: Checkout.migrations)
         #expect(migrations.last?.version == Migrator.requiredVersion)

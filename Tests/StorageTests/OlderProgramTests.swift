@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Programs of version 20 that still run after `0021_rollup_names.sql` was applied.
-@Suite(.timeLimit(.minutes(15))) struct OlderProgramTests {
+@Suite(.timeLimit(.minutes(30))) struct OlderProgramTests {
     /// The statements of one of its passes, as its role.
     @Test func anOlderWorkerRollsUpUnderTheFormerNames() async throws {
         try await StorageBench.with { bench in

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Queries that meet big tables use their indexes (PostgreSQL manual, "Using EXPLAIN").
-@Suite(.timeLimit(.minutes(15))) struct PlanTests {
+@Suite(.timeLimit(.minutes(30))) struct PlanTests {
     @Test func ingestScansNoBigTable() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser(key: "cf_ada")

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// The command lines write through `Terminal`, which makes visible what comes from data.
-@Suite(.timeLimit(.minutes(15))) struct PrintingTests {
+@Suite(.timeLimit(.minutes(30))) struct PrintingTests {
     @Test(arguments: ["CodexFlow", "AggregationWorker"]) func nothingIsPrintedPastTheTerminal(target: String) throws {
         let folder = Checkout.root.appending(path: "Sources/\(target)")
         let files = try FileManager.default.subpathsOfDirectory(atPath: folder.path()).filter { $0.hasSuffix(".swift") }

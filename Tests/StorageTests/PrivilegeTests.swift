@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The rights of each program's role. Every other test of the suite runs its code under these roles.
-@Suite(.timeLimit(.minutes(15))) struct PrivilegeTests {
+@Suite(.timeLimit(.minutes(30))) struct PrivilegeTests {
 
     private func names(_ connection: Connection, _ query: Query) throws -> Set<String> {
         Set(try connection.query(query).map { try $0.decode(0, as: String.self) })

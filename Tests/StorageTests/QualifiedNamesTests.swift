@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Every statement names the schema of each table: our connections look into `pg_catalog` alone.
-@Suite(.timeLimit(.minutes(15))) struct QualifiedNamesTests {
+@Suite(.timeLimit(.minutes(30))) struct QualifiedNamesTests {
     private static let laravels = [
         "api_logs", "cache", "jobs", "migrations", "models", "password_reset_tokens", "personal_access_tokens",
         "rate_limits", "sessions", "users",

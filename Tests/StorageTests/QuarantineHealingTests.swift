@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Quarantined events are stored once the reason is gone, whatever happens meanwhile.
-@Suite(.timeLimit(.minutes(15))) struct QuarantineHealingTests {
+@Suite(.timeLimit(.minutes(30))) struct QuarantineHealingTests {
     @Test func aScheduledBacklogIsStoredAcrossTheEndOfAMonth() async throws {
         try await StorageBench.with { bench in
             let before = bench.clock.now.advanced(by: .seconds(-23 * 86_400))

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The quarantine for operators.
-@Suite(.timeLimit(.minutes(15))) struct QuarantineOperatorTests {
+@Suite(.timeLimit(.minutes(30))) struct QuarantineOperatorTests {
     /// Entries of several reasons: two of an unknown key, one answered 404, one implausible, one of an unknown user.
     private func fill(_ bench: StorageBench) async throws {
         let events = (1...2).map { UsageEvent.sample($0, by: .hash(of: "cf_late"), at: StorageBench.noon) }

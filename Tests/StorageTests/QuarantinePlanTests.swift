@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The work of each second and the queries of operators use the indexes of a large quarantine.
-@Suite(.timeLimit(.minutes(15))) struct QuarantinePlanTests {
+@Suite(.timeLimit(.minutes(30))) struct QuarantinePlanTests {
     @Test func idleRoundsNeitherScanNorUpdateEntries() async throws {
         try await StorageBench.with { bench in
             try await bench.fillQuarantine()

@@ -4,7 +4,7 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct QuarantineTests {
+@Suite(.timeLimit(.minutes(30))) struct QuarantineTests {
     private func rejection(_ reason: QuarantineReason, _ id: UInt64, key: String = "cf_secret") -> IngestItem {
         let event = UsageEvent.sample(id, by: .key(key), at: StorageBench.noon)
         return IngestItem(.failure(Rejection(reason: reason, detail: "why", key: event.key, event: event)))

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Counters and their projection into Laravel's `rate_limits`.
-@Suite(.timeLimit(.minutes(15))) struct QuotaTests {
+@Suite(.timeLimit(.minutes(30))) struct QuotaTests {
     /// `period used_tokens/limit_tokens used_requests/limit_requests reset_at` of a user, a line each.
     private func rateLimits(_ bench: StorageBench, _ user: Int64) async throws -> String? {
         try await bench.text(

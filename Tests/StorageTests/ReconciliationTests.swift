@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// The comparison of LiteLLM's table of calls with our events.
-@Suite(.timeLimit(.minutes(15))) struct ReconciliationTests {
+@Suite(.timeLimit(.minutes(30))) struct ReconciliationTests {
     private static let hash = KeyHash(of: "cf_ada")
     private static let day =
         StorageBench.noon.advanced(by: .seconds(-43_200))..<StorageBench.noon.advanced(by: .seconds(43_200))

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// One absurd event, one open transaction or one changed table must not affect other events.
-@Suite(.timeLimit(.minutes(15))) struct ResilienceTests {
+@Suite(.timeLimit(.minutes(30))) struct ResilienceTests {
     @Test func onlyTheEventWithAnImpossibleTimeIsQuarantined() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// An event is stored only if its log exists with the recorded id and user, whatever triggers and rules `api_logs` has.
-@Suite(.timeLimit(.minutes(15))) struct RowProofTests {
+@Suite(.timeLimit(.minutes(30))) struct RowProofTests {
     /// Triggers and rules of an operator or an extension. Each applies to rows of the model `bad`.
     enum Obstacle: String, CaseIterable {
         case removedBefore = """

@@ -3,7 +3,7 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(15))) struct SchemaCheckTests {
+@Suite(.timeLimit(.minutes(30))) struct SchemaCheckTests {
     private func findings(after change: Query) async throws -> [String] {
         try await withTestDatabase { database in
             try await database.pool.withConnection { connection in

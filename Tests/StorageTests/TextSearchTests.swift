@@ -6,7 +6,7 @@ import Testing
 @testable import Storage
 
 /// Texts are found in any case, with every collation of the database.
-@Suite(.timeLimit(.minutes(15))) struct TextSearchTests {
+@Suite(.timeLimit(.minutes(30))) struct TextSearchTests {
     private static let texts = [
         "INFO: disk", "info: disk", "İnfo", "ınfo", "Çelik ÖDEME ŞİĞIL", "çelik ödeme şiğıl", "ΣΟΦΟΣ σοφος σοφός",
         "ПРИВЕТ", "a.b*c[d]^e\\f$(g|h){2}?+-", "50% off_now", "Straße", "K\u{212A}", "tab\tnew\nline",

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The list of users for administrators.
-@Suite(.timeLimit(.minutes(15))) struct UserDirectoryTests {
+@Suite(.timeLimit(.minutes(30))) struct UserDirectoryTests {
     private func with(_ body: @escaping @Sendable (StorageBench) async throws -> Void) async throws {
         try await StorageBench.with { bench in
             try await bench.execute(

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// What LiteLLM asks before a call, and what the answer says of its spools.
-@Suite(.timeLimit(.minutes(15))) struct CallTests {
+@Suite(.timeLimit(.minutes(30))) struct CallTests {
     private static let secondsKey = "cf_second"
 
     private func ask(_ bench: WebhookBench, _ key: String) async throws -> WebhookBench.Answer {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Every body captured from the real LiteLLM (`docs/litellm.md`), through the whole service.
-@Suite(.timeLimit(.minutes(15))) struct CapturedBodyTests {
+@Suite(.timeLimit(.minutes(30))) struct CapturedBodyTests {
     @Test func everyEventHasAVerdictAndASecondPostingStoresNothingNew() async throws {
         try await WebhookBench.with { bench in
             try await bench.makePeople()

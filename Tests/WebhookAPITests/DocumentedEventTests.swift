@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The documented events, answered and stored as in `docs/laravel.md`.
-@Suite(.timeLimit(.minutes(15))) struct DocumentedEventTests {
+@Suite(.timeLimit(.minutes(30))) struct DocumentedEventTests {
     private static let key = "cf_" + String(repeating: "a1", count: 32)
     private static let row: String = """
         SELECT concat_ws('|', user_id, model, input_tokens, output_tokens, total_cost, response_time_ms, status,

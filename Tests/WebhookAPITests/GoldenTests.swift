@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Laravel's own webhook answers (`Tests/Fixtures/laravel/goldens`): the same where its behaviour is sound.
-@Suite(.timeLimit(.minutes(15))) struct GoldenTests {
+@Suite(.timeLimit(.minutes(30))) struct GoldenTests {
     /// Goldens whose behaviour is a defect (`docs/laravel.md`) or Laravel's looseness, and what we answer instead.
     private static let corrected: [String: Int] = [
         // Not text or a number: nobody, instead of the first element, PHP's truncation or true as 1.

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Events whose user does not exist yet, over real processes and sockets.
-@Suite(.timeLimit(.minutes(15))) struct HealingTests {
+@Suite(.timeLimit(.minutes(30))) struct HealingTests {
     private static let key = "cf_" + String(repeating: "5", count: 64)
     /// The first moment of the current month, in UTC.
     private static let month: Date = {

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// The audit at the end of the fault drill finds every kind of loss and duplication.
-@Suite(.timeLimit(.minutes(15))) struct IntegrityAuditTests {
+@Suite(.timeLimit(.minutes(30))) struct IntegrityAuditTests {
     /// A damage, and the checks that must find it.
     struct Damage: Sendable, CustomTestStringConvertible {
         let testDescription: String

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What is kept of unreadable bodies and of errors: nothing in which a prompt could stand.
-@Suite(.timeLimit(.minutes(15))) struct PrivacyTests {
+@Suite(.timeLimit(.minutes(30))) struct PrivacyTests {
     private static let mark = "Zq9PromptMark"
 
     /// An event as LiteLLM sends it, with the mark in every place that is no fact of the call.

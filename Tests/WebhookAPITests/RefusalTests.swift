@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What is refused, and that nothing else is.
-@Suite(.timeLimit(.minutes(15))) struct RefusalTests {
+@Suite(.timeLimit(.minutes(30))) struct RefusalTests {
     @Test func onlyTheWebhookKeysAreAccepted() async throws {
         let previous = "an-older-key-of-more-than-32-characters-too"
         try await WebhookBench.with(["LITELLM_WEBHOOK_KEY_PREVIOUS": previous]) { bench in

@@ -6,7 +6,7 @@ import Testing
 
 /// Nothing is answered as stored that has no row of its own, and ids that begin again stop nothing, over real
 /// processes.
-@Suite(.timeLimit(.minutes(15))) struct RowProofTests {
+@Suite(.timeLimit(.minutes(30))) struct RowProofTests {
     private static let documented = #"{"user_id":"cf_ada","usage":{"prompt_tokens":3},"cost":0.1}"#
     private static let trigger = """
         CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$

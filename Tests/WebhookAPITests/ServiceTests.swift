@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The program as an operator runs it: a process, sockets, signals.
-@Suite(.timeLimit(.minutes(15))) struct ServiceTests {
+@Suite(.timeLimit(.minutes(30))) struct ServiceTests {
     private func makeUsers(_ count: Int, _ database: TestDatabase) async throws {
         try await database.execute(
             """

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What PostgreSQL, Laravel or an operator keeps silent is never taken for truth: the program as a process.
-@Suite(.timeLimit(.minutes(15))) struct SilenceTests {
+@Suite(.timeLimit(.minutes(30))) struct SilenceTests {
     private func makeUsers(_ database: TestDatabase) async throws {
         try await database.execute(
             """

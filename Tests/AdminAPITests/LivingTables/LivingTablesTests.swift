@@ -8,7 +8,7 @@ import Testing
 /// `CODEXFLOW_PROPERTY_STEPS` makes it longer, and `TEST_SEED` repeats a run that failed.
 /// `CODEXFLOW_PROPERTY_WITHOUT` leaves out the operations of these names, separated by commas. `UsageExactnessTests`
 /// has programs that write, roll up and are killed at the same time.
-@Suite(.timeLimit(.minutes(15))) struct LivingTablesTests {
+@Suite(.timeLimit(.minutes(30))) struct LivingTablesTests {
     /// Steps on one database. A new database begins often enough that most steps do not follow a truncation.
     private static let stepsOfDatabase = 60
 
