@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ def move_in(world: World) -> dict[str, User]:
     wish = {"period": "monthly", "reason": "Tezimin son haftası: bu ay biraz daha bütçe gerekiyor."}
     world.api("/api/rate-limits/request-increase", world.token(users["deniz.celik"]), wish)
     world.wait_for_counters()
+    spent = "SELECT ceil(sum(total_cost) * 100 / 0.94) / 100 FROM api_logs WHERE user_id = %s AND created_at >= %s"
+    budget = world.value(spent, users["deniz.celik"].id, time.strftime("%Y-%m-01", time.gmtime()))
+    options = ("--email", users["deniz.celik"].email, "--period", "monthly", "--budget", f"{budget:.2f}")
+    world.codexflow("user", "limit", *options)
     world.roll_up()
     return users
 
@@ -91,6 +96,7 @@ def main() -> None:
         closing(Browser(world.url, Path(os.environ["TEST_AXE"]).read_text(), Path(directory) / "profile")) as browser,
     ):
         users = move_in(world)
+        browser.command("Emulation.setScrollbarsHidden", hidden=True)
         for picture in PICTURES_OF:
             take(picture, browser, users[picture.reader])
             print(f"docs/images/{picture.name}.png")

@@ -12,6 +12,11 @@ from world import PREFIX, Town, User, eventually
 SECONDS = 5
 
 
+def wait_until_listening(browser: Browser) -> None:
+    """Until the page's stream is surely open: it begins within a poll, which is half a second."""
+    eventually("the page listens", lambda: browser.driver.execute_script("return performance.now() > 2000"))
+
+
 def call(user: User, model: str) -> Call:
     """A call that has just ended."""
     return Call(user.key, user.id, time.time() - 1, model=model, cost="0.125", seconds=0.5)
@@ -25,6 +30,7 @@ def test_a_new_log_shows(path: str, is_operators: bool, town: Town, browser: Bro
     sign_in(browser, town.operator if is_operators else town.customer)
     browser.open(PREFIX + path, View())
     browser.driver.execute_script("window.isSame = true")
+    wait_until_listening(browser)
     before = browser.find("main").text
     model = f"live-{time.time_ns()}"
     town.world.store([call(town.customer, model)])
@@ -39,6 +45,7 @@ def test_a_new_log_shows(path: str, is_operators: bool, town: Town, browser: Bro
 def test_a_customer_gets_no_news_of_others(town: Town, browser: Browser, sign_in: SignIn) -> None:
     sign_in(browser, town.customer)
     browser.open(f"{PREFIX}/logs", View())
+    wait_until_listening(browser)
     other, own = f"other-{time.time_ns()}", f"own-{time.time_ns()}"
     town.world.store([call(town.others[0], other)])
     town.world.store([call(town.customer, own)])
