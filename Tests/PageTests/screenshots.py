@@ -70,8 +70,8 @@ def move_in(world: World) -> dict[str, User]:
     world.wait_for_counters()
     spent = "SELECT ceil(sum(total_cost) * 100 / 0.94) / 100 FROM api_logs WHERE user_id = %s AND created_at >= %s"
     budget = world.value(spent, users["deniz.celik"].id, time.strftime("%Y-%m-01", time.gmtime()))
-    options = ("--email", users["deniz.celik"].email, "--period", "monthly", "--budget", f"{budget:.2f}")
-    world.codexflow("user", "limit", *options)
+    limit = ("--email", users["deniz.celik"].email, "--period", "monthly", "--budget", f"{budget:.2f}")
+    world.codexflow("user", "limit", *limit)
     world.roll_up()
     return users
 
