@@ -220,7 +220,9 @@ import Testing
             }
             let document = try await ask("\(address)/openapi.json").body
             let paths = try JSONDecoder().decode(Document.self, from: Data(document.utf8)).paths
-            let reports = paths.filter { $0.value["get"] != nil && !$0.key.contains("{") }.keys.sorted()
+            // A stream has no end.
+            let finite = paths.filter { $0.key != "/api/v1/stream" }
+            let reports = finite.filter { $0.value["get"] != nil && !$0.key.contains("{") }.keys.sorted()
             #expect(reports.count > 20)
             for path in reports {
                 let answer = try await ask("\(address)\(path)", ["Authorization": "Bearer \(token)"])
