@@ -78,14 +78,7 @@ extension Database {
     /// - Throws: As ``read(_:)``.
     func names(ofUsersIn rows: [JSON], _ member: String) async throws -> UserNames {
         let users = Set(rows.compactMap { $0[member]?.wholeNumber })
-        let names = try await read { connection in
-            try users.reduce(into: [Int64: String]()) { names, user in
-                do {
-                    names[user] = try UserAccounts.require(user, connection).name
-                } catch let error as AppError where error.code == .notFound {}
-            }
-        }
-        return UserNames(member: member, names: names)
+        return UserNames(member: member, names: try await read { try UserAccounts.names(of: Array(users), $0) })
     }
 }
 

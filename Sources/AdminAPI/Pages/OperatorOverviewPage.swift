@@ -27,12 +27,8 @@ struct OperatorOverviewPage: Sendable {
     }
 
     private static func reports(_ periods: PagePeriods, _ snapshot: ReportSnapshot) throws -> JSON {
-        let (day, yesterday) = (periods.today, Duration.seconds(-86_400))
         let today = try UsageSummary.read(
-            .allUsers, day,
-            comparedWith: ReportRange(
-                from: day.from.advanced(by: yesterday), to: day.to.advanced(by: yesterday), zone: day.zone),
-            on: snapshot)
+            .allUsers, periods.today, comparedWith: periods.dayBefore, on: snapshot)
         let month = try UsageSummary.read(
             .allUsers, periods.month, comparedWith: periods.monthBefore, on: snapshot)
         let users = try UsageBreakdown.read(

@@ -58,7 +58,7 @@ struct OverviewPage: Sendable {
             "has_limits": .bool(!(values["limits"]?.elements ?? []).isEmpty),
             "has_requests": .bool(!(values["limit_requests"]?.elements ?? []).isEmpty),
             "logs_url": .string(request.prefix + "/logs"), "is_of_all_users": false,
-            "done": request.done(among: ["limits_requested"]),
+            "done": request.done(["limits_requested"]),
         ]
         let isEmpty = values["has_calls"] == false
         return values.merging(shown).merging(isEmpty ? try await example.values(request) : [:])
@@ -77,20 +77,18 @@ struct OverviewPage: Sendable {
         let months = try UsageSummary.read(scope, periods.month, comparedWith: periods.wholeMonthBefore, on: snapshot)
         let part = try UsageSeries.read(scope, periods.monthBefore, every: .month, on: snapshot)
         let (now, then) = (months.current.sums, part.lines.flatMap(\.sums).reduce(UsageTotals(), +))
-        func dollars(_ totals: UsageTotals) -> Double { totals.cost.map { Double($0.picodollars) / 1e12 } ?? 0 }
         return [
             "current": Usage.json.json(Usage(now, months.current.latency)), "compared": Usage.json.json(Usage(then)),
             "before": Usage.json.json(Usage(months.previous?.sums ?? UsageTotals())),
-            "cost_change": change(from: dollars(then), to: dollars(now)),
-            "tokens_change": change(from: Double(then.tokens), to: Double(now.tokens)),
-            "requests_change": change(from: Double(then.requests), to: Double(now.requests)),
+            "cost_change": change(PageFigures.dollars(now), PageFigures.dollars(then)),
+            "tokens_change": change(Double(now.tokens), Double(then.tokens)),
+            "requests_change": change(Double(now.requests), Double(then.requests)),
         ]
     }
 
     /// By which ratio a figure grew or shrank; null where it was zero before.
-    private static func change(from then: Double, to now: Double) -> JSON {
-        guard then > 0 else { return .null }
-        let ratio = ((now - then) / then * 1_000).rounded() / 1_000
+    private static func change(_ now: Double, _ before: Double) -> JSON {
+        guard let ratio = PageFigures.growth(now, before) else { return .null }
         return [
             "ratio": .number(abs(ratio).jsonLiteral), "is_more": .bool(ratio > 0), "is_less": .bool(ratio < 0),
             "is_same": .bool(ratio == 0),
@@ -138,7 +136,8 @@ enum LimitMeters {
     private static func meter(_ kind: String, _ amount: JSON, _ period: String) -> JSON? {
         guard amount != .null else { return nil }
         let percent = amount["percent"].flatMap { if case .number(let text) = $0 { Double(text) } else { nil } } ?? 0
-        let isOver = percent >= 100
+        // Not by the percentage, which is rounded.
+        let isOver = amount["remaining"] == 0 || amount["remaining"] == "0"
         return amount.merging([
             "name": .string("\(period)-\(kind)"), "kind": .string(kind), "is_budget": .bool(kind == "budget"),
             "filled": .number(min(100, max(0, percent)).jsonLiteral), "is_over": .bool(isOver),
@@ -157,13 +156,5 @@ extension LogEntries {
             LogLine.appendObject(self, index, to: &bytes)
             return JSON(parsing: bytes)
         }
-    }
-}
-
-extension PageRequest {
-    /// The name of the text that says what a form has just done, `done_…`: of the query's `done`, where it is among
-    /// `known`.
-    func done(among known: Set<String>) -> JSON {
-        query("done").flatMap { known.contains($0) ? "done_\($0)" : nil }.json
     }
 }

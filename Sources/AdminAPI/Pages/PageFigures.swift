@@ -11,17 +11,20 @@ enum PageFigures {
         let summary = AnalyticsController.summary.json(
             .init(current: report.current, compared: report.previous, meta: .init(asOf: asOf)))
         return summary.merging([
-            "cost_change": change(dollars(now), dollars(before)),
-            "requests_change": change(Double(now.requests), Double(before.requests)),
+            "cost_change": json(growth(dollars(now), dollars(before))),
+            "requests_change": json(growth(Double(now.requests), Double(before.requests))),
         ])
     }
 
-    private static func dollars(_ sums: UsageTotals) -> Double { Double(sums.pricedCost.picodollars) }
+    /// The cost that is known, in USD, for comparisons.
+    static func dollars(_ sums: UsageTotals) -> Double { Double(sums.pricedCost.picodollars) / 1e12 }
 
-    /// The growth from `before` to `now` as a ratio; null where there was nothing before.
-    private static func change(_ now: Double, _ before: Double) -> JSON {
-        before > 0 ? .number((((now - before) / before * 1_000).rounded() / 1_000).jsonLiteral) : .null
+    /// The growth from `before` to `now` as a ratio of three decimals; `nil` where there was nothing before.
+    static func growth(_ now: Double, _ before: Double) -> Double? {
+        before > 0 ? ((now - before) / before * 1_000).rounded() / 1_000 : nil
     }
+
+    private static func json(_ ratio: Double?) -> JSON { ratio.map { .number($0.jsonLiteral) } ?? .null }
 
     /// A series by model, as rows of a table: the models, and for each bucket the cost of each and the usage of all.
     static func days(_ series: UsageSeries) -> JSON {

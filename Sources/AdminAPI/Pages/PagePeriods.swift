@@ -7,6 +7,8 @@ import Storage
 struct PagePeriods: Sendable {
     let zone: TimeZoneName
     let today: ReportRange
+    /// The same part of the day before.
+    let dayBefore: ReportRange
     /// From the first of the month until now.
     let month: ReportRange
     /// The same part of the month before: from its first until as long after as ``month`` is, at most to its end.
@@ -33,12 +35,20 @@ struct PagePeriods: Sendable {
         // The quarter hour of now belongs to the range.
         let end = reader.now.advanced(by: .seconds(900))
         let (monthStart, beforeStart) = (try start(first), try start(firstOfBefore))
-        let elapsed = end.microseconds - monthStart.microseconds
-        let sameElapsed = Timestamp(microseconds: min(beforeStart.microseconds + elapsed, monthStart.microseconds))
+        let (todayStart, yesterdayStart) = (
+            try start(today), try start(CalendarDate(daysSince1970: today.daysSince1970 - 1))
+        )
+        /// From `before` for as long as the period from `start` has run, at most until `start`.
+        func samePart(of start: Timestamp, from before: Timestamp) throws -> ReportRange {
+            let elapsed = end.microseconds - start.microseconds
+            return try range(
+                before, Timestamp(microseconds: min(before.microseconds + elapsed, start.microseconds)))
+        }
         self.zone = zone
-        self.today = try range(try start(today), end)
+        self.today = try range(todayStart, end)
+        dayBefore = try samePart(of: todayStart, from: yesterdayStart)
         month = try range(monthStart, end)
-        monthBefore = try range(beforeStart, sameElapsed)
+        monthBefore = try samePart(of: monthStart, from: beforeStart)
         wholeMonthBefore = try range(beforeStart, monthStart)
         lastDays = try range(try start(CalendarDate(daysSince1970: today.daysSince1970 - 29)), end)
     }
