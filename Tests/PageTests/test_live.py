@@ -9,12 +9,14 @@ from conftest import SignIn
 from events import Call
 from world import PREFIX, Town, User, eventually
 
-SECONDS = 5
+SECONDS = 10
 
 
 def wait_until_listening(browser: Browser) -> None:
-    """Until the page's stream is surely open: it begins within a poll, which is half a second."""
-    eventually("the page listens", lambda: browser.driver.execute_script("return performance.now() > 2000"))
+    """Until the page's stream has brought its first totals, and surely polls: a poll is half a second."""
+    eventually("the page listens", lambda: "totals" in browser.traffic().news)
+    begin = time.monotonic()
+    eventually("the stream polls", lambda: time.monotonic() > begin + 2)
 
 
 def call(user: User, model: str) -> Call:
