@@ -103,7 +103,7 @@ struct AdminService {
         }
         let server = PageServer(
             authenticator: authenticator, resources: resources, prefix: pages.prefix, bodies: settings.bodies,
-            deadline: settings.requestTimeout,
+            deadline: settings.requestTimeout, live: live,
             operations: Dictionary(uniqueKeysWithValues: routes.all.map { ($0.operation.id, $0) }), now: now)
         return server.serve(
             PageTable(authenticator: authenticator, signIn: signIn, live: live, proxy: pages.proxy).pages)

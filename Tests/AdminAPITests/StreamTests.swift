@@ -32,13 +32,19 @@ import Testing
         """
     }
 
-    private func answer(_ admin: LiveAdmin, _ path: String, as token: String) async throws -> JSON {
-        let text = try await Command.run(
+    private func text(
+        _ admin: LiveAdmin, _ path: String, _ header: (name: String, value: String)
+    ) async throws -> String {
+        try await Command.run(
             "/usr/bin/curl",
             [
-                "--silent", "--fail", "--header", "Authorization: Bearer \(token)",
+                "--silent", "--fail", "--header", "\(header.name): \(header.value)",
                 "http://127.0.0.1:\(admin.port)\(path)",
             ])
+    }
+
+    private func answer(_ admin: LiveAdmin, _ path: String, as token: String) async throws -> JSON {
+        let text = try await text(admin, path, Self.bearer(token)[0])
         return try #require(JSON(parsing: Array(text.utf8)))
     }
 
@@ -87,6 +93,42 @@ import Testing
             try await EventStream.with(port: admin.port, Self.bearer(token), query: "?timezone=Mars/Base") {
                 #expect($0.status == 400)
             }
+        }
+    }
+
+    /// Alone, with a poll that begins with the stream, and beside a reader, with polls that are under way.
+    @Test(arguments: [false, true]) func aLogThatCommitsAfterTheAnswerBeganIsSent(isBesideAnother: Bool) async throws {
+        try await withAdmin { admin in
+            let headers = Self.bearer(try await admin.token(of: 1))
+            @Sendable func readFreshStreams() async throws {
+                for number in 1...8 {
+                    try await EventStream.with(port: admin.port, headers) { (stream) async throws in
+                        try await admin.database.execute(Self.row(of: 1))
+                        #expect(try await stream.next("log").json?["id"] == .integer(number))
+                    }
+                }
+            }
+            guard isBesideAnother else { return try await readFreshStreams() }
+            try await EventStream.with(port: admin.port, headers) { (other) async throws in
+                _ = try await other.next("totals")
+                try await readFreshStreams()
+            }
+        }
+    }
+
+    @Test func theStreamOfAPageBeginsWhereThePageEnds() async throws {
+        try await withAdmin { admin in
+            let cookie = ("Cookie", try admin.cookieField)
+            try await admin.database.execute(Self.row(of: 1))
+            let page = try await text(admin, "/dashboard/logs", cookie)
+            let stream = try #require(page.firstMatch(of: #/data-stream="(/[^"]+)" data-mark="([^"]+)"/#), "\(page)")
+            #expect(stream.1 == "/api/v1/stream?user_id=1")
+            try await admin.database.execute(Self.row(of: 1))
+            try await EventStream.with(port: admin.port, [cookie], query: "?last_event_id=\(stream.2)") {
+                (stream) async throws in
+                #expect(try await stream.logs(1) == [2])
+            }
+            #expect(try await text(admin, "/dashboard/key", cookie).contains("data-stream") == false)
         }
     }
 
@@ -372,7 +414,7 @@ import Testing
 
     @Test func aSlowReaderIsAskedToReadAgain() async throws {
         let reader = LiveReader(
-            LiveScope(user: 1, zone: .utc), caller: 1, start: .now, end: .now + .seconds(60), isAllowed: { true })
+            LiveScope(user: 1, zone: .utc), caller: 1, start: .unknown, end: .now + .seconds(60), isAllowed: { true })
         let reset = ByteBuffer(string: "event: reset\n\n")
         let chunk = ByteBuffer(repeating: 120, count: 500_000)
         #expect(reader.send(chunk) { reset })

@@ -12,13 +12,6 @@ from world import PREFIX, Town, User, eventually
 SECONDS = 10
 
 
-def wait_until_listening(browser: Browser) -> None:
-    """Until the page's stream has brought its first totals, and surely polls: a poll is half a second."""
-    eventually("the page listens", lambda: "totals" in browser.traffic().news)
-    begin = time.monotonic()
-    eventually("the stream polls", lambda: time.monotonic() > begin + 2)
-
-
 def call(user: User, model: str) -> Call:
     """A call that has just ended."""
     return Call(user.key, user.id, time.time() - 1, model=model, cost="0.125", seconds=0.5)
@@ -32,7 +25,6 @@ def test_a_new_log_shows(path: str, is_operators: bool, town: Town, browser: Bro
     sign_in(browser, town.operator if is_operators else town.customer)
     browser.open(PREFIX + path, View())
     browser.driver.execute_script("window.isSame = true")
-    wait_until_listening(browser)
     before = browser.find("main").text
     model = f"live-{time.time_ns()}"
     town.world.store([call(town.customer, model)])
@@ -47,7 +39,6 @@ def test_a_new_log_shows(path: str, is_operators: bool, town: Town, browser: Bro
 def test_a_customer_gets_no_news_of_others(town: Town, browser: Browser, sign_in: SignIn) -> None:
     sign_in(browser, town.customer)
     browser.open(f"{PREFIX}/logs", View())
-    wait_until_listening(browser)
     other, own = f"other-{time.time_ns()}", f"own-{time.time_ns()}"
     town.world.store([call(town.others[0], other)])
     town.world.store([call(town.customer, own)])

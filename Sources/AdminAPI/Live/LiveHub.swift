@@ -76,6 +76,14 @@ actor LiveHub {
             full: "Too many streams are open. Try again later, or ask for /api/v1/logs in the meantime.")
     }
 
+    /// Where a stream begins now: every log that commits later comes after it.
+    ///
+    /// - Throws: ``PostgresError``; ``RollupState/Missing``.
+    func mark() async throws -> LogMark {
+        if let tail, !isAway { return tail.mark }
+        return try await database.read { try ReportSnapshot.take($0) { try LogTail.begin(on: $0).mark } }
+    }
+
     /// Adds a reader. It gets its first totals with the next poll.
     func join(_ reader: LiveReader) {
         arrivals.append(reader)
@@ -245,7 +253,6 @@ extension LiveHub {
     private func admit(_ reader: LiveReader, _ findings: LiveRound.Findings) {
         let mark = findings.tail.mark
         switch (reader.start, findings.missed[ObjectIdentifier(reader)]) {
-        case (.now, _): break
         case (.after, nil): return
         case (.after, .some(.some(let events))): send(events.joinedBuffer, to: reader)
         case (.after, .some(.none)), (.unknown, _):

@@ -14,8 +14,7 @@ struct LiveScope: Sendable, Hashable {
 final class LiveReader: Sendable {
     /// Where a reader begins.
     enum Start: Sendable {
-        case now
-        /// After the last event that it has.
+        /// After the last event that it has, or from when its stream was opened.
         case after(LogMark)
         /// After an event that is not known any more.
         case unknown

@@ -11,12 +11,18 @@ struct PageRoute: Sendable {
     let method: HTTPRequest.Method
     let path: String
     let access: Route.Access
+    /// Whether the page shows new logs and totals without a reload.
+    let isLive: Bool
     let handle: Handler
 
-    init(_ method: HTTPRequest.Method, _ path: String, _ access: Route.Access, _ handle: @escaping Handler) {
+    init(
+        _ method: HTTPRequest.Method, _ path: String, _ access: Route.Access, isLive: Bool = false,
+        _ handle: @escaping Handler
+    ) {
         self.method = method
         self.path = path
         self.access = access
+        self.isLive = isLive
         self.handle = handle
     }
 }

@@ -1,3 +1,4 @@
+import Analytics
 import Domain
 import Foundation
 import HTTPSupport
@@ -17,6 +18,7 @@ struct PageServer: Sendable {
     let bodies: BodyReader
     /// The time after which a request is answered 504.
     let deadline: Duration
+    let live: LiveHub
     let operations: [String: Route]
     let now: @Sendable () -> Timestamp
 
@@ -47,7 +49,8 @@ struct PageServer: Sendable {
             let known = visitor
             guard let answer = try await withDeadline(deadline, { try await handle(request, context, page, known) })
             else { throw AppError(.timeout, "This took too long. Ask for less, or again later.") }
-            return try response(to: answer, request, visitor)
+            visitor.mark = answer.mark
+            return try response(to: answer.page, request, visitor)
         } catch {
             return failure(error, request, context, visitor)
         }
@@ -57,15 +60,17 @@ struct PageServer: Sendable {
     private struct Visitor: Sendable {
         var caller: Caller?
         let reader: Reader
+        /// Where the stream of a live page begins.
+        var mark: LogMark?
     }
 
     private func handle(
         _ request: Request, _ context: AppRequestContext, _ page: PageRoute, _ visitor: Visitor
-    ) async throws -> PageAnswer {
+    ) async throws -> (page: PageAnswer, mark: LogMark?) {
         if page.access != .anyone {
             guard let caller = visitor.caller else {
                 guard page.method == .get else { throw Authenticator.unauthenticated }
-                return .redirect("/sign-in?next=\(target(of: request).percentEncoded)")
+                return (.redirect("/sign-in?next=\(target(of: request).percentEncoded)"), nil)
             }
             try Authenticator.require(page.access, of: caller)
         }
@@ -84,10 +89,13 @@ struct PageServer: Sendable {
                 try Authenticator.require(page.access, of: caller)
             }
         }
-        return try await page.handle(
+        // The mark is older than what the page reads, so that the stream has all that the page does not show.
+        let mark = page.isLive ? try await live.mark() : nil
+        let answer = try await page.handle(
             PageRequest(
                 http: request, context: context, caller: visitor.caller, reader: visitor.reader, form: form,
                 now: now(), operations: operations, prefix: prefix))
+        return (answer, mark)
     }
 
     private static let longestForm = 64 << 10
@@ -215,7 +223,7 @@ extension PageServer {
         let key = newSecret.map { FormKey(secret: $0) } ?? formKey(of: request, visitor.caller)
         let shell = PageShell(
             prefix: prefix, target: target(of: request), query: others(of: request), caller: visitor.caller,
-            reader: visitor.reader,
+            mark: visitor.mark, reader: visitor.reader,
             formToken: key?.token() ?? "", assets: resources.assets)
         guard let texts = resources.texts[visitor.reader.language],
             let html = resources.templates.render(
@@ -243,6 +251,8 @@ struct PageShell {
     /// The query without a choice of language or zone.
     let query: [FormField]
     let caller: Caller?
+    /// Where the stream begins that reports changes of the page; `nil` on a page that does not change by itself.
+    let mark: LogMark?
     let reader: Reader
     let formToken: String
     let assets: [String: PageResources.Asset]
@@ -277,7 +287,8 @@ struct PageShell {
                     "can_sign_out": .bool(caller.proof != .session),
                 ]
             } ?? .null,
-            "stream_url": caller.map { .string(Self.stream(of: $0, path)) } ?? .null,
+            "stream_url": mark == nil ? .null : caller.map { .string(Self.stream(of: $0, path)) } ?? .null,
+            "stream_mark": mark.map { .string($0.text) } ?? .null,
             "menus": caller.map { menus($0, path) } ?? [],
         ]
     }

@@ -24,18 +24,18 @@ struct PageTable: Sendable {
             PageRoute(.post, "/sign-in", .anyone, entry.signIn),
             PageRoute(.post, "/sign-out", .user, entry.signOut),
 
-            PageRoute(.get, "/overview", .user, overview.show),
+            PageRoute(.get, "/overview", .user, isLive: true, overview.show),
             PageRoute(.post, "/overview/limit-requests", .user, overview.requestLimits),
-            PageRoute(.get, "/logs", .user, ownLogs.list),
+            PageRoute(.get, "/logs", .user, isLive: true, ownLogs.list),
             PageRoute(.get, "/logs.csv", .user, ownLogs.export),
             PageRoute(.get, "/logs/{id}", .user, ownLogs.show),
             PageRoute(.get, "/key", .user, key.show),
             PageRoute(.post, "/key/rotate", .user, key.rotate),
 
-            PageRoute(.get, "/operator", .admin, all.show),
-            PageRoute(.get, "/operator/users", .admin, users.list),
+            PageRoute(.get, "/operator", .admin, isLive: true, all.show),
+            PageRoute(.get, "/operator/users", .admin, isLive: true, users.list),
             PageRoute(.post, "/operator/users", .admin, users.create),
-            PageRoute(.get, "/operator/users/{id}", .admin, users.show),
+            PageRoute(.get, "/operator/users/{id}", .admin, isLive: true, users.show),
             PageRoute(.post, "/operator/users/{id}", .admin, users.change),
 
             PageRoute(.get, "/operator/plans", .admin, plans.show),
@@ -47,7 +47,7 @@ struct PageTable: Sendable {
             PageRoute(.get, "/operator/quarantine/{key}", .admin, quarantine.showOne),
             PageRoute(.get, "/operator/health", .admin, health.show),
             PageRoute(.get, "/operator/audit", .admin, audit.show),
-            PageRoute(.get, "/operator/logs", .admin, allLogs.list),
+            PageRoute(.get, "/operator/logs", .admin, isLive: true, allLogs.list),
             PageRoute(.get, "/operator/logs.csv", .admin, allLogs.export),
             PageRoute(.get, "/operator/logs/{id}", .admin, allLogs.show),
         ]

@@ -28,10 +28,10 @@ struct StreamController: Sendable {
     private func open(_ request: APIRequest) async throws -> APIResponse {
         let (user, subject) = (try request.user, try request.subject)
         let zone = try await zone(of: request)
+        let start = try await start(of: request)
         let place = try live.gate.enter(user.id)
         let reader = LiveReader(
-            LiveScope(user: subject, zone: zone), caller: user.id, start: request.lastEvent,
-            end: .now + live.limits.lifetime
+            LiveScope(user: subject, zone: zone), caller: user.id, start: start, end: .now + live.limits.lifetime
         ) {
             try await request.mayStillRead(subject)
         }
@@ -44,6 +44,12 @@ struct StreamController: Sendable {
         response.headers[.cacheControl] = "no-store"
         response.headers[.accelBuffering] = "no"
         return response
+    }
+
+    /// Where the stream begins. It is known before the answer begins, so that the client gets each log after that.
+    private func start(of request: APIRequest) async throws -> LiveReader.Start {
+        guard let id = request.lastEventID else { return .after(try await live.mark()) }
+        return LogMark(text: id).map { .after($0) } ?? .unknown
     }
 
     private func zone(of request: APIRequest) async throws -> TimeZoneName {
@@ -88,10 +94,10 @@ extension HTTPField.Name {
 }
 
 extension APIRequest {
-    /// Where a stream begins.
-    fileprivate var lastEvent: LiveReader.Start {
-        guard let id = http.headers[.lastEventID] ?? text("last_event_id"), !id.isEmpty else { return .now }
-        return LogMark(text: id).map { .after($0) } ?? .unknown
+    /// The last event that the client has.
+    fileprivate var lastEventID: String? {
+        let id = http.headers[.lastEventID] ?? text("last_event_id")
+        return id?.isEmpty == true ? nil : id
     }
 
     /// Whether the caller is still signed in, active, and allowed to see `subject`.

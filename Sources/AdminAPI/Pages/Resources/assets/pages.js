@@ -203,11 +203,13 @@
   }
 
   // A hidden page listens to nothing: a browser opens few connections to one host.
-  const stream = document.body.dataset.stream;
+  const { stream, mark } = document.body.dataset;
   let source = null;
 
-  function listen() {
-    source = new EventSource(stream);
+  function listen(query = {}) {
+    const url = new URL(stream, location.href);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    source = new EventSource(url);
     for (const name of ["log", "totals", "reset"]) source.addEventListener(name, requestRefresh);
   }
 
@@ -216,8 +218,9 @@
     source = null;
   }
 
-  if (stream && document.querySelector("[data-live]")) {
-    if (!document.hidden) listen();
+  if (stream) {
+    // With the mark, the stream begins where the page ends.
+    if (!document.hidden) listen({ last_event_id: mark });
     document.addEventListener("visibilitychange", () => {
       stopListening();
       if (document.hidden) return;
