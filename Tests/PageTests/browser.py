@@ -98,8 +98,6 @@ class Visit:
     bytes: int = 0
     """Of all answers, as they went over the line."""
     console: list[str] = field(default_factory=list)
-    news: list[str] = field(default_factory=list)
-    """The names of the events that its stream has brought."""
 
     def faults(self, expected: int = 200) -> Iterator[str]:
         """What was wrong about the answers."""
@@ -200,8 +198,6 @@ class Browser:
                     visit.status = parameters["response"]["status"]
                 case "Network.loadingFinished":
                     visit.bytes += int(parameters["encodedDataLength"])
-                case "Network.eventSourceMessageReceived":
-                    visit.news.append(parameters["eventName"])
         visit.console += [line["message"] for line in self._log("browser") if line["level"] == "SEVERE"]
         return visit
 

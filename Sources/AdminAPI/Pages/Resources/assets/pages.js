@@ -198,8 +198,13 @@
   }
 
   function requestRefresh() {
-    if (isRunning) isDue = true;
-    else refresh();
+    if (isRunning) {
+      isDue = true;
+    } else {
+      // A log and the totals that it changes come one after the other, and need one answer.
+      isRunning = true;
+      setTimeout(refresh, 100);
+    }
   }
 
   // A hidden page listens to nothing: a browser opens few connections to one host.
@@ -210,7 +215,14 @@
     const url = new URL(stream, location.href);
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     source = new EventSource(url);
-    for (const name of ["log", "totals", "reset"]) source.addEventListener(name, requestRefresh);
+    let hasTotals = false;
+    source.addEventListener("open", () => (hasTotals = false));
+    source.addEventListener("totals", () => {
+      // The first ones are those of the page, and of the logs that came before them.
+      if (hasTotals) requestRefresh();
+      hasTotals = true;
+    });
+    for (const name of ["log", "reset"]) source.addEventListener(name, requestRefresh);
   }
 
   function stopListening() {
