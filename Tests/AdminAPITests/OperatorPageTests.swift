@@ -112,7 +112,7 @@ import Testing
                     "SELECT string_agg(action, ' ' ORDER BY id) FROM metering.audit_log WHERE actor_id = 1")
                     == "user.create user.update user.suspend user.activate user.limits user.key")
             let page = try await visitor.get("\(path)?done=limits_changed", language: "tr")
-            #expect(page.body.contains("Limitler kaydedildi.") && page.body.contains("user.limits"))
+            #expect(page.body.contains("Limitler kaydedildi.") && page.body.contains("Limitler ayarlandı"))
         }
     }
 

@@ -209,14 +209,48 @@ extension UserPages {
             entries += page["data"]?.elements ?? []
         }
         let latest = entries.sorted { ($0["id"]?.wholeNumber ?? 0) > ($1["id"]?.wholeNumber ?? 0) }.prefix(Self.trail)
+        let actors = try await database.names(ofUsersIn: Array(latest), "actor_id")
         return latest.map { entry in
-            let (before, after) = (entry["before"] ?? .null, entry["after"] ?? .null)
-            let names = (before.members ?? []).map(\.key) + (after.members ?? []).map(\.key)
-            var seen: Set<String> = []
-            let changes: [JSON] = names.filter { seen.insert($0).inserted && before[$0] != after[$0] }.map { name in
-                ["name": .string(name), "before": before[name] ?? .null, "after": after[name] ?? .null]
-            }
-            return entry.merging(["changes": .array(changes)])
+            actors.adding(to: entry).merging([
+                "is_command_line": .bool(entry["actor_id"] == 0),
+                "changes": .array(Self.changes(from: entry["before"] ?? .null, to: entry["after"] ?? .null)),
+            ])
         }
+    }
+
+    private static func changes(from before: JSON, to after: JSON) -> [JSON] {
+        let (before, after) = (before.values(), after.values())
+        var seen: Set<String> = []
+        return (before + after).map(\.key).filter { seen.insert($0).inserted }.compactMap { name in
+            let (old, new) = (before.first { $0.key == name }?.value, after.first { $0.key == name }?.value)
+            return old == new ? nil : ["name": .string(name), "before": old ?? .null, "after": new ?? .null]
+        }
+    }
+}
+
+extension JSON {
+    /// The members as texts; those of an inner object after its name, and none that is null.
+    fileprivate func values(after name: String = "") -> [Member] {
+        (members ?? []).flatMap { member in
+            if case .object = member.value { return member.value.values(after: "\(name)\(member.key) ") }
+            return member.value == .null ? [] : [Member(name + member.key, .string(member.value.words))]
+        }
+    }
+
+    /// The value as people write it: a list with commas, a decimal number without zeros at its end.
+    private var words: String {
+        switch self {
+        case .array(let elements): elements.map(\.words).joined(separator: ", ")
+        case .number(let text) where text.contains("."): text.withoutZerosAtTheEnd
+        case .bool(let value): "\(value)"
+        default: scalarText ?? ""
+        }
+    }
+}
+
+extension String {
+    fileprivate var withoutZerosAtTheEnd: String {
+        let digits = String(reversed().drop { $0 == "0" }.reversed())
+        return digits.hasSuffix(".") ? String(digits.dropLast()) : digits
     }
 }
