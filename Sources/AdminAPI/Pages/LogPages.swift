@@ -6,6 +6,7 @@ import Storage
 
 /// The logs, page by page, one by one, and as CSV: the caller's own, or for operators those of all users.
 struct LogPages: Sendable {
+    let database: Database
     let isOfAllUsers: Bool
 
     /// The place of the list below the prefix.
@@ -19,7 +20,8 @@ struct LogPages: Sendable {
         let cursor = request.query("cursor")
         do {
             let parameters = filter(request) + [("limit", "\(Self.rows)")] + (cursor.map { [("cursor", $0)] } ?? [])
-            return .page("logs", values(request, try await request.json("listLogs", parameters)))
+            let page = try await request.json("listLogs", parameters)
+            return .page("logs", values(request, page, try await named(page["data"]?.elements ?? [])))
         } catch let error as ValidationError {
             let problem = error.fields.first.map { "logs_wrong_\($0.name)" } ?? "logs_wrong"
             return refusal(request, problem)
@@ -30,16 +32,17 @@ struct LogPages: Sendable {
     }
 
     private func refusal(_ request: PageRequest, _ problem: String) -> PageAnswer {
-        let values = values(request, ["data": [], "next_cursor": .null]).merging(["problem": .string(problem)])
+        let values = values(request, .null, []).merging(["problem": .string(problem)])
         return .page("logs", values, status: .unprocessableContent)
     }
 
     @Sendable func show(_ request: PageRequest) async throws -> PageAnswer {
-        let log = try await request.json("getLog", [("id", request.pathPart("id"))])
+        var log = try await request.json("getLog", [("id", request.pathPart("id"))])
         let user = try request.user.id
         guard isOfAllUsers || log["user_id"] == .integer(user) else {
             throw AppError(.notFound, "There is no such log.")
         }
+        log = try await named([log])[0]
         // As texts, so that `label` finds the words for them.
         let shown = (log.members ?? []).map { member in
             if case .bool(let value) = member.value { return JSON.Member(member.key, .string("\(value)")) }
@@ -77,12 +80,18 @@ struct LogPages: Sendable {
         return parameters + [("timezone", request.reader.zoneName)]
     }
 
-    private func values(_ request: PageRequest, _ page: JSON) -> JSON {
+    /// The logs, for operators with the names of their users.
+    private func named(_ logs: [JSON]) async throws -> [JSON] {
+        guard isOfAllUsers else { return logs }
+        let names = try await database.names(ofUsersIn: logs, "user_id")
+        return logs.map(names.adding(to:))
+    }
+
+    private func values(_ request: PageRequest, _ page: JSON, _ logs: [JSON]) -> JSON {
         let typed = Self.filters.map { JSON.Member($0, request.query($0).json) }
         let chosen = Self.filters.compactMap { name in
             request.query(name).map { "\(name)=\($0.percentEncoded)" }
         }.joined(separator: "&")
-        let logs = page["data"]?.elements ?? []
         let next = page["next_cursor"]?.text.map { cursor in
             (chosen.isEmpty ? "" : chosen + "&") + "cursor=\(cursor.percentEncoded)"
         }

@@ -17,7 +17,8 @@ struct PageTable: Sendable {
         let example = CallExample(proxy: proxy)
         let overview = OverviewPage(database: authenticator.database, example: example)
         let key = KeyPage(example: example)
-        let (ownLogs, allLogs) = (LogPages(isOfAllUsers: false), LogPages(isOfAllUsers: true))
+        let ownLogs = LogPages(database: authenticator.database, isOfAllUsers: false)
+        let allLogs = LogPages(database: authenticator.database, isOfAllUsers: true)
         pages = [
             PageRoute(.get, "", .user, entry.choose),
             PageRoute(.get, "/sign-in", .anyone, entry.show),
