@@ -50,7 +50,7 @@ const texts = [];
 const walker = document.createTreeWalker(document, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
     const parent = walker.currentNode.parentElement;
-    if (parent && !['SCRIPT', 'STYLE'].includes(parent.tagName)) texts.push(walker.currentNode.data.trim());
+    if (parent && parent.matches(arguments[0])) texts.push(walker.currentNode.data.trim());
 }
 for (const element of document.querySelectorAll('*'))
     for (const name of ['title', 'alt', 'aria-label', 'placeholder'])
@@ -222,9 +222,9 @@ class Browser:
         found: list[str] = self.driver.execute_async_script(AXE)
         return [f"axe: {violation}" for violation in found]
 
-    def texts(self) -> list[str]:
-        """Each text that a reader sees or hears, hidden ones too."""
-        texts: list[str] = self.driver.execute_script(TEXTS)
+    def texts(self, selector: str = "*") -> list[str]:
+        """Each text that a reader sees or hears, hidden ones too, in elements of this CSS selector."""
+        texts: list[str] = self.driver.execute_script(TEXTS, f":not(script, style){selector.removeprefix('*')}")
         return texts
 
     @property

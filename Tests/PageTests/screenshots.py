@@ -37,6 +37,7 @@ PICTURES_OF = (
     Picture("users", "/operator/users", "admin", View()),
     Picture("quarantine", "/operator/quarantine", "admin", View()),
     Picture("overview", "/overview", "grace.miller", View()),
+    Picture("overview-tr", "/overview", "elif.yilmaz", View(language="tr")),
     Picture("logs", "/logs", "grace.miller", View()),
     Picture("overview-phone", "/overview", "elif.yilmaz", PHONE),
 )

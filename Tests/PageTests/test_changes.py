@@ -104,9 +104,32 @@ def test_a_customer_changes_the_key_and_sees_it_once(town: Town, browser: Browse
     key = town.world.value("SELECT api_key FROM users WHERE id = %s", user.id)
     assert key != user.key
     assert any(key in text for text in browser.texts())
+    for example in ("#curl-text", "#python-text"):
+        assert key in browser.find(example).text, "the examples work as they are"
     assert key not in browser.driver.current_url
     browser.open(f"{PREFIX}/key")
     assert key not in browser.driver.page_source
+
+
+def test_a_models_price_is_changed(town: Town, browser: Browser, sign_in: SignIn) -> None:
+    town.world.rows("INSERT INTO models (name, model_id, cost_per_1k_tokens) VALUES ('Priced', 'priced-1', 0.000375)")
+    model = town.world.value("SELECT id FROM models WHERE model_id = 'priced-1'")
+    sign_in(browser, town.operator)
+    browser.open(f"{PREFIX}/operator/plans", View(language="tr"))
+    assert "$0,000375" in browser.find("#models-table").text
+    browser.follow(f"#models-table a[href*='model={model}#']")
+    assert browser.find("#model-form [name=name]").get_attribute("value") == "Priced"
+    browser.send("#model-form", {"cost_per_1k_tokens": "1234.5", "description": "Pahalı"})
+    assert browser.find_all(".notice.good")
+    assert "$1.234,50" in browser.find("#models-table").text
+    query = "SELECT name, trim_scale(cost_per_1k_tokens)::text, description, availability FROM models WHERE id = %s"
+    assert town.world.rows(query, model) == [("Priced", "1234.5", "Pahalı", True)]
+    prices = """
+        SELECT action, subject_id, actor_id,
+               (before->>'cost_per_1k_tokens')::float, (after->>'cost_per_1k_tokens')::float
+        FROM metering.audit_log ORDER BY id DESC LIMIT 1
+    """
+    assert town.world.rows(prices) == [("model.update", str(model), town.operator.id, 0.000375, 1234.5)]
 
 
 @pytest.mark.parametrize("answer", ["granted", "refused"])

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -247,13 +248,14 @@ class World:
         answer = self.api("/api/auth/login", body={"email": user.email, "password": PASSWORD})
         return str(answer["token"])
 
-    def api(self, path: str, token: str | None = None, body: Any = None) -> Any:
-        """The answer of the JSON API: to a GET, or to a POST where there is a body."""
+    def api(self, path: str, token: str | None = None, body: Any = None, method: str | None = None) -> Any:
+        """The answer of the JSON API: to a GET, or where there is a body to a POST, if no method is named."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=30) as answer:
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
     def post(self, path: str, fields: dict[str, str], cookies: str) -> Answer:
@@ -295,6 +297,9 @@ class Town:
         world.store([call for user in self.hostile for call in hostile_calls(user, now)])
         self._fill_quarantine(now)
         self._ask_for_more()
+        self._set_limits()
+        self._write_models()
+        self._lose_events()
         world.wait_for_counters()
         self.log = world.value("SELECT max(id) FROM api_logs WHERE user_id = %s", self.customer.id)
         self.quarantined = world.value("SELECT id::text FROM metering.quarantine WHERE reason = 'implausible_cost'")
@@ -310,12 +315,51 @@ class Town:
         ]
         for stray in strays[:1]:
             stray["metadata"] = {"user_api_key_hash": stray["metadata"]["user_api_key_hash"]}
+        strays += [
+            Call(customer.key, customer.id, now - 4000 * DAY, model=text, provider=text, tags=(text,)).event()
+            for text in hostile.ALL
+        ]
         assert self.world.send(strays)["quarantined"] == len(strays)
 
     def _ask_for_more(self) -> None:
-        for user, reason in ((self.customer, "A launch next week"), (self.hostile[0], hostile.IMAGE)):
+        """Every other request has an answer, with the reason as its note."""
+        wishes = [(self.customer, "A launch next week"), *zip(self.hostile, hostile.ALL, strict=True)]
+        for number, (user, reason) in enumerate(wishes):
             wish = {"period": "daily", "reason": reason}
             self.world.api("/api/rate-limits/request-increase", self.world.token(user), wish)
+            if number % 2:
+                request = self.world.value("SELECT max(id) FROM metering.limit_requests")
+                answer = {"granted": number % 4 == 1, "note": reason}
+                self.world.api(f"/api/v1/admin/limit-requests/{request}/answer", self._operators_token, answer)
+
+    @functools.cached_property
+    def _operators_token(self) -> str:
+        return self.world.token(self.operator)
+
+    def _set_limits(self) -> None:
+        """Budgets and models, by the operator."""
+        for user, models in (
+            (self.customer, ["gpt-4o", "gpt-4o-mini"]),
+            *((user, [user.name]) for user in self.hostile),
+        ):
+            limits = {"daily": {"budget": "2.75"}, "monthly": {"budget": "12.50"}, "models": models}
+            self.world.api(f"/api/v1/admin/users/{user.id}/limits", self._operators_token, limits, method="PUT")
+
+    def _write_models(self) -> None:
+        """Models that have hostile names, prices, and a place among the free ones."""
+        for text in hostile.ALL:
+            self.world.rows(
+                "INSERT INTO models (name, model_id, description, cost_per_1k_tokens) VALUES (%s, %s, %s, 0.000375)",
+                *(text, text, text),
+            )
+            self.world.rows("INSERT INTO metering.free_models (model) VALUES (%s)", text)
+
+    def _lose_events(self) -> None:
+        """A spool that lacks events, and had no room for others."""
+        self.world.rows(
+            "INSERT INTO metering.spools (spool, highest, gaps, gap_since, lost, seen_at) "
+            "VALUES (gen_random_uuid(), 1203, '{[77,80)}', now() - interval '7 minutes', 2, now())"
+        )
 
     def people(self) -> Iterator[User]:
         """All users."""
@@ -325,7 +369,7 @@ class Town:
 def hostile_calls(user: User, now: float) -> Iterator[Call]:
     """Calls of which each text is hostile."""
     for number, text in enumerate(hostile.ALL):
-        call = Call(user.key, user.id, now - number * DAY, model=text, provider=text, tags=(text,), end_user=text)
+        call = Call(user.key, user.id, now - number * DAY, text, text, cost="9.5", tags=(text,), end_user=text)
         yield call
         yield replace(call, error=("500", text), id=call.id + "-failed")
     yield Call(user.key, user.id, now, "unknown-model", cost=None)
