@@ -84,6 +84,8 @@ package struct Failure {
     package private(set) var headers = HTTPFields()
     /// The fields that broke rules.
     var fields: JSON?
+    /// What exactly is wrong.
+    private(set) var cause: AppError.Cause?
     private let level: Logger.Level
     /// The label of `http_errors_total`.
     package let code: String
@@ -104,7 +106,7 @@ package struct Failure {
             }
         self.init(status, message, path: path, requestID: requestID)
         switch error {
-        case let error as AppError: headers[.retryAfter] = error.retryAfter.map(String.init)
+        case let error as AppError: (headers[.retryAfter], cause) = (error.retryAfter.map(String.init), error.cause)
         case let error as ValidationError: fields = error.json
         case let error as HTTPError: headers = error.headers
         case is CancellationError: headers[.retryAfter] = "1"
@@ -175,14 +177,15 @@ package struct ErrorShape: Sendable {
         ["error": .string(failure.status.reasonPhrase), "message": .string(failure.message)]
     }
 
-    /// RFC 9457 problems, with the failure's stable `code` and the request's id.
+    /// RFC 9457 problems, with the failure's stable `code`, its `cause` where it has one, and the request's id.
     package static let problem = ErrorShape(contentType: { _ in "application/problem+json" }) { failure in
         let problem: JSON = [
             "type": "about:blank", "title": .string(failure.status.reasonPhrase),
             "status": .integer(failure.status.code),
             "detail": .string(failure.message), "code": .string(failure.code), "request_id": .string(failure.requestID),
         ]
-        return failure.fields.map { problem.merging(["errors": $0]) } ?? problem
+        let cause = failure.cause.map { problem.merging(["cause": .string($0.rawValue)]) } ?? problem
+        return failure.fields.map { cause.merging(["errors": $0]) } ?? cause
     }
 
     /// Laravel's shape for routes below `/api`. Problems for `/api/v1` and below it, and for all other paths.

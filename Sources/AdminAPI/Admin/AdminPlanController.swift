@@ -34,21 +34,28 @@ struct AdminPlanController: Sendable {
                 .named("PlanChange"), returns: Self.plans
         ) { request in
             var limits: [QuotaPeriod: LimitAdministration.Limit] = [:]
+            var errors = ValidationError()
             for period in QuotaPeriod.allCases {
                 guard let window = request.body[period.rawValue] else { continue }
-                guard let tokens = window["tokens"]?.wholeNumber, let requests = window["requests"]?.wholeNumber,
-                    tokens >= 0, requests >= 0
-                else {
-                    throw ValidationError(
-                        period.rawValue, "The \(period.rawValue) field must have tokens and requests of 0 or more.")
-                }
-                limits[period] = LimitAdministration.Limit(tokens: tokens, requests: requests)
+                limits[period] = LimitAdministration.Limit(
+                    tokens: Self.amount("tokens", of: window, period, &errors),
+                    requests: Self.amount("requests", of: window, period, &errors))
             }
+            guard errors.isEmpty else { throw errors }
             let administration = LimitAdministration(by: try request.actor, at: request.now)
             let (plan, wanted) = (request.text("plan") ?? "", limits)
             try await database.read { try administration.set(wanted, plan: plan, $0) }
             return try await plans()
         }
+    }
+
+    private static func amount(
+        _ name: String, of window: JSON, _ period: QuotaPeriod, _ errors: inout ValidationError
+    ) -> Int64 {
+        if let amount = window[name]?.wholeNumber, amount >= 0 { return amount }
+        let path = "\(period.rawValue).\(name)"
+        errors.add(path, ["The \(path) field must be a whole number of 0 or more."])
+        return 0
     }
 
     private func plans() async throws -> [(key: String, value: [QuotaPeriod: LimitAdministration.Limit])] {
@@ -167,7 +174,7 @@ struct AdminModelController: Sendable {
     private static func model(_ request: APIRequest) throws -> ModelAdministration.Model {
         let body = request.body
         try ValidationError.check(body, fields)
-        guard let cost = body["cost_per_1k_tokens"]?.decimal.flatMap({ Cost($0) }) else {
+        guard let cost = body["cost_per_1k_tokens"]?.decimal.flatMap({ Cost($0) }), !cost.isSaturated else {
             throw ValidationError("cost_per_1k_tokens", "The cost per 1k tokens field must be less than 10000.")
         }
         return ModelAdministration.Model(

@@ -5,6 +5,22 @@ import Passwords
 import Storage
 import Synchronization
 
+/// Why an e-mail and a password sign nobody in.
+enum SignInRefusal: Error {
+    /// No account has both.
+    case wrongCredentials
+    /// The account is suspended.
+    case suspended
+
+    /// Laravel's error, in its words.
+    var laravelError: ValidationError {
+        switch self {
+        case .wrongCredentials: ValidationError("email", "The provided credentials are incorrect.")
+        case .suspended: ValidationError("email", "Your account has been suspended.")
+        }
+    }
+}
+
 /// How users register and log in: who may, how often, and how passwords are hashed.
 struct SignInPolicy: Sendable {
     let registration: Registration.Mode
@@ -17,7 +33,8 @@ struct SignInPolicy: Sendable {
 
     /// The user with this `email` and `password`.
     ///
-    /// - Throws: ``ValidationError`` when they fit no active user; ``AppError`` `.tooManyRequests`, `.unavailable`.
+    /// - Throws: ``SignInRefusal`` when they fit no active user; ``AppError`` `.tooManyRequests`, `.unavailable`;
+    ///   ``ValidationError`` when nobody can have the password.
     func user(
         email: String, password: String, from context: AppRequestContext, _ database: Database
     ) async throws -> UserProfile {
@@ -25,10 +42,8 @@ struct SignInPolicy: Sendable {
         let found = try await database.read { try UserProfile.findForLogin(email: email, $0) }
         // An unknown e-mail takes as long as a wrong password, so that nobody learns who has an account.
         let isRight = try await verify(password, against: found?.passwordHash, for: context)
-        guard let user = found?.user, isRight else {
-            throw ValidationError("email", "The provided credentials are incorrect.")
-        }
-        guard user.isActive else { throw ValidationError("email", "Your account has been suspended.") }
+        guard let user = found?.user, isRight else { throw SignInRefusal.wrongCredentials }
+        guard user.isActive else { throw SignInRefusal.suspended }
         return user
     }
 

@@ -65,7 +65,7 @@ struct AuthController: Sendable {
                     try AccessToken.create(for: id, connection, now: request.now, form: form)
                 )
             }
-        } catch let error as AppError where error.code == .conflict {
+        } catch let error as AppError where error.cause == .emailTaken {
             throw ValidationError("email", "The email has already been taken.")
         }
     }
@@ -81,7 +81,12 @@ struct AuthController: Sendable {
             guard let email = request.body["email"]?.text, let password = request.body["password"]?.text else {
                 throw ValidationError()
             }
-            let user = try await signIn.user(email: email, password: password, from: request.context, database)
+            let user: UserProfile
+            do {
+                user = try await signIn.user(email: email, password: password, from: request.context, database)
+            } catch let refusal as SignInRefusal {
+                throw refusal.laravelError
+            }
             let form = signIn.tokenForm
             let token = try await database.read {
                 try AccessToken.create(for: user.id, $0, now: request.now, form: form)
@@ -165,7 +170,7 @@ struct SettingsController: Sendable {
                 return try await database.read {
                     try UserProfile.update(id, .init(name: name, email: email), $0, now: request.now)
                 }
-            } catch let error as AppError where error.code == .conflict {
+            } catch let error as AppError where error.cause == .emailTaken {
                 throw ValidationError("email", "The email has already been taken.")
             }
         }

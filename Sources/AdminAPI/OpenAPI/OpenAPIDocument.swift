@@ -177,7 +177,7 @@ extension Schema {
             "type": string.withExample("about:blank"), "title": string.withExample("Not Found"),
             "status": integer.withExample(404), "detail": string, "code": string.withExample("not_found"),
             "request_id": string,
-        ], optional: ["errors": fieldErrors]
+        ], optional: ["cause": choice(AppError.Cause.allCases.map(\.rawValue)), "errors": fieldErrors]
     ).named("Problem")
 
     static let laravelError = body(["message": string], optional: ["errors": fieldErrors]).named("LaravelError")

@@ -30,9 +30,10 @@ struct SignInPages: Sendable {
             let user = try await policy.user(
                 email: email, password: password ?? "", from: request.context, authenticator.database)
             return .response(try await response(to: request, signingIn: user))
-        } catch let error as ValidationError {
-            let isSuspended = error.summary.contains("suspended")
-            return refusal(request, isSuspended ? "sign_in_suspended" : "sign_in_wrong", .unprocessableContent)
+        } catch SignInRefusal.suspended {
+            return refusal(request, "sign_in_suspended", .unprocessableContent)
+        } catch is SignInRefusal, is ValidationError {
+            return refusal(request, "sign_in_wrong", .unprocessableContent)
         } catch let error as AppError where error.code == .tooManyRequests {
             return refusal(request, "sign_in_throttled", .tooManyRequests)
         }

@@ -208,5 +208,6 @@ enum Cursor {
         return parts
     }
 
-    static let invalid = AppError(.invalid, "The cursor is not one that an answer of this query gave.")
+    static let invalid = AppError(
+        .invalid, "The cursor is not one that an answer of this query gave.", cause: .invalidCursor)
 }

@@ -75,7 +75,8 @@ struct LogController: Sendable {
             throw AppError(
                 .invalid,
                 "All users' calls are sorted by \(order.rawValue) in a range of at most 366 days: "
-                    + "state from and to, or a user_id.")
+                    + "state from and to, or a user_id.",
+                cause: .rangeRequired)
         }
     }
 

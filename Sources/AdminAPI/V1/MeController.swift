@@ -181,7 +181,9 @@ enum Period {
     ) throws -> (from: Timestamp?, to: Timestamp?) {
         let from = try moment("from", of: request, zone, connection)
         let to = try moment("to", of: request, zone, connection)
-        if let from, let to, to < from { throw AppError(.invalid, "The range ends before it begins.") }
+        if let from, let to, to < from {
+            throw AppError(.invalid, "The range ends before it begins.", cause: .rangeReversed)
+        }
         return (from, to)
     }
 

@@ -108,7 +108,9 @@ package struct LimitAdministration: Sendable {
             guard let request = try LimitRequest.find(id, connection) else {
                 throw AppError(.notFound, "There is no limit request with this id.")
             }
-            guard answered == 1 else { throw AppError(.conflict, "This limit request has an answer already.") }
+            guard answered == 1 else {
+                throw AppError(.conflict, "This limit request has an answer already.", cause: .answeredBefore)
+            }
             return request
         }
     }

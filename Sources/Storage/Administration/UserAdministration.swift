@@ -119,7 +119,8 @@ package enum UserDirectory {
             let key = try rows[limit - 1].decode(UserAccounts.Account.columnCount, as: String.self)
             return Page(accounts: accounts, next: Cursor(key: key, id: last.id))
         } catch let error as PostgresError where error.sqlState?.hasPrefix("22") == true {
-            throw AppError(.invalid, "The cursor is not one of this order. Begin again without it.")
+            throw AppError(
+                .invalid, "The cursor is not one of this order. Begin again without it.", cause: .invalidCursor)
         }
     }
 }
@@ -218,7 +219,8 @@ package struct UserAdministration: Sendable {
         )[0].decode(0, as: Bool.self)
         guard isOneLeft else {
             throw AppError(
-                .conflict, "This is the last active administrator. Make another one first, then try again.")
+                .conflict, "This is the last active administrator. Make another one first, then try again.",
+                cause: .lastAdministrator)
         }
     }
 }

@@ -44,7 +44,7 @@ package enum LogList {
                 try last.map { Cursor(value: try $0.decode(1), id: try $0.decode(0)) }
             )
         } catch let error as PostgresError where cursor != nil && error.sqlState?.hasPrefix("22") == true {
-            throw AppError(.invalid, "The cursor is not one that an answer gave.")
+            throw AppError(.invalid, "The cursor is not one that an answer gave.", cause: .invalidCursor)
         }
     }
 

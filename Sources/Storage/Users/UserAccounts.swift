@@ -107,8 +107,8 @@ package enum UserAccounts {
 
     /// The errors by constraint, or by SQLSTATE where there is no constraint.
     private static let refusals: [String: AppError] = [
-        "users_email_unique": AppError(.conflict, "A user with this e-mail exists."),
-        "users_api_key_unique": AppError(.conflict, "A user has this key."),
+        "users_email_unique": AppError(.conflict, "A user with this e-mail exists.", cause: .emailTaken),
+        "users_api_key_unique": AppError(.conflict, "A user has this key.", cause: .keyTaken),
         "users_plan_check": AppError(.invalid, "The plan is one of starter, pro, agency."),
         "users_status_check": AppError(.invalid, "The status is active or suspended."),
         "22001": AppError(.invalid, "A name, an e-mail and a key have at most 255 characters."),
