@@ -123,7 +123,7 @@ import Testing
             ),
             (
                 "plans", ["form": "model", "name": "Kept", "model_id": "m", "cost_per_1k_tokens": "10000"],
-                #"value="10000""#, "the price is below 10,000 USD.", "USD'nin altında olmalıdır."
+                #"value="10000""#, "Enter a price from 0 to below 10,000 USD", "10.000 USD arasında bir fiyat girin"
             ),
             (
                 "plans", ["form": "free", "model": "", "is_free": "true"], #"id="free-model""#,

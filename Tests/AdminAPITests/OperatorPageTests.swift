@@ -117,10 +117,10 @@ import Testing
     }
 
     private static let refusals: [(path: String, fields: KeyValuePairs<String, String>, status: Int, says: String)] = [
-        ("", ["name": "Ada", "email": "nobody", "plan": "pro"], 422, "e-posta adresi yazın"),
+        ("", ["name": "Ada", "email": "nobody", "plan": "pro"], 422, "e-posta adresi girin"),
         ("", ["name": "Typed", "email": "user2@example.com", "plan": "pro"], 409, "başka bir kullanıcıya ait"),
         ("/2", ["change": "profile", "name": "", "email": "a@example.com", "plan": "pro"], 422, "255 karakter"),
-        ("/2", ["change": "limits", "daily_requests": "-1"], 422, "tam sayı yazın"),
+        ("/2", ["change": "limits", "daily_requests": "-1"], 422, "tam sayı girin"),
         ("/2", ["change": "other"], 422, "Hiçbir şey değişmedi"),
         ("/1", ["change": "suspend"], 409, "etkin son işletmeci"),
         ("/999", ["change": "suspend"], 404, "Böyle bir sayfa yok"),

@@ -79,6 +79,24 @@ import Testing
         #expect(parts.contains("layout") && parts.subtracting(names).isEmpty)
     }
 
+    /// The operations that a form asks.
+    private static let changes: Set = [
+        "createUser", "updateUser", "setUserLimits", "setPlanLimits", "createModel", "updateModel", "setFreeModel",
+        "answerLimitRequest", "requestIncrease",
+    ]
+
+    @Test func everyFieldOfAFormHasWordsForARefusal() async throws {
+        let names = Set(try Self.members().map(\.key))
+        let bodies = try await AdminBench.with { bench in
+            bench.routes.filter { Self.changes.contains($0.operation.id) }.compactMap(\.operation.body)
+        }
+        #expect(bodies.count == Self.changes.count)
+        let fields = bodies.flatMap { $0["properties"]?.members ?? [] }.flatMap { field in
+            field.value["properties"]?.members?.map { "\(field.key)_\($0.key)" } ?? [field.key]
+        }
+        #expect(Set(fields.map { "invalid_\($0)" }).subtracting(names).isEmpty)
+    }
+
     @Test func everyReasonCheckAndActionHasWords() throws {
         let names = Set(try Self.members().map(\.key))
         let reasons = QuarantineReason.allCases.flatMap { ["reason_\($0.rawValue)", "reason_\($0.rawValue)_do"] }

@@ -12,21 +12,16 @@ struct LimitRequestPages: Sendable {
     @Sendable func show(_ request: PageRequest) async throws -> PageAnswer { try await page(request, nil) }
 
     @Sendable func answer(_ request: PageRequest) async throws -> PageAnswer {
-        let (id, isGranted) = (request.field("id") ?? "", request.field("answer") == "granted")
+        let (id, answer) = (request.field("id") ?? "", request.field("answer"))
         do {
-            guard isGranted || request.field("answer") == "refused" else {
-                throw FormRefusal(form: "answer", subject: id, problems: [FormRefusal.whole: "invalid_granted"])
-            }
+            // Without an answer the operation says that there is none.
+            let isGranted: JSON = answer == "granted" ? true : answer == "refused" ? false : .null
             let answered = try await request.json(
-                "answerLimitRequest", [("id", id)],
-                body: ["granted": .bool(isGranted), "note": request.field("note").json])
+                "answerLimitRequest", [("id", id)], body: ["granted": isGranted, "note": request.field("note").json])
             let user = answered["user_id"]?.wholeNumber ?? 0
-            return .redirect("\(Self.path)?done=request_\(isGranted ? "granted" : "refused")&user=\(user)")
+            return .redirect("\(Self.path)?done=request_\(answer ?? "")&user=\(user)")
         } catch {
-            let known = error as? FormRefusal
-            let explained = FormRefusal(
-                error, form: "answer", subject: id, causes: [.conflict: "request_answered_before"])
-            guard let refusal = known ?? explained else { throw error }
+            guard let refusal = FormRefusal(error, form: "answer", subject: id) else { throw error }
             return try await page(request, refusal)
         }
     }
@@ -40,8 +35,11 @@ struct LimitRequestPages: Sendable {
         let names = try await database.names(ofUsersIn: unanswered + answered, "user_id")
         let forms = unanswered.map { wish in
             let subject = wish["id"]?.wholeNumber.map { "\($0)" }
-            return names.adding(to: wish.withLimitPeriod).merging(
-                request.fields(of: "answer", ["note"], changing: subject, refusal) { _ in .null })
+            let form = PageForm("answer", changing: subject, of: request, refusal)
+            return names.adding(to: wish.withLimitPeriod).merging([
+                "problem": form.problem, "granted": form.field("granted", id: "answer-\(subject ?? "")"),
+                "note": form.field("note", id: "note-\(subject ?? "")"),
+            ])
         }
         let isShown = forms.contains { $0["id"]?.wholeNumber.map { "\($0)" } == refusal?.subject }
         return .page(
@@ -50,7 +48,7 @@ struct LimitRequestPages: Sendable {
                 "as_of": .string(request.now.rfc3339), "done": request.done(["request_granted", "request_refused"]),
                 "granted_user": request.query("done") == "request_granted"
                     ? request.query("user").flatMap { Int64($0) }.json : .null,
-                "problem": isShown ? .null : (refusal?.problems[FormRefusal.whole]).json, "open": .array(forms),
+                "problem": isShown ? .null : (refusal?.whole).json, "open": .array(forms),
                 "has_none": .bool(forms.isEmpty),
                 "answered": .array(answered.map { names.adding(to: $0.withLimitPeriod) }),
                 "next": request.next(of: open, keeping: ["before"]),

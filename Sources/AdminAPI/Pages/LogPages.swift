@@ -26,8 +26,7 @@ struct LogPages: Sendable {
             let problem = error.fields.first.map { "logs_wrong_\($0.name)" } ?? "logs_wrong"
             return refusal(request, problem)
         } catch let error as AppError where error.code == .invalid {
-            let needsRange = request.query("sort") ?? "time" != "time" && request.query("from") == nil
-            return refusal(request, needsRange ? "logs_wrong_sort" : "logs_wrong_to")
+            return refusal(request, error.cause.map { "logs_wrong_\($0.rawValue)" } ?? "logs_wrong")
         }
     }
 

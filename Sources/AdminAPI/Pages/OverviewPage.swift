@@ -18,7 +18,7 @@ struct OverviewPage: Sendable {
     private static let calls = 10
 
     @Sendable func show(_ request: PageRequest) async throws -> PageAnswer {
-        .page("overview", try await values(request))
+        .page("overview", try await values(request, nil))
     }
 
     /// Asks for higher limits.
@@ -27,13 +27,13 @@ struct OverviewPage: Sendable {
         do {
             _ = try await request.json("requestIncrease", body: ["period": period.json, "reason": reason.json])
             return .redirect("/overview?done=limits_requested")
-        } catch is ValidationError {
-            let typed: JSON = ["problem": "limit_request_wrong", "typed_reason": reason.json]
-            return .page("overview", try await values(request).merging(typed), status: .unprocessableContent)
+        } catch {
+            guard let refusal = FormRefusal(error, form: "limit_request") else { throw error }
+            return .page("overview", try await values(request, refusal), status: refusal.status)
         }
     }
 
-    private func values(_ request: PageRequest) async throws -> JSON {
+    private func values(_ request: PageRequest, _ refusal: FormRefusal?) async throws -> JSON {
         let (user, reader) = (try request.user, request.reader)
         let values = try await database.read { connection in
             let periods = try PagePeriods(reader, connection)
@@ -53,8 +53,11 @@ struct OverviewPage: Sendable {
                 ])
             }
         }
+        let form = PageForm("limit_request", of: request, refusal)
+        let periods = QuotaPeriod.allCases.reversed().map(\.rawValue)
         let shown: JSON = [
-            "problem": .null, "typed_reason": .null,
+            "problem": form.problem, "reason": form.field("reason"),
+            "period": form.choice("period", of: periods, nil, kind: "limit_window"),
             "has_limits": .bool(!(values["limits"]?.elements ?? []).isEmpty),
             "has_requests": .bool(!(values["limit_requests"]?.elements ?? []).isEmpty),
             "logs_url": .string(request.prefix + "/logs"), "is_of_all_users": false,

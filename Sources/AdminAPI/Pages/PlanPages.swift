@@ -6,23 +6,20 @@ import Storage
 /// The operator's page of plans, models and prices. Its forms are one: the field `form` names what they change.
 struct PlanPages: Sendable {
     private static let path = "/operator/plans"
-    private static let limits = QuotaPeriod.allCases.flatMap { ["\($0.rawValue)_tokens", "\($0.rawValue)_requests"] }
-    private static let model = ["name", "model_id", "cost_per_1k_tokens", "description"]
     private static let changes = ["plan_limits", "model_added", "model_changed", "free_added", "free_removed"]
 
     @Sendable func show(_ request: PageRequest) async throws -> PageAnswer { try await page(request, nil) }
 
     @Sendable func change(_ request: PageRequest) async throws -> PageAnswer {
+        let changes = ["plan": setPlan, "model": setModel, "free": setFree]
+        let form = request.field("form") ?? ""
+        guard let change = changes[form] else { throw AppError(.invalid, "There is no such form.") }
         do {
-            let done =
-                switch request.field("form") {
-                case "plan": try await setPlan(request)
-                case "model": try await setModel(request)
-                case "free": try await setFree(request)
-                default: throw AppError(.invalid, "There is no such form.")
-                }
-            return .redirect("\(Self.path)?done=\(done)")
-        } catch let refusal as FormRefusal {
+            return .redirect("\(Self.path)?done=\(try await change(request))")
+        } catch {
+            // A plan is named by its name, a model by its id.
+            let subject = form == "plan" ? request.field("plan") : form == "model" ? request.field("id") : nil
+            guard let refusal = FormRefusal(error, form: form, subject: subject) else { throw error }
             return try await page(request, refusal)
         }
     }
@@ -33,57 +30,55 @@ struct PlanPages: Sendable {
         let free = try await request.json("listFreeModels")["free_models"] ?? []
         let chosen = refusal?.form == "model" ? refusal?.subject : request.query("model")
         let model = models.elements?.first { $0["id"] == chosen.flatMap { Int64($0) }.json && chosen != nil }
+        let freeForm = PageForm("free", of: request, refusal)
         return .page(
             "plans",
             [
-                "done": request.done(Self.changes),
-                "plans": .array(plans.map { Self.form(of: $0.key, $0.value, request, refusal) }), "models": models,
-                "has_no_models": .bool(models.elements?.isEmpty != false),
-                "model_form": Self.form(of: model, request, refusal),
+                "as_of": .string(request.now.rfc3339), "done": request.done(Self.changes),
+                "plans": .array(
+                    plans.map { Self.form(PageForm("plan", changing: $0.key, of: request, refusal), $0.key, $0.value) }),
+                "models": models, "has_no_models": .bool(models.elements?.isEmpty != false),
+                "model_form": Self.form(
+                    PageForm("model", changing: model?["id"].flatMap(\.scalarText), of: request, refusal), of: model),
                 "free_models": .array((free.elements ?? []).map { ["model": $0] }),
-                "free_form": request.fields(of: "free", ["model"], refusal) { _ in .null },
+                "free_form": ["problem": freeForm.problem, "model": freeForm.field("model", id: "free-model")],
             ], status: refusal?.status ?? .ok)
     }
 
-    private static func form(
-        of plan: String, _ limits: JSON, _ request: PageRequest, _ refusal: FormRefusal?
-    ) -> JSON {
-        let fields = request.fields(of: "plan", Self.limits, changing: plan, refusal) { name in
-            let parts = name.split(separator: "_")
-            return limits[String(parts[0])]?[String(parts[1])] ?? .null
+    private static func form(_ form: PageForm, _ plan: String, _ limits: JSON) -> JSON {
+        let fields = QuotaPeriod.allCases.flatMap { period in
+            ["tokens", "requests"].map { amount in
+                let name = "\(period.rawValue)_\(amount)"
+                return form.field(
+                    name, id: "\(plan)-\(period.rawValue)-\(amount)", limits[period.rawValue]?[amount] ?? .null
+                ).merging(["text": .string("plans_\(name)")])
+            }
         }
-        return JSON.object(["plan": .string(plan)]).merging(fields)
+        return ["plan": .string(plan), "problem": form.problem, "fields": .array(fields)]
     }
 
-    private static func form(of model: JSON?, _ request: PageRequest, _ refusal: FormRefusal?) -> JSON {
-        let id = model?["id"]
-        let fields = request.fields(of: "model", Self.model, changing: id.flatMap(\.idText), refusal) {
-            model?[$0] ?? .null
-        }
-        let isTyped = refusal?.form == "model"
-        let isAvailable = isTyped ? request.field("availability") != nil : model?["availability"] != false
-        return JSON.object([
-            "id": id ?? .null, "is_new": .bool(id == nil), "is_available": .bool(isAvailable),
-        ]).merging(fields)
+    private static func form(_ form: PageForm, of model: JSON?) -> JSON {
+        func field(_ name: String, _ id: String) -> JSON { form.field(name, id: id, model?[name] ?? .null) }
+        return [
+            "model_number": model?["id"] ?? .null, "is_new": .bool(model == nil), "problem": form.problem,
+            "name": field("name", "model-name"), "model_id": field("model_id", "model-id"),
+            "cost_per_1k_tokens": field("cost_per_1k_tokens", "model-cost"),
+            "description": field("description", "model-description"),
+            "is_available": form.isTicked("availability", model?["availability"] != false),
+        ]
     }
 
     private func setPlan(_ request: PageRequest) async throws -> String {
-        let plan = request.field("plan") ?? ""
-        var problems: [String: String] = [:]
-        func number(_ name: String) -> JSON {
-            guard let number = request.field(name).flatMap({ Int64($0) }), number >= 0 else {
-                problems[name] = "invalid_whole_number"
-                return .null
-            }
-            return .integer(number)
-        }
         let windows = QuotaPeriod.allCases.map { period in
             JSON.Member(
                 period.rawValue,
-                ["tokens": number("\(period.rawValue)_tokens"), "requests": number("\(period.rawValue)_requests")])
+                [
+                    "tokens": request.field("\(period.rawValue)_tokens").json,
+                    "requests": request.field("\(period.rawValue)_requests").json,
+                ])
         }
-        guard problems.isEmpty else { throw FormRefusal(form: "plan", subject: plan, problems: problems) }
-        _ = try await request.json("setPlanLimits", [("plan", plan)], body: .object(windows))
+        _ = try await request.json(
+            "setPlanLimits", [("plan", request.field("plan") ?? "")], body: .object(windows))
         return "plan_limits"
     }
 
@@ -94,32 +89,18 @@ struct PlanPages: Sendable {
             "availability": .bool(request.field("availability") != nil),
             "description": request.field("description").json,
         ]
-        let id = request.field("id")
-        do {
-            if let id {
-                _ = try await request.json("updateModel", [("id", id)], body: body)
-                return "model_changed"
-            }
-            _ = try await request.json("createModel", body: body)
-            return "model_added"
-        } catch {
-            throw FormRefusal(error, form: "model", subject: id, causes: [.invalid: "invalid_model_values"]) ?? error
+        if let id = request.field("id") {
+            _ = try await request.json("updateModel", [("id", id)], body: body)
+            return "model_changed"
         }
+        _ = try await request.json("createModel", body: body)
+        return "model_added"
     }
 
     private func setFree(_ request: PageRequest) async throws -> String {
         let isFree = request.field("is_free") == "true"
-        do {
-            _ = try await request.json(
-                "setFreeModel", body: ["model": .string(request.field("model") ?? ""), "is_free": .bool(isFree)])
-        } catch {
-            throw FormRefusal(error, form: "free", causes: [.invalid: "invalid_model"]) ?? error
-        }
+        _ = try await request.json(
+            "setFreeModel", body: ["model": .string(request.field("model") ?? ""), "is_free": .bool(isFree)])
         return isFree ? "free_added" : "free_removed"
     }
-}
-
-extension JSON {
-    /// The digits of an id.
-    fileprivate var idText: String? { if case .number(let text) = self { text } else { nil } }
 }

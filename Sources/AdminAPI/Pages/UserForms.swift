@@ -1,56 +1,6 @@
 import Domain
 import HTTPSupport
-import HTTPTypes
 import Storage
-
-/// Why the API refused a form: for each field the name of a text that says what it takes.
-struct FormProblems: Sendable {
-    let fields: [String: String]
-    /// The text for what no field is about.
-    let general: String?
-    let status: HTTPResponse.Status
-
-    static let none = FormProblems(fields: [:], general: nil, status: .ok)
-
-    private init(fields: [String: String], general: String?, status: HTTPResponse.Status) {
-        (self.fields, self.general, self.status) = (fields, general, status)
-    }
-
-    /// The problems that `error` states.
-    ///
-    /// - Throws: `error` where the form is not the reason.
-    init(_ error: any Error) throws {
-        switch error {
-        case let error as ValidationError:
-            let names = error.fields.map { $0.name.replacing(".", with: "_") }
-            self.init(
-                fields: Dictionary(names.map { ($0, "wrong_\($0)") }) { first, _ in first }, general: "form_refused",
-                status: .unprocessableContent)
-        case let error as AppError where error.code == .conflict:
-            let isTaken = error.message.contains("e-mail")
-            self.init(
-                fields: isTaken ? ["email": "email_taken"] : [:], general: isTaken ? "form_refused" : "last_operator",
-                status: .conflict)
-        case let error as AppError where error.code == .invalid:
-            self.init(fields: [:], general: "form_invalid", status: .unprocessableContent)
-        default: throw error
-        }
-    }
-
-    /// The text of each field.
-    var json: JSON { .object(fields.map { .init($0.key, .string($0.value)) }) }
-}
-
-/// A choice of a form's list.
-enum FormOption {
-    /// The choices, of which `chosen` is selected. The text of a choice is `kind`, an underscore, and its value.
-    static func list(_ values: [String], _ chosen: String?, kind: String = "plan") -> JSON {
-        .array(
-            values.map { value in
-                ["value": .string(value), "text": .string("\(kind)_\(value)"), "is_selected": .bool(value == chosen)]
-            })
-    }
-}
 
 /// The forms of a user's pages: what they show, and the bodies that they send to the API's operations.
 enum UserForm {
@@ -58,13 +8,14 @@ enum UserForm {
     static let statuses = ["active", "suspended"]
     private static let amounts = ["requests", "tokens", "budget"]
 
-    /// The form that creates a user, with what was typed in `request`.
-    static func creation(of request: PageRequest?, _ problems: FormProblems) -> JSON {
+    /// The form that creates a user.
+    static func creation(_ form: PageForm) -> JSON {
         [
-            "name": request?.field("name").json ?? .null, "email": request?.field("email").json ?? .null,
-            "plans": FormOption.list(plans, request?.field("plan") ?? "starter"),
-            "is_admin": .bool(request?.field("is_admin") != nil), "problems": problems.json,
-            "problem": problems.general.json, "is_open": .bool(request != nil),
+            "name": form.field("name", id: "new-name"), "email": form.field("email", id: "new-email"),
+            // What was typed as a password is never sent back.
+            "password": form.field("password", id: "new-password").merging(["value": .null]),
+            "plan": form.choice("plan", id: "new-plan", of: plans, "starter"),
+            "is_admin": form.isTicked("is_admin", false), "problem": form.problem, "is_open": .bool(form.isRefused),
         ]
     }
 
@@ -84,15 +35,13 @@ enum UserForm {
         return .object(members)
     }
 
-    /// The form that changes `user`, with what was typed in its place.
-    static func profile(_ user: JSON, typed request: PageRequest?, _ problems: FormProblems) -> JSON {
-        func value(_ name: String) -> String? { request == nil ? user[name]?.text : request?.field(name) }
-        return [
-            "name": value("name").json, "email": value("email").json,
-            "plans": FormOption.list(plans, value("plan")),
-            "statuses": FormOption.list(statuses, value("status"), kind: "status"),
-            "is_admin": .bool(request.map { $0.field("is_admin") != nil } ?? (user["is_admin"] == true)),
-            "problems": problems.json,
+    /// The form that changes `user`.
+    static func profile(_ form: PageForm, of user: JSON) -> JSON {
+        [
+            "name": form.field("name", user["name"] ?? .null), "email": form.field("email", user["email"] ?? .null),
+            "plan": form.choice("plan", of: plans, user["plan"]?.text),
+            "status": form.choice("status", of: statuses, user["status"]?.text, kind: "status"),
+            "is_admin": form.isTicked("is_admin", user["is_admin"] == true),
         ]
     }
 
@@ -114,30 +63,27 @@ enum UserForm {
         return .array(names.map(JSON.string))
     }
 
-    /// The form that sets limits, with what was typed in its place.
-    static func limits(_ own: OwnLimits, typed request: PageRequest?, _ problems: FormProblems) -> JSON {
+    /// The form that sets limits.
+    static func limits(_ form: PageForm, of own: OwnLimits) -> JSON {
         let windows: [JSON] = own.windows.map { window in
             let period = window.period.rawValue
-            let present = [
+            let standing = [
                 window.requests.map { "\($0)" }, window.tokens.map { "\($0)" },
                 window.budget.map { Money($0)?.description ?? $0 },
             ]
             let plan = [window.planRequests, window.planTokens, nil]
             let fields: [JSON] = amounts.enumerated().map { index, amount in
-                let name = "\(period)_\(amount)"
-                return [
-                    "name": .string(name), "text": .string("measure_\(amount)"), "is_budget": .bool(amount == "budget"),
-                    "value": (request == nil ? present[index] : request?.field(name)).json,
-                    "plan": plan[index].json, "problem": problems.fields[name].json,
-                ]
+                form.field("\(period)_\(amount)", standing[index].json).merging([
+                    "text": .string("measure_\(amount)"), "is_budget": .bool(amount == "budget"),
+                    "plan": plan[index].json,
+                ])
             }
             return ["window": .string("window_\(period)"), "fields": .array(fields)]
         }
-        let names = request == nil ? own.models?.joined(separator: "\n") : request?.field("models")
-        let before = request == nil ? names : request?.field("models_before")
+        let names = (own.models?.joined(separator: "\n")).json
         return [
-            "windows": .array(windows), "models": names.json, "models_before": before.json,
-            "problem": problems.fields["models"].json,
+            "windows": .array(windows), "models": form.field("models", names),
+            "models_before": form.field("models_before", names),
         ]
     }
 }

@@ -19,7 +19,7 @@ struct UserPages: Sendable {
     private static let deeds = ["user_changed", "user_suspended", "user_activated", "limits_changed"]
 
     @Sendable func list(_ request: PageRequest) async throws -> PageAnswer {
-        .page("users", try await listValues(request, UserForm.creation(of: nil, .none)))
+        .page("users", try await listValues(request, nil))
     }
 
     /// Creates a user. The answer is the new user's page, which shows the key this once.
@@ -29,9 +29,8 @@ struct UserPages: Sendable {
             let id = user["id"].map { "\($0.wholeNumber ?? 0)" } ?? ""
             return await page(of: id, newKey: user["api_key"], request, status: .created)
         } catch {
-            let problems = try FormProblems(error)
-            let values = try await listValues(request, UserForm.creation(of: request, problems))
-            return .page("users", values, status: problems.status)
+            guard let refusal = FormRefusal(error, form: "create") else { throw error }
+            return .page("users", try await listValues(request, refusal), status: refusal.status)
         }
     }
 
@@ -73,9 +72,8 @@ struct UserPages: Sendable {
             default: throw AppError(.invalid, "The form names no change.")
             }
         } catch {
-            let problems = try FormProblems(error)
-            return .page(
-                "user", try await values(request, id, after: change, problems), status: problems.status)
+            guard let refusal = FormRefusal(error, form: change) else { throw error }
+            return .page("user", try await values(request, id, after: refusal), status: refusal.status)
         }
     }
 
@@ -84,7 +82,7 @@ struct UserPages: Sendable {
 
 // The values of the list.
 extension UserPages {
-    private func listValues(_ request: PageRequest, _ creation: JSON) async throws -> JSON {
+    private func listValues(_ request: PageRequest, _ refusal: FormRefusal?) async throws -> JSON {
         let given = request.query(Self.filters + ["cursor"])
         let page = try await request.json("listUsers", given + [("limit", "\(Self.listed)")])
         let users = page["data"]?.elements ?? []
@@ -100,14 +98,10 @@ extension UserPages {
             "is_filtered": .bool(["search", "plan", "status"].contains { value($0) != nil }),
             "users": .array(users.map { $0.merging(["usage": usage[$0["id"]?.wholeNumber ?? 0] ?? .null]) }),
             "has_users": .bool(!users.isEmpty),
-            "next": page["next_cursor"]?.text.map { Self.query(filters + [("cursor", $0)]) }.json ?? .null,
-            "is_later": .bool(given.contains { $0.0 == "cursor" }), "first": .string(Self.query(filters)),
-            "create": creation,
+            "next": request.next(of: page, keeping: Self.filters),
+            "first": request.query("cursor") == nil ? .null : request.link(keeping: Self.filters),
+            "create": UserForm.creation(PageForm("create", of: request, refusal)),
         ]
-    }
-
-    private static func query(_ fields: [(String, String)]) -> String {
-        fields.map { "\($0.0)=\($0.1.percentEncoded)" }.joined(separator: "&")
     }
 
     /// What each of these users has used since the first of the month, as the overview counts it.
@@ -128,28 +122,24 @@ extension UserPages {
 
 // The values of one user's page.
 extension UserPages {
-    /// What a user's page shows. `change` is the form that was refused for `problems`.
+    /// What a user's page shows, after `refusal` of one of its forms.
     private func values(
-        _ request: PageRequest, _ id: String, newKey: String? = nil, after change: String = "",
-        _ problems: FormProblems = .none
+        _ request: PageRequest, _ id: String, newKey: String? = nil, after refusal: FormRefusal? = nil
     ) async throws -> JSON {
         let user = try await request.json("getUser", [("id", id)])
         guard let number = user["id"]?.wholeNumber else { throw AppError(.notFound, "There is no such user.") }
         let (own, figures) = try await figures(of: number, request.reader)
-        let typed = change.isEmpty ? nil : request
         return [
             "as_of": figures["as_of"] ?? .null, "month": figures["month"] ?? .null,
             "series": figures["series"] ?? .null, "user": user, "new_key": newKey.json,
-            "problem": problems.general.json, "windows": Self.windows(user["limits"] ?? .null, own),
+            "problem": (refusal?.whole).json, "windows": Self.windows(user["limits"] ?? .null, own),
             "has_calls": .bool(user["recent_logs"]?.elements?.isEmpty == false),
             "models": own.models.map { .array($0.map { ["name": .string($0)] }) } ?? .null,
             "may_all_models": .bool(own.models == nil), "trail": .array(try await trail(request, number)),
             "is_suspended": .bool(user["status"] == "suspended"), "is_deleted": user["is_deleted"] ?? .null,
-            "profile": UserForm.profile(
-                user, typed: change == "profile" ? typed : nil, change == "profile" ? problems : .none),
-            "own": UserForm.limits(
-                own, typed: change == "limits" ? typed : nil, change == "limits" ? problems : .none),
-            "done": request.query("done").flatMap { Self.deeds.contains($0) ? "done_\($0)" : nil }.json,
+            "profile": UserForm.profile(PageForm("profile", of: request, refusal), of: user),
+            "own": UserForm.limits(PageForm("limits", of: request, refusal), of: own),
+            "done": request.done(Self.deeds),
         ]
     }
 
