@@ -29,8 +29,8 @@ struct KeyPage: Sendable {
 
 /// A call of the proxy, for people to copy.
 struct CallExample: Sendable {
-    /// Where customers reach LiteLLM.
-    let proxy: String
+    /// Where customers reach LiteLLM; `nil` where no setting says it.
+    let proxy: String?
 
     /// How much of a key may be shown.
     private static let shownCharacters = 7
@@ -43,7 +43,7 @@ struct CallExample: Sendable {
         let models = try await request.json("listModels").elements ?? []
         let prefix = key.map { String($0.prefix(Self.shownCharacters)) }
         return [
-            "proxy_url": .string(proxy), "key_prefix": prefix.json,
+            "proxy_url": .string(proxy ?? "https://PROXY"), "has_proxy": .bool(proxy != nil), "key_prefix": prefix.json,
             "example_key": .string(prefix.map { "\($0)…" } ?? "cf_…"),
             "example_model": .string(models.lazy.compactMap { $0["model_id"]?.text }.first(where: isPlain) ?? "gpt-4o"),
         ]
