@@ -11,7 +11,7 @@ struct PagePeriods: Sendable {
     let dayBefore: ReportRange
     /// From the first of the month until now.
     let month: ReportRange
-    /// The same part of the month before: from its first until as long after as ``month`` is, at most to its end.
+    /// The same part of the month before: from its first for as long as this month has run, at most to its end.
     let monthBefore: ReportRange
     /// The whole month before.
     let wholeMonthBefore: ReportRange
@@ -38,9 +38,9 @@ struct PagePeriods: Sendable {
         let (todayStart, yesterdayStart) = (
             try start(today), try start(CalendarDate(daysSince1970: today.daysSince1970 - 1))
         )
-        /// From `before` for as long as the period from `start` has run, at most until `start`.
+        /// From `before` for as many quarter hours as are over since `start`, at least one, and at most until `start`.
         func samePart(of start: Timestamp, from before: Timestamp) throws -> ReportRange {
-            let elapsed = end.microseconds - start.microseconds
+            let elapsed = max(reader.now.microseconds - start.microseconds, 900_000_000)
             return try range(
                 before, Timestamp(microseconds: min(before.microseconds + elapsed, start.microseconds)))
         }

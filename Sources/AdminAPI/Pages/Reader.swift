@@ -56,12 +56,12 @@ struct Reader: Sendable {
 
     /// A whole number: `1,234` or `1.234`.
     func count(_ number: Decimal) -> String {
-        number.formatted(.number.precision(.fractionLength(0)).locale(language.locale))
+        number.rounded(0).formatted(.number.precision(.fractionLength(0)).locale(language.locale))
     }
 
     /// A decimal number with at most two decimals.
     func decimal(_ number: Decimal) -> String {
-        number.formatted(.number.precision(.fractionLength(0...2)).locale(language.locale))
+        number.rounded(2).formatted(.number.precision(.fractionLength(0...2)).locale(language.locale))
     }
 
     /// A large number in few characters: `1.2M` or `1,2 Mn`.
@@ -72,16 +72,22 @@ struct Reader: Sendable {
     }
 
     /// USD. Amounts of a dollar and more have two decimals. Smaller ones have three digits after their zeros, and at
-    /// most six decimals, so that a call's cost can be read.
+    /// most six decimals, so that a call's cost can be read. What is less than the sixth decimal is said to be less.
     func money(_ dollars: Decimal) -> String {
+        let least = Decimal(sign: .plus, exponent: -Self.mostDecimals, significand: 1)
+        if dollars != 0, abs(dollars) < least {
+            return "\(dollars < 0 ? ">" : "<") \(exactMoney(dollars < 0 ? -least : least))"
+        }
         var decimals = 2
         var rest = abs(dollars)
-        while rest > 0, rest < 1, decimals < 6 {
+        while rest > 0, rest < 1, decimals < Self.mostDecimals {
             rest *= 10
             decimals += 1
         }
         return exactMoney(dollars, decimals: 2...decimals)
     }
+
+    private static let mostDecimals = 6
 
     /// USD with all its decimals.
     func exactMoney(_ dollars: Decimal, decimals: ClosedRange<Int> = 2...12) -> String {
@@ -92,7 +98,7 @@ struct Reader: Sendable {
 
     /// A ratio as a percentage: `12.5%` or `%12,5`.
     func percent(_ ratio: Decimal) -> String {
-        ratio.formatted(.percent.precision(.fractionLength(0...1)).locale(language.locale))
+        ratio.rounded(3).formatted(.percent.precision(.fractionLength(0...1)).locale(language.locale))
     }
 
     /// A duration that is given in milliseconds, in the unit that reads best.
@@ -135,6 +141,15 @@ struct Reader: Sendable {
         var style = style.locale(language.locale)
         style.timeZone = zone
         return Date(moment).formatted(style)
+    }
+}
+
+extension Decimal {
+    /// The number with at most so many decimals. Rounding here leaves no sign before a zero.
+    fileprivate func rounded(_ decimals: Int) -> Decimal {
+        var (exact, rounded) = (self, Decimal())
+        NSDecimalRound(&rounded, &exact, decimals, .bankers)
+        return rounded
     }
 }
 

@@ -148,14 +148,14 @@ extension String {
 }
 
 extension Unicode.Scalar {
-    /// Embeddings, overrides, isolates and marks of direction (Unicode, UAX #9), characters without a width except
-    /// those that join emoji and letters, and controls except tab and line end.
+    /// Marks of direction, characters without a width and tags (Unicode, `Default_Ignorable_Code_Point`), separators
+    /// of lines, marks of annotations, and controls. Visible are tab and line end, and what joins emoji and letters or
+    /// chooses their form.
     fileprivate var isHiddenControl: Bool {
         switch value {
-        case 0x202A...0x202E, 0x2060...0x206F, 0x200B, 0x200E, 0x200F, 0x061C, 0x00AD, 0x2028, 0x2029, 0xFEFF: true
-        case 0x09, 0x0A, 0x0D: false
-        case ..<0x20, 0x7F..<0xA0: true
-        default: false
+        case 0x09, 0x0A, 0x0D, 0x200C, 0x200D, 0xFE00...0xFE0F: false
+        case ..<0x20, 0x7F..<0xA0, 0x2028, 0x2029, 0xFFF9...0xFFFB: true
+        default: properties.isDefaultIgnorableCodePoint
         }
     }
 }
