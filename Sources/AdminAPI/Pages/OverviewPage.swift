@@ -44,11 +44,13 @@ struct OverviewPage: Sendable {
                 let limits = try LimitStatus.read(user.id, connection, now: reader.now)
                 let requests = try LimitRequest.list(of: user.id, limit: 5, connection)
                 return JSON.object([
-                    "as_of": .string(snapshot.asOf.rfc3339), "has_calls": .bool(!calls.ids.isEmpty),
+                    "as_of": .string(snapshot.asOf.rfc3339),
+                    "complete_through": try PageFigures.completeThrough(connection),
+                    "has_calls": .bool(!calls.ids.isEmpty),
                     "limits": LimitMeters.json(LimitWindows(limits: limits, now: reader.now)),
                     "limit_requests": .array(requests.map(Self.json)),
                     "month": try Self.month(scope, periods, snapshot),
-                    "last_days": try Self.lastDays(scope, periods, snapshot),
+                    "series": try Self.lastDays(scope, periods, snapshot),
                     "calls": .array(entries.json),
                 ])
             }
@@ -98,26 +100,14 @@ struct OverviewPage: Sendable {
         ]
     }
 
-    /// The last 30 days: for each day its usage, and its cost by model.
+    /// The last 30 days, with latencies.
     private static func lastDays(
         _ scope: UsageScope, _ periods: PagePeriods, _ snapshot: ReportSnapshot
     ) throws -> JSON {
-        let all = try UsageSeries.read(scope, periods.lastDays, every: .day, hasLatency: true, on: snapshot)
-        let models = try UsageSeries.read(
-            scope, periods.lastDays, every: .day, by: .model, limit: Self.models, rankedBy: .cost, on: snapshot)
-        let totals = all.lines.first?.values ?? []
-        let days = zip(all.buckets, totals).enumerated().map { index, day -> JSON in
-            let sums = day.1.sums
-            return [
-                "day": .string(day.0.start.rfc3339), "all": Usage.json.json(day.1),
-                "succeeded": .integer(max(0, sums.requests - sums.errors - sums.rateLimited)),
-                "models": .array(models.lines.map { ["cost": JSONType.nullable(.money).json($0.sums[index].cost)] }),
-            ]
-        }
-        return [
-            "days": .array(days), "has_models": .bool(!models.lines.isEmpty),
-            "models": .array(models.lines.map { ["model": $0.key.json, "is_others": .bool($0.isOthers)] }),
-        ]
+        PageFigures.days(
+            try UsageSeries.read(
+                scope, periods.lastDays, every: .day, by: .model, limit: Self.models, rankedBy: .cost, on: snapshot),
+            all: try UsageSeries.read(scope, periods.lastDays, every: .day, hasLatency: true, on: snapshot))
     }
 }
 

@@ -1,6 +1,7 @@
 import Analytics
 import Domain
 import HTTPSupport
+import Postgres
 import Storage
 
 /// Reports as the templates of several pages show them.
@@ -16,6 +17,13 @@ enum PageFigures {
         ])
     }
 
+    /// Through when figures are complete, where that is not the moment of which they are; else null.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func completeThrough(_ connection: Connection) throws -> JSON {
+        try IngestStatus.missingSince(connection).json
+    }
+
     /// The cost that is known, in USD, for comparisons.
     static func dollars(_ sums: UsageTotals) -> Double { Double(sums.pricedCost.picodollars) / 1e12 }
 
@@ -26,19 +34,25 @@ enum PageFigures {
 
     private static func json(_ ratio: Double?) -> JSON { ratio.map { .number($0.jsonLiteral) } ?? .null }
 
-    /// A series by model, as rows of a table: the models, and for each bucket the cost of each and the usage of all.
-    static func days(_ series: UsageSeries) -> JSON {
-        let days = series.buckets.enumerated().map { index, bucket in
-            let all = Usage(series.lines.reduce(UsageTotals()) { $0 + $1.sums[index] })
-            return Usage.json.json(all).merging([
+    /// The days of a chart: the models, and for each day the cost of each of them and the usage of all.
+    ///
+    /// - Parameters:
+    ///   - models: The series by model.
+    ///   - all: The series of all models with latencies, over the same days. Without it no day has a latency.
+    /// - Returns: `models`, `days`, and `is_used`: whether any model was called.
+    static func days(_ models: UsageSeries, all: UsageSeries? = nil) -> JSON {
+        let usages = all?.lines.first?.values
+        let days = models.buckets.enumerated().map { index, bucket in
+            let sums = models.lines.reduce(UsageTotals()) { $0 + $1.sums[index] }
+            return Usage.json.json(usages?[index] ?? Usage(sums)).merging([
                 "start": .string(bucket.start.rfc3339),
-                "models": .array(series.lines.map { Usage.json.json(Usage($0.sums[index])) }),
+                "succeeded": .integer(max(0, sums.requests - sums.errors - sums.rateLimited)),
+                "models": .array(models.lines.map { Usage.json.json(Usage($0.sums[index])) }),
             ])
         }
         return [
-            "models": .array(
-                series.lines.map { ["name": $0.key.json, "is_others": .bool($0.isOthers)] }),
-            "days": .array(days), "is_used": .bool(!series.lines.isEmpty),
+            "models": .array(models.lines.map { ["model": $0.key.json, "is_others": .bool($0.isOthers)] }),
+            "days": .array(days), "is_used": .bool(!models.lines.isEmpty),
         ]
     }
 }

@@ -17,6 +17,14 @@ package struct IngestStatus: Sendable, Hashable {
     /// When the row of the last call was written; `nil` without a call.
     package let lastCallAt: Timestamp?
 
+    /// Since when events of the proxies' spools are missing; `nil` where none is.
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func missingSince(_ connection: Connection) throws -> Timestamp? {
+        try connection.query("SELECT \(microseconds: "min(s.gap_since)") FROM metering.spools s")[0]
+            .decode(0, as: Int64?.self).map(Timestamp.init(microseconds:))
+    }
+
     /// Reads it by indexes; the time does not grow with the logs.
     ///
     /// - Throws: ``PostgresError``.
