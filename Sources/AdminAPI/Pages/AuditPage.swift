@@ -23,17 +23,14 @@ struct AuditPage: Sendable {
             request.query(["actor_id", "subject", "subject_id", "cursor"]) + days + [("limit", "50")])
         let entries = list["data"]?.elements ?? []
         let names = try await database.names(ofUsersIn: entries, "actor_id")
-        let chosen = request.query("subject")
         return .page(
             "audit",
             [
-                "as_of": .string(request.now.rfc3339),
                 "entries": .array(entries.map { names.adding(to: $0).merging(Self.marks(of: $0)) }),
                 "has_none": .bool(entries.isEmpty), "next": request.next(of: list, keeping: Self.filters),
                 "filter": .object(Self.filters.map { .init($0, request.query($0).json) }),
                 "is_filtered": .bool(!request.query(Self.filters).isEmpty),
-                "subjects": .array(
-                    Self.subjects.map { ["subject": .string($0), "is_chosen": .bool($0 == chosen)] }),
+                "subjects": FormOption.list(Self.subjects, request.query("subject"), kind: "subject"),
             ])
     }
 

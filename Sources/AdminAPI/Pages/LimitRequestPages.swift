@@ -45,7 +45,7 @@ struct LimitRequestPages: Sendable {
         return .page(
             "requests",
             [
-                "as_of": .string(request.now.rfc3339), "done": request.done(["request_granted", "request_refused"]),
+                "done": request.done(["request_granted", "request_refused"]),
                 "granted_user": request.query("done") == "request_granted"
                     ? request.query("user").flatMap { Int64($0) }.json : .null,
                 "problem": isShown ? .null : (refusal?.whole).json, "open": .array(forms),

@@ -21,7 +21,9 @@ struct LogPages: Sendable {
         do {
             let parameters = filter(request) + [("limit", "\(Self.rows)")] + (cursor.map { [("cursor", $0)] } ?? [])
             let page = try await request.json("listLogs", parameters)
-            return .page("logs", values(request, page, try await named(page["data"]?.elements ?? [])))
+            let complete = try await database.read { try PageFigures.completeThrough($0) }
+            let values = values(request, page, try await named(page["data"]?.elements ?? []))
+            return .page("logs", values.merging(["complete_through": complete]))
         } catch let error as ValidationError {
             let problem = error.fields.first.map { "logs_wrong_\($0.name)" } ?? "logs_wrong"
             return refusal(request, problem)
@@ -87,25 +89,16 @@ struct LogPages: Sendable {
     }
 
     private func values(_ request: PageRequest, _ page: JSON, _ logs: [JSON]) -> JSON {
-        let typed = Self.filters.map { JSON.Member($0, request.query($0).json) }
-        let chosen = Self.filters.compactMap { name in
-            request.query(name).map { "\(name)=\($0.percentEncoded)" }
-        }.joined(separator: "&")
-        let next = page["next_cursor"]?.text.map { cursor in
-            (chosen.isEmpty ? "" : chosen + "&") + "cursor=\(cursor.percentEncoded)"
-        }
         return [
-            "filter": .object(typed), "calls": .array(logs), "next_query": next.json, "filter_query": .string(chosen),
-            "has_filter": .bool(!chosen.isEmpty), "has_calls": .bool(!logs.isEmpty),
-            "is_later_page": .bool(request.query("cursor") != nil),
+            "filter": .object(Self.filters.map { .init($0, request.query($0).json) }), "calls": .array(logs),
+            "next": request.next(of: page, keeping: Self.filters), "filter_query": request.link(keeping: Self.filters),
+            "first": request.query("cursor") == nil ? .null : request.link(keeping: Self.filters),
+            "has_filter": .bool(!request.query(Self.filters).isEmpty), "has_calls": .bool(!logs.isEmpty),
             "logs_url": .string(request.prefix + path), "is_of_all_users": .bool(isOfAllUsers),
-            "statuses": Self.choices(EventStatus.allCases.map(\.rawValue), request.query("status")),
-            "orders": Self.choices(["time", "cost", "duration"], request.query("sort")),
-            "as_of": .string(request.now.rfc3339), "problem": .null,
+            "statuses": FormOption.list(
+                EventStatus.allCases.map(\.rawValue), request.query("status"), kind: "status"),
+            "orders": FormOption.list(["time", "cost", "duration"], request.query("sort"), kind: "order"),
+            "problem": .null,
         ]
-    }
-
-    private static func choices(_ words: [String], _ chosen: String?) -> JSON {
-        .array(words.map { ["status": .string($0), "order": .string($0), "is_chosen": .bool($0 == chosen)] })
     }
 }

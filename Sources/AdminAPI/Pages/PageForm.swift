@@ -73,23 +73,23 @@ struct PageForm: Sendable {
         _ name: String, id: String? = nil, of words: [String], _ standing: String?, kind: String? = nil
     ) -> JSON {
         let field = field(name, id: id, standing.json)
-        return field.merging(["options": FormOption.list(words, field["value"]?.text, kind: kind)])
+        return field.merging(FormOption.list(words, field["value"]?.text, kind: kind))
     }
 
     /// Whether the box `name` is ticked.
     func isTicked(_ name: String, _ standing: Bool) -> JSON { .bool(isRefused ? request.field(name) != nil : standing) }
 }
 
-/// A choice of a form's list.
+/// The choices of a list in a form.
 enum FormOption {
-    /// The choices, of which `chosen` is selected. The text of a choice is `kind`, an underscore, and its value; without
-    /// a kind the value itself.
+    /// The `options` of a list, of which `chosen` is selected. The text of an option is `kind`, an underscore, and its
+    /// value; without a kind the value itself.
     static func list(_ values: [String], _ chosen: String?, kind: String? = nil) -> JSON {
-        .array(
-            values.map { value in
-                let text = kind.map { "\($0)_\(value)" } ?? value
-                return ["value": .string(value), "text": .string(text), "is_selected": .bool(value == chosen)]
-            })
+        let options: [JSON] = values.map { value in
+            let text = kind.map { "\($0)_\(value)" } ?? value
+            return ["value": .string(value), "text": .string(text), "is_selected": .bool(value == chosen)]
+        }
+        return ["options": .array(options)]
     }
 }
 

@@ -34,9 +34,12 @@ struct PlanPages: Sendable {
         return .page(
             "plans",
             [
-                "as_of": .string(request.now.rfc3339), "done": request.done(Self.changes),
+                "done": request.done(Self.changes),
                 "plans": .array(
-                    plans.map { Self.form(PageForm("plan", changing: $0.key, of: request, refusal), $0.key, $0.value) }),
+                    plans.map { plan in
+                        Self.form(
+                            PageForm("plan", changing: plan.key, of: request, refusal), plan.key, plan.value)
+                    }),
                 "models": models, "has_no_models": .bool(models.elements?.isEmpty != false),
                 "model_form": Self.form(
                     PageForm("model", changing: model?["id"].flatMap(\.scalarText), of: request, refusal), of: model),

@@ -15,23 +15,21 @@ struct QuarantinePages: Sendable {
         let summaries = try await database.read { try Quarantine.summarize(QuarantineFilter(), $0) }
         let list = try await request.json(
             "listQuarantine", request.query(Self.filters + ["cursor"]) + [("limit", "50")])
-        let (reason, state) = (request.query("reason"), request.query("state") ?? "open")
-        let states = QuarantineFilter.State.allCases.map(\.rawValue)
         let items = list["data"]?.elements ?? []
         return .page(
             "quarantine",
             [
-                "as_of": .string(request.now.rfc3339), "nothing": request.done(["quarantine_nothing"]),
+                "nothing": request.done(["quarantine_nothing"]),
                 "replayed": Self.result("quarantine_replayed", request),
                 "discarded": Self.result("quarantine_discarded", request),
                 "summaries": .array(summaries.map(Self.summary)), "is_clean": .bool(summaries.isEmpty),
                 "open_entries": .integer(summaries.map(\.entries).reduce(0, +)), "items": .array(items),
                 "has_none": .bool(items.isEmpty), "next": request.next(of: list, keeping: Self.filters),
-                "reasons": .array(
-                    QuarantineReason.allCases.map {
-                        ["reason": .string($0.rawValue), "is_chosen": .bool($0.rawValue == reason)]
-                    }),
-                "states": .array(states.map { ["entry_state": .string($0), "is_chosen": .bool($0 == state)] }),
+                "reasons": FormOption.list(
+                    QuarantineReason.allCases.map(\.rawValue), request.query("reason"), kind: "reason"),
+                "states": FormOption.list(
+                    QuarantineFilter.State.allCases.map(\.rawValue), request.query("state") ?? "open",
+                    kind: "entry_state"),
             ])
     }
 
@@ -110,7 +108,7 @@ extension QuarantinePages {
         return .page(
             "quarantine-trial",
             [
-                "as_of": .string(request.now.rfc3339), "action": .string(action),
+                "action": .string(action),
                 "is_replay": .bool(action == "replay"),
                 "ids": .string(ids.map(\.description).joined(separator: " ")), "entries": .integer(ids.count),
                 "changed": .integer(changed), "answered_404": .bool(includesRefused),

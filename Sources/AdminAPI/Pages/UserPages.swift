@@ -86,11 +86,11 @@ extension UserPages {
         let given = request.query(Self.filters + ["cursor"])
         let page = try await request.json("listUsers", given + [("limit", "\(Self.listed)")])
         let users = page["data"]?.elements ?? []
-        let (usage, asOf) = try await monthly(users.compactMap { $0["id"]?.wholeNumber }, request.reader)
+        let (usage, asOf, complete) = try await monthly(users.compactMap { $0["id"]?.wholeNumber }, request.reader)
         let filters = given.filter { $0.0 != "cursor" }
         func value(_ name: String) -> String? { filters.last { $0.0 == name }?.1 }
         return [
-            "as_of": .string(asOf.rfc3339), "search": value("search").json,
+            "as_of": .string(asOf.rfc3339), "complete_through": complete, "search": value("search").json,
             "plans": FormOption.list(UserForm.plans, value("plan")),
             "statuses": FormOption.list(UserForm.statuses, value("status"), kind: "status"),
             "sorts": FormOption.list(UserDirectory.Sort.allCases.map(\.rawValue), value("sort") ?? "id", kind: "sort"),
@@ -104,17 +104,19 @@ extension UserPages {
         ]
     }
 
-    /// What each of these users has used since the first of the month, as the overview counts it.
-    private func monthly(_ users: [Int64], _ reader: Reader) async throws -> ([Int64: JSON], Timestamp) {
+    /// What each of these users has used since the first of the month, as the overview counts it; as of when, and
+    /// through when that is complete.
+    private func monthly(_ users: [Int64], _ reader: Reader) async throws -> ([Int64: JSON], Timestamp, JSON) {
         try await database.read { connection in
             let month = try PagePeriods(reader, connection).month
+            let complete = try PageFigures.completeThrough(connection)
             return try ReportSnapshot.take(connection) { snapshot in
-                guard !users.isEmpty else { return ([:], snapshot.asOf) }
+                guard !users.isEmpty else { return ([:], snapshot.asOf, complete) }
                 var scope = UsageScope.allUsers
                 scope.users = users
                 let report = try UsageBreakdown.read(scope, month, by: .user, limit: users.count, on: snapshot)
                 let usage = report.groups.map { (Int64($0.key ?? "") ?? 0, Usage.json.json(Usage($0.sums))) }
-                return (Dictionary(usage) { first, _ in first }, snapshot.asOf)
+                return (Dictionary(usage) { first, _ in first }, snapshot.asOf, complete)
             }
         }
     }
@@ -130,7 +132,8 @@ extension UserPages {
         guard let number = user["id"]?.wholeNumber else { throw AppError(.notFound, "There is no such user.") }
         let (own, figures) = try await figures(of: number, request.reader)
         return [
-            "as_of": figures["as_of"] ?? .null, "month": figures["month"] ?? .null,
+            "as_of": figures["as_of"] ?? .null, "complete_through": figures["complete_through"] ?? .null,
+            "month": figures["month"] ?? .null,
             "series": figures["series"] ?? .null, "user": user, "new_key": newKey.json,
             "problem": (refusal?.whole).json, "windows": Self.windows(user["limits"] ?? .null, own),
             "has_calls": .bool(user["recent_logs"]?.elements?.isEmpty == false),
@@ -157,7 +160,8 @@ extension UserPages {
                     "month": PageFigures.summary(month, asOf: snapshot.asOf),
                 ]
             }
-            return (try OwnLimits.read(user, connection, now: reader.now), figures)
+            let complete: JSON = ["complete_through": try PageFigures.completeThrough(connection)]
+            return (try OwnLimits.read(user, connection, now: reader.now), figures.merging(complete))
         }
     }
 
