@@ -64,8 +64,10 @@ import Testing
     }
 
     /// Gives `body` a service with the customers 1 and 2 and the operator 3; the browser is signed in as user 1.
-    private func signedIn(_ body: @escaping @Sendable (AdminBench, Visitor) async throws -> Void) async throws {
-        try await AdminBench.with { bench in
+    private func signedIn(
+        _ environment: [String: String] = [:], _ body: @escaping @Sendable (AdminBench, Visitor) async throws -> Void
+    ) async throws {
+        try await AdminBench.with(environment) { bench in
             for id in Int64(1)...3 { try await bench.makeUser(id, isAdmin: id == 3) }
             let visitor = Visitor(bench)
             let answer = try await visitor.signIn("user1@example.com")
@@ -89,8 +91,6 @@ import Testing
 
     @Test func theOverviewHasTheFiguresOfTheAPI() async throws {
         try await signedIn { bench, visitor in
-            let empty = try await visitor.get("/overview")
-            #expect(empty.body.contains("curl http://127.0.0.1:4000/v1/chat/completions"), "\(empty)")
             try await bench.seedLogs(of: 1)
             try await Self.useBudget(of: 1, bench)
             let page = try await visitor.get("/overview")
@@ -134,6 +134,65 @@ import Testing
             VALUES (ARRAY[\(user)]::bigint[], ARRAY['2026-11-22'::date], ARRAY[7]::bigint[], ARRAY[1]::bigint[],
                     ARRAY[0.5])
             """)
+    }
+
+    @Test func beforeTheFirstEventThePageShowsHowToSendOne() async throws {
+        try await signedIn(["ADMIN_PROXY_URL": "https://proxy.example/"]) { bench, visitor in
+            try await bench.execute(
+                """
+                INSERT INTO models (name, model_id, cost_per_1k_tokens, availability, created_at, updated_at)
+                VALUES ('House', 'house-1', 0.1, true, now(), now())
+                """)
+            let empty = try await visitor.get("/overview")
+            let call = ["curl https://proxy.example/v1/chat/completions", "Bearer cf_key_…", "house-1", "from openai"]
+            for part in call { #expect(empty.body.contains(part), "\(part)") }
+            #expect(empty.body.contains("Make your first call") && !empty.body.contains("id=\"month-cost\""))
+            #expect(!empty.body.contains("<table id=\"cost-table\">"))
+            let turkish = try await visitor.get("/overview?language=tr")
+            #expect(turkish.status == 303)
+            #expect(try await visitor.get("/overview").body.contains("İlk çağrınızı yapın"))
+            try await bench.seedLogs(of: 1, count: 1)
+            let used = try await visitor.get("/overview")
+            #expect(!used.body.contains("İlk çağrınızı yapın") && used.body.contains("id=\"month-cost\""))
+        }
+    }
+
+    @Test func withoutItsSettingThePageSaysWhatTheOperatorSets() async throws {
+        try await signedIn(["LITELLM_PROXY_URL": "http://litellm.internal:4000"]) { _, visitor in
+            for path in ["/key", "/overview"] {
+                let page = try await visitor.get(path)
+                #expect(page.body.contains("ADMIN_PROXY_URL") && page.body.contains("curl https://PROXY/v1"))
+                #expect(!page.body.contains("litellm.internal"))
+            }
+        }
+    }
+
+    @Test func everyPageSaysAsOfWhenAndThroughWhenItIsComplete() async throws {
+        try await signedIn { bench, _ in
+            let person = Visitor(bench)
+            _ = try await person.signIn("user3@example.com")
+            let plain = [
+                "/overview", "/logs", "/key", "/operator", "/operator/users", "/operator/users/1", "/operator/logs",
+                "/operator/plans", "/operator/requests", "/operator/quarantine", "/operator/health", "/operator/audit",
+            ]
+            for path in plain {
+                let page = try await person.get(path)
+                #expect(page.body.contains(/As of <time datetime="20[0-9T:.\-]+Z">/), "\(path)")
+                #expect(page.body.contains("complete through the same moment."), "\(path)")
+                #expect(page.body.contains("Times are in UTC."), "\(path)")
+            }
+            try await bench.execute(
+                """
+                INSERT INTO metering.spools (spool, highest, gaps, gap_since, lost, seen_at)
+                VALUES (gen_random_uuid(), 9, '{[3,5)}', '2026-11-22 07:00:00Z', 0, '2026-11-23 08:00:00Z')
+                """)
+            for path in ["/overview", "/logs", "/operator", "/operator/users", "/operator/users/1", "/operator/logs"] {
+                let page = try await person.get(path)
+                #expect(page.body.contains("<time datetime=\"2026-11-22T07:00:00.000Z\">"), "\(path)")
+                #expect(!page.body.contains("complete through the same moment."), "\(path)")
+            }
+            #expect(try await person.get("/nothing").body.contains("data-live=\"as-of\"") == false)
+        }
     }
 
     @Test func theListAndItsFileHoldTheSameCalls() async throws {

@@ -108,6 +108,35 @@ import Testing
         }
     }
 
+    @Test func aChangedPriceIsInTheDatabaseAndTheAuditLog() async throws {
+        try await withOperator { bench, visitor in
+            try await bench.execute(
+                """
+                INSERT INTO models (id, name, model_id, cost_per_1k_tokens, availability, created_at, updated_at)
+                VALUES (5, 'House', 'house-1', 0.03, true, now(), now())
+                """)
+            expect(
+                try await visitor.post(
+                    "plans",
+                    [
+                        "form": "model", "id": "5", "name": "House", "model_id": "house-1",
+                        "cost_per_1k_tokens": "0.045", "availability": "on",
+                    ]), leadsTo: "plans?done=model_changed")
+            #expect(try await bench.text("SELECT cost_per_1k_tokens::text FROM models WHERE id = 5") == "0.045000")
+            #expect(
+                try await bench.text(
+                    """
+                    SELECT concat_ws(' ', action, subject_id, actor_id, before ->> 'cost_per_1k_tokens',
+                                     after ->> 'cost_per_1k_tokens')
+                    FROM metering.audit_log
+                    """) == "model.update 5 1 0.030000 0.045000")
+            let log = try await visitor.get("audit?subject=model", "tr")
+            #expect(log.body.contains("0.030000") && log.body.contains("0.045000") && log.body.contains("Güncellendi"))
+            let table = try await visitor.get("plans", "tr")
+            #expect(table.body.contains("data-value=\"0.045000\">$0,045<"), "\(table.body)")
+        }
+    }
+
     static let refusals: [(page: String, fields: KeyValuePairs<String, String>, kept: String, en: String, tr: String)] =
         [
             (
@@ -129,7 +158,7 @@ import Testing
                 "plans", ["form": "free", "model": "", "is_free": "true"], #"id="free-model""#,
                 "Enter a model of 1 to 255 characters.", "arasında bir model adı girin."
             ),
-            ("requests", ["id": "1", "note": "Kept"], ">Kept</textarea>", "Choose an answer", "Bir yanıt seçin"),
+            ("requests", ["id": "1", "note": "Kept"], "Kept</textarea>", "Choose an answer", "Bir yanıt seçin"),
         ]
 
     @Test func aRefusedFormKeepsWhatWasTypedAndChangesNothing() async throws {

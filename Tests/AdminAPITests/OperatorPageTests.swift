@@ -107,6 +107,9 @@ import Testing
             let newKey = try #require(renewed.body.firstMatch(of: /cf_[0-9a-f]{64}/)).output
             #expect(renewed.status == 200 && newKey != key)
             #expect(try await bench.text("SELECT api_key FROM users WHERE id = \(id)") == String(newKey))
+            for later in [path, Self.users, "/dashboard/operator/audit"] {
+                #expect(!(try await visitor.get(later)).body.contains(newKey), "the key is shown once, not on \(later)")
+            }
             #expect(
                 try await bench.text(
                     "SELECT string_agg(action, ' ' ORDER BY id) FROM metering.audit_log WHERE actor_id = 1")
@@ -184,6 +187,27 @@ import Testing
         }
     }
 
+    @Test func aSearchFindsAndSortsTurkishLetters() async throws {
+        try await withVisitors { bench, visitor in
+            for (id, name) in [(11, "İnci"), (12, "IŞIK"), (13, "ışıl"), (14, "Çağla"), (15, "Zeynep")] {
+                try await bench.makeUser(Int64(id), name: name)
+            }
+            func found(_ query: String) async throws -> [String] {
+                let page = try await visitor.get("\(Self.users)?\(query)", language: "tr")
+                return page.body.matches(of: /<tr data-id="(\d+)"/).map { String($0.output.1) }
+            }
+            for (search, ids) in [
+                ("inci", ["11"]), ("İNCİ", ["11"]), ("ıNCı", ["11"]), ("işi", ["12", "13"]), ("IŞI", ["12", "13"]),
+                ("ÇAĞ", ["14"]), ("çağ", ["14"]),
+            ] {
+                #expect(try await found("search=\(search.percentEncoded)") == ids, "\(search)")
+            }
+            let sorted = try await found("sort=name")
+            #expect(Set(sorted) == ["1", "2", "11", "12", "13", "14", "15"])
+            #expect(try await found("sort=name&order=desc") == sorted.reversed())
+        }
+    }
+
     @Test func aListHasPagesThatKeepItsFilters() async throws {
         try await withVisitors { bench, visitor in
             try await bench.execute(
@@ -195,7 +219,7 @@ import Testing
             let first = try await visitor.get("\(Self.users)?search=many&plan=pro&sort=name&order=desc&status=")
             let next = try #require(first.body.firstMatch(of: /rel="next"\s+href="([^"]+)"/)?.output.1)
             #expect(first.body.contains("Many 160<") && !first.body.contains("Many 110<"))
-            let second = try await visitor.get(String(next.replacing("&amp;", with: "&")))
+            let second = try await visitor.get(Self.users + next.replacing("&amp;", with: "&"))
             #expect(second.body.contains("Many 110<") && second.body.contains("Many 100<"))
             #expect(!second.body.contains("Many 111<") && !second.body.contains("rel=\"next\""))
             let none = try await visitor.get("\(Self.users)?search=nobody")

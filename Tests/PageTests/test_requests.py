@@ -67,6 +67,6 @@ def test_a_wish_that_breaks_a_rule_keeps_what_was_typed(
     long = hostile.WORD * 3
     browser.driver.execute_script("document.querySelector('#reason').removeAttribute('maxlength')")
     browser.send("#more-limits form", {"reason": long})
-    assert browser.find("#more-limits [role=alert]").text == words["limit_request_wrong"][language]
+    assert browser.find("#more-limits [role=alert]").text == words["form_refused"][language]
     assert browser.find("#reason").get_attribute("value") == long
     assert town.world.rows(WISHES, user.id) == []

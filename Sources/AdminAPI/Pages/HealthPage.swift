@@ -23,7 +23,7 @@ struct HealthPage: Sendable {
         return .page(
             "health",
             [
-                "examined_at": .string(result.at.rfc3339), "groups": .array(groups), "rollups": rollups,
+                "as_of": .string(result.at.rfc3339), "groups": .array(groups), "rollups": rollups,
                 "waits": .array((rollups["waiting_for"]?.elements ?? []).map { ["wait": $0] }),
                 "spools": .array(rows), "has_no_spools": .bool(rows.isEmpty),
                 "next": request.next(of: spools, keeping: []),

@@ -21,7 +21,10 @@ struct OperatorOverviewPage: Sendable {
             let periods = try PagePeriods(reader, connection)
             let reports = try ReportSnapshot.take(connection) { try Self.reports(periods, $0) }
             let limits = try LimitPressure.list(limit: Self.listed, connection, now: reader.now)
-            return reports.merging(["limits": Self.json(limits), "truth": try Self.truth(connection, now: reader.now)])
+            let truth = try Self.truth(connection, now: reader.now)
+            return reports.merging([
+                "limits": Self.json(limits), "truth": truth, "complete_through": truth["missing_since"] ?? .null,
+            ])
         }
         return .page("operator", values)
     }

@@ -74,7 +74,7 @@ struct PageServer: Sendable {
             }
             try Authenticator.require(page.access, of: caller)
         }
-        var form: [FormField] = []
+        var (form, caller): ([FormField], Caller?) = ([], visitor.caller)
         if page.method == .post {
             form = try await bodies.withBody(of: request, context: context, Self.form)
             let token = form.last { $0.name == "_token" }?.value ?? ""
@@ -82,10 +82,9 @@ struct PageServer: Sendable {
                 throw HTTPError(.init(code: 419, reasonPhrase: "Page Expired"), message: "This page has expired.")
             }
             // A body may take long to arrive. A caller who lost a right meanwhile is refused.
+            caller = try await authenticator.visitor(of: request)
             if page.access != .anyone {
-                guard let caller = try await authenticator.visitor(of: request) else {
-                    throw Authenticator.unauthenticated
-                }
+                guard let caller else { throw Authenticator.unauthenticated }
                 try Authenticator.require(page.access, of: caller)
             }
         }
@@ -93,7 +92,7 @@ struct PageServer: Sendable {
         let mark = page.isLive ? try await live.mark() : nil
         let answer = try await page.handle(
             PageRequest(
-                http: request, context: context, caller: visitor.caller, reader: visitor.reader, form: form,
+                http: request, context: context, caller: caller, reader: visitor.reader, form: form,
                 now: now(), operations: operations, prefix: prefix))
         return (answer, mark)
     }
@@ -206,6 +205,8 @@ extension PageServer {
             "status": .integer(failure.status.code), "request_id": .string(failure.requestID),
             "explanation": .string("error_\(failure.status.code)"),
             "message": addsMore ? .string(failure.message) : .null,
+            // It shows no figures.
+            "as_of": .null,
         ]
         let page = try? html("error", values, status: failure.status, request, visitor)
         var response = page ?? Response(status: .internalServerError)
@@ -229,7 +230,7 @@ extension PageServer {
             let html = resources.templates.render(
                 PageRoot(
                     values: View(
-                        values.merging(shell.json), for: PageTone(reader: visitor.reader, texts: texts))),
+                        shell.json.merging(values), for: PageTone(reader: visitor.reader, texts: texts))),
                 withTemplate: template)
         else { throw AppError(.internal, "There is no template \(template).") }
         var answer = APIResponse(status: status, content: .text(html, type: "text/html; charset=utf-8"))
@@ -268,7 +269,7 @@ struct PageShell {
         ("/operator/audit", "audit_title"),
     ]
 
-    /// Members for the templates `layout` and `frame`.
+    /// Members for the template `layout`. A page that has its own `as_of` or `complete_through` puts it in their place.
     var json: JSON {
         let path = String(target.prefix { $0 != "?" })
         let others = query.map(\.encoded) + ["language=\(reader.language.other.rawValue)"]
@@ -287,6 +288,7 @@ struct PageShell {
                     "can_sign_out": .bool(caller.proof != .session),
                 ]
             } ?? .null,
+            "as_of": caller == nil ? .null : .string(reader.now.rfc3339), "complete_through": .null,
             "stream_url": mark == nil ? .null : caller.map { .string(Self.stream(of: $0, path)) } ?? .null,
             "stream_mark": mark.map { .string($0.text) } ?? .null,
             "menus": caller.map { menus($0, path) } ?? [],

@@ -4,7 +4,7 @@ import HTTPTypes
 struct PageTable: Sendable {
     let pages: [PageRoute]
 
-    init(authenticator: Authenticator, signIn: SignInPolicy, live: LiveHub, proxy: String) {
+    init(authenticator: Authenticator, signIn: SignInPolicy, live: LiveHub, proxy: String?) {
         let entry = SignInPages(authenticator: authenticator, policy: signIn, live: live)
         let all = OperatorOverviewPage(database: authenticator.database)
         let users = UserPages(database: authenticator.database)
