@@ -1,4 +1,5 @@
 package import Bootstrap
+internal import Domain
 package import HTTPTypes
 package import Hummingbird
 
@@ -37,12 +38,24 @@ package struct HTTPRoute: Sendable {
     package let path: String
     package let access: Access
     package let handler: Handler
+    /// What answers the route in the handler's place, before the router.
+    package let lane: Lane?
 
     package init(_ method: HTTPRequest.Method, _ path: String, _ access: Access, _ handler: @escaping Handler) {
         self.method = method
         self.path = path
         self.access = access
         self.handler = handler
+        lane = nil
+    }
+
+    /// A route for `POST` that stays on its event loop. The router knows it for other methods only.
+    package init(_ path: String, _ lane: Lane) {
+        method = .post
+        self.path = path
+        access = .webhookKey(lane.keys)
+        handler = { _, _ in throw AppError(.notFound, "The route is not served here.") }
+        self.lane = lane
     }
 }
 

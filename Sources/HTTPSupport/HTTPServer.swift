@@ -28,24 +28,47 @@ package struct HTTPServer: Sendable {
     }
 
     /// `routes`, each after the checks of its ``HTTPRoute/Access``, with the common middleware.
-    private func buildRouter(_ routes: [HTTPRoute]) -> Router<AppRequestContext> {
+    private func buildRouter(_ routes: [HTTPRoute], _ clients: ClientChecks) -> Router<AppRequestContext> {
         let router = Router(context: AppRequestContext.self, options: [.autoGenerateHeadEndpoints])
-        router.add(middleware: ClientAddressMiddleware(trusting: settings.trustedProxies))
+        router.add(middleware: clients.address)
         router.add(middleware: AccessLogMiddleware())
         router.add(middleware: HeadersMiddleware(origins: origins))
         router.add(middleware: ErrorMiddleware(shape: errorShape))
         router.add(routes, after: .none)
-        if !settings.allowedAddresses.isEmpty {
-            router.add(middleware: AllowListMiddleware(settings.allowedAddresses))
-        }
+        if let allowed = clients.allowed { router.add(middleware: allowed) }
         router.add(routes, after: .address)
-        if let limit = settings.rateLimit {
-            let limiter = RateLimiter<IPAddress>(rate: Double(limit.rate), burst: limit.burst, now: now)
-            router.add(middleware: RateLimitMiddleware(limiter))
-        }
+        if let limiter = clients.limiter { router.add(middleware: limiter) }
         router.add(routes, after: .addressAndRate)
         router.answerOtherMethods()
         return router
+    }
+
+    private func buildClientChecks() -> ClientChecks {
+        ClientChecks(
+            address: ClientAddressMiddleware(trusting: settings.trustedProxies),
+            allowed: settings.allowedAddresses.isEmpty ? nil : AllowListMiddleware(settings.allowedAddresses),
+            limiter: settings.rateLimit.map { limit in
+                RateLimitMiddleware(RateLimiter(rate: Double(limit.rate), burst: limit.burst, now: now))
+            })
+    }
+
+    /// What a connection has besides Hummingbird's own handlers. A lane closes silent connections itself, because
+    /// Hummingbird does not see its requests.
+    private func connectionHandlers(
+        _ lane: HTTPRoute?, _ clients: ClientChecks, _ logger: Logger
+    ) -> HTTP1Channel.Configuration {
+        let stalled = TimeAmount(settings.idleTimeout)
+        guard let path = lane?.path, let lane = lane?.lane else {
+            return .init(
+                additionalChannelHandlers: [ReceiveBufferHandler(), StalledReaderHandler(timeout: stalled)],
+                idleTimeout: stalled)
+        }
+        let server = LaneServer(
+            name: name, path: path, idleTimeout: settings.idleTimeout, clients: clients,
+            headers: HeadersMiddleware(origins: origins), errorShape: errorShape, logger: logger)
+        return .init(additionalChannelHandlers: [
+            ReceiveBufferHandler(), StalledReaderHandler(timeout: stalled), LaneInstaller(lane, server),
+        ])
     }
 
     /// At least TLS 1.2. RFC 8996 forbids older versions.
@@ -58,7 +81,7 @@ package struct HTTPServer: Sendable {
     /// The service, ready to run. It logs `Server started and listening on host:port` with the actual port.
     ///
     /// - Parameters:
-    ///   - routes: The table of routes.
+    ///   - routes: The table of routes, with one lane at most.
     ///   - logger: The program's logger. Each line of a request carries its id.
     ///   - onListening: Receives the actual port.
     /// - Returns: A service for `ServiceRunner`.
@@ -66,14 +89,11 @@ package struct HTTPServer: Sendable {
     package func buildApplication(
         _ routes: [HTTPRoute], logger: Logger, onListening: @escaping @Sendable (Int) async -> Void = { _ in }
     ) throws -> Application<RouterResponder<AppRequestContext>> {
-        let channel = HTTPServerBuilder.http1(
-            configuration: .init(
-                additionalChannelHandlers: [
-                    ReceiveBufferHandler(), StalledReaderHandler(timeout: TimeAmount(settings.idleTimeout)),
-                ],
-                idleTimeout: TimeAmount(settings.idleTimeout)))
+        let clients = buildClientChecks()
+        let lane = routes.first { $0.lane != nil }
+        let channel = HTTPServerBuilder.http1(configuration: connectionHandlers(lane, clients, logger))
         return Application(
-            router: buildRouter(routes),
+            router: buildRouter(routes, clients),
             server: try settings.tls.map { try .tls(channel, tlsConfiguration: Self.hardened($0)) } ?? channel,
             configuration: ApplicationConfiguration(
                 address: .hostname(settings.host, port: settings.port), serverName: name,
@@ -81,6 +101,15 @@ package struct HTTPServer: Sendable {
             onServerRunning: { channel in await onListening(channel.localAddress?.port ?? 0) },
             logger: logger)
     }
+}
+
+/// What a server checks of a client before a route. The router and a lane share it.
+struct ClientChecks: Sendable {
+    let address: ClientAddressMiddleware
+    /// `nil` where every address is allowed.
+    let allowed: AllowListMiddleware?
+    /// `nil` where no rate is configured.
+    let limiter: RateLimitMiddleware?
 }
 
 /// Limits what a connection buffers before it is read. The server holds up to ten reads of each connection. NIO's own

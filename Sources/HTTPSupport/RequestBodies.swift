@@ -20,12 +20,12 @@ package struct BodyReader: Sendable {
     }
 
     /// The smallest reservation. It doubles as the body grows.
-    private static let smallest = 16 << 10
+    static let smallest = 16 << 10
 
     /// How long a whole body may take.
     package let deadline: Duration
-    private let limit: Int
-    private let budget: ByteBudget
+    let limit: Int
+    let budget: ByteBudget
     private let senders: Senders
 
     /// - Parameters:
@@ -80,7 +80,7 @@ package struct BodyReader: Sendable {
         let announced = request.headers[.contentLength].flatMap { Int($0) }
         if let announced, announced > limit { throw tooLarge }
         let client = context.clientAddress?.customer
-        var reserved = senders == .trusted ? announced ?? min(Self.smallest, limit) : 0
+        var reserved = senders == .trusted ? firstReservation(announced: announced) : 0
         if reserved > 0 { try await budget.acquire(reserved, for: client) }
         defer { if reserved > 0 { budget.release(reserved, for: client) } }
 
@@ -91,8 +91,7 @@ package struct BodyReader: Sendable {
             if length > limit { throw tooLarge }
             guard ContinuousClock.now < end else { throw AppError(.timeout, Self.tooSlow) }
             if length > buffer.capacity {
-                // Never reserve more than the announced length.
-                let larger = max(length, min(announced ?? limit, max(Self.smallest, 2 * reserved)))
+                let larger = reservation(for: length, announced: announced, holding: reserved)
                 try await budget.acquire(larger - reserved, holding: reserved, for: client)
                 reserved = larger
                 buffer.grow(to: larger)
@@ -106,10 +105,19 @@ package struct BodyReader: Sendable {
         return try buffer.withBytes(body)
     }
 
+    /// The bytes to reserve for a trusted sender's body before it arrives.
+    func firstReservation(announced: Int?) -> Int { announced ?? min(Self.smallest, limit) }
+
+    /// The bytes to reserve for a body of which `length` bytes have come and `reserved` are reserved. Never more than
+    /// the announced length.
+    func reservation(for length: Int, announced: Int?, holding reserved: Int) -> Int {
+        max(length, min(announced ?? limit, max(Self.smallest, 2 * reserved)))
+    }
+
     /// The error text for a body that took too long.
     package static let tooSlow = "The body took too long. Send it in one go."
 
-    private var tooLarge: AppError { AppError(.tooLarge, "The body is over the limit of \(limit) bytes.") }
+    var tooLarge: AppError { AppError(.tooLarge, "The body is over the limit of \(limit) bytes.") }
 }
 
 /// One piece of memory for a whole body, followed by the zeroed bytes that simdjson reads beyond its end.
@@ -189,8 +197,7 @@ package final class ByteBudget: Sendable {
     private let timeout: Duration
     private let sleep: @Sendable (Duration) async throws -> Void
     private let state = Mutex(State())
-    private let usedGauge = Gauge(label: "http_body_budget_used_bytes")
-    private let waitingGauge = Gauge(label: "http_body_budget_waiting")
+    private let gauges = Mutex<(used: Gauge, waiting: Gauge)?>(nil)
 
     /// - Parameters:
     ///   - capacity: The bytes of all requests together.
@@ -209,6 +216,12 @@ package final class ByteBudget: Sendable {
 
     /// The bytes in use and the requests in line.
     package var usage: (used: Int, waiting: Int) { state.withLock { ($0.used, $0.waiters.count) } }
+
+    /// Takes `bytes` as ``acquire(_:holding:for:)`` does, but does not wait: `false` when none are free.
+    func takeIfFree(_ bytes: Int, holding held: Int, for client: IPAddress?) -> Bool {
+        defer { showUsage() }
+        return state.withLock { take(bytes, held, client, &$0) }
+    }
 
     /// Takes `bytes` for a request of `client` that holds `held` bytes already. A request that holds some goes first,
     /// because only it can give them back.
@@ -313,7 +326,13 @@ package final class ByteBudget: Sendable {
 
     private func showUsage() {
         let usage = usage
-        usedGauge.record(usage.used)
-        waitingGauge.record(usage.waiting)
+        gauges.withLock { gauges in
+            // A budget is made with the settings, before there are metrics.
+            let shown =
+                gauges ?? (Gauge(label: "http_body_budget_used_bytes"), Gauge(label: "http_body_budget_waiting"))
+            gauges = shown
+            shown.used.record(usage.used)
+            shown.waiting.record(usage.waiting)
+        }
     }
 }

@@ -84,12 +84,13 @@ struct DocumentedEvent {
         .responseErrorStatusCode, .responseErrorStatus, .errorCode, .rootErrorCode, .rootStatusCode, .rootCode,
         .responseErrorCode, .responseStatusCode, .responseCode,
     ]
+    /// Where HTTP's 429 may be written.
+    private static let rateLimitCodes = errorCodes + [.status, .error, .responseError]
     private static let errorTexts: [Field] = [.errorMessage, .error, .responseErrorMessage, .responseError]
 
     /// Whether the error code is HTTP's 429: as a number, as its digits, or before the text of a Python exception.
     private var isTooManyRequests: Bool {
-        let codes = Self.errorCodes + [.status, .error, .responseError]
-        if codes.contains(where: { fields[$0].number?.whole == 429 }) { return true }
+        if Self.rateLimitCodes.contains(where: { fields[$0].number?.whole == 429 }) { return true }
         return Self.errorTexts.contains { field in
             guard fields[field].isString, let text = fields[field].trimmedText else { return false }
             return text.hasPrefix("429:") || text.prefixMatch(of: /(?i)error code: 429\b/) != nil

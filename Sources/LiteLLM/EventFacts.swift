@@ -87,20 +87,26 @@ struct TokenCounts {
     let cached: Int64
     let reasoning: Int64
     /// Whether a count is not what the sender wrote, here or in `api_logs`' 32 bits.
-    private(set) var isClamped = false
+    let isClamped: Bool
 
     init(input: JSONValue, output: JSONValue, cached: JSONValue, reasoning: JSONValue) {
-        let counts = [input, output, cached, reasoning].map(Self.count)
-        (self.input, self.output) = (counts[0].value, counts[1].value)
-        (self.cached, self.reasoning) = (counts[2].value, counts[3].value)
-        isClamped = counts.contains { $0.isClamped }
+        var isClamped = false
+        self.input = Self.count(input, &isClamped)
+        self.output = Self.count(output, &isClamped)
+        self.cached = Self.count(cached, &isClamped)
+        self.reasoning = Self.count(reasoning, &isClamped)
+        self.isClamped = isClamped
     }
 
-    private static func count(_ value: JSONValue) -> (value: Int64, isClamped: Bool) {
-        guard value.isStated else { return (0, false) }
-        guard let number = value.number, !number.isBelowZero else { return (0, true) }
+    private static func count(_ value: JSONValue, _ isClamped: inout Bool) -> Int64 {
+        guard value.isStated else { return 0 }
+        guard let number = value.number, !number.isBelowZero else {
+            isClamped = true
+            return 0
+        }
         let count = number.scaled(by: 0, .towardZero).map(Int64.init(clamping:)) ?? .max
-        return (count, count > Int32.max)
+        if count > Int32.max { isClamped = true }
+        return count
     }
 }
 

@@ -114,7 +114,8 @@ enum Field: Int, CaseIterable {
 }
 
 /// Reads the ``Field``s of one JSON object after another, with simdjson's on-demand parser.
-struct EventReader: ~Copyable {
+/// Its memory grows with the largest object. It is used by one thread at a time.
+final class EventReader {
     /// Why an object cannot be read.
     enum Failure: Error {
         /// Not UTF-8, or a control character inside a string.

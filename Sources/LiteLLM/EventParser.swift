@@ -49,20 +49,25 @@ package struct ParsedBody: Sendable {
     }
 }
 
-/// Turns the body of a webhook request into one result per event.
-package enum EventParser {
+/// Turns the body of a webhook request into one result per event. It is used by one thread at a time.
+package final class EventParser {
     /// The most events of one body. What follows them is one more result, which shows that the body is too long.
     package static let maximumEvents = 100_000
 
+    private let reader = EventReader()
+
+    /// A parser, whose memory grows with the largest event.
+    package init() {}
+
     /// Reads a body: an array of events, events one after another, one event, or something else.
     package static func parse(_ body: [UInt8], arrival: Arrival) -> ParsedBody {
-        body.withUnsafeBytes { parse($0, arrival: arrival) }
+        body.withUnsafeBytes { EventParser().parse($0, arrival: arrival) }
     }
 
-    /// Reads a body in place.
-    package static func parse(_ body: UnsafeRawBufferPointer, arrival: Arrival) -> ParsedBody {
-        var splitter = BodySplitter(body: body, maximumParts: maximumEvents)
-        var parsing = BodyParsing(body: body, arrival: arrival)
+    /// Reads a body in place. `padding` is the number of bytes that may be read after it.
+    package func parse(_ body: UnsafeRawBufferPointer, padding: Int = 0, arrival: Arrival) -> ParsedBody {
+        var splitter = BodySplitter(body: body, maximumParts: Self.maximumEvents)
+        var parsing = BodyParsing(body: body, padding: padding, arrival: arrival, reader: reader)
         guard let first = splitter.next() else {
             guard !splitter.hasArray else { return ParsedBody(form: .events, results: []) }
             return ParsedBody(form: .documented, results: [parsing.unreadable(body, "The body is empty.")])
@@ -78,30 +83,36 @@ package enum EventParser {
 }
 
 /// The reading of one body's parts.
-private struct BodyParsing: ~Copyable {
+private struct BodyParsing {
     private let body: UnsafeRawBufferPointer
+    private let padding: Int
     private let arrival: Arrival
     private var generator: any RandomNumberGenerator & Sendable
-    private let reader = EventReader()
+    private let reader: EventReader
 
-    init(body: UnsafeRawBufferPointer, arrival: Arrival) {
+    init(body: UnsafeRawBufferPointer, padding: Int, arrival: Arrival, reader: EventReader) {
         self.body = body
+        self.padding = padding
         self.arrival = arrival
+        self.reader = reader
         generator = arrival.generator
     }
+
+    /// The bytes that may be read from the begin of `range` on.
+    private func readable(from range: Range<Int>) -> Int { body.count + padding - range.lowerBound }
 
     /// The result of a body's only part, and how the sender expects its answer.
     mutating func only(_ part: BodySplitter.Part) -> (ParsedBody.Form, Result<UsageEvent, Rejection>) {
         guard case .document(let range) = part else { return (.events, result(of: part)) }
         let text = UnsafeRawBufferPointer(rebasing: body[range])
-        let result = result(of: text, readable: body.count - range.lowerBound, idempotencyKey: arrival.idempotencyKey)
+        let result = result(of: text, readable: readable(from: range), idempotencyKey: arrival.idempotencyKey)
         return (JSONValue(bytes: text).isObject ? form(of: result) : .documented, result)
     }
 
     mutating func result(of part: BodySplitter.Part) -> Result<UsageEvent, Rejection> {
         switch part {
         case .document(let range):
-            return result(of: UnsafeRawBufferPointer(rebasing: body[range]), readable: body.count - range.lowerBound)
+            return result(of: UnsafeRawBufferPointer(rebasing: body[range]), readable: readable(from: range))
         case .broken(let range):
             let part = UnsafeRawBufferPointer(rebasing: body[range])
             return unreadable(part, "The body is not JSON from here on, or ends too early.")

@@ -63,7 +63,8 @@ struct JSONValue {
     }
 
     private func has(text: StaticString) -> Bool {
-        text.withUTF8Buffer { bytes.elementsEqual($0) }
+        // Mostly the length decides.
+        bytes.count == text.utf8CodeUnitCount && text.withUTF8Buffer { bytes.elementsEqual($0) }
     }
 }
 

@@ -9,11 +9,10 @@ struct Routes: Sendable {
     let all: [HTTPRoute]
 
     init(
-        keys: WebhookKeys, webhook: WebhookController, calls: CallController, health: HealthController,
-        metrics: PrometheusRegistry
+        keys: WebhookKeys, webhook: Lane, calls: CallController, health: HealthController, metrics: PrometheusRegistry
     ) {
         all = [
-            HTTPRoute(.post, "/api/webhook/litellm", .webhookKey(keys), webhook.receiveEvents),
+            HTTPRoute("/api/webhook/litellm", webhook),
             HTTPRoute(.post, "/api/litellm/authorize", .webhookKey(keys), calls.authorizeKey),
 
             HTTPRoute(.get, "/health/live", .everyone, health.checkLiveness),

@@ -31,21 +31,36 @@ struct WebhookService {
         let queue = GroupCommit(
             writer: writer, limits: GroupCommit.Limits(queuedEvents: settings.maxQueuedEvents))
         let jobs: [any Service] = BackgroundJobs.all(pool: pool, writer: writer, logger: logger, now: now)
-        let application = try buildApplication(queue: queue, pool: pool)
-        try await ServiceRunner.run([pool] + jobs + [queue, application], logger: logger)
+        let lane = buildLane(queue: queue, pool: pool)
+        let application = try buildApplication(lane, pool: pool)
+        do {
+            try await ServiceRunner.run([pool] + jobs + [queue, application], logger: logger)
+        } catch {
+            await lane.flush()
+            throw error
+        }
+        await lane.flush()
+    }
+
+    /// The webhook, whose access log goes to `write`.
+    func buildLane(
+        queue: GroupCommit, pool: ConnectionPool, write: LineBuffer.Write? = Telemetry.writeToStandardError
+    ) -> Lane {
+        let webhook = Webhook(
+            queue: queue, pool: pool, retention: settings.retention, errorText: settings.errorText, now: now)
+        return Lane(keys: settings.keys, bodies: settings.bodyReader, write: write) { eventLoop in
+            WebhookLane(webhook, on: eventLoop)
+        }
     }
 
     /// The HTTP side, without the services it needs.
     func buildApplication(
-        queue: GroupCommit, pool: ConnectionPool
+        _ lane: Lane, pool: ConnectionPool
     ) throws -> Application<RouterResponder<AppRequestContext>> {
         let server = HTTPServer(name: "webhook-api", settings: settings.server, errorShape: .webhook)
         let health = HealthController(check: { try await StartCheck.requireReady(.webhook, pool) })
-        let webhook = WebhookController(
-            reader: settings.bodyReader, queue: queue, pool: pool, retention: settings.retention,
-            errorText: settings.errorText, now: now)
         let calls = CallController(reader: settings.bodyReader, pool: pool, now: now)
-        let routes = Routes(keys: settings.keys, webhook: webhook, calls: calls, health: health, metrics: metrics)
+        let routes = Routes(keys: settings.keys, webhook: lane, calls: calls, health: health, metrics: metrics)
         return try server.buildApplication(routes.all, logger: logger)
     }
 }

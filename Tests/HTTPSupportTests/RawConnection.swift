@@ -3,7 +3,20 @@ import NIOPosix
 
 /// A TCP connection whose bytes a test writes and reads itself, for what an HTTP client would never send.
 struct RawConnection {
-    private let inbound: NIOAsyncChannelInboundStream<ByteBuffer>
+    /// The stream has one iterator for all its readers.
+    private final class Inbound {
+        private var iterator: NIOAsyncChannelInboundStream<ByteBuffer>.AsyncIterator
+
+        init(_ stream: NIOAsyncChannelInboundStream<ByteBuffer>) {
+            iterator = stream.makeAsyncIterator()
+        }
+
+        func next(isolation: isolated (any Actor)? = #isolation) async throws -> ByteBuffer? {
+            try await iterator.next(isolation: isolation)
+        }
+    }
+
+    private let inbound: Inbound
     private let outbound: NIOAsyncChannelOutboundWriter<ByteBuffer>
 
     /// Runs `body` on a connection to `port` of this machine.
@@ -11,11 +24,12 @@ struct RawConnection {
         let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
         let channel = try await bootstrap.connect(host: "localhost", port: port) { channel in
             channel.eventLoop.makeCompletedFuture {
-                try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
+                try NIOAsyncChannel<ByteBuffer, ByteBuffer>(
+                    wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
             }
         }
         return try await channel.executeThenClose { inbound, outbound in
-            try await body(RawConnection(inbound: inbound, outbound: outbound))
+            try await body(RawConnection(inbound: Inbound(inbound), outbound: outbound))
         }
     }
 
@@ -23,10 +37,15 @@ struct RawConnection {
         try await outbound.write(ByteBuffer(string: text))
     }
 
+    /// Says that nothing more will be sent.
+    func endOutput() async throws {
+        outbound.finish()
+    }
+
     /// What the server sends until `text` has come, or until it closes the connection.
     func receive(until text: String) async throws -> String {
         var received = ""
-        for try await chunk in inbound {
+        while let chunk = try await inbound.next() {
             received += String(buffer: chunk)
             if received.contains(text) { break }
         }
@@ -36,7 +55,7 @@ struct RawConnection {
     /// What the server sends until it closes the connection.
     func receiveAll() async throws -> String {
         var received = ""
-        for try await chunk in inbound { received += String(buffer: chunk) }
+        while let chunk = try await inbound.next() { received += String(buffer: chunk) }
         return received
     }
 }

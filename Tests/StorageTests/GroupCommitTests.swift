@@ -3,6 +3,7 @@ import Logging
 import Postgres
 import ServiceLifecycle
 import Storage
+import Synchronization
 import TestSupport
 import Testing
 
@@ -160,6 +161,46 @@ import Testing
             let group = ServiceGroup(services: [queue], logger: Logger(label: "test"))
             let running = Task { try await group.run() }
             #expect(try await waiting.value.count == 3)
+            await group.triggerGracefulShutdown()
+            try await running.value
+        }
+    }
+
+    /// The answers that one sender got, call by call.
+    private final class Sender: AnswerReceiver {
+        private let calls = Mutex<[[Submission.Answer]]>([])
+        var all: [[Submission.Answer]] { calls.withLock { $0 } }
+        func receive(_ answers: [Submission.Answer]) { calls.withLock { $0.append(answers) } }
+    }
+
+    @Test func theAnswersOfATransactionComeToEachSenderTogether() async throws {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            let senders = [Sender(), Sender()]
+            let queue = GroupCommit(writer: bench.writer, limits: .init(queuedEvents: 20))
+            let submissions = (0..<10).map { index in
+                let events = (0..<2).map {
+                    UsageEvent.sample(UInt64(index * 2 + $0), by: .user(user), at: StorageBench.noon)
+                }
+                return Submission(items(events), ticket: index, receiver: senders[index % 2])
+            }
+            queue.submit(submissions)
+            // The queue is full, so this fails at once.
+            queue.submit([
+                Submission(
+                    items([.sample(99, by: .user(user), at: StorageBench.noon)]), ticket: 99, receiver: senders[0])
+            ])
+            #expect(senders[0].all.map { $0.map(\.ticket) } == [[99]] && senders[1].all.isEmpty)
+            #expect(throws: AppError.self) { try senders[0].all[0][0].result.get() }
+
+            let group = ServiceGroup(services: [queue], logger: Logger(label: "test"))
+            let running = Task { try await group.run() }
+            try await eventually("all are answered") { senders.allSatisfy { $0.all.last?.count == 5 } }
+            #expect(senders[0].all.last?.map(\.ticket) == [0, 2, 4, 6, 8])
+            #expect(senders[1].all.map { $0.map(\.ticket) } == [[1, 3, 5, 7, 9]])
+            for answer in senders.flatMap({ $0.all.last ?? [] }) {
+                #expect(try answer.result.get().count == 2)
+            }
             await group.triggerGracefulShutdown()
             try await running.value
         }

@@ -201,6 +201,15 @@ import Testing
                 for secret in ["cf_user1", "cf_unknown", WebhookBench.key] {
                     #expect(!webhook.process.output.contains(secret))
                 }
+                let metrics = try await webhook.get("/metrics").body
+                let route = #"method="POST",route="/api/webhook/litellm""#
+                for sample in [
+                    "http_requests_total{\(route),status=\"200\"} 1", "http_request_duration_seconds_count{\(route)} 1",
+                    #"webhook_events_total{verdict="stored"} 1"#, #"webhook_events_total{verdict="quarantined"} 1"#,
+                    #"webhook_quarantined_total{reason="unknown_key"} 1"#, "http_body_budget_used_bytes 0",
+                ] {
+                    #expect(metrics.contains(sample + "\n"), "\(sample)")
+                }
             }
         }
     }

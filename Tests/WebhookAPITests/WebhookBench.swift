@@ -13,7 +13,7 @@ import TestSupport
 
 @testable import WebhookAPI
 
-/// A webhook service in this process, on a database of its own, without sockets.
+/// A webhook service in this process, on a database of its own.
 struct WebhookBench: Queryable {
     /// The moment after which the captured bodies arrive: 2026-11-23T12:00:00Z, and time goes on from there.
     private static let sinceCaptured: @Sendable () -> Timestamp = {
@@ -68,9 +68,9 @@ struct WebhookBench: Queryable {
         let queue = GroupCommit(
             writer: EventWriter(pool: pool, now: sinceCaptured),
             limits: .init(queuedEvents: settings.maxQueuedEvents))
-        var application = try service.buildApplication(queue: queue, pool: pool)
+        var application = try service.buildApplication(service.buildLane(queue: queue, pool: pool), pool: pool)
         application.addServices(pool, queue)
-        return try await application.test(.router) { client in
+        return try await application.test(.live) { client in
             try await body(WebhookBench(client: client, pool: database.pool))
         }
     }

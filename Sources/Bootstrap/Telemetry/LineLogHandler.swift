@@ -57,7 +57,7 @@ package struct LineLogHandler: LogHandler {
 
 extension String {
     /// In quotes if a space, a quote or an equals sign would hide where the value ends.
-    fileprivate var asLogValue: String {
+    var asLogValue: String {
         let text = visible
         let needsQuotes = isEmpty || utf8.contains { $0 == 0x20 || $0 == 0x22 || $0 == 0x3D }
         return needsQuotes ? "\"" + text.replacing("\"", with: "\\\"") + "\"" : text

@@ -63,10 +63,15 @@ package struct AllowListMiddleware: RouterMiddleware {
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
     ) async throws -> Response {
-        guard let client = context.clientAddress, allowed.contains(where: { $0.contains(client) }) else {
+        try check(context.clientAddress)
+        return try await next(request, context)
+    }
+
+    /// - Throws: ``AppError`` `.forbidden` when the address is not listed.
+    func check(_ client: IPAddress?) throws(AppError) {
+        guard let client, allowed.contains(where: { $0.contains(client) }) else {
             throw AppError(.forbidden, "This address is not allowed.")
         }
-        return try await next(request, context)
     }
 }
 
@@ -88,10 +93,15 @@ package struct RateLimitMiddleware: RouterMiddleware {
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
     ) async throws -> Response {
-        if let client = context.clientAddress, let seconds = limiter.wait(for: client.customer) {
+        try check(context.clientAddress)
+        return try await next(request, context)
+    }
+
+    /// - Throws: ``AppError`` `.tooManyRequests` when the client is above its rate.
+    func check(_ client: IPAddress?) throws(AppError) {
+        if let client, let seconds = limiter.wait(for: client.customer) {
             throw AppError(.tooManyRequests, "Too many requests.", retryAfter: seconds)
         }
-        return try await next(request, context)
     }
 }
 
@@ -172,11 +182,18 @@ package struct WebhookAuthentication: RouterMiddleware {
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
     ) async throws -> Response {
-        let written = request.headers[.apiKey] ?? request.headers[.authorization] ?? ""
+        try Self.check(keys) { request.headers[$0] }
+        return try await next(request, context)
+    }
+
+    /// Checks the key in a request's headers, of which `header` reads one.
+    ///
+    /// - Throws: ``AppError`` `.unauthorized` when the key is wrong or missing.
+    static func check(_ keys: WebhookKeys, _ header: (HTTPField.Name) -> String?) throws(AppError) {
+        let written = header(.apiKey) ?? header(.authorization) ?? ""
         let trimmed = written.trimmingSpaces
         // Laravel compares the scheme case-sensitively, against RFC 9110 §11.1.
         let key = trimmed.hasPrefix("Bearer ") ? trimmed.dropFirst("Bearer ".count).trimmingSpaces : trimmed
         guard keys.accepts(String(key)) else { throw AppError(.unauthorized, "Invalid webhook key") }
-        return try await next(request, context)
     }
 }

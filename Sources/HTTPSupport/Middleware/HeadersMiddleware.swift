@@ -23,21 +23,28 @@ package struct HeadersMiddleware: RouterMiddleware {
         _ request: Request, context: AppRequestContext,
         next: (Request, AppRequestContext) async throws -> Response
     ) async throws -> Response {
-        let isAPI = request.uri.path == "/api" || request.uri.path.hasPrefix("/api/")
+        let isAPI = Self.isAPI(request.uri.path)
         var response =
             if isAPI, let preflight = preflight(request) { preflight } else { try await next(request, context) }
-        response.headers[.xContentTypeOptions] = "nosniff"
-        response.headers[.xFrameOptions] = "DENY"
-        response.headers[.referrerPolicy] = "no-referrer"
-        if response.headers[.contentSecurityPolicy] == nil {
-            response.headers[.contentSecurityPolicy] = "default-src 'none'; frame-ancestors 'none'"
-        }
         response.headers[.requestID] = context.requestID
-        if isAPI {
-            origins.add(to: &response.headers, for: request.headers[.origin])
-            if response.headers[.cacheControl] == nil { response.headers[.cacheControl] = "no-cache, private" }
-        }
+        addHeaders(to: &response.headers, isAPI: isAPI, origin: request.headers[.origin])
         return response
+    }
+
+    /// Whether `path` is one of Laravel's `/api` routes.
+    static func isAPI(_ path: String) -> Bool { path == "/api" || path.hasPrefix("/api/") }
+
+    /// Adds what every answer has besides its request's id.
+    func addHeaders(to headers: inout HTTPFields, isAPI: Bool, origin: String?) {
+        headers[.xContentTypeOptions] = "nosniff"
+        headers[.xFrameOptions] = "DENY"
+        headers[.referrerPolicy] = "no-referrer"
+        if headers[.contentSecurityPolicy] == nil {
+            headers[.contentSecurityPolicy] = "default-src 'none'; frame-ancestors 'none'"
+        }
+        guard isAPI else { return }
+        origins.add(to: &headers, for: origin)
+        if headers[.cacheControl] == nil { headers[.cacheControl] = "no-cache, private" }
     }
 
     /// The answer to a preflight (fetch.spec.whatwg.org, "CORS-preflight fetch"). It allows what was asked for.

@@ -4,124 +4,6 @@ import Postgres
 import ServiceLifecycle
 import Synchronization
 
-/// The items of one request, which waits for all their verdicts.
-final class Submission: Sendable {
-    private struct State {
-        var verdicts: [Verdict?]
-        var missing: Int
-        var isAnswered = false
-    }
-
-    let items: [IngestItem]
-    let weight: Int
-    /// Whether several transactions may store its items. They must not if an event has no idempotency key: when a later
-    /// transaction fails, the whole body is sent again, and that event would count twice.
-    let isDivisible: Bool
-    private let state: Mutex<State>
-    private let answer: @Sendable (Submission, Result<[Verdict], any Error>) -> Void
-
-    /// `answer` is called once, with the verdicts of all items or the reason why there are none.
-    init(_ items: [IngestItem], answer: @escaping @Sendable (Submission, Result<[Verdict], any Error>) -> Void) {
-        isDivisible = items.count == 1 || items.allSatisfy(\.isIdempotent)
-        self.items = isDivisible ? items : items.map(\.withoutWaiting)
-        self.answer = answer
-        weight = items.reduce(0) { $0 + $1.weight }
-        state = Mutex(State(verdicts: Array(repeating: nil, count: items.count), missing: items.count))
-    }
-
-    /// Records a verdict, and answers the request after the last one.
-    func deliver(_ index: Int, _ verdict: Verdict) {
-        let verdicts: [Verdict]? = state.withLock { state in
-            if state.verdicts[index] == nil { state.missing -= 1 }
-            state.verdicts[index] = verdict
-            guard state.missing == 0, !state.isAnswered else { return nil }
-            state.isAnswered = true
-            return state.verdicts.compactMap { $0 }
-        }
-        if let verdicts { answer(self, .success(verdicts)) }
-    }
-
-    /// Fails the request. When its body is sent again, the events that were committed are duplicates.
-    func fail(_ error: any Error) {
-        let isFirst = state.withLock { state in
-            defer { state.isAnswered = true }
-            return !state.isAnswered
-        }
-        if isFirst { answer(self, .failure(error)) }
-    }
-}
-
-/// One item in the queue.
-struct QueuedItem: Sendable {
-    let submission: Submission
-    let index: Int
-    /// How often its user was locked.
-    var attempts = 0
-
-    var item: IngestItem { submission.items[index] }
-}
-
-/// The events that wait for a writer, with a bound on all that are not answered yet.
-struct EventQueue {
-    private var waiting: [QueuedItem] = []
-    /// The index in `waiting` of the first item that no writer has taken.
-    private var head = 0
-    /// Events of users whose row is locked.
-    private(set) var locked: [QueuedItem] = []
-    /// The weight of all items that are not answered: waiting, being written, or locked.
-    private var weight = 0
-    private var isClosed = false
-
-    /// Events that wait for a writer.
-    var depth: Int { waiting.count - head }
-
-    /// Adds a submission. Returns false when it does not fit or the queue is closed. A submission larger than the whole
-    /// queue fits when the queue is empty.
-    mutating func add(_ submission: Submission, limit: Int) -> Bool {
-        guard !isClosed, weight == 0 || weight + submission.weight <= limit else { return false }
-        weight += submission.weight
-        waiting += submission.items.indices.map { QueuedItem(submission: submission, index: $0) }
-        return true
-    }
-
-    /// Frees the room of an answered submission.
-    mutating func remove(_ submission: Submission) {
-        weight -= submission.weight
-    }
-
-    mutating func close() {
-        isClosed = true
-    }
-
-    /// The next items for one transaction, if more than `backlog` wait. An indivisible submission is taken whole.
-    mutating func nextBatch(leaving backlog: Int, of size: Int) -> [QueuedItem]? {
-        guard depth > backlog else { return nil }
-        var end = head + min(depth, size)
-        while end < waiting.count, waiting[end].submission === waiting[end - 1].submission,
-            !waiting[end].submission.isDivisible
-        { end += 1 }
-        let batch = Array(waiting[head..<end])
-        head = end
-        // The array is compacted rarely, so that taking an item needs constant time and taken items are freed.
-        if head > waiting.count / 2 {
-            waiting.removeFirst(head)
-            head = 0
-        }
-        return batch
-    }
-
-    mutating func park(_ items: [QueuedItem]) {
-        locked += items
-    }
-
-    /// Takes at most `size` items of locked users, to try them once more.
-    mutating func takeLocked(_ size: Int) -> [QueuedItem] {
-        let taken = Array(locked.prefix(size))
-        locked.removeFirst(taken.count)
-        return taken
-    }
-}
-
 /// Commits the waiting events of all requests in one transaction, then answers these requests
 /// (`docs/architecture.md`).
 ///
@@ -189,19 +71,25 @@ package final class GroupCommit: Service, Sendable {
     package func submit(_ items: [IngestItem]) async throws -> [Verdict] {
         guard !items.isEmpty else { return [] }
         return try await withCheckedThrowingContinuation { continuation in
-            let submission = Submission(items) { [weak self] submission, answer in
-                self?.queue.withLock { $0.remove(submission) }
-                continuation.resume(with: answer)
-            }
-            let depth = queue.withLock { $0.add(submission, limit: limits.queuedEvents) ? $0.depth : nil }
-            if let depth {
-                signalWriters(depth)
-            } else {
-                continuation.resume(
-                    throwing: AppError(
-                        .unavailable, "Too many events wait. Send the same request again.", retryAfter: 1))
-            }
+            submit([Submission(items, ticket: 0, receiver: Waiter(continuation))])
         }
+    }
+
+    /// Queues submissions, and lets their receivers know what becomes of them, after COMMIT. Those that do not fit fail
+    /// at once.
+    package func submit(_ submissions: [Submission]) {
+        var refused = AnswerBatch()
+        let depth = queue.withLock { queue in
+            for submission in submissions where !queue.add(submission, limit: limits.queuedEvents) {
+                refused.add(
+                    submission,
+                    submission.fail(
+                        AppError(.unavailable, "Too many events wait. Send the same request again.", retryAfter: 1)))
+            }
+            return queue.depth
+        }
+        if depth > 0 { signalWriters(depth) }
+        refused.send()
     }
 
     /// Writes until the service is asked to stop and every accepted request is answered.
@@ -258,14 +146,16 @@ package final class GroupCommit: Service, Sendable {
         do {
             let verdicts = try await writer.write(batch.map(\.item), lockedUsers: lockedUsers)
             var locked: [QueuedItem] = []
+            var answers = AnswerBatch()
             for (queued, verdict) in zip(batch, verdicts) {
                 if let verdict {
-                    queued.submission.deliver(queued.index, verdict)
+                    answers.add(queued.submission, queued.submission.deliver(queued.index, verdict))
                 } else {
                     locked.append(queued)
                 }
             }
             park(locked)
+            send(answers)
             batchRecorder.record(batch.count)
             commitTimer.record(duration: clock.now - start)
         } catch {
@@ -280,7 +170,15 @@ package final class GroupCommit: Service, Sendable {
         }
         let answer = Self.answer(to: error)
         Counter(label: "ingest_failed_batches_total").increment()
-        batch.forEach { $0.submission.fail(answer) }
+        var answers = AnswerBatch()
+        for queued in batch { answers.add(queued.submission, queued.submission.fail(answer)) }
+        send(answers)
+    }
+
+    /// Frees the room of answered submissions, and sends their answers.
+    private func send(_ answers: AnswerBatch) {
+        queue.withLock { queue in answers.submissions.forEach { queue.remove($0) } }
+        answers.send()
     }
 
     /// The error for the client. An error that is not temporary stays as it is, is logged, and is answered 5xx.
@@ -316,5 +214,18 @@ package final class GroupCommit: Service, Sendable {
         if !exhausted.isEmpty { await write(exhausted, lockedUsers: .quarantine) }
         if !remaining.isEmpty { await write(remaining) }
         return true
+    }
+}
+
+/// A task that waits for the answer to one submission.
+private final class Waiter: AnswerReceiver {
+    private let continuation: CheckedContinuation<[Verdict], any Error>
+
+    init(_ continuation: CheckedContinuation<[Verdict], any Error>) {
+        self.continuation = continuation
+    }
+
+    func receive(_ answers: [Submission.Answer]) {
+        for answer in answers { continuation.resume(with: answer.result) }
     }
 }

@@ -1,75 +1,7 @@
 import CoreMetrics
 import Domain
-import HTTPSupport
 import HTTPTypes
-import Hummingbird
 import LiteLLM
-import Logging
-import NIOCore
-import Postgres
-import Storage
-
-/// `POST /api/webhook/litellm`: bytes → events → verdicts → one transaction → answer.
-struct WebhookController: Sendable {
-    let reader: BodyReader
-    let queue: GroupCommit
-    let pool: ConnectionPool
-    let retention: Duration
-    let errorText: ErrorText
-    let now: @Sendable () -> Timestamp
-
-    /// Stores the events of the body and answers after COMMIT.
-    ///
-    /// - Throws: ``AppError`` `.tooLarge`, or `.unavailable` when nothing was acknowledged.
-    @Sendable
-    func receiveEvents(_ request: Request, context: AppRequestContext) async throws -> Response {
-        let arrival = Arrival(
-            at: now(), retention: retention, errorText: errorText,
-            idempotencyKey: request.headers[.idempotencyKey])
-        // The body's memory is freed before the wait for COMMIT.
-        let body = try await reader.withBody(of: request, context: context) { bytes in
-            EventParser.parse(UnsafeRawBufferPointer(bytes), arrival: arrival)
-        }
-        // The body is refused before anything is stored, so it can be sent again in parts.
-        guard body.results.count <= EventParser.maximumEvents else {
-            throw AppError(.tooLarge, "A body has at most \(EventParser.maximumEvents) events. Send it in parts.")
-        }
-        let verdicts = try await queue.submit(
-            body.results.map { IngestItem($0, isRefusedWhenUnknown: body.form == .documented) })
-        note(verdicts, in: context)
-        let missing = try await record(SpoolPart(of: request, count: verdicts.count))
-        let answer = WebhookAnswer(body.form, verdicts, missing: missing)
-        return Response(status: answer.status, json: ByteBuffer(string: answer.body))
-    }
-
-    /// Records the numbers of the stored events, if the sender numbers them. Returns the missing numbers.
-    private func record(_ part: SpoolPart?) async throws -> [ClosedRange<Int64>] {
-        guard let part else { return [] }
-        let now = now()
-        do {
-            return try await pool.withConnection { try Spools.record(part, $0, now: now) }
-        } catch let error as PostgresError {
-            // The events are stored. If they are sent again, they are duplicates.
-            throw AppError(error) ?? error
-        }
-    }
-
-    private func note(_ verdicts: [Verdict], in context: AppRequestContext) {
-        let counts = VerdictCounts(verdicts)
-        counts.record(verdicts)
-        for (name, count) in counts.all { context.log[name] = "\(count)" }
-    }
-}
-
-extension SpoolPart {
-    /// The part of the sender's spool that the headers of a request state; `nil` without them.
-    fileprivate init?(of request: Request, count: Int) {
-        guard let spool = request.headers[.spool], let first = request.headers[.spoolFirst].flatMap(Int64.init)
-        else { return nil }
-        self.init(
-            spool: spool, first: first, count: count, lost: request.headers[.spoolLost].flatMap(Int64.init) ?? 0)
-    }
-}
 
 /// The answer to the sender of a body, after COMMIT (`docs/api.md`).
 struct WebhookAnswer: Hashable {
@@ -152,9 +84,9 @@ struct VerdictCounts: Hashable {
         }
     }
 
-    /// The name and number of each verdict, for the access log.
+    /// The name and number of each verdict, in the order of the names.
     var all: KeyValuePairs<String, Int> {
-        ["stored": stored, "duplicates": duplicates, "conflicts": conflicts, "quarantined": quarantined]
+        ["conflicts": conflicts, "duplicates": duplicates, "quarantined": quarantined, "stored": stored]
     }
 
     private static let counters = VerdictCounts([]).all.map { name, _ in
