@@ -163,8 +163,7 @@ final class LaneHandler: ChannelDuplexHandler, RemovableChannelHandler {
     // MARK: - A request of the lane
 
     private func begin(_ head: HTTPRequestHead, path: String) {
-        let request = LaneRequest(
-            head, path: path, client: loop.client(peer, head), budget: loop.lane.bodies.budget, connection: self)
+        let request = LaneRequest(head, path: path, client: loop.client(peer, head), loop, connection: self)
         turn = .reading(request)
         let bodies = loop.lane.bodies
         do throws(AppError) {

@@ -10,12 +10,16 @@ internal import NIOHTTP1
 /// What the connections of one event loop share: the checks of requests, the form of answers, the access log and the
 /// metrics of a lane.
 final class LaneLoop {
+    /// How many buffers of bodies are kept, and the bytes of the largest.
+    private static let (spareCount, spareBytes) = (2, 2 << 20)
+
     let lane: Lane
     let server: LaneServer
     let responder: any LaneResponder
     private let eventLoop: any EventLoop
     private let metrics = RequestMetrics()
     private var lines: LineBuffer?
+    private var spareBodies: [ByteBuffer] = []
     /// What every answer has besides its date: for a path below `/api`, and for another.
     private let headers: (api: String, other: String)
     /// The header `Date` of a second since 1970.
@@ -98,6 +102,19 @@ final class LaneLoop {
         let second = now.microseconds / 1_000_000
         if second != date.second { date = (second, "Date: \(now.httpDate)\r\n") }
         return date.line
+    }
+
+    /// An empty buffer for a body. The system clears the pages of a new one, which costs more than to read the body.
+    func takeBody() -> ByteBuffer {
+        guard var body = spareBodies.popLast() else { return ByteBuffer() }
+        body.clear()
+        return body
+    }
+
+    /// Takes the buffer of a body that was read, for another body.
+    func giveBack(_ body: ByteBuffer) {
+        guard spareBodies.count < Self.spareCount, (1...Self.spareBytes).contains(body.capacity) else { return }
+        spareBodies.append(body)
     }
 
     /// Counts and times the request, and adds its line to the access log.

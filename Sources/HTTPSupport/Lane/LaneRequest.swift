@@ -27,7 +27,7 @@ package final class LaneRequest {
     package var facts: [(String, String)] = []
 
     private let head: HTTPRequestHead
-    private let budget: ByteBudget
+    private let loop: LaneLoop
     private(set) var reserved = 0
     private(set) var bytesIn: Int
     private var body = ByteBuffer()
@@ -36,11 +36,11 @@ package final class LaneRequest {
     /// Gets the answer. It keeps the connection's handler until then.
     private var connection: LaneHandler?
 
-    init(_ head: HTTPRequestHead, path: String, client: IPAddress?, budget: ByteBudget, connection: LaneHandler) {
+    init(_ head: HTTPRequestHead, path: String, client: IPAddress?, _ loop: LaneLoop, connection: LaneHandler) {
         self.head = head
         self.path = path
         self.client = client
-        self.budget = budget
+        self.loop = loop
         self.connection = connection
         announced = head.headers.first(name: "Content-Length").flatMap { Int($0) }
         isLast = head.headers.first(name: "Connection") == "close"
@@ -64,8 +64,6 @@ package final class LaneRequest {
         elsewhere readElsewhere: @escaping @Sendable (UnsafeRawBufferPointer) -> T,
         then: @escaping (T) -> Void
     ) {
-        let body = body
-        self.body = ByteBuffer()
         guard bytesIn > Self.loopBytes, let eventLoop = connection?.eventLoop else {
             let result = Self.read(body, read)
             release()
@@ -112,6 +110,7 @@ package final class LaneRequest {
 
     /// Takes memory for the body up to `bytes`, if it is free.
     func reserveIfFree(_ bytes: Int) -> Bool {
+        let budget = loop.lane.bodies.budget
         guard budget.takeIfFree(bytes - reserved, holding: reserved, for: client?.customer) else { return false }
         noteReserved(bytes - reserved)
         return true
@@ -122,7 +121,7 @@ package final class LaneRequest {
     func reserve(_ bytes: Int, _ then: @escaping ((any Error)?) -> Void) {
         guard let eventLoop = connection?.eventLoop else { return }
         let back = NIOLoopBound((request: self, then: then), eventLoop: eventLoop)
-        let (budget, held, client) = (budget, reserved, client?.customer)
+        let (budget, held, client) = (loop.lane.bodies.budget, reserved, client?.customer)
         reservation = Task {
             var failure: (any Error)?
             do { try await budget.acquire(bytes - held, holding: held, for: client) } catch { failure = error }
@@ -144,18 +143,20 @@ package final class LaneRequest {
     /// Frees the body and its reservation. The request is not answered.
     func drop() {
         reservation?.cancel()
-        body = ByteBuffer()
         connection = nil
         release()
     }
 
     private func noteReserved(_ bytes: Int) {
         reserved += bytes
+        if body.capacity == 0 { body = loop.takeBody() }
         body.reserveCapacity(reserved + Self.padding)
     }
 
     private func release() {
-        if reserved > 0 { budget.release(reserved, for: client?.customer) }
+        loop.giveBack(body)
+        body = ByteBuffer()
+        if reserved > 0 { loop.lane.bodies.budget.release(reserved, for: client?.customer) }
         reserved = 0
     }
 }
