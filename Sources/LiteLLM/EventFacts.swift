@@ -172,6 +172,9 @@ extension ErrorText {
                 text.indices.contains($0) && text[$0].properties.isAlphabetic
             }
             return neighbours.contains(false)
+        case let scalar where scalar.isASCII:
+            // Asking Unicode about each letter would take longer than the rest of the event.
+            return scalar == "\"" || scalar.value < 0x20 || scalar.value == 0x7F
         default:
             let properties = text[index].properties
             return properties.isQuotationMark || properties.generalCategory == .control
