@@ -108,7 +108,7 @@ import Testing
                 try await eventually("the half is held") { bench.budget.usage.used > 0 }
             }
             try await eventually("the request is logged") { !bench.requestLines.isEmpty }
-            // One that only ends its side is told so.
+            // One that only ends its side gets an answer.
             let text = try await RawConnection.run(port: port) { connection in
                 try await connection.send(half)
                 try await connection.endOutput()
