@@ -11,7 +11,7 @@ package final class LaneRequest {
     /// The bytes that follow a body, zeroed, as simdjson needs.
     package static let padding = 64
     /// A longer body is read in a task, because it would hold up the other connections of its event loop.
-    private static let loopBytes = 256 << 10
+    private static let loopBytes = 64 << 10
 
     /// The request's id in the log.
     let id = RequestID().description
