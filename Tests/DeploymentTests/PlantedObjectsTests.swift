@@ -135,6 +135,7 @@ import Testing
         let calls = [
             "begin_id_epoch": "", "bucket_middle": "7", "bucket_of": "7",
             "create_events_partition": "'2031-01-01'::date", "day_of": "7", "deleted_users": "", "enter_id_line": "",
+            "require_final": "'{}'::uuid[], false",
             "event_facts": "0, 9", "event_key_floor": "pg_catalog.now()", "finite": "1.5", "id_ranges": "0, 9",
             "ids_began_again": "", "is_deleted": "1",
             "is_row_of_event":

@@ -110,28 +110,15 @@ enum EventStore {
     }
 
     /// The statement; `last` is the highest position that this process drew before.
-    private static func statement(_ column: EventColumns, after last: Int64, now: Timestamp) -> Query {
+    private static func statement(
+        _ column: EventColumns<AttributedEvent>, after last: Int64, now: Timestamp
+    ) -> Query {
         """
         WITH event AS MATERIALIZED (
             SELECT e.*, 'epoch'::timestamptz + e.occurred_us * interval '1 microsecond' AS occurred_at
             FROM unnest(
-                \(column.keys)::uuid[], \(column.userIDs)::bigint[], \(column.occurredAt)::bigint[],
-                \(column.inputTokens)::bigint[], \(column.outputTokens)::bigint[],
-                \(column.cachedTokens)::bigint[], \(column.reasoningTokens)::bigint[],
-                \(column.durations)::bigint[], \(column.timesToFirstToken)::bigint[],
-                \(column.digests)::bigint[], \(column.quotaTokens)::bigint[], \(column.quotaRequests)::smallint[],
-                \(column.streams)::boolean[], \(column.cacheHits)::boolean[],
-                \(column.costs)::numeric[], \(column.laravelCosts)::numeric[], \(column.zeroIsUnpriced)::boolean[],
-                \(column.shapes)::text[], \(column.statuses)::text[], \(column.providers)::text[],
-                \(column.modelGroups)::text[], \(column.deployments)::text[], \(column.callTypes)::text[],
-                \(column.errorCodes)::text[], \(column.errorMessages)::text[], \(column.endUsers)::text[],
-                \(column.tags)::text[], \(column.flags)::text[], \(column.keyHashes)::bytea[]
-            ) AS e (
-                event_key, user_id, occurred_us, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
-                duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit,
-                cost, ledger_cost, zero_is_unpriced, shape, status, provider, model_group, deployment, call_type,
-                error_code, error_message, end_user, tags, flags, key_hash
-            )
+                \(column.userIDs)::bigint[], \(column.flags)::text[], \(column.keyHashes)::bytea[], \(column.arrays)
+            ) AS e (user_id, flags, key_hash, \(EventColumns<AttributedEvent>.names))
         ), line AS MATERIALIZED (
             SELECT metering.enter_id_line() AS shift
         ), locked_user AS MATERIALIZED (
@@ -143,21 +130,8 @@ enum EventStore {
             ORDER BY u.id
             FOR KEY SHARE OF u SKIP LOCKED
         ), fact AS (
-            INSERT INTO metering.events (
-                event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens, cached_tokens,
-                reasoning_tokens, duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests,
-                is_stream, is_cache_hit, cost, ledger_cost, shape, status, plan, provider, model_group, model,
-                call_type,
-                error_code, end_user, tags, flags, key_hash)
-            SELECT e.event_key, (SELECT shift FROM line) + nextval('public.api_logs_id_seq'), e.user_id,
-                   e.occurred_at, e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens,
-                   e.duration_ms, e.first_token_ms,
-                   e.billable_digest, e.quota_tokens, e.quota_requests, e.is_stream, e.is_cache_hit,
-                   CASE WHEN e.zero_is_unpriced AND e.model_group NOT IN (SELECT f.model FROM metering.free_models f)
-                        THEN NULL ELSE coalesce(e.cost, 0) END,
-                   nullif(e.ledger_cost, \(unsafeSQL: Query.laravelCost(of: "e.cost"))),
-                   e.shape, e.status, p.plan, e.provider, e.model_group, e.deployment, e.call_type, e.error_code,
-                   e.end_user, string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
+            INSERT INTO metering.events (\(EventRow.columns))
+            SELECT \(EventRow.values(plan: "p.plan"))
             FROM event e JOIN locked_user p ON p.id = e.user_id
             WHERE NOT EXISTS (SELECT FROM metering.withdrawn_events w WHERE w.event_key = e.event_key)
             ORDER BY e.event_key
@@ -175,18 +149,7 @@ enum EventStore {
             FROM fact f JOIN event e USING (event_key)
             RETURNING id, user_id
         ), delta AS (
-            INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
-            SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
-            FROM (
-                SELECT e.user_id, (e.occurred_at AT TIME ZONE 'UTC')::date AS day,
-                       \(unsafeSQL: Query.saturated("sum(e.quota_tokens)")) AS tokens,
-                       sum(e.quota_requests) AS requests,
-                       coalesce(sum(e.cost), 0) AS cost
-                FROM fact f JOIN event e USING (event_key)
-                WHERE e.quota_requests > 0
-                GROUP BY 1, 2
-            ) d
-            HAVING count(*) > 0
+            \(EventRow.delta(from: "fact f JOIN event e USING (event_key)"))
         ), healed AS (
             UPDATE metering.quarantine q
             SET resolved_at = \(now), resolution = 'stored', api_log_id = f.id
@@ -209,18 +172,71 @@ enum EventStore {
         SELECT 'withdrawn', w.event_key::text, NULL
         FROM metering.withdrawn(ARRAY(SELECT f.event_key FROM fact f)) AS w (event_key)
         UNION ALL
-        -- The sequence is read after the ids were drawn. The watermark is read in the snapshot from before.
         SELECT 'restarted', NULL, NULL
-        FROM (SELECT min(f.api_log_id) AS first FROM fact f) d, metering.rollup_watermark c, metering.id_epochs k
-        WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
-          AND (k.shift <> (SELECT shift FROM line)
-               OR k.sequence_file IS DISTINCT FROM pg_relation_filenode('public.api_logs_id_seq'::regclass)
-               OR d.first <= greatest(c.commit_horizon, c.next_horizon, \(last)::bigint))
+        FROM (SELECT min(f.api_log_id) AS first FROM fact f) d
+        WHERE \(EventRow.idsBeganAgain(from: "d.first", after: last))
         UNION ALL
         SELECT 'drawn', NULL, max(f.api_log_id) FROM fact f HAVING count(*) > 0
         UNION ALL
         SELECT 'foreign', NULL, NULL
         WHERE (SELECT is_intact FROM metering.installation_state) IS NOT TRUE
+        """
+    }
+}
+
+/// What every ingest statement writes of an event `e`.
+enum EventRow {
+    /// The columns of `metering.events`.
+    static let columns: Query = """
+        event_key, api_log_id, user_id, occurred_at, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
+        duration_ms, first_token_ms, billable_digest, quota_tokens, quota_requests, is_stream, is_cache_hit, cost,
+        ledger_cost, shape, status, plan, provider, model_group, model, call_type, error_code, end_user, tags, flags,
+        key_hash
+        """
+
+    /// The values of ``columns``. The id is drawn here. `line` has the shift of the present epoch.
+    static func values(plan: Query) -> Query {
+        """
+        e.event_key, (SELECT shift FROM line) + nextval('public.api_logs_id_seq'), e.user_id, e.occurred_at,
+        e.input_tokens, e.output_tokens, e.cached_tokens, e.reasoning_tokens, e.duration_ms, e.first_token_ms,
+        e.billable_digest, e.quota_tokens, e.quota_requests, e.is_stream, e.is_cache_hit,
+        CASE WHEN e.zero_is_unpriced AND e.model_group NOT IN (SELECT f.model FROM metering.free_models f)
+             THEN NULL ELSE coalesce(e.cost, 0) END,
+        nullif(e.ledger_cost, \(unsafeSQL: Query.laravelCost(of: "e.cost"))),
+        e.shape, e.status, \(plan), e.provider, e.model_group, e.deployment, e.call_type, e.error_code, e.end_user,
+        string_to_array(e.tags, E'\\x1f'), string_to_array(e.flags, ','), e.key_hash
+        """
+    }
+
+    /// Inserts what the new events of `source`, with the alias `e`, add to the counters.
+    static func delta(from source: Query) -> Query {
+        """
+        INSERT INTO metering.quota_deltas (user_ids, days, tokens, requests, costs)
+        SELECT array_agg(d.user_id), array_agg(d.day), array_agg(d.tokens), array_agg(d.requests), array_agg(d.cost)
+        FROM (
+            SELECT e.user_id, (e.occurred_at AT TIME ZONE 'UTC')::date AS day,
+                   \(unsafeSQL: Query.saturated("sum(e.quota_tokens)")) AS tokens,
+                   sum(e.quota_requests) AS requests, coalesce(sum(e.cost), 0) AS cost
+            FROM \(source)
+            WHERE e.quota_requests > 0
+            GROUP BY 1, 2
+        ) d
+        HAVING count(*) > 0
+        """
+    }
+
+    /// Whether the ids began again, so that `first` of the positions just drawn was known before. `last` is the highest
+    /// position that this process drew before.
+    ///
+    /// The sequence is read after the ids were drawn. The watermark is read in the snapshot from before.
+    static func idsBeganAgain(from first: Query, after last: Int64) -> Query {
+        """
+        EXISTS (
+            SELECT FROM metering.rollup_watermark c, metering.id_epochs k
+            WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
+              AND (k.shift <> (SELECT shift FROM line)
+                   OR k.sequence_file IS DISTINCT FROM pg_relation_filenode('public.api_logs_id_seq'::regclass)
+                   OR \(first) <= greatest(c.commit_horizon, c.next_horizon, \(last)::bigint)))
         """
     }
 }
@@ -248,11 +264,11 @@ struct StoredEvents {
         let rows = try connection.query(
             """
             SELECT e.event_key::text, \(IDLine.id(of: "e.api_log_id")), e.user_id, e.billable_digest
-            FROM unnest(\(keys.map(\.description))::uuid[]) AS k (event_key)
+            FROM unnest(\(keys)::uuid[]) AS k (event_key)
             JOIN metering.events e USING (event_key)
             UNION ALL
             SELECT w.event_key::text, \(IDLine.id(of: "w.api_log_id")), w.user_id, w.billable_digest
-            FROM metering.withdrawn_events w WHERE w.event_key = ANY(\(keys.map(\.description))::uuid[])
+            FROM metering.withdrawn_events w WHERE w.event_key = ANY(\(keys)::uuid[])
             """)
         for row in rows {
             let (key, logID, user, digest) = try row.decode(String.self, Int64.self, Int64.self, Int64.self)
@@ -273,56 +289,4 @@ struct StoredEvents {
         return twin.billableDigest == event.billableDigest && !isOthers
             ? .duplicate(logID: twin.logID) : .conflict(logID: twin.logID)
     }
-}
-
-/// Events as columns for `unnest`.
-struct EventColumns {
-    let events: [AttributedEvent]
-
-    init(_ events: [AttributedEvent]) {
-        self.events = events
-    }
-
-    private func column<T>(_ value: (UsageEvent) -> T) -> [T] { events.map { value($0.event) } }
-
-    var keys: [String] { column { $0.key.description } }
-    var userIDs: [Int64] { events.map(\.userID) }
-    var distinctUserIDs: [Int64] { Set(events.lazy.map(\.userID)).sorted() }
-    var occurredAt: [Int64] { column { $0.occurredAt.microseconds } }
-    var inputTokens: [Int64] { column { $0.inputTokens } }
-    var outputTokens: [Int64] { column { $0.outputTokens } }
-    var cachedTokens: [Int64] { column { $0.cachedTokens } }
-    var reasoningTokens: [Int64] { column { $0.reasoningTokens } }
-    var durations: [Int64?] { column { $0.durationMilliseconds } }
-    var timesToFirstToken: [Int64?] { column { $0.timeToFirstTokenMilliseconds } }
-    var digests: [Int64] { column { $0.billableDigest } }
-    var quotaTokens: [Int64] { column { QuotaContribution(of: $0).tokens } }
-    var quotaRequests: [Int64] { column { QuotaContribution(of: $0).requests } }
-    var streams: [Bool] { column { $0.isStream } }
-    var cacheHits: [Bool] { column { $0.isCacheHit } }
-    var costs: [String?] { column { $0.cost?.usd } }
-    var laravelCosts: [String?] { column { $0.cost?.laravelUSD } }
-    var zeroIsUnpriced: [Bool] { column { $0.isUnpricedUnlessFree } }
-    var shapes: [String] { column { $0.shape.rawValue } }
-    var statuses: [String] { column { $0.status.rawValue } }
-    var providers: [String?] { column { $0.provider } }
-    var modelGroups: [String] { column { $0.modelGroup } }
-    var deployments: [String?] { column { $0.deployment } }
-    var callTypes: [String?] { column { $0.callType } }
-    var errorCodes: [String?] { column { $0.errorCode } }
-    var errorMessages: [String?] { column { $0.errorMessage } }
-    var endUsers: [String?] { column { $0.endUser } }
-    /// The tags of each event, joined by U+001F (unit separator), because arrays of arrays must have equal lengths.
-    var tags: [String?] {
-        column { event in
-            event.tags.isEmpty
-                ? nil
-                : event.tags.map { $0.utf8.contains(0x1F) ? $0.replacing("\u{1F}", with: " ") : $0 }
-                    .joined(separator: "\u{1F}")
-        }
-    }
-    var flags: [String?] {
-        events.map { $0.flags.isEmpty ? nil : $0.flags.map(\.rawValue).joined(separator: ",") }
-    }
-    var keyHashes: [[UInt8]?] { events.map { $0.keyHash?.bytes } }
 }

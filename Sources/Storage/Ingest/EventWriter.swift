@@ -28,9 +28,61 @@ package struct EventWriter: Sendable {
 
     /// The verdicts of `items`, in their order, all durable; `nil` for an event to try again.
     ///
-    /// - Throws: ``PostgresError`` when nothing could be committed; ``Installation/Mismatch``; ``AppError``
-    ///   `.unavailable` when the ids of `api_logs` began again each time.
+    /// - Throws: ``PostgresError`` when an event has no verdict, although others may be stored;
+    ///   ``Installation/Mismatch``; ``AppError`` `.unavailable` when the ids of `api_logs` began again each time.
     package func write(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
+        let written = try await writeEach(items, lockedUsers: lockedUsers)
+        if let failure = written.failure { throw failure }
+        return written.verdicts
+    }
+
+    /// What became of a batch.
+    struct Written {
+        /// The verdicts of all items, in their order; `nil` for an event without one.
+        var verdicts: [Verdict?]
+        /// Why the events without a verdict have none; `nil` if they are to be tried again.
+        var failure: (any Error)?
+    }
+
+    /// Like ``write(_:lockedUsers:)``, but events that are stored have a verdict even if others fail.
+    ///
+    /// Plain events are stored by one statement. The others, and those whose answer was lost, get their verdicts in a
+    /// transaction of several statements.
+    ///
+    /// - Throws: ``PostgresError`` when nothing was stored.
+    func writeEach(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> Written {
+        var written = Written(verdicts: try await writeDirectly(items))
+        let rest = items.indices.filter { written.verdicts[$0] == nil }
+        guard !rest.isEmpty else { return written }
+        do {
+            let verdicts = try await writeInSteps(rest.map { items[$0] }, lockedUsers: lockedUsers)
+            for (index, verdict) in zip(rest, verdicts) { written.verdicts[index] = verdict }
+        } catch {
+            written.failure = error
+        }
+        return written
+    }
+
+    /// The verdicts of the items that one statement could store; `nil` for the others.
+    private func writeDirectly(_ items: [IngestItem]) async throws -> [Verdict?] {
+        var seen: Set<EventKey> = []
+        let events = items.filter { seen.insert($0.key).inserted }.compactMap(DirectEvent.init)
+            .sorted { $0.event.key < $1.event.key }
+        guard !events.isEmpty else { return Array(repeating: nil, count: items.count) }
+        var logIDs: [EventKey: Int64] = [:]
+        do {
+            logIDs = try await pool.withConnection { connection in
+                try DirectInsert.insert(events, after: memory, now: now(), on: connection)
+            }
+        } catch let error as PostgresError where error.sqlState == DirectInsert.idsBeganAgain {
+            _ = try await pool.withConnection { try IDLine.look($0) }
+        } catch let error as PostgresError where error.leavesOtherWay {}
+        // A later item of the same key is a twin, which is compared with what is stored.
+        return items.map { item in logIDs.removeValue(forKey: item.key).map { .stored(logID: $0) } }
+    }
+
+    /// The verdicts of `items` by a look-up of their users and a transaction of several statements.
+    private func writeInSteps(_ items: [IngestItem], lockedUsers: LockedUsers) async throws -> [Verdict?] {
         let batch = IngestBatch(items, attributions: try await attributions(of: items))
         return try await commit { connection, isolatesFailures, now in
             try batch.store(
@@ -88,6 +140,9 @@ package struct EventWriter: Sendable {
 extension PostgresError {
     /// Whether PostgreSQL refused the statement for its content, so that a part of it may succeed.
     var isRefusal: Bool { sqlState != nil && !isTransient && sqlState != "57014" }
+
+    /// Whether another statement may store the events: PostgreSQL refused this one, or its answer was lost.
+    fileprivate var leavesOtherWay: Bool { kind == .connectionLost || (sqlState != nil && sqlState != "57014") }
 
     /// Whether a COMMIT was sent and its outcome is unknown.
     var isUnknownOutcome: Bool { if case .commitOutcomeUnknown = kind { true } else { false } }

@@ -144,18 +144,18 @@ package final class GroupCommit: Service, Sendable {
         let clock = ContinuousClock()
         let start = clock.now
         do {
-            let verdicts = try await writer.write(batch.map(\.item), lockedUsers: lockedUsers)
-            var locked: [QueuedItem] = []
+            let written = try await writer.writeEach(batch.map(\.item), lockedUsers: lockedUsers)
+            var rest: [QueuedItem] = []
             var answers = AnswerBatch()
-            for (queued, verdict) in zip(batch, verdicts) {
+            for (queued, verdict) in zip(batch, written.verdicts) {
                 if let verdict {
                     answers.add(queued.submission, queued.submission.deliver(queued.index, verdict))
                 } else {
-                    locked.append(queued)
+                    rest.append(queued)
                 }
             }
-            park(locked)
             send(answers)
+            if let failure = written.failure { fail(rest, failure) } else { park(rest) }
             batchRecorder.record(batch.count)
             commitTimer.record(duration: clock.now - start)
         } catch {

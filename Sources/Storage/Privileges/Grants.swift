@@ -260,6 +260,7 @@ extension Grant {
         Grant(
             .table, "metering.withdrawn_events", [.webhook: [.select()], .operator: [.insert()]]),
         Grant(.function, "metering.withdrawn(uuid[])", [.webhook: [.execute]]),
+        Grant(.function, "metering.require_final(uuid[], boolean)", [.webhook: [.execute]]),
         Grant(.table, "metering.id_epochs", allRoles(.select())),
         Grant(.table, "metering.id_segments", [.admin: [.select()], .operator: [.select()]]),
         Grant(.function, "metering.enter_id_line()", [.webhook: [.execute]]),

@@ -109,7 +109,7 @@ package enum MigrationsPath {
 /// Migrates a database to the schema that this build needs. It may run twice, and in several processes at once.
 package struct Migrator: Sendable {
     /// The version that the code of this build needs: the highest number in `migrations/`.
-    package static let requiredVersion = 22
+    package static let requiredVersion = 23
     /// Key of the session advisory lock that makes concurrent runs wait for each other ("metering" in ASCII).
     private static let lockKey: Int64 = 0x6D65_7465_7269_6E67
 

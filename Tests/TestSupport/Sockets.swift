@@ -1,7 +1,11 @@
-import Glibc
-import Testing
+internal import Glibc
 
 extension CommitProxy {
+    /// The proxy cannot listen.
+    package struct PortTaken: Error {
+        let error: Int32
+    }
+
     /// A socket that listens on the loopback address, and its port; port 0 picks one.
     static func listen(on port: UInt16) throws -> (listener: Int32, port: UInt16) {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -12,7 +16,7 @@ extension CommitProxy {
         let status = withSocketAddress(&address) { pointer in
             bind(listener, pointer, length) | Glibc.listen(listener, 64) | getsockname(listener, pointer, &length)
         }
-        try #require(status == 0, "the proxy cannot listen (error \(errno))")
+        guard status == 0 else { throw PortTaken(error: errno) }
         return (listener, UInt16(bigEndian: address.sin_port))
     }
 

@@ -1,30 +1,49 @@
-import Foundation
-import Glibc
-import Postgres
-import Synchronization
+internal import Foundation
+internal import Glibc
+package import Postgres
+internal import Synchronization
 
-/// A TCP proxy between a pool and the server that can lose the connection in the middle of a COMMIT, or be down.
-final class CommitProxy: Sendable {
-    /// What happens to the first COMMIT that passes.
-    enum Fault: Sendable {
+/// A TCP proxy between a pool and the server that can lose the connection in the middle of a request, or be down.
+package final class CommitProxy: Sendable {
+    /// The first bytes of the request to which a fault happens.
+    package enum Request: Sendable {
+        /// COMMIT.
+        case commit
+        /// The execution of a prepared statement.
+        case preparedStatement
+
+        fileprivate func begins(_ bytes: ArraySlice<UInt8>) -> Bool {
+            switch self {
+            case .commit: bytes.first == UInt8(ascii: "Q") && bytes.dropFirst(5).elementsEqual(Array("COMMIT\0".utf8))
+            case .preparedStatement: bytes.first == UInt8(ascii: "B")
+            }
+        }
+    }
+
+    /// What happens to the first such request that passes.
+    package enum Fault: Sendable {
         case none
-        /// The server commits; its answer never arrives.
+        /// The server executes it; its answer never arrives.
         case answerLost
-        /// The server never sees the COMMIT.
+        /// The server never sees it.
         case requestLost
     }
 
     private struct State {
         var fault = Fault.none
+        var request = Request.commit
         var isDownAfterFault = false
         var listener: Int32 = -1
     }
 
-    let port: UInt16
+    package let port: UInt16
     private let upstream: ConnectionConfiguration
     private let state = Mutex(State())
 
-    init(to upstream: ConnectionConfiguration) throws {
+    /// A proxy to `upstream`.
+    ///
+    /// - Throws: ``PortTaken``.
+    package init(to upstream: ConnectionConfiguration) throws {
         self.upstream = upstream
         let (listener, port) = try Self.listen(on: 0)
         self.port = port
@@ -32,7 +51,7 @@ final class CommitProxy: Sendable {
     }
 
     /// The upstream's configuration through this proxy.
-    var configuration: ConnectionConfiguration {
+    package var configuration: ConnectionConfiguration {
         var configuration = upstream
         configuration.host = "127.0.0.1"
         configuration.port = Int(port)
@@ -40,16 +59,17 @@ final class CommitProxy: Sendable {
         return configuration
     }
 
-    /// Arms `fault` for the next COMMIT; `thenDown` refuses connections from that moment on.
-    func arm(_ fault: Fault, thenDown: Bool = false) {
+    /// Arms `fault` for the next `request`; `thenDown` refuses connections from that moment on.
+    package func arm(_ fault: Fault, at request: Request = .commit, thenDown: Bool = false) {
         state.withLock { state in
             state.fault = fault
+            state.request = request
             state.isDownAfterFault = thenDown
         }
     }
 
     /// Refuses connections from now on; those that are open go on.
-    func stop() {
+    package func stop() {
         let listener = state.withLock { state in
             defer { state.listener = -1 }
             return state.listener
@@ -61,7 +81,9 @@ final class CommitProxy: Sendable {
     }
 
     /// Accepts connections again, on the same port.
-    func start() throws {
+    ///
+    /// - Throws: ``PortTaken``.
+    package func start() throws {
         accept(from: try Self.listen(on: port).listener)
     }
 
@@ -93,10 +115,8 @@ final class CommitProxy: Sendable {
     }
 
     private func takeFault(in bytes: ArraySlice<UInt8>) -> Fault {
-        guard bytes.starts(with: Array("Q".utf8)), bytes.dropFirst(5).elementsEqual(Array("COMMIT\0".utf8)) else {
-            return .none
-        }
         let (fault, isDown) = state.withLock { state in
+            guard state.request.begins(bytes) else { return (Fault.none, false) }
             defer { state.fault = .none }
             return (state.fault, state.isDownAfterFault)
         }
