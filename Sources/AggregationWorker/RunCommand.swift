@@ -13,7 +13,7 @@ struct RunCommand: AsyncParsableCommand {
             /health/ready and /metrics.
             """)
 
-    @Option(help: "Longest time between two passes: 60s, 5m or 1h. A thousand new rows start one at the next second.")
+    @Option(help: "Longest time between two passes: 60s, 5m or 1h. A thousand new rows start one at once.")
     var every: Interval = Interval(duration: .seconds(60))
 
     func run() async throws {

@@ -10,19 +10,30 @@ import Testing
 /// A run on a small database, and the checks that make a fast wrong result an error.
 @Suite(.timeLimit(.minutes(30))) struct BenchRunTests {
     @Test func everyKindOfBenchmarkRuns() async throws {
-        let benchmarks: [any Benchmark] =
-            [
-                NaiveBenchmark("naive", .zipf, clients: 4, ""),
-                HTTPBenchmark("singles", .documented, connections: 4, ""),
-                HTTPBenchmark("arrays", .trimmed, events: 5, connections: 4, people: .zipf, ""),
-                WriterBenchmark("statements", connections: 2, ""),
-                CopyBenchmark("copy", ""),
-                WriterBenchmark("rollup-beside", connections: 1, isRollingUp: true, ""),
-                RollupBenchmark("rollup", rows: 2_000, ""),
-                RollupBenchmark("rollup-bare", isBare: true, rows: 2_000, ""),
-            ] + ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0, pending: 500) }
-            + ReadQuestion.all.map { ReadBenchmark("read-\($0.name)", $0, connections: 2, recent: 500) }
-            + [ExportBenchmark("export", ""), ExportBenchmark("export-copy", isCopy: true, "")]
+        let writes: [any Benchmark] = [
+            NaiveBenchmark("naive", .zipf, clients: 4, ""),
+            HTTPBenchmark("singles", .documented, connections: 4, ""),
+            HTTPBenchmark("arrays", .trimmed, events: 5, connections: 4, people: .zipf, ""),
+            WriterBenchmark("statements", connections: 2, ""),
+            CopyBenchmark("copy", ""),
+            WriterBenchmark("rollup-beside", connections: 1, isRollingUp: true, ""),
+            RollupBenchmark("rollup", rows: 2_000, ""),
+            RollupBenchmark("rollup-bare", isBare: true, rows: 2_000, ""),
+        ]
+        let reports: [any Benchmark] = ReportQuestion.all.map { ReportBenchmark("report-\($0.name)", $0, pending: 500) }
+        let reads: [any Benchmark] = ReadQuestion.all.map {
+            ReadBenchmark("read-\($0.name)", $0, connections: 2, recent: 500)
+        }
+        let others: [any Benchmark] = [
+            ReadBenchmark("read-late", ReadQuestion.all[0], connections: 1, .pending(700)),
+            ReadBenchmark("read-busy", ReadQuestion.all[0], connections: 1, recent: 500, .arriving(500)),
+            PageBenchmark(.customer, readers: 2, requests: 20, recent: 500),
+            PageBenchmark(.operator, readers: 2, requests: 20, recent: 500),
+            AuthorizeBenchmark("authorize", connections: 2),
+            ExportBenchmark("export", ""),
+            ExportBenchmark("export-copy", isCopy: true, ""),
+        ]
+        let benchmarks = writes + reports + reads + others
         let schedule = Schedule(of: benchmarks, ratios: [Ratio("singles", to: "naive"), Ratio("arrays", to: "copy")])
         let report = try await inFolder { folder in
             let options = BenchRun.Options(rows: 1_000, pairs: 1, seconds: 1, schedule: schedule, folder: folder)
@@ -37,7 +48,9 @@ import Testing
         let service = report.measurements(of: "arrays")[0]
         #expect(service.peakMemory ?? 0 > 1 << 20 && service.batchEvents ?? 0 >= 1 && service.latency99 ?? 0 > 0)
         #expect(report.measurements(of: "report-plain")[0].latency99 ?? 0 > 0)
-        #expect(report.measurements(of: "read-stats")[0].latency99 ?? 0 > 0)
+        for name in ["read-stats", "read-late", "read-busy", "page-customer-2", "page-operator-2", "authorize"] {
+            #expect(report.measurements(of: name)[0].latency99 ?? 0 > 0, "\(name)")
+        }
         #expect(report.facts.bytesPerEvent.count == 4 && report.facts.bytesPerEvent.values.allSatisfy { $0 > 1 })
         #expect(try !report.json.isEmpty)
     }

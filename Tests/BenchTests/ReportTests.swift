@@ -40,4 +40,33 @@ import Testing
     @Test func columnsStandUnderEachOther() {
         #expect(ReportTable.aligned([["name", "a", ""], ["x", "100", "met"]]) == "name    a\nx     100  met")
     }
+
+    @Test func aReportSaysWhetherTheMachineWasQuiet() {
+        let quiet = MachineNoise(others: 0.01, stolen: 0)
+        #expect(
+            ReportTable.quietness([quiet, quiet])
+                == "The machine was quiet in each of 2 measurements: others took 1.0 % of the processors, at most "
+                + "1.0 %; the hypervisor 0.0 %, at most 0.0 %.")
+        let loud = ReportTable.quietness(
+            [quiet, MachineNoise(others: 0.2, stolen: 0), MachineNoise(others: 0, stolen: 0.3)])
+        #expect(loud.hasPrefix("The machine was not quiet in 2 of 3 measurements: others took 1.0 %"))
+    }
+
+    @Test func whatNeitherTheRunNorTheHypervisorTookIsTheWorkOfOthers() {
+        let start = MachineNoise.Clock(busy: 10, stolen: 1, all: 100, ours: 5)
+        let end = MachineNoise.Clock(busy: 14, stolen: 1.5, all: 110, ours: 8)
+        #expect(end.noise(since: start) == MachineNoise(others: 0.1, stolen: 0.05))
+        // Times are counted in ticks, so a run may seem to have taken more than there was.
+        let early = MachineNoise.Clock(busy: 12, stolen: 1, all: 110, ours: 8)
+        #expect(early.noise(since: start).others == 0)
+    }
+
+    @Test func theMachineCountsItsProcessorTime() {
+        let start = MachineNoise.Clock(postmaster: 0)
+        var sum = 0
+        let end = ContinuousClock.now + .milliseconds(200)
+        while ContinuousClock.now < end { sum &+= 1 }
+        let noise = MachineNoise.Clock(postmaster: 0).noise(since: start)
+        #expect(sum > 0 && (0...1).contains(noise.others) && (0...1).contains(noise.stolen))
+    }
 }

@@ -58,7 +58,9 @@ import Testing
     }
 
     private static func sample(_ benchmark: String, _ rate: Double) -> Sample {
-        Sample(benchmark: benchmark, round: 1, measurement: Measurement(rate: rate, count: 1))
+        Sample(
+            benchmark: benchmark, round: 1, measurement: Measurement(rate: rate, count: 1),
+            noise: MachineNoise(others: 0, stolen: 0))
     }
 }
 

@@ -62,9 +62,12 @@ struct BenchRun: Sendable {
                 for benchmark in options.schedule.round {
                     try Task.checkCancellation()
                     try await site.warm()
+                    let start = MachineNoise.Clock(postmaster: site.postmaster)
                     let measurement = try await benchmark.measure(site, seconds: options.seconds)
-                    log("  \(benchmark.name.padded(to: 22)) \(measurement.rate.shown(leading: 9)) /s")
-                    samples.append(Sample(benchmark: benchmark.name, round: round, measurement: measurement))
+                    let noise = MachineNoise.Clock(postmaster: site.postmaster).noise(since: start)
+                    log("  \(benchmark.name.padded(to: 26)) \(measurement.rate.shown(leading: 9)) /s")
+                    samples.append(
+                        Sample(benchmark: benchmark.name, round: round, measurement: measurement, noise: noise))
                 }
             }
             log("comparing the counters of every user with the events")

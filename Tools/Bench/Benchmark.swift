@@ -38,6 +38,8 @@ struct Sample: Codable, Sendable, Equatable {
     /// From 1.
     let round: Int
     let measurement: Measurement
+    /// What else the machine did meanwhile.
+    let noise: MachineNoise
 }
 
 /// The database does not hold what was acknowledged, so the figures of the run mean nothing.
@@ -71,12 +73,21 @@ enum Catalogue {
             CopyBenchmark("copy", "COPY of 20,000 rows into api_logs, two connections"),
             WriterBenchmark(
                 "statements-1-rollup", connections: 1, isRollingUp: true, "statements-1 while the worker rolls up"),
+            AuthorizeBenchmark("authorize-1", connections: 1),
+            AuthorizeBenchmark("authorize-16", connections: 16),
+            AuthorizeBenchmark("authorize-64", connections: 64),
             RollupBenchmark("rollup", "200,000 pending events, rolled up by a pass of the worker"),
             RollupBenchmark("rollup-bare", isBare: true, "the same by one INSERT … SELECT … GROUP BY … ON CONFLICT"),
         ]
         + reports
         + ReadQuestion.all.flatMap { question in
             [1, 16].map { ReadBenchmark("read-\(question.name)-\($0)", question, connections: $0) }
+        } + PageBenchmark.Page.allCases.flatMap { page in [1, 4].map { PageBenchmark(page, readers: $0) } }
+        + ReadQuestion.all.flatMap { question in
+            [
+                ReadBenchmark("read-\(question.name)-1-busy", question, connections: 1, .arriving(5_000)),
+                ReadBenchmark("read-\(question.name)-1-100k", question, connections: 1, .pending(100_000)),
+            ]
         } + [
             ExportBenchmark("export", "the heavy user's logs as Laravel's CSV, over HTTP; rows a second"),
             ExportBenchmark("export-copy", isCopy: true, "the same by psql's \\copy"),

@@ -181,19 +181,28 @@ struct EventBulk: Sendable {
     ///
     /// - Throws: ``PostgresError``.
     static func insert(_ count: Int, now: Timestamp, _ connection: Connection) throws -> ClosedRange<Int> {
-        let last = try connection.query(
-            "SELECT setval('public.api_logs_id_seq', nextval('public.api_logs_id_seq') - 1 + \(count)::bigint)"
-        )[0].decode(0, as: Int.self)
-        let ids = (last - count + 1)...last
-        try EventBulk(ids: ids, end: now, spacing: 1_800 / Double(count), isCounted: false).insert(connection)
-        return ids
+        try connection.transaction { connection in
+            // As each writer: the lock comes before the ids, or a worker would not wait for them.
+            try connection.executeScript("LOCK TABLE public.api_logs IN ROW EXCLUSIVE MODE")
+            let last = try connection.query(
+                "SELECT setval('public.api_logs_id_seq', nextval('public.api_logs_id_seq') - 1 + \(count)::bigint)"
+            )[0].decode(0, as: Int.self)
+            let ids = (last - count + 1)...last
+            let bulk = EventBulk(ids: ids, end: now, spacing: 1_800 / Double(count), isCounted: false)
+            try bulk.insert(connection, inTransaction: true)
+            return ids
+        }
     }
 
-    /// Inserts the events. Foreign keys are not checked: only users that exist are referenced.
+    /// Inserts the events, in a transaction or in the one that is open. Foreign keys are not checked: only users that
+    /// exist are referenced.
     ///
     /// - Throws: ``PostgresError``.
-    func insert(_ connection: Connection) throws {
-        try connection.transaction { connection in
+    func insert(_ connection: Connection, inTransaction isOpen: Bool = false) throws {
+        func atomically(_ body: (Connection) throws -> Void) throws {
+            try isOpen ? connection.savepoint(body) : connection.transaction(.readWrite, body)
+        }
+        try atomically { connection in
             try connection.executeScript("SET LOCAL session_replication_role = replica")
             try connection.execute(
                 """

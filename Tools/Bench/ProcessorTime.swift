@@ -98,6 +98,52 @@ enum ProcessorTime {
     }
 }
 
+/// How much of the machine's processors other work took than a run's: the load, the services, PostgreSQL and this
+/// program. A ratio of two measurements of one run stands it, a figure alone does not.
+struct MachineNoise: Codable, Sendable, Equatable {
+    /// The part of all processor time that other processes took, from 0 to 1.
+    var others: Double
+    /// The part that the hypervisor gave to other machines, from 0 to 1.
+    var stolen: Double
+
+    /// A machine is quiet while others take less than this.
+    static let quiet = 0.05
+
+    var isQuiet: Bool { others + stolen < Self.quiet }
+
+    /// Seconds of processor time since the machine began, of all processors together.
+    struct Clock {
+        let busy: Double
+        let stolen: Double
+        let all: Double
+        /// Of the load, the services, PostgreSQL and this program.
+        let ours: Double
+
+        /// What was between `start` and this moment; services and loads that began after `start` have ended.
+        func noise(since start: Clock) -> MachineNoise {
+            let time = max(all - start.all, .leastNonzeroMagnitude)
+            return MachineNoise(
+                others: max(0, (busy - start.busy) - (ours - start.ours)) / time,
+                stolen: (stolen - start.stolen) / time)
+        }
+    }
+}
+
+extension MachineNoise.Clock {
+    /// The present state. `postmaster` is the first process of the server.
+    init(postmaster: Int32) {
+        // user, nice, system, idle, iowait, irq, softirq, steal (proc(5))
+        let line = (try? String(contentsOfFile: "/proc/stat", encoding: .utf8))?.prefix { $0 != "\n" } ?? ""
+        let times = line.split(separator: " ").dropFirst().prefix(8).compactMap { Double($0) }
+            .map { $0 / Double(sysconf(Int32(_SC_CLK_TCK))) }
+        let whole = times.count == 8 ? times : [Double](repeating: 0, count: 8)
+        self.init(
+            // Interrupts are of no process, and mostly of the load's own packets.
+            busy: whole[0] + whole[1] + whole[2], stolen: whole[7], all: whole.reduce(0, +),
+            ours: ProcessorTime.ofFamily(postmaster) + ProcessorTime.own + ProcessorTime.endedChildren)
+    }
+}
+
 /// The peak memory of a process, in bytes.
 func residentPeak(of process: Int32) -> Int? {
     let lines = (try? String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8))?.split(separator: "\n")

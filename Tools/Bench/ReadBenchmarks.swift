@@ -5,25 +5,55 @@ import Postgres
 import Storage
 import TestSupport
 
-/// One request to `admin-api` over HTTP with a token, on tables as a rollup pass leaves them.
+/// One request to `admin-api` over HTTP with a token.
 struct ReadBenchmark: Benchmark {
+    /// What the last pass has left, or what comes in meanwhile.
+    enum Tail {
+        /// Nothing is pending.
+        case none
+        /// As many logs are pending, and nobody rolls them up.
+        case pending(Int)
+        /// As many come in each second, and a worker rolls them up.
+        case arriving(Int)
+    }
+
     let name: String
     private let question: ReadQuestion
     private let connections: Int
     private let recent: Int
+    private let tail: Tail
 
-    var summary: String { "\(question.summary), \(connections == 1 ? "one connection" : "\(connections) connections")" }
+    var summary: String {
+        let logs =
+            switch tail {
+            case .none: ""
+            case .pending(let count): "; \(count) pending logs"
+            case .arriving(let count): "; \(count) events a second come in, and a worker rolls them up"
+            }
+        return "\(question.summary), \(connections == 1 ? "one connection" : "\(connections) connections")\(logs)"
+    }
 
     /// `recent` is the number of events that are made for the present day if the heavy user has none.
-    init(_ name: String, _ question: ReadQuestion, connections: Int, recent: Int = 60_000) {
+    init(_ name: String, _ question: ReadQuestion, connections: Int, recent: Int = 60_000, _ tail: Tail = .none) {
         self.name = name
         self.question = question
         self.connections = connections
         self.recent = recent
+        self.tail = tail
     }
 
     func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
-        try await rollUp(site)
+        switch tail {
+        case .none: try await site.rollUpEverything(recent: recent)
+        case .pending(let count): try await site.makePending(count)
+        case .arriving(let count):
+            try await site.rollUpEverything(recent: recent)
+            return try await site.whileIngesting(eventsPerSecond: count) { try await read(site, seconds: seconds) }
+        }
+        return try await read(site, seconds: seconds)
+    }
+
+    private func read(_ site: BenchSite, seconds: Int) async throws -> Measurement {
         let user = Int64(question.isAdministrators ? BenchUser.administratorID : BenchUser.heavyID)
         let client = try await DashboardClient.login(site, user: user)
         let from = Timestamp.now.advanced(by: .seconds(-30 * 86_400)).day
@@ -45,22 +75,6 @@ struct ReadBenchmark: Benchmark {
         }
     }
 
-    /// Rolls up all logs, so that each measurement finds the tables as a pass leaves them. The filled database may be
-    /// of another day, so events of the present day are added.
-    private func rollUp(_ site: BenchSite) async throws {
-        let today = try await site.number(
-            """
-            SELECT count(*) FROM public.api_logs
-            WHERE user_id = \(Int64(BenchUser.heavyID)) AND created_at >= date_trunc('day', now() AT TIME ZONE 'UTC')
-            """)
-        let recent = recent
-        if today == 0 {
-            _ = try await site.pool.withConnection { try EventBulk.insert(recent, now: .now, $0) }
-        }
-        guard try await site.rollUp().rows > 0 else { return }
-        try await site.vacuumRollups()
-    }
-
     /// A range that ends now moves during the request, so its count is between those before and after.
     private func requireTruth(
         _ client: DashboardClient, _ service: MeasuredService, _ path: String, _ from: CalendarDate, _ site: BenchSite
@@ -71,6 +85,42 @@ struct ReadBenchmark: Benchmark {
         try WrongResult.require(
             (min(before, after)...max(before, after)).contains(calls),
             "\(name) says \(calls), the rows said \(before) before and \(after) after.")
+    }
+}
+
+extension BenchSite {
+    /// Rolls up all logs, so that each measurement finds the tables as a pass leaves them. The filled database may be
+    /// of another day, so `recent` events of the present day are added where the heavy user has none.
+    ///
+    /// - Throws: ``PostgresError``.
+    func rollUpEverything(recent: Int) async throws {
+        let today = try await number(
+            """
+            SELECT count(*) FROM public.api_logs
+            WHERE user_id = \(Int64(BenchUser.heavyID)) AND created_at >= date_trunc('day', now() AT TIME ZONE 'UTC')
+            """)
+        if today == 0 {
+            _ = try await pool.withConnection { try EventBulk.insert(recent, now: .now, $0) }
+        }
+        guard try await rollUp().rows > 0 else { return }
+        try await vacuumRollups()
+    }
+
+    /// Rolls up all logs and adds `count` pending ones, unless there are as many. The worker rolls up logs without an
+    /// event every second, so none of those is pending.
+    ///
+    /// - Throws: ``PostgresError``.
+    func makePending(_ count: Int) async throws {
+        let waiting = try await number(
+            """
+            SELECT count(*) FROM metering.events
+            WHERE api_log_id > (SELECT event_log_id FROM metering.rollup_watermark)
+            """)
+        guard waiting != count else { return }
+        _ = try await rollUp()
+        try await pool.withConnection { _ = try EventBulk.insert(count, now: .now, $0) }
+        try await vacuumRollups()
+        _ = try await RollupPass(pool: pool, now: { .now }).run(.laravel)
     }
 }
 

@@ -56,12 +56,26 @@ struct ReportTable: CustomStringConvertible {
         description = """
             \(facts.processor), \(facts.cores) cores, PostgreSQL \(facts.postgres), \(facts.rows) events before; \
             medians of \(rounds) rounds of \(facts.seconds) s; commit \(facts.commit)
+            \(Self.quietness(report.samples.map(\.noise)))
             CPU is in µs an event, memory in MB, batch in events a transaction, latency in ms a request.
             Bytes an event, indexes included: \(Self.sizes(facts)).
 
             \(Self.aligned(Self.rates(report)))
 
             \(Self.aligned(Self.ratios(report)))
+            """
+    }
+
+    /// Whether the figures may be compared with those of another run.
+    static func quietness(_ noises: [MachineNoise]) -> String {
+        let percent = { (part: Double) in "\((part * 100).shown(1)) %" }
+        guard let others = Spread(noises.map(\.others)), let stolen = Spread(noises.map(\.stolen)) else { return "" }
+        let loud = noises.count { !$0.isQuiet }
+        let verdict = loud == 0 ? "quiet in each" : "not quiet in \(loud)"
+        return """
+            The machine was \(verdict) of \(noises.count) measurements: others took \(percent(others.median)) of the \
+            processors, at most \(percent(others.maximum)); the hypervisor \(percent(stolen.median)), at most \
+            \(percent(stolen.maximum)).
             """
     }
 

@@ -20,7 +20,7 @@ struct ReportBenchmark: Benchmark {
     }
 
     func measure(_ site: BenchSite, seconds: Int) async throws -> Measurement {
-        if let pending { try await makePending(pending, site) }
+        if let pending { try await site.makePending(pending) }
         let (user, question, now) = (Int64(BenchUser.heavyID), question, Timestamp.now)
         let (answer, durations, measurement) = try await site.pool.withConnection { connection in
             // PostgreSQL plans the first ones, and reads them from the disk.
@@ -42,26 +42,11 @@ struct ReportBenchmark: Benchmark {
         try WrongResult.require(answer == truth, "\(name) returns \(answer), the logs give \(truth).")
         return measurement.withLatencies(durations)
     }
-
-    /// Rolls up all logs and adds `count` pending ones, unless there are as many. The worker rolls up logs without an
-    /// event every second, so none of those is pending.
-    private func makePending(_ count: Int, _ site: BenchSite) async throws {
-        let waiting = try await site.number(
-            """
-            SELECT count(*) FROM metering.events
-            WHERE api_log_id > (SELECT event_log_id FROM metering.rollup_watermark)
-            """)
-        guard waiting != count else { return }
-        _ = try await site.rollUp()
-        try await site.pool.withConnection { _ = try EventBulk.insert(count, now: .now, $0) }
-        try await site.vacuumRollups()
-        _ = try await RollupPass(pool: site.pool, now: { .now }).run(.laravel)
-    }
 }
 
 extension Measurement {
     /// With the mean, the median and the 99th percentile of `durations`, in milliseconds.
-    fileprivate func withLatencies(_ durations: [Double]) -> Measurement {
+    func withLatencies(_ durations: [Double]) -> Measurement {
         let sorted = durations.sorted()
         var measurement = self
         measurement.clientCPU = nil

@@ -89,12 +89,8 @@ struct RollupBenchmark: Benchmark {
     }
 }
 
-/// A worker that runs during a measurement. Like the service it looks every second, and leaves two thirds of the time
-/// to ingest.
+/// A worker that runs during a measurement, with the schedule of the service.
 final class WorkerBeside: Sendable {
-    private static let rest = 2
-    private static let interval: Duration = .seconds(1)
-
     private let site: BenchSite
     private let isStopping = Mutex(false)
 
@@ -107,10 +103,9 @@ final class WorkerBeside: Sendable {
     /// - Throws: ``PostgresError``.
     func run() async throws -> Int {
         let pool = site.makePool(connections: 1)
+        let pass = RollupPass(pool: pool, rest: RollupSchedule.rest, now: { .now })
         let result: Result<Int, any Error>
-        do { result = .success(try await rollUp(RollupPass(pool: pool, rest: Self.rest, now: { .now }))) } catch {
-            result = .failure(error)
-        }
+        do { result = .success(try await rollUp(pass, on: pool)) } catch { result = .failure(error) }
         await pool.close()
         return try result.get()
     }
@@ -120,14 +115,75 @@ final class WorkerBeside: Sendable {
         isStopping.withLock { $0 = true }
     }
 
-    private func rollUp(_ pass: RollupPass) async throws -> Int {
-        let clock = ContinuousClock()
+    private func rollUp(_ pass: RollupPass, on pool: ConnectionPool) async throws -> Int {
+        var schedule = RollupSchedule(interval: .seconds(60), now: .now)
         var rows = 0
         while !isStopping.withLock({ $0 }) {
-            let start = clock.now
-            rows += try await pass.run { _ in !self.isStopping.withLock { $0 } }.rows
-            try await Task.sleep(for: max(Self.interval, (clock.now - start) * Self.rest))
+            let start = ContinuousClock.now
+            var pause = RollupSchedule.pause
+            let pendingIDs = try await pool.withConnection { try RollupState.pendingIDs($0) }
+            if let scope = schedule.scope(pendingIDs: pendingIDs, at: start) {
+                rows += try await pass.run(scope) { _ in !self.isStopping.withLock { $0 } }.rows
+                pause = schedule.pause(afterPassFrom: start, to: .now)
+            }
+            try await Task.sleep(for: pause)
         }
         return rows
+    }
+}
+
+/// Events that come in during a measurement, as many each second, a tenth of them of the heavy user.
+final class IngestBeside: Sendable {
+    private static let interval: Duration = .milliseconds(100)
+
+    private let site: BenchSite
+    private let eventsPerSecond: Int
+    private let isStopping = Mutex(false)
+
+    init(_ site: BenchSite, eventsPerSecond: Int) {
+        self.site = site
+        self.eventsPerSecond = eventsPerSecond
+    }
+
+    /// Writes until ``stop()``.
+    ///
+    /// - Throws: ``PostgresError``.
+    func run() async throws {
+        let pool = site.makePool(connections: 1)
+        let result: Result<Void, any Error>
+        do { result = .success(try await write(pool)) } catch { result = .failure(error) }
+        await pool.close()
+        try result.get()
+    }
+
+    func stop() {
+        isStopping.withLock { $0 = true }
+    }
+
+    private func write(_ pool: ConnectionPool) async throws {
+        let events = Int(Double(eventsPerSecond) * (Self.interval / .seconds(1)))
+        var next = ContinuousClock.now
+        while !isStopping.withLock({ $0 }) {
+            try await pool.withConnection { _ = try EventBulk.insert(events, now: .now, $0) }
+            next += Self.interval
+            try await Task.sleep(until: next)
+        }
+    }
+}
+
+extension BenchSite {
+    /// Runs `body` while events come in and a worker rolls them up.
+    ///
+    /// - Throws: What `body` throws; ``PostgresError``.
+    func whileIngesting<T>(eventsPerSecond: Int, _ body: () async throws -> T) async throws -> T {
+        let (ingest, worker) = (IngestBeside(self, eventsPerSecond: eventsPerSecond), WorkerBeside(self))
+        async let written: Void = ingest.run()
+        async let rolledUp = worker.run()
+        let result: Result<T, any Error>
+        do { result = .success(try await body()) } catch { result = .failure(error) }
+        ingest.stop()
+        worker.stop()
+        _ = try await (written, rolledUp)
+        return try result.get()
     }
 }

@@ -1,3 +1,4 @@
+import Crypto
 import Domain
 import Foundation
 import Postgres
@@ -98,17 +99,32 @@ struct MeasuredService: Sendable {
     }
 }
 
-/// A client of `admin-api` with a bearer token.
+/// A client of `admin-api` with a bearer token, or with the pages' cookie.
 struct DashboardClient: Sendable {
-    fileprivate let header: String
+    /// The header of each request that says who asks.
+    let header: String
 
     /// Makes a token of `user`, and an administrator of ``BenchUser/administratorID``.
     ///
     /// - Throws: ``PostgresError``.
     static func login(_ site: BenchSite, user: Int64) async throws -> DashboardClient {
+        DashboardClient(header: "Authorization: Bearer \(try await token(site, user: user))")
+    }
+
+    /// Makes the cookie of `user`, as the form to sign in does: the token, sealed with the password's hash.
+    ///
+    /// - Throws: ``PostgresError``.
+    static func signIn(_ site: BenchSite, user: Int64) async throws -> DashboardClient {
+        let token = try await token(site, user: user)
+        let hash = try await site.text("(SELECT password FROM public.users WHERE id = \(user))") ?? ""
+        let seal = HMAC<SHA256>.authenticationCode(
+            for: Data(hash.utf8), using: SymmetricKey(data: Data(token.utf8)))
+        return DashboardClient(header: "Cookie: codexflow_session=\(token)~\(seal.lowercaseHex)")
+    }
+
+    private static func token(_ site: BenchSite, user: Int64) async throws -> String {
         try await site.execute("UPDATE public.users SET is_admin = true WHERE id = \(Int64(BenchUser.administratorID))")
-        let token = try await site.pool.withConnection { try AccessToken.create(for: user, $0, now: .now) }
-        return DashboardClient(header: "Authorization: Bearer \(token)")
+        return try await site.pool.withConnection { try AccessToken.create(for: user, $0, now: .now) }
     }
 
     /// The body of an answer.
@@ -150,9 +166,27 @@ struct WrkLoad: Sendable {
         _ template: EventTemplate, events: Int, people: BenchUser.Distribution, connections: Int, key: String,
         site: BenchSite
     ) throws -> WrkLoad {
-        let body = template.body(of: events)
+        try write(
+            template.body(of: events), to: "/api/webhook/litellm", people, connections, maximumAge: events > 1 ? 5 : 0,
+            key: key, site: site)
+    }
+
+    /// Writes the files of wrk that ask about the keys of random users.
+    ///
+    /// - Throws: What Foundation throws when a file cannot be written.
+    static func writeQuestions(connections: Int, key: String, site: BenchSite) throws -> WrkLoad {
+        let hole = EventTemplate.Hole.self
+        return try write(
+            #"\#(hole.nextEvent.mark){"key_hash":"\#(hole.keyHash.mark)"}"#, to: "/api/litellm/authorize", .uniform,
+            connections, maximumAge: 0, key: key, site: site)
+    }
+
+    private static func write(
+        _ body: String, to path: String, _ people: BenchUser.Distribution, _ connections: Int, maximumAge: Double,
+        key: String, site: BenchSite
+    ) throws -> WrkLoad {
         let request = """
-            POST /api/webhook/litellm HTTP/1.1\r
+            POST \(path) HTTP/1.1\r
             Host: 127.0.0.1\r
             X-API-Key: \(key)\r
             Content-Type: application/json\r
@@ -166,7 +200,7 @@ struct WrkLoad: Sendable {
         let files = ["request", "people"].map { site.folder.appending(path: $0).path() }
         try request.write(toFile: files[0], atomically: false, encoding: .utf8)
         try lines.joined(separator: "\n").write(toFile: files[1], atomically: false, encoding: .utf8)
-        return WrkLoad(connections: connections, files: files, maximumAge: events > 1 ? 5 : 0)
+        return WrkLoad(connections: connections, files: files, maximumAge: maximumAge)
     }
 
     /// Sends for `seconds` to the service at `port`.

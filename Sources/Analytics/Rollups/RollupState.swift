@@ -36,6 +36,19 @@ package struct RollupState: Sendable, Hashable {
         return state
     }
 
+    /// How many ids were drawn after the event watermark: as many events may be pending, or fewer.
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func pendingIDs(_ connection: Connection) throws -> Int64 {
+        let rows = try connection.query(
+            """
+            SELECT coalesce(pg_sequence_last_value('public.api_logs_id_seq'), 0) + k.shift - c.event_log_id
+            FROM metering.rollup_watermark c CROSS JOIN metering.id_epochs k
+            WHERE k.epoch = (SELECT max(o.epoch) FROM metering.id_epochs o)
+            """)
+        return try rows.first?.decode(0) ?? 0
+    }
+
     /// Reads the state and locks it until the transaction ends; `nil` where another worker has it.
     ///
     /// - Throws: ``PostgresError``.
