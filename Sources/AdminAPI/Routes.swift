@@ -26,6 +26,7 @@ struct Routes: Sendable {
         let logs = LogController(database: database)
         let analytics = AnalyticsController(database: database)
         let stream = StreamController(live: live)
+        let reads = SharedReads<RequestQuestion, APIResponse>()
         let users = AdminUserController(database: database, signIn: signIn)
         let plans = AdminPlanController(database: database)
         let prices = AdminModelController(database: database)
@@ -40,10 +41,10 @@ struct Routes: Sendable {
                 .post, "/api/auth/logout", .user, needing: nil,
                 account.logOut.followed { await live.check(try $0.user.id) }),
             Route(.get, "/api/auth/me", .user, account.getAccount),
-            Route(.get, "/api/dashboard/stats", .user, dashboard.getDashboardStats),
-            Route(.get, "/api/dashboard/usage", .user, dashboard.getDashboardUsage),
+            Route(.get, "/api/dashboard/stats", .user, dashboard.getDashboardStats.shared(by: reads)),
+            Route(.get, "/api/dashboard/usage", .user, dashboard.getDashboardUsage.shared(by: reads)),
             Route(.get, "/api/usage/logs", .user, usage.listUsageLogs),
-            Route(.get, "/api/usage/analytics", .user, usage.getUsageAnalytics),
+            Route(.get, "/api/usage/analytics", .user, usage.getUsageAnalytics.shared(by: reads)),
             Route(.post, "/api/usage/export", .user, usage.exportUsageByPost),
             Route(.get, "/api/usage/export", .user, usage.exportUsage),
             Route(.post, "/api/usage/log", .user, reporting.reportUsage),
@@ -58,9 +59,9 @@ struct Routes: Sendable {
             Route(.get, "/api/v1/me", .user, me.getMe),
             Route(.get, "/api/v1/logs", .user, logs.listLogs),
             Route(.get, "/api/v1/logs/{id}", .user, logs.getLog),
-            Route(.get, "/api/v1/analytics/summary", .user, analytics.getSummary),
-            Route(.get, "/api/v1/analytics/timeseries", .user, analytics.getTimeseries),
-            Route(.get, "/api/v1/analytics/breakdown", .user, analytics.getBreakdown),
+            Route(.get, "/api/v1/analytics/summary", .user, analytics.getSummary.shared(by: reads)),
+            Route(.get, "/api/v1/analytics/timeseries", .user, analytics.getTimeseries.shared(by: reads)),
+            Route(.get, "/api/v1/analytics/breakdown", .user, analytics.getBreakdown.shared(by: reads)),
             Route(.get, "/api/v1/stream", .user, stream.getStream),
 
             Route(.get, "/api/v1/admin/users", .admin, users.listUsers),

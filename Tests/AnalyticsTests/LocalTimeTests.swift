@@ -77,6 +77,22 @@ import Testing
     ]
 
     /// A whole day that a zone skipped begins with the next, and a gap that holds midnight ends the day before.
+    /// Asked for together, days begin when each of them does: also where midnight is skipped, comes twice, or the day
+    /// is missing.
+    @Test func manyDaysBeginAsEachOfThem() async throws {
+        let days = ["2026-11-29", "2026-04-24", "2026-10-25", "2011-12-30", "2026-11-01", "2026-11-29"]
+            .compactMap { CalendarDate($0) }
+        try await withTestDatabase { database in
+            try await database.pool(as: .admin).withConnection { connection in
+                for name in ["UTC", "Africa/Cairo", "Europe/Istanbul", "Pacific/Apia", "America/Havana"] {
+                    let zone = try TimeZoneName.require(name, connection)
+                    let each = try days.map { try zone.start(of: "\($0)", connection) }
+                    #expect(try zone.starts(of: days, connection) == each, "\(name)")
+                }
+            }
+        }
+    }
+
     @Test func daysThatNeverWere() async throws {
         try await withTestDatabase { database in
             try await database.pool(as: .admin).withConnection { connection in

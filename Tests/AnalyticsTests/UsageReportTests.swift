@@ -72,6 +72,32 @@ import Testing
         }
     }
 
+    /// One statement reads periods with a gap between them, and two statements those that are far apart or overlap.
+    @Test func periodsAreTheSameTogetherAndAlone() async throws {
+        try await StorageBench.with { bench in
+            let user = try await bench.makeUser()
+            try await bench.fill(user, count: 3_000, from: "2026-08-01", to: "2026-11-23 11:59:00")
+            let last = try await Self.range("2026-11-20", "2026-11-24", bench, zone: "Europe/Istanbul")
+            let before = [("2026-11-01", "2026-11-05"), ("2026-11-16", "2026-11-20"), ("2026-08-10", "2026-08-14")]
+            for rolls in [false, true] {
+                if rolls { try await bench.rollUp() }
+                for (from, to) in before + [("2026-11-18", "2026-11-22")] {
+                    let range = try await Self.range(from, to, bench, zone: "Europe/Istanbul")
+                    let (pair, alone) = try await bench.report { snapshot in
+                        (
+                            try UsageSummary.read(.user(user), last, comparedWith: range, on: snapshot),
+                            try [last, range].map {
+                                try UsageSummary.Period.list(.user(user), [$0], on: snapshot)[0]
+                            }
+                        )
+                    }
+                    #expect([pair.current, pair.previous] == alone, "\(from)")
+                    #expect(alone.allSatisfy { $0.sums.requests > 0 && $0.latency.duration != nil }, "\(from)")
+                }
+            }
+        }
+    }
+
     @Test func aBreakdownNamesTheLargestAndSumsTheOthers() async throws {
         try await StorageBench.with { bench in
             let user = try await bench.makeUser()

@@ -7,6 +7,7 @@ import Storage
 /// The operator's overview: what all users cost, who is near a limit, what costs most, and how complete that is.
 struct OperatorOverviewPage: Sendable {
     let database: Database
+    private let reads = SharedReads<PageQuestion, JSON>()
 
     /// Rows of each of the short lists.
     private static let listed = 10
@@ -17,7 +18,12 @@ struct OperatorOverviewPage: Sendable {
 
     @Sendable func show(_ request: PageRequest) async throws -> PageAnswer {
         let reader = request.reader
-        let values = try await database.read { connection in
+        return .page("operator", try await reads.answer(to: PageQuestion(of: nil, reader)) { try await read(reader) })
+    }
+
+    /// What the database says to `reader` of all users.
+    private func read(_ reader: Reader) async throws -> JSON {
+        try await database.read { connection in
             let periods = try PagePeriods(reader, connection)
             let reports = try ReportSnapshot.take(connection) { try Self.reports(periods, $0) }
             let limits = try LimitPressure.list(limit: Self.listed, connection, now: reader.now)
@@ -26,7 +32,6 @@ struct OperatorOverviewPage: Sendable {
                 "limits": Self.json(limits), "truth": truth, "complete_through": truth["missing_since"] ?? .null,
             ])
         }
-        return .page("operator", values)
     }
 
     private static func reports(_ periods: PagePeriods, _ snapshot: ReportSnapshot) throws -> JSON {

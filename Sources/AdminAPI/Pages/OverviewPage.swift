@@ -11,6 +11,7 @@ import Storage
 struct OverviewPage: Sendable {
     let database: Database
     let example: CallExample
+    private let reads = SharedReads<PageQuestion, JSON>()
 
     /// The models that have a series of their own; the others are summed.
     private static let models = 6
@@ -34,26 +35,9 @@ struct OverviewPage: Sendable {
     }
 
     private func values(_ request: PageRequest, _ refusal: FormRefusal?) async throws -> JSON {
-        let (user, reader) = (try request.user, request.reader)
-        let values = try await database.read { connection in
-            let periods = try PagePeriods(reader, connection)
-            return try ReportSnapshot.take(connection) { snapshot in
-                let scope = UsageScope(user: user.id)
-                let calls = try LogList.read(LogFilter(userID: user.id), by: .time, limit: Self.calls, connection)
-                let entries = try LogEntries.read(calls.ids, connection)
-                let limits = try LimitStatus.read(user.id, connection, now: reader.now)
-                let requests = try LimitRequest.list(of: user.id, limit: 5, connection)
-                return JSON.object([
-                    "as_of": .string(snapshot.asOf.rfc3339),
-                    "complete_through": try PageFigures.completeThrough(connection),
-                    "has_calls": .bool(!calls.ids.isEmpty),
-                    "limits": LimitMeters.json(LimitWindows(limits: limits, now: reader.now)),
-                    "limit_requests": .array(requests.map(Self.json)),
-                    "month": try Self.month(scope, periods, snapshot),
-                    "series": try Self.lastDays(scope, periods, snapshot),
-                    "calls": .array(entries.json),
-                ])
-            }
+        let user = try request.user
+        let values = try await reads.answer(to: PageQuestion(of: user.id, request.reader)) {
+            try await read(user.id, request.reader)
         }
         let form = PageForm("limit_request", of: request, refusal)
         let periods = QuotaPeriod.allCases.reversed().map(\.rawValue)
@@ -69,6 +53,30 @@ struct OverviewPage: Sendable {
         return values.merging(shown).merging(isEmpty ? try await example.values(request) : [:])
     }
 
+    /// What the database says to `reader` of the user.
+    private func read(_ user: Int64, _ reader: Reader) async throws -> JSON {
+        try await database.read { connection in
+            let periods = try PagePeriods(reader, connection)
+            return try ReportSnapshot.take(connection) { snapshot in
+                let scope = UsageScope(user: user)
+                let calls = try LogList.read(LogFilter(userID: user), by: .time, limit: Self.calls, connection)
+                let entries = try LogEntries.read(calls.ids, connection)
+                let limits = try LimitStatus.read(user, connection, now: reader.now)
+                let requests = try LimitRequest.list(of: user, limit: 5, connection)
+                return JSON.object([
+                    "as_of": .string(snapshot.asOf.rfc3339),
+                    "complete_through": try PageFigures.completeThrough(connection),
+                    "has_calls": .bool(!calls.ids.isEmpty),
+                    "limits": LimitMeters.json(LimitWindows(limits: limits, now: reader.now)),
+                    "limit_requests": .array(requests.map(Self.json)),
+                    "month": try Self.month(scope, periods, snapshot),
+                    "series": try Self.lastDays(scope, periods, snapshot),
+                    "calls": .array(entries.json),
+                ])
+            }
+        }
+    }
+
     private static func json(_ request: LimitRequest) -> JSON {
         let tone: JSON = request.answer?.isGranted == true ? "good" : "bad"
         return LimitRequest.json.json(request).merging([
@@ -78,13 +86,15 @@ struct OverviewPage: Sendable {
 
     /// This month, the same part of the month before, and the whole month before.
     private static func month(_ scope: UsageScope, _ periods: PagePeriods, _ snapshot: ReportSnapshot) throws -> JSON {
-        // Side by side, so one statement reads both.
-        let months = try UsageSummary.read(scope, periods.month, comparedWith: periods.wholeMonthBefore, on: snapshot)
-        let part = try UsageSeries.read(scope, periods.monthBefore, every: .month, on: snapshot)
-        let (now, then) = (months.current.sums, part.lines.flatMap(\.sums).reduce(UsageTotals(), +))
+        // Side by side, so one statement reads them all.
+        let part = [periods.monthBefore] + (periods.restOfMonthBefore.map { [$0] } ?? [])
+        let months = try UsageSummary.Period.list(scope, part + [periods.month], on: snapshot)
+        let current = months[part.count]
+        let (now, then) = (current.sums, months[0].sums)
+        let before = months[..<part.count].map(\.sums).reduce(UsageTotals(), +)
         return [
-            "current": Usage.json.json(Usage(now, months.current.latency)), "compared": Usage.json.json(Usage(then)),
-            "before": Usage.json.json(Usage(months.previous?.sums ?? UsageTotals())),
+            "current": Usage.json.json(Usage(now, current.latency)), "compared": Usage.json.json(Usage(then)),
+            "before": Usage.json.json(Usage(before)),
             "cost_change": change(PageFigures.dollars(now), PageFigures.dollars(then)),
             "tokens_change": change(Double(now.tokens), Double(then.tokens)),
             "requests_change": change(Double(now.requests), Double(then.requests)),

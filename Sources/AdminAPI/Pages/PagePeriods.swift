@@ -13,8 +13,8 @@ struct PagePeriods: Sendable {
     let month: ReportRange
     /// The same part of the month before: from its first for as long as this month has run, at most to its end.
     let monthBefore: ReportRange
-    /// The whole month before.
-    let wholeMonthBefore: ReportRange
+    /// The rest of the month before; `nil` where ``monthBefore`` is all of it.
+    let restOfMonthBefore: ReportRange?
     /// The last 30 days, today included.
     let lastDays: ReportRange
 
@@ -24,20 +24,18 @@ struct PagePeriods: Sendable {
     init(_ reader: Reader, _ connection: Connection) throws {
         let zone = try TimeZoneName.require(reader.zoneName, connection)
         let today = reader.localDay
-        let first = CalendarDate(daysSince1970: today.daysSince1970 - Int64(today.dayOfMonth - 1))
+        func day(_ daysAgo: Int64) -> CalendarDate { CalendarDate(daysSince1970: today.daysSince1970 - daysAgo) }
+        let first = day(Int64(today.dayOfMonth - 1))
         let lastOfBefore = CalendarDate(daysSince1970: first.daysSince1970 - 1)
         let firstOfBefore = CalendarDate(daysSince1970: first.daysSince1970 - Int64(lastOfBefore.dayOfMonth))
-        func start(_ day: CalendarDate) throws -> Timestamp { try zone.start(of: "\(day)", connection) }
+        let starts = try zone.starts(of: [first, firstOfBefore, today, day(1), day(29)], connection)
+        let (monthStart, beforeStart, todayStart, yesterdayStart) = (starts[0], starts[1], starts[2], starts[3])
         func range(_ from: Timestamp, _ to: Timestamp) throws -> ReportRange {
             try ReportRange(from: from, to: to, zone: zone)
         }
 
         // The quarter hour of now belongs to the range.
         let end = reader.now.advanced(by: .seconds(900))
-        let (monthStart, beforeStart) = (try start(first), try start(firstOfBefore))
-        let (todayStart, yesterdayStart) = (
-            try start(today), try start(CalendarDate(daysSince1970: today.daysSince1970 - 1))
-        )
         /// From `before` for as many quarter hours as are over since `start`, at least one, and at most until `start`.
         func samePart(of start: Timestamp, from before: Timestamp) throws -> ReportRange {
             let elapsed = max(reader.now.microseconds - start.microseconds, 900_000_000)
@@ -48,9 +46,10 @@ struct PagePeriods: Sendable {
         self.today = try range(todayStart, end)
         dayBefore = try samePart(of: todayStart, from: yesterdayStart)
         month = try range(monthStart, end)
-        monthBefore = try samePart(of: monthStart, from: beforeStart)
-        wholeMonthBefore = try range(beforeStart, monthStart)
-        lastDays = try range(try start(CalendarDate(daysSince1970: today.daysSince1970 - 29)), end)
+        let monthBefore = try samePart(of: monthStart, from: beforeStart)
+        self.monthBefore = monthBefore
+        restOfMonthBefore = monthBefore.to < monthStart ? try range(monthBefore.to, monthStart) : nil
+        lastDays = try range(starts[4], end)
     }
 }
 

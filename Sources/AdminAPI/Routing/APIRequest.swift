@@ -14,7 +14,8 @@ struct APIRequest: Sendable {
     let now: Timestamp
     /// Authenticates the request once more, for an answer that goes on after it.
     let authenticate: @Sendable () async throws -> Caller?
-    private let values: [String: [String]]
+    /// The values of the declared parameters that are given.
+    let parameters: [String: [String]]
 
     /// - Throws: ``ValidationError`` with every parameter that breaks its rule.
     init(
@@ -27,7 +28,7 @@ struct APIRequest: Sendable {
         self.caller = caller
         self.body = body
         self.now = now
-        values = try route.values(of: http, context: context)
+        parameters = try route.values(of: http, context: context)
     }
 
     /// A request of a page to the route, whose parameters, of path and query, are `given`.
@@ -41,7 +42,7 @@ struct APIRequest: Sendable {
         authenticate = { caller }
         let parts = Set(route.operation.parameters.filter { $0.location == .path }.map(\.name))
         let query = given.filter { !parts.contains($0.key) }.mapValues { $0.map(Optional.some) }
-        values = try route.values(of: query, lists: []) { given[$0]?.last }
+        parameters = try route.values(of: query, lists: []) { given[$0]?.last }
     }
 
     /// The caller; for routes that need one.
@@ -55,10 +56,10 @@ struct APIRequest: Sendable {
     }
 
     /// Every value of the parameter `name`; `nil` where it is not given.
-    func texts(_ name: String) -> [String]? { values[name] }
+    func texts(_ name: String) -> [String]? { parameters[name] }
 
     /// The value of the parameter `name`.
-    func text(_ name: String) -> String? { values[name]?.last }
+    func text(_ name: String) -> String? { parameters[name]?.last }
 
     func integer(_ name: String) -> Int? { text(name).flatMap(Int.init(parameter:)) }
 

@@ -33,6 +33,15 @@ struct APIResponse: Sendable {
     /// JSON that is already encoded.
     static func json(_ text: [UInt8]) -> APIResponse { APIResponse(content: .bytes(text, type: "application/json")) }
 
+    /// The same answer, its JSON encoded.
+    var encoded: APIResponse {
+        guard case .json(let value) = content else { return self }
+        let bytes = Array(value.buffer.readableBytesView)
+        return APIResponse(
+            status: status, headers: headers, content: .bytes(bytes, type: "application/json"),
+            holdsSecret: holdsSecret)
+    }
+
     /// The HTTP response to `request`. The answer depends on the request headers `vary`. A read with a matching
     /// `If-None-Match` is answered 304 (RFC 9110 §13.1.2).
     func response(to request: Request, vary: [HTTPField.Name]) -> Response {

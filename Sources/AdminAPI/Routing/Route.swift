@@ -108,12 +108,17 @@ struct Operation: Sendable {
     /// The same operation, and `next` when it has succeeded.
     func followed(by next: @escaping @Sendable (APIRequest) async throws -> Void) -> Operation {
         let first = handle
-        var other = self
-        other.handle = { request in
+        return answered { request in
             let response = try await first(request)
             try await next(request)
             return response
         }
+    }
+
+    /// The same operation, answered by `handle`.
+    func answered(by handle: @escaping Handler) -> Operation {
+        var other = self
+        other.handle = handle
         return other
     }
 

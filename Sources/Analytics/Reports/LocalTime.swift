@@ -151,4 +151,23 @@ package struct TimeZoneName: Sendable, Hashable, CustomStringConvertible {
             throw unreadable
         }
     }
+
+    /// The moments at which the local `days` begin, in their order.
+    ///
+    /// - Throws: ``PostgresError``.
+    package func starts(of days: [CalendarDate], _ connection: Connection) throws -> [Timestamp] {
+        guard self != .utc else { return days.map(\.start) }
+        let locals: Query = "SELECT unnest(\(days.map(\.description))::text[])::timestamp AS local"
+        let rows = try connection.query(
+            """
+            SELECT i.local::date::text, \(microseconds: "i.instant")
+            FROM (\(LocalTime.instants(of: locals, in: self))) i
+            """)
+        let starts = Dictionary(
+            try rows.map { try $0.decode(String.self, Int64.self) }, uniquingKeysWith: { first, _ in first })
+        return try days.map { day in
+            guard let start = starts[day.description] else { throw AppError(.invalid, "There is no day \(day).") }
+            return Timestamp(microseconds: start)
+        }
+    }
 }

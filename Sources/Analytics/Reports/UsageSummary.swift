@@ -23,27 +23,35 @@ package struct UsageSummary: Sendable, Hashable {
         _ scope: UsageScope, _ range: ReportRange, comparedWith previous: ReportRange? = nil,
         on snapshot: ReportSnapshot
     ) throws -> UsageSummary {
-        let previous = previous ?? range.previous
-        if let previous, previous.quarterHours.upperBound == range.quarterHours.lowerBound {
-            // Side by side: one statement, and pending logs are read once.
-            let periods = try Period.list(scope, [previous, range], snapshot)
+        guard let previous = previous ?? range.previous else {
+            return UsageSummary(current: try Period.list(scope, [range], on: snapshot)[0], previous: nil)
+        }
+        let gap = range.quarterHours.lowerBound - previous.quarterHours.upperBound
+        if (0...longestGap).contains(gap) {
+            let periods = try Period.list(scope, [previous, range], on: snapshot)
             return UsageSummary(current: periods[1], previous: periods[0])
         }
         return UsageSummary(
-            current: try Period.list(scope, [range], snapshot)[0],
-            previous: try previous.map { try Period.list(scope, [$0], snapshot)[0] })
+            current: try Period.list(scope, [range], on: snapshot)[0],
+            previous: try Period.list(scope, [previous], on: snapshot)[0])
     }
+
+    /// The quarter hours between two periods that are read with them: they cost less than a second statement.
+    private static let longestGap = 31 * QuarterHour.perDay
 }
 
 extension UsageSummary.Period {
-    /// The usage of `ranges`, each of which begins where the one before it ends.
-    fileprivate static func list(_ scope: UsageScope, _ ranges: [ReportRange], _ snapshot: ReportSnapshot) throws
-        -> [Self]
-    {
-        let boundaries = [ranges[0].quarterHours.lowerBound] + ranges.map(\.quarterHours.upperBound)
+    /// The usage of `ranges`, by one statement, which reads pending logs once. Each range begins where the one before
+    /// it ends, or later.
+    ///
+    /// - Throws: ``PostgresError``.
+    package static func list(
+        _ scope: UsageScope, _ ranges: [ReportRange], on snapshot: ReportSnapshot
+    ) throws -> [UsageSummary.Period] {
+        let boundaries = Set(ranges.flatMap { [$0.quarterHours.lowerBound, $0.quarterHours.upperBound] }).sorted()
         let rows = try UsageQuery(scope: scope, boundaries: boundaries, hasLatency: true).rows(on: snapshot)
-        return ranges.enumerated().map { index, range in
-            let row = rows.first { $0.bucket == index + 1 }
+        return ranges.map { range in
+            let row = rows.first { boundaries[$0.bucket - 1] == range.quarterHours.lowerBound }
             return Self(range: range, sums: row?.sums ?? UsageTotals(), latency: row?.latency ?? UsageLatency())
         }
     }

@@ -51,6 +51,8 @@ WITH rollup AS (
     SELECT f.* FROM (
         SELECT * FROM metering.event_facts($15::bigint, $16::bigint) f
         WHERE f.user_id = $17
+        -- Found by their ids alone: an index by time would be read of every month, and finds no fewer.
+        OFFSET 0
     ) f
     WHERE f.occurred_at >= ('epoch'::timestamptz + $18::bigint * interval '1 microsecond')
       AND f.occurred_at < ('epoch'::timestamptz + $19::bigint * interval '1 microsecond')
@@ -103,9 +105,15 @@ WITH rollup AS (
     THEN dense_rank() OVER (PARTITION BY (t.weight < $25::numeric OR t.weight = $26::numeric
     AND (t.key > $27 OR t.key IS NULL AND $28::text IS NOT NULL)) IS TRUE ORDER BY t.weight DESC, t.key) ELSE 0 END AS position FROM weighed t
 ), total AS (
-    SELECT t.bucket, least(t.position, $29::integer) AS rank,
-           min(t.key) FILTER (WHERE t.position BETWEEN 1 AND $30::integer) AS key,
-           count(DISTINCT t.position) AS groups, max(t.weight)::text,
+    SELECT t.bucket, t.position AS rank, t.key, 1::bigint AS groups, t.weight::text,
+           t.requests, t.unpriced, t.input_tokens, t.output_tokens, t.cached_tokens, t.reasoning_tokens,
+           t.duration_ms, t.errors, t.rate_limited, trim_scale(t.cost), trim_scale(t.ledger_cost)
+    FROM ranked t
+    WHERE t.position BETWEEN 1 AND $29::integer
+    UNION ALL
+    -- All others: those before the page, and those after it.
+    SELECT t.bucket, least(t.position, $30::integer), NULL, count(DISTINCT t.position),
+           max(t.weight)::text,
            greatest(least(sum(t.requests), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.unpriced), 9223372036854775807), -9223372036854775807)::bigint,
            greatest(least(sum(t.input_tokens), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.output_tokens), 9223372036854775807), -9223372036854775807)::bigint,
            greatest(least(sum(t.cached_tokens), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.reasoning_tokens), 9223372036854775807), -9223372036854775807)::bigint,
@@ -113,6 +121,7 @@ WITH rollup AS (
            greatest(least(sum(t.errors), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.rate_limited), 9223372036854775807), -9223372036854775807)::bigint,
            trim_scale(sum(t.cost)), trim_scale(sum(t.ledger_cost))
     FROM ranked t
+    WHERE t.position NOT BETWEEN 1 AND $31::integer
     GROUP BY 1, 2
 )
 SELECT t.*, NULL::float8, NULL::float8, NULL::float8, NULL::float8, NULL::float8, NULL::float8
@@ -147,7 +156,8 @@ EXECUTE breakdown_next_page (
     '1441', -- $26
     '8', -- $27
     '8', -- $28
-    '11', -- $29
-    '10' -- $30
+    '10', -- $29
+    '11', -- $30
+    '10' -- $31
 );
 DEALLOCATE breakdown_next_page;

@@ -37,9 +37,15 @@ WITH usage AS (
 ), ranked AS (
     SELECT t.*, dense_rank() OVER (ORDER BY t.weight DESC, t.key) AS position FROM weighed t
 ), total AS (
-    SELECT t.bucket, least(t.position, $8::integer) AS rank,
-           min(t.key) FILTER (WHERE t.position BETWEEN 1 AND $9::integer) AS key,
-           count(DISTINCT t.position) AS groups, max(t.weight)::text,
+    SELECT t.bucket, t.position AS rank, t.key, 1::bigint AS groups, t.weight::text,
+           t.requests, t.unpriced, t.input_tokens, t.output_tokens, t.cached_tokens, t.reasoning_tokens,
+           t.duration_ms, t.errors, t.rate_limited, trim_scale(t.cost), trim_scale(t.ledger_cost)
+    FROM ranked t
+    WHERE t.position BETWEEN 1 AND $8::integer
+    UNION ALL
+    -- All others: those before the page, and those after it.
+    SELECT t.bucket, least(t.position, $9::integer), NULL, count(DISTINCT t.position),
+           max(t.weight)::text,
            greatest(least(sum(t.requests), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.unpriced), 9223372036854775807), -9223372036854775807)::bigint,
            greatest(least(sum(t.input_tokens), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.output_tokens), 9223372036854775807), -9223372036854775807)::bigint,
            greatest(least(sum(t.cached_tokens), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.reasoning_tokens), 9223372036854775807), -9223372036854775807)::bigint,
@@ -47,6 +53,7 @@ WITH usage AS (
            greatest(least(sum(t.errors), 9223372036854775807), -9223372036854775807)::bigint, greatest(least(sum(t.rate_limited), 9223372036854775807), -9223372036854775807)::bigint,
            trim_scale(sum(t.cost)), trim_scale(sum(t.ledger_cost))
     FROM ranked t
+    WHERE t.position NOT BETWEEN 1 AND $10::integer
     GROUP BY 1, 2
 )
 SELECT t.*, NULL::float8, NULL::float8, NULL::float8, NULL::float8, NULL::float8, NULL::float8
@@ -60,7 +67,8 @@ EXECUTE events_by_nothing (
     '{"error","success"}', -- $5
     '{"pro"}', -- $6
     '7', -- $7
-    '11', -- $8
-    '10' -- $9
+    '10', -- $8
+    '11', -- $9
+    '10' -- $10
 );
 DEALLOCATE events_by_nothing;
