@@ -13,6 +13,7 @@ package final class Connection {
     var savepointDepth = 0
     /// Whether PostgreSQL waits in a COPY that has no writer. Then the connection cannot be used again.
     private(set) var isInCopy = false
+    private let access: ConnectionConfiguration.Access?
     private let notices: NoticeLog
 
     /// Opens a session. It blocks for at most the connect timeout.
@@ -30,17 +31,18 @@ package final class Connection {
         return Connection(
             handle: handle, cancelTarget: target, cancellation: cancellation,
             statements: configuration.preparesStatements ? StatementCache(capacity: 100) : nil,
-            notices: NoticeLog(logger))
+            access: configuration.access, notices: NoticeLog(logger))
     }
 
     private init(
         handle: OpaquePointer, cancelTarget: CancelTarget, cancellation: UnitCancellation,
-        statements: StatementCache?, notices: NoticeLog
+        statements: StatementCache?, access: ConnectionConfiguration.Access?, notices: NoticeLog
     ) {
         self.handle = handle
         self.cancelTarget = cancelTarget
         self.cancellation = cancellation
         self.statements = statements
+        self.access = access
         self.notices = notices
         notices.receive(from: handle)
     }
@@ -62,6 +64,20 @@ package final class Connection {
             return false
         }
         return !isLost
+    }
+
+    /// Whether the server takes no writes, although nobody has asked for any server. The session may have been opened
+    /// while the address led to a standby, so the next one looks again.
+    ///
+    /// PostgreSQL reports it from version 14 on, of a change with the answer to the first statement after it
+    /// (PostgreSQL, "Asynchronous Operations").
+    var isUnwanted: Bool {
+        access != .any && (reports("in_hot_standby") || reports("default_transaction_read_only"))
+    }
+
+    private func reports(_ parameter: String) -> Bool {
+        guard let value = PQparameterStatus(handle, parameter) else { return false }
+        return String(cString: value) == "on"
     }
 
     /// Requires that a statement can begin.
@@ -86,6 +102,10 @@ package final class Connection {
         guard let pointer else { throw failure(query: query) }
         let result = QueryResult(pointer)
         if accepted.contains(result.status) {
+            guard !notices.takeReplicationDoubt() else {
+                throw PostgresError(
+                    .replicationUnknown, "the wait for a synchronous standby was cut short", query: query)
+            }
             return result
         }
         guard [PGRES_FATAL_ERROR, PGRES_BAD_RESPONSE].contains(result.status) else {

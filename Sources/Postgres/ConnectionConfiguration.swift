@@ -4,10 +4,35 @@
 /// `options`, which carries the timeouts, the search path and ``SessionSetting``. `codexflow grants` sets them on the
 /// role instead.
 package struct ConnectionConfiguration: Sendable {
+    /// Where a server listens.
+    package struct Address: Sendable, Hashable {
+        /// A host name, an address, or the directory of a Unix-domain socket (begins with `/`).
+        package var host: String
+        /// The TCP port.
+        package var port: Int
+
+        /// An address with these values.
+        package init(host: String, port: Int) {
+            (self.host, self.port) = (host, port)
+        }
+    }
+
+    /// The server that a session accepts (PostgreSQL, "target_session_attrs").
+    package enum Access: String, Sendable, CaseIterable {
+        /// Any server that answers, also a standby.
+        case any
+        /// A server that accepts writes now.
+        case readWrite = "read-write"
+    }
+
     /// A host name, an address, or the directory of a Unix-domain socket (begins with `/`).
     package var host: String
     /// The TCP port.
     package var port: Int
+    /// Further servers of the same database. They are tried in this order, after the first, until one is accepted.
+    package var otherAddresses: [Address] = []
+    /// The server that a session accepts; `nil` for one that accepts writes where several are named, else for any.
+    package var access: Access?
     /// The name of the database.
     package var database: String
     /// The name of the role.
@@ -20,7 +45,7 @@ package struct ConnectionConfiguration: Sendable {
     package var sslMode: String?
     /// The path of a PEM file with the authorities to trust, for `sslMode` `verify-ca` and `verify-full`.
     package var sslRootCertificate: String?
-    /// The time after which a connect fails, in whole seconds. libpq waits at least 2.
+    /// The time after which a connect to one address fails, in whole seconds. libpq waits at least 2.
     package var connectTimeout: Duration
     /// The time after which PostgreSQL cancels a statement; zero is never.
     package var statementTimeout: Duration
@@ -62,16 +87,30 @@ package struct ConnectionConfiguration: Sendable {
         self.searchPath = searchPath
     }
 
+    /// The same database, where a session is only accepted on a server that accepts writes now.
+    package var writing: ConnectionConfiguration {
+        var other = self
+        other.access = .readWrite
+        return other
+    }
+
+    /// Whether a session is only accepted on a server that accepts writes.
+    package var isWriting: Bool { (access ?? (otherAddresses.isEmpty ? .any : .readWrite)) == .readWrite }
+
+    private var addresses: [Address] { [Address(host: host, port: port)] + otherAddresses }
+
     /// libpq's connection parameters (PostgreSQL, "Parameter Key Words").
     var parameters: [(keyword: String, value: String)] {
         let always = [
-            ("host", host), ("port", String(port)), ("dbname", database), ("user", user),
+            ("host", addresses.map(\.host).joined(separator: ",")),
+            ("port", addresses.map { String($0.port) }.joined(separator: ",")), ("dbname", database), ("user", user),
+            ("target_session_attrs", (isWriting ? Access.readWrite : .any).rawValue),
             ("application_name", applicationName), ("client_encoding", "UTF8"),
             ("connect_timeout", String(connectTimeout.milliseconds.dividedRoundingUp(by: 1000))), ("options", options),
-            // A peer that vanished is noticed after 30 s without traffic and three probes, or after 30 s without an
-            // answer.
-            ("keepalives", "1"), ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
-            ("tcp_user_timeout", "30000"),
+            // A machine that vanished is noticed within eight seconds, so that a standby that took over is used soon.
+            // This does not limit how long a statement runs: the kernel of the server's machine answers the probes.
+            ("keepalives", "1"), ("keepalives_idle", "3"), ("keepalives_interval", "1"), ("keepalives_count", "5"),
+            ("tcp_user_timeout", "5000"),
         ]
         let optional = [("password", password), ("sslmode", sslMode), ("sslrootcert", sslRootCertificate)]
         return always + optional.compactMap { keyword, value in value.map { (keyword, $0) } }
@@ -91,7 +130,9 @@ package struct ConnectionConfiguration: Sendable {
 
 extension ConnectionConfiguration: CustomStringConvertible, CustomReflectable {
     /// The address, database and role, without the password.
-    package var description: String { "\(user)@\(host):\(port)/\(database)" }
+    package var description: String {
+        "\(user)@\(addresses.map { "\($0.host):\($0.port)" }.joined(separator: ","))/\(database)"
+    }
 
     package var customMirror: Mirror { Mirror(self, children: []) }
 }
@@ -123,22 +164,28 @@ extension Int64 {
 }
 
 extension ConnectionConfiguration {
-    /// The configuration that `postgresql://user:password@host:port/database?sslmode=…` writes (PostgreSQL, "Connection
-    /// URIs").
+    /// The configuration that `postgresql://user:password@host:port,host:port/database?sslmode=…` writes (PostgreSQL,
+    /// "Connection URIs").
     ///
     /// - Throws: ``PostgresError`` `.invalidConfiguration`, which never contains the password.
     package init(url: String) throws {
         let parts = try URLParts(url)
         self.init(database: "", user: "postgres")
         try applyCredentials(parts.credentials)
-        try applyAddress(parts.address)
+        var (hosts, ports) = try Self.addresses(parts.address)
         if !parts.path.isEmpty {
             database = try Self.decode(parts.path, "database")
         }
         for pair in parts.query.split(separator: "&") {
-            let (name, value) = pair.divided(at: "=")
-            try apply(parameter: Self.decode(name, "parameter name"), Self.decode(value ?? "", "parameter value"))
+            let (name, encoded) = pair.divided(at: "=")
+            let value = try Self.decode(encoded ?? "", "parameter value")
+            switch try Self.decode(name, "parameter name") {
+            case "host": hosts = Self.list(value)
+            case "port": ports = try Self.list(value).map(Self.port)
+            case let other: try apply(parameter: other, value)
+            }
         }
+        try apply(hosts, ports)
         if database.isEmpty {
             database = user
         }
@@ -151,32 +198,50 @@ extension ConnectionConfiguration {
         password = try secret.map { try Self.decode($0, "password") }
     }
 
-    private mutating func applyAddress(_ address: Substring) throws {
-        var name = address
-        var number: Substring?
-        if address.first == "[" {
-            guard let end = address.firstIndex(of: "]") else { throw Self.malformed("host") }
-            name = address[address.index(after: address.startIndex)..<end]
-            let tail = address[address.index(after: end)...]
-            guard tail.isEmpty || tail.first == ":" else { throw Self.malformed("host") }
-            number = tail.isEmpty ? nil : tail.dropFirst()
-        } else {
-            (name, number) = address.divided(at: ":")
+    /// The hosts and ports of `host:port,[address]:port`; what is left out is empty, or `nil`.
+    private static func addresses(_ text: Substring) throws -> (hosts: [String], ports: [Int?]) {
+        let pairs = try text.split(separator: ",", omittingEmptySubsequences: false).map { address in
+            var name = address
+            var number: Substring?
+            if address.first == "[" {
+                guard let end = address.firstIndex(of: "]") else { throw malformed("host") }
+                name = address[address.index(after: address.startIndex)..<end]
+                let tail = address[address.index(after: end)...]
+                guard tail.isEmpty || tail.first == ":" else { throw malformed("host") }
+                number = tail.isEmpty ? nil : tail.dropFirst()
+            } else {
+                (name, number) = address.divided(at: ":")
+            }
+            return (try decode(name, "host"), try number.flatMap { try port(String($0)) })
         }
-        if !name.isEmpty {
-            host = try Self.decode(name, "host")
+        return (pairs.map(\.0), pairs.map(\.1))
+    }
+
+    /// Sets the addresses. One port is that of all hosts (PostgreSQL, "Specifying Multiple Hosts").
+    private mutating func apply(_ hosts: [String], _ ports: [Int?]) throws {
+        guard ports.count == hosts.count || ports.count <= 1 else { throw Self.malformed("list of ports") }
+        let all = hosts.indices.map { index in
+            Address(
+                host: hosts[index].isEmpty ? host : hosts[index],
+                port: (ports.count == 1 ? ports[0] : ports.isEmpty ? nil : ports[index]) ?? port)
         }
-        if let number, !number.isEmpty {
-            try apply(parameter: "port", String(number))
-        }
+        guard let first = all.first else { return }
+        (host, port, otherAddresses) = (first.host, first.port, Array(all.dropFirst()))
+    }
+
+    private static func list(_ value: String) -> [String] {
+        value.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    }
+
+    /// The port that `text` writes; `nil` for PostgreSQL's own.
+    private static func port(_ text: String) throws -> Int? {
+        guard !text.isEmpty else { return nil }
+        guard let number = UInt16(text), number > 0 else { throw malformed("port") }
+        return Int(number)
     }
 
     private mutating func apply(parameter name: String, _ value: String) throws {
         switch name {
-        case "host": host = value
-        case "port":
-            guard let number = UInt16(value), number > 0 else { throw Self.malformed("port") }
-            port = Int(number)
         case "dbname": database = value
         case "user": user = value
         case "password": password = value
@@ -186,6 +251,11 @@ extension ConnectionConfiguration {
         case "connect_timeout":
             guard let seconds = UInt16(value) else { throw Self.malformed("connect_timeout") }
             connectTimeout = .seconds(Int(seconds))
+        case "target_session_attrs":
+            guard let access = Access(rawValue: value) else {
+                throw Self.malformed("target_session_attrs (any or read-write is expected)")
+            }
+            self.access = access
         default:
             throw PostgresError(.invalidConfiguration, "database URL has an unknown parameter")
         }

@@ -94,6 +94,7 @@ package final class ConnectionPool: Service, Sendable {
             visit.isReusable
                 ? machine.release(session, expiry: session.expiry, now: .now) : machine.retire(session)
         }
+        if visit.isServerReadOnly { await perform { $0.maintain(unusedSince: .now, now: .now) } }
         return try visit.result.get()
     }
 

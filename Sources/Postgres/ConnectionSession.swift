@@ -10,6 +10,8 @@ actor ConnectionSession {
     struct Visit<Value: Sendable>: Sendable {
         var result: Result<Value, any Error>
         var isReusable: Bool
+        /// Whether the server took no writes, so that other sessions with it are of no use either.
+        var isServerReadOnly = false
     }
 
     nonisolated let expiry: ContinuousClock.Instant
@@ -82,7 +84,10 @@ actor ConnectionSession {
 
     private func conclude<T: Sendable>(_ result: Result<T, any Error>, on connection: Connection) -> Visit<T> {
         if connection.isLost || connection.isIdle {
-            return Visit(result: result, isReusable: !connection.isLost)
+            guard case .failure(let error as PostgresError) = result, error.isReadOnlyServer else {
+                return Visit(result: result, isReusable: !connection.isLost && !connection.isUnwanted)
+            }
+            return Visit(result: result, isReusable: false, isServerReadOnly: true)
         }
         // An open transaction will be rolled back, so its author must get an error.
         let left = PostgresError(.misuse, "a transaction or a statement was left open")

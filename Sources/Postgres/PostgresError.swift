@@ -20,6 +20,9 @@ package struct PostgresError: Error, Sendable {
         case commitBecameRollback
         /// The connection broke during COMMIT of the transaction with this `xid8`, and its outcome is unknown.
         case commitOutcomeUnknown(String)
+        /// PostgreSQL has committed, but was kept from waiting until a synchronous standby has the transaction too. It
+        /// may be lost when that standby takes over.
+        case replicationUnknown
         /// A parameter or the SQL text contains NUL, which PostgreSQL cannot store.
         case invalidParameter
         /// A column does not hold what the caller asked for.
@@ -65,15 +68,22 @@ package struct PostgresError: Error, Sendable {
     /// corrected that.
     package var isTransient: Bool {
         switch kind {
-        case .connectFailed, .connectionLost, .leaseTimeout, .commitOutcomeUnknown, .poolClosed: true
+        case .connectFailed, .connectionLost, .leaseTimeout, .commitOutcomeUnknown, .replicationUnknown, .poolClosed:
+            true
         case .server: isRowSecurity || (sqlState.map(Self.isTransient(sqlState:)) ?? false)
         case .commitBecameRollback, .invalidParameter, .decoding, .cancelled, .invalidConfiguration, .misuse: false
         }
     }
 
     private static let transientStates: Set<String> = [
-        "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "25006",
+        "57P01", "57P02", "57P03", "40001", "40P01", "55P03", readOnly,
     ]
+
+    /// Whether the server takes no writes now. Another one may, or the same one later.
+    var isReadOnlyServer: Bool { sqlState == Self.readOnly }
+
+    /// `read_only_sql_transaction` (PostgreSQL, Appendix A).
+    static let readOnly = "25006"
 
     private static func isTransient(sqlState: String) -> Bool {
         transientStates.contains(sqlState) || sqlState.hasPrefix("08") || sqlState.hasPrefix("53")
@@ -89,6 +99,7 @@ extension PostgresError: CustomStringConvertible, CustomDebugStringConvertible, 
         case .server: "PostgreSQL refused a statement"
         case .commitBecameRollback: "transaction was rolled back at COMMIT"
         case .commitOutcomeUnknown: "connection lost in COMMIT, outcome unknown"
+        case .replicationUnknown: "committed, but perhaps not on a standby"
         case .invalidParameter: "a value contains NUL"
         case .decoding: "a column has another type than expected"
         case .cancelled: "cancelled"
@@ -117,7 +128,8 @@ extension PostgresError.Kind {
         switch self {
         case .connectFailed, .leaseTimeout, .invalidParameter, .decoding, .poolClosed, .invalidConfiguration, .misuse:
             true
-        case .connectionLost, .server, .commitBecameRollback, .commitOutcomeUnknown, .cancelled: false
+        case .connectionLost, .server, .commitBecameRollback, .commitOutcomeUnknown, .replicationUnknown, .cancelled:
+            false
         }
     }
 }
@@ -125,6 +137,7 @@ extension PostgresError.Kind {
 /// Writes the server's notices to a log at level debug. libpq would print them to standard error.
 final class NoticeLog {
     private let logger: Logger
+    private var hasReplicationDoubt = false
 
     init(_ logger: Logger) {
         self.logger = logger
@@ -140,10 +153,18 @@ final class NoticeLog {
             }, Unmanaged.passUnretained(self).toOpaque())
     }
 
+    /// Whether PostgreSQL has warned, since the last call, that a commit is perhaps not on a standby.
+    func takeReplicationDoubt() -> Bool {
+        defer { hasReplicationDoubt = false }
+        return hasReplicationDoubt
+    }
+
     private func log(_ result: OpaquePointer) {
         func field(_ letter: Unicode.Scalar) -> String {
             PQresultErrorField(result, Int32(letter.value)).map { String(cString: $0) } ?? ""
         }
+        // The warning has no SQLSTATE of its own, and its words are translated (PostgreSQL, syncrep.c).
+        if field("R") == "SyncRepWaitForLSN" { hasReplicationDoubt = true }
         logger.debug(
             "notice from PostgreSQL",
             metadata: ["severity": "\(field("V"))", "sqlState": "\(field("C"))", "notice": "\(field("M"))"])

@@ -144,9 +144,12 @@ extension Connection {
         cancellation.shield { _ = try? executeDirectly(sql) }
     }
 
-    /// Marks serialization failures and deadlocks as safe to retry.
+    /// Marks serialization failures, deadlocks and the refusal of a read-only server as safe to retry.
     private func retryable(_ error: any Error) -> any Error {
-        guard var error = error as? PostgresError, ["40001", "40P01"].contains(error.sqlState) else { return error }
+        guard var error = error as? PostgresError, ["40001", "40P01", PostgresError.readOnly].contains(error.sqlState)
+        else {
+            return error
+        }
         error.isSafeToRetry = true
         return error
     }
@@ -174,8 +177,8 @@ extension ConnectionPool {
     /// Runs `body` in one transaction, and again after a failure that is safe to retry. So `body` may run several
     /// times, but takes effect once.
     ///
-    /// Serialization failures, deadlocks and failed connects are retried, bounded and jittered. A COMMIT whose answer
-    /// was lost is looked up on another connection.
+    /// Serialization failures, deadlocks, failed connects and the refusal of a read-only server are retried, bounded
+    /// and jittered. A COMMIT whose answer was lost is looked up on another connection.
     ///
     /// - Throws: What `body` throws; ``PostgresError``, `.commitOutcomeUnknown` when the outcome stays unknown.
     package func transaction<T: Sendable>(

@@ -29,9 +29,24 @@ import Testing
     }
 
     @Test(arguments: [
+        ("postgres://u@a:6000,b,[::1]:6002/d", ["a:6000", "b:5432", "::1:6002"]),
+        ("postgres://u@a,b/d?port=6001", ["a:6001", "b:6001"]),
+        ("postgres://u@/d?host=/run/one,/run/two&port=6001,6002", ["/run/one:6001", "/run/two:6002"]),
+    ])
+    func severalServersAreRead(_ url: String, _ expected: [String]) throws {
+        let configuration = try ConnectionConfiguration(url: url)
+        #expect("\(configuration)" == "u@\(expected.joined(separator: ","))/d")
+        #expect(configuration.isWriting)
+        #expect(
+            try !ConnectionConfiguration(url: url + (url.contains("?") ? "&" : "?") + "target_session_attrs=any")
+                .isWriting)
+    }
+
+    @Test(arguments: [
         "mysql://u:hunter2@h/d", "postgres://u:hunter2@h:99999/d", "postgres://u:hunter2%@h/d",
         "postgres://u:hunter2%zz@h/d",
-        "postgres://u:hunter2%00@h/d", "postgres://u:hunter2@h/d?pass=hunter2", "postgres://u:hunter2@[::1/d",
+        "postgres://u:hunter2%00@h/d", "postgres://u:hunter2@h/d?pass=hunter2", "postgres://u:hunter2@a,b,c/d?port=1,2",
+        "postgres://u:hunter2@h/d?target_session_attrs=hunter2", "postgres://u:hunter2@[::1/d",
         "postgres://u:hunter2%ff@h/d", "hunter2",
     ])
     func errorsDoNotRepeatThePassword(_ url: String) async throws {

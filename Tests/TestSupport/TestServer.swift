@@ -53,7 +53,10 @@ extension ConnectionConfiguration {
         allowed.insert(charactersIn: "-._~")
         let encode = { (text: String) in text.addingPercentEncoding(withAllowedCharacters: allowed) ?? "" }
         let credentials = encode(user) + (password.map { ":" + encode($0) } ?? "")
-        return "postgresql://\(credentials)@/\(encode(database))?host=\(encode(host))&port=\(port)"
+        let addresses = [Address(host: host, port: port)] + otherAddresses
+        let hosts = addresses.map { encode($0.host) }.joined(separator: ",")
+        let ports = addresses.map { String($0.port) }.joined(separator: ",")
+        return "postgresql://\(credentials)@/\(encode(database))?host=\(hosts)&port=\(ports)"
     }
 
     /// The database `name` of the same server.
@@ -151,17 +154,43 @@ package struct PostgresCluster: Sendable {
 
     /// - Throws: `Command.Failure` when `scripts/postgres` fails.
     package static func make() async throws -> PostgresCluster {
+        try await make { ["start", $0, "0"] }
+    }
+
+    private static func make(_ arguments: (_ directory: String) -> [String]) async throws -> PostgresCluster {
         // The path of the socket must be short. `make test` removes what a killed run leaves in this folder.
         let folder = ProcessInfo.processInfo.environment["TEST_CLUSTERS"] ?? "/tmp"
         let directory = "\(folder)/codexflow-\(UUID().uuidString.prefix(8).lowercased())"
         do {
-            try await Command.run(script, ["start", directory, "0"])
+            try await Command.run(script, arguments(directory))
             let url = try await Command.run(script, ["url", directory, "postgres"])
             return PostgresCluster(directory: directory, configuration: try ConnectionConfiguration(url: url))
         } catch {
             _ = try? await Command.run(script, ["remove", directory])
             throw error
         }
+    }
+
+    /// Makes and starts a streaming standby of this cluster in a temporary folder.
+    ///
+    /// - Throws: `Command.Failure` when `scripts/postgres` fails.
+    package func makeStandby() async throws -> PostgresCluster {
+        try await Self.make { ["standby", $0, "0", directory] }
+    }
+
+    /// Deletes this cluster, and makes it a streaming standby of `primary`, on the same port.
+    ///
+    /// - Throws: `Command.Failure` when `scripts/postgres` fails.
+    package func follow(_ primary: PostgresCluster) async throws {
+        try await remove()
+        try await Command.run(Self.script, ["standby", directory, String(configuration.port), primary.directory])
+    }
+
+    /// Makes this standby a primary.
+    ///
+    /// - Throws: `Command.Failure` when `scripts/postgres` fails.
+    package func promote() async throws {
+        try await Command.run(Self.script, ["promote", directory])
     }
 
     /// Starts the server again, on the same port.
@@ -189,6 +218,43 @@ package struct PostgresCluster: Sendable {
     /// - Throws: `Command.Failure` when `scripts/postgres` fails.
     package func remove() async throws {
         try await Command.run(Self.script, ["remove", directory])
+    }
+}
+
+extension PostgresCluster {
+    /// Where its server listens.
+    package var address: ConnectionConfiguration.Address {
+        ConnectionConfiguration.Address(host: configuration.host, port: configuration.port)
+    }
+
+    /// Runs `body` with a streaming standby. Each COMMIT waits until a standby has it.
+    ///
+    /// - Throws: `Command.Failure` when there can be none; what `body` throws.
+    package func withSynchronousStandby<Result>(
+        isolation: isolated (any Actor)? = #isolation, _ body: (_ standby: PostgresCluster) async throws -> Result
+    ) async throws -> Result {
+        let standby = try await makeStandby()
+        do {
+            try await set("synchronous_standby_names = '*'")
+            let result = try await body(standby)
+            try await standby.remove()
+            return result
+        } catch {
+            _ = try? await standby.remove()
+            throw error
+        }
+    }
+
+    /// Changes a setting of the server, such as `work_mem = '1MB'`.
+    ///
+    /// - Throws: `PostgresError`.
+    package func set(_ setting: String) async throws {
+        try await withPool(configuration) { pool in
+            try await pool.withConnection { connection in
+                try connection.execute("ALTER SYSTEM SET \(unsafeSQL: setting)")
+                try connection.execute("SELECT pg_reload_conf()")
+            }
+        }
     }
 }
 

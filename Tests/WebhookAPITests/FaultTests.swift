@@ -9,4 +9,10 @@ import Testing
         let report = try await FaultDrill(options) { _ in }.run()
         #expect(report.isClean, "\(report)")
     }
+
+    @Test func nothingIsLostOrDoubledWhenAStandbyTakesOver() async throws {
+        let options = FaultDrill.Options(rounds: 1, hasStandby: true, clients: 4)
+        let report = try await FaultDrill(options) { _ in }.run()
+        #expect(report.isClean, "\(report)")
+    }
 }

@@ -17,6 +17,9 @@ struct Faults: AsyncParsableCommand {
     @Option(help: "How often each fault happens.")
     var rounds = 20
 
+    @Flag(help: "Give PostgreSQL a synchronous standby, which takes over in further faults.")
+    var standby = false
+
     @Option(help: "How many webhook-api processes share the database.")
     var services = 1
 
@@ -33,7 +36,8 @@ struct Faults: AsyncParsableCommand {
     }
 
     func run() async throws {
-        var options = FaultDrill.Options(rounds: rounds, services: services, clients: clients)
+        var options = FaultDrill.Options(
+            rounds: rounds, hasStandby: standby, services: services, clients: clients)
         options.seed = seed ?? options.seed
         let drill = Task { [options] in try await FaultDrill(options, log: Self.show).run() }
         // A drill that is stopped deletes its cluster and ends its processes.

@@ -23,12 +23,13 @@ package struct DatabaseSettings: Sendable {
     private static let shared: SettingsTable = [
         Setting(
             "DATABASE_URL", .secret,
-            "The database in one text, postgresql://user:password@host:port/database; it wins over DB_HOST to "
-                + "DB_PASSWORD."),
+            "The database in one text, postgresql://user:password@host:port/database, with host:port,host:port for a "
+                + "primary and its standbys; it wins over DB_HOST to DB_PASSWORD."),
         Setting("DB_URL", .secret, "Laravel's name for DATABASE_URL, which wins over it."),
         Setting(
             "DB_HOST", .text, default: "127.0.0.1",
-            "The name or address of the database server, or the directory of its socket."),
+            "The name or address of the database server, or the directory of its socket; with commas between a primary "
+                + "and its standbys."),
         Setting("DB_PORT", .number(1...65535), default: "5432", "The port of the database server."),
         Setting("DB_DATABASE", .text, default: "laravel", "The database that Laravel uses."),
         Setting("DB_USERNAME", .text, default: "root", "The role with which the program connects."),
@@ -77,10 +78,14 @@ package struct DatabaseSettings: Sendable {
     }
 
     private static func separate(_ settings: SettingsReader, _ table: SettingsTable) -> ConnectionConfiguration {
-        ConnectionConfiguration(
-            host: settings.string(table["DB_HOST"]), port: settings.int(table["DB_PORT"]),
+        let port = settings.int(table["DB_PORT"])
+        let hosts = settings.string(table["DB_HOST"]).split(separator: ",").map(String.init)
+        var configuration = ConnectionConfiguration(
+            host: hosts.first ?? "", port: port,
             database: settings.string(table["DB_DATABASE"]), user: settings.string(table["DB_USERNAME"]),
             password: settings.secret(table["DB_PASSWORD"])?.reveal())
+        configuration.otherAddresses = hosts.dropFirst().map { ConnectionConfiguration.Address(host: $0, port: port) }
+        return configuration
     }
 
     private static func url(_ setting: Setting, _ settings: SettingsReader) -> ConnectionConfiguration? {

@@ -11,7 +11,7 @@ struct FaultInjector: Sendable {
         let description: String
     }
 
-    let cluster: PostgresCluster
+    let servers: DrillServers
     let database: ConnectionConfiguration
     let processes: WebhookProcesses
 
@@ -39,8 +39,11 @@ struct FaultInjector: Sendable {
             }
             try await waitUntilGone(backends)
         case .stopServer:
-            try await cluster.stop(.immediate)
-            try await cluster.start()
+            try await servers.restartPrimary()
+        case .failOver:
+            try await servers.changePrimary(.immediate)
+        case .switchOver:
+            try await servers.changePrimary(.fast)
         }
     }
 
@@ -58,6 +61,36 @@ struct FaultInjector: Sendable {
 
     private func waitUntilGone(_ ids: [Int32]) async throws {
         try await eventually("the backends end", within: .seconds(30)) { !ids.contains { kill($0, 0) == 0 } }
+    }
+}
+
+/// The PostgreSQL servers of a drill: one, or a primary and a synchronous standby that takes over.
+actor DrillServers {
+    private var primary: PostgresCluster
+    private var standby: PostgresCluster?
+
+    /// `primary`, with a standby where one is given.
+    init(primary: PostgresCluster, standby: PostgresCluster? = nil) {
+        (self.primary, self.standby) = (primary, standby)
+    }
+
+    /// Stops the primary as in a crash, and starts it again.
+    ///
+    /// - Throws: ``Command/Failure``.
+    func restartPrimary() async throws {
+        try await primary.stop(.immediate)
+        try await primary.start()
+    }
+
+    /// Stops the primary, lets the standby take over, and makes the former primary its standby.
+    ///
+    /// - Throws: ``Command/Failure``; ``FaultInjector/Failure`` where there is no standby.
+    func changePrimary(_ mode: PostgresCluster.StopMode) async throws {
+        guard let standby else { throw FaultInjector.Failure(description: "there is no standby") }
+        try await primary.stop(mode)
+        try await standby.promote()
+        try await primary.follow(standby)
+        (self.primary, self.standby) = (standby, primary)
     }
 }
 

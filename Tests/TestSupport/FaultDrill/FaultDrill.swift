@@ -2,12 +2,14 @@ internal import AsyncHTTPClient
 internal import Postgres
 internal import Storage
 
-/// Kills and stops webhook-api and PostgreSQL under load, then checks that no acknowledged event is lost and none is
-/// counted twice.
+/// Kills and stops webhook-api and PostgreSQL under load, and lets a standby take over. Then it checks that no
+/// acknowledged event is lost and none is counted twice.
 package struct FaultDrill: Sendable {
     package struct Options: Sendable {
         /// How often each fault happens.
         package var rounds: Int
+        /// Whether PostgreSQL has a synchronous standby, which takes over in further faults.
+        package var hasStandby: Bool
         /// How many `webhook-api` processes share the database.
         package var services: Int
         /// How many senders post at the same time.
@@ -17,10 +19,11 @@ package struct FaultDrill: Sendable {
         package var seed: UInt64
 
         package init(
-            rounds: Int = 20, services: Int = 1, clients: Int = 8, users: Int = 20,
+            rounds: Int = 20, hasStandby: Bool = false, services: Int = 1, clients: Int = 8, users: Int = 20,
             seed: UInt64 = .random(in: 0...999_999)
         ) {
             self.rounds = rounds
+            self.hasStandby = hasStandby
             self.services = services
             self.clients = clients
             self.users = users
@@ -48,22 +51,31 @@ package struct FaultDrill: Sendable {
     package func run() async throws -> FaultDrillReport {
         log(
             """
-            seed \(options.seed): \(options.rounds) rounds of \(Fault.allCases.count) faults, \
+            seed \(options.seed): \(options.rounds) rounds of \(options.faults.count) faults, \
             \(options.clients) clients, \(options.services) webhook-api
             """)
         return try await withPostgresCluster { cluster in
             let database = try await DrillDatabase.make(in: cluster)
-            let users = try await DrillDatabase.makeUsers(options.users, in: database)
-            let processes = WebhookProcesses(databaseURL: database.role(.webhook).url)
-            let record = LoadRecord()
-            defer { processes.kill() }
-            for _ in 0..<options.services { try await processes.start() }
-            let injector = FaultInjector(cluster: cluster, database: database, processes: processes)
-            let outages = try await withLoad(of: users, to: processes, record) {
-                try await injectFaults(by: injector, record)
+            guard options.hasStandby else { return try await run(on: DrillServers(primary: cluster), database) }
+            return try await cluster.withSynchronousStandby { standby in
+                var both = database.writing
+                both.otherAddresses = [standby.address]
+                return try await run(on: DrillServers(primary: cluster, standby: standby), both)
             }
-            return try await audit(record, outages, processes, database)
         }
+    }
+
+    private func run(on servers: DrillServers, _ database: ConnectionConfiguration) async throws -> FaultDrillReport {
+        let users = try await DrillDatabase.makeUsers(options.users, in: database)
+        let processes = WebhookProcesses(databaseURL: database.role(.webhook).url)
+        let record = LoadRecord()
+        defer { processes.kill() }
+        for _ in 0..<options.services { try await processes.start() }
+        let injector = FaultInjector(servers: servers, database: database, processes: processes)
+        let outages = try await withLoad(of: users, to: processes, record) {
+            try await injectFaults(by: injector, record)
+        }
+        return try await audit(record, outages, processes, database)
     }
 
     /// Runs `body` while the clients send. Returns when all sent events are acknowledged.
@@ -99,7 +111,7 @@ package struct FaultDrill: Sendable {
     private func injectFaults(by injector: FaultInjector, _ record: LoadRecord) async throws -> [Fault: Duration] {
         var random = SplitMix64(seed: options.seed)
         var outages: [Fault: Duration] = [:]
-        let schedule = Fault.schedule(rounds: options.rounds, using: &random)
+        let schedule = options.faults.flatMap { Array(repeating: $0, count: options.rounds) }.shuffled(using: &random)
         for (number, fault) in schedule.enumerated() {
             guard try await record.waitForEvents(Self.eventsBetweenFaults, within: Self.recoveryDeadline) else {
                 record.note(finding: "the load stopped before \(fault.rawValue)")
@@ -239,9 +251,11 @@ package enum Fault: String, CaseIterable, Sendable {
     case killBackend = "kill -9 of a PostgreSQL backend"
     case terminateBackends = "pg_terminate_backend of all"
     case stopServer = "immediate stop of PostgreSQL"
+    case failOver = "immediate stop of the primary, the standby takes over"
+    case switchOver = "planned change of the primary"
+}
 
-    /// Each of them `rounds` times, in a random order.
-    static func schedule(rounds: Int, using generator: inout SplitMix64) -> [Fault] {
-        allCases.flatMap { Array(repeating: $0, count: rounds) }.shuffled(using: &generator)
-    }
+extension FaultDrill.Options {
+    /// The faults that are possible.
+    var faults: [Fault] { Fault.allCases.filter { hasStandby || ![.failOver, .switchOver].contains($0) } }
 }
