@@ -180,6 +180,7 @@ struct IngestBatch: Sendable {
         let unsettled = leads.filter { inserted.logIDs[$0.key] == nil }
         let stored = try StoredEvents.find(
             unsettled.values.compactMap(\.item.event?.key).sorted(), on: connection)
+        if inserted.logIDs.isEmpty, !stored.isEmpty { try connection.execute(Self.awaitStandby) }
         var rejections: [EventKey: Rejection] = [:]
         for (key, lead) in unsettled {
             let rejection = refused[key] ?? lead.attribution.rejection ?? inserted.rejection(of: lead.attribution)
@@ -190,6 +191,12 @@ struct IngestBatch: Sendable {
         try QuarantineInsert.insert(entries, connection, isolates: isolatesFailures, now: now)
         return verdicts
     }
+
+    /// A record in the write-ahead log, so that this COMMIT waits until a synchronous standby has all before it.
+    ///
+    /// A transaction that only reads does not wait. After a crash of the primary, or a wait that was cut short, it sees
+    /// events that no standby has, and would acknowledge them.
+    private static let awaitStandby: Query = "SELECT pg_logical_emit_message(true, 'codexflow', '')"
 
     /// The verdicts of all items in order, and what goes to quarantine. `logIDs` are of the events that this batch
     /// stored, `stored` are the events from before, `rejections` the reasons of the others.

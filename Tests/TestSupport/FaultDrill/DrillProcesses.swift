@@ -1,6 +1,6 @@
 internal import Domain
 internal import Foundation
-internal import Postgres
+package import Postgres
 internal import Storage
 internal import Synchronization
 
@@ -243,11 +243,11 @@ final class WebhookProcesses: Sendable {
 }
 
 /// The database of a drill.
-enum DrillDatabase {
+package enum DrillDatabase {
     /// Makes the database, with every migration.
     ///
     /// - Throws: ``PostgresError``.
-    static func make(in cluster: PostgresCluster) async throws -> ConnectionConfiguration {
+    package static func make(in cluster: PostgresCluster) async throws -> ConnectionConfiguration {
         try await onServer(cluster.configuration, "CREATE DATABASE drill")
         let database = cluster.configuration.database("drill")
         let migrations = try Migration.load(from: Checkout.migrations)
