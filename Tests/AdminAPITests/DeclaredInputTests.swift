@@ -19,7 +19,7 @@ import Testing
         (.put, "plans/pro", #"{"monthly":{"tokens":1,"requests":1,"calls":1}}"#, ["monthly.calls"]),
         (.put, "users/1/limits", #"{"daily":{"tokens":1.0000000001}}"#, ["daily.tokens"]),
         (.put, "users/1/limits", #"{"daily":{"requests":2.5e-42}}"#, ["daily.requests"]),
-        (.put, "plans/pro", #"{"daily":{"tokens":0.5e-9,"requests":1}}"#, ["daily"]),
+        (.put, "plans/pro", #"{"daily":{"tokens":0.5e-9,"requests":1}}"#, ["daily.tokens"]),
         (.put, "free-models", #"{"model":"","is_free":true}"#, ["model"]),
         (
             .post, "quarantine/discard", #"{"ids":["00000000-0000-0000-0000-000000000001"],"answered_404":"no"}"#,

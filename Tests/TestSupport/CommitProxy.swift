@@ -1,3 +1,4 @@
+internal import Dispatch
 internal import Foundation
 internal import Glibc
 package import Postgres
@@ -39,6 +40,7 @@ package final class CommitProxy: Sendable {
     package let port: UInt16
     private let upstream: ConnectionConfiguration
     private let state = Mutex(State())
+    private let isClosed = DispatchSemaphore(value: 0)
 
     /// A proxy to `upstream`.
     ///
@@ -75,8 +77,9 @@ package final class CommitProxy: Sendable {
             return state.listener
         }
         if listener >= 0 {
-            // Ends the wait of the thread in accept, which closes it.
+            // Ends the wait of the thread in accept, which closes it. Until then the port cannot be used again.
             shutdown(listener, Int32(SHUT_RDWR))
+            isClosed.wait()
         }
     }
 
@@ -94,6 +97,7 @@ package final class CommitProxy: Sendable {
                 serve(Relay(client: client, server: connectUpstream()))
             }
             close(listener)
+            isClosed.signal()
         }
     }
 

@@ -81,18 +81,30 @@ package struct LimitPressure: Sendable, Hashable {
                    coalesce(c.requests, 0)::numeric + coalesce(p.requests, 0) AS requests,
                    coalesce(c.cost, 0) + coalesce(p.cost, 0) AS cost
             FROM counted c FULL JOIN pending p USING (user_id, period)
-        ), pressed AS MATERIALIZED (
-            -- Nearly all users are far from their limits, so the rest is asked of few.
-            SELECT u.id, \(UserColumn.name) AS name, \(UserColumn.plan) AS plan, s.period, s.requests, s.tokens, s.cost,
-                   coalesce(l.requests, p.requests) AS most_requests, coalesce(l.tokens, p.tokens) AS most_tokens,
+        ), least AS (
+            SELECT p.period, min(p.requests) AS requests, min(p.tokens) AS tokens
+            FROM metering.plan_limits p GROUP BY p.period
+        ), near AS MATERIALIZED (
+            -- Nearly all users are far from their own limit and from the least of all plans, so the rest is asked of
+            -- few.
+            SELECT s.*, l.requests AS own_requests, l.tokens AS own_tokens,
                    CASE WHEN l.budget IS NOT NULL THEN metering.finite(l.budget) END AS budget
             FROM used s
-            JOIN public.users u ON u.id = s.user_id
+            LEFT JOIN least p ON p.period = s.period
+            LEFT JOIN metering.user_limits l ON l.user_id = s.user_id AND l.period = s.period
+            WHERE 5 * s.requests >= 4 * coalesce(l.requests, p.requests)::numeric
+               OR 5 * s.tokens >= 4 * coalesce(l.tokens, p.tokens)::numeric OR l.budget IS NOT NULL
+        ), pressed AS (
+            SELECT u.id, \(UserColumn.name) AS name, \(UserColumn.plan) AS plan, s.period, s.requests, s.tokens, s.cost,
+                   s.budget, coalesce(s.own_requests, p.requests) AS most_requests,
+                   coalesce(s.own_tokens, p.tokens) AS most_tokens
+            FROM near s
+            -- Each user by the index, however many the planner expects.
+            CROSS JOIN LATERAL (
+                SELECT u.id, u.name, u.plan FROM public.users u
+                WHERE u.id = s.user_id AND u.status = 'active' OFFSET 0
+            ) u
             LEFT JOIN metering.plan_limits p ON p.plan = u.plan AND p.period = s.period
-            LEFT JOIN metering.user_limits l ON l.user_id = u.id AND l.period = s.period
-            WHERE u.status = 'active'
-              AND (5 * s.requests >= 4 * coalesce(l.requests, p.requests)::numeric
-                   OR 5 * s.tokens >= 4 * coalesce(l.tokens, p.tokens)::numeric OR l.budget IS NOT NULL)
         ), worst AS (
             SELECT DISTINCT ON (s.id) s.id, s.name, s.plan, s.period, m.measure, m.used, m.most,
                    CASE WHEN m.most > 0 THEN m.used / m.most ELSE 1 END AS ratio
