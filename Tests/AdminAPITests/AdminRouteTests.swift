@@ -78,7 +78,7 @@ import Testing
         (.put, "plans/free", #"{"daily":{"tokens":1,"requests":1}}"#, 404),
         (.put, "plans/free", "{}", 404),
         (.put, "plans/pro", #"{"daily":{"tokens":1}}"#, 422),
-        (.post, "models", #"{"name":"x","model_id":"y","cost_per_1k_tokens":"10000"}"#, 400),
+        (.post, "models", #"{"name":"x","model_id":"y","cost_per_1k_tokens":"10000"}"#, 422),
         (.put, "models/999", #"{"name":"x","model_id":"y","cost_per_1k_tokens":"1"}"#, 404),
         (.post, "limit-requests/999/answer", #"{"granted":true}"#, 404),
         (.get, "users?sort=password", nil, 422),
